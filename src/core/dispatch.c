@@ -131,6 +131,14 @@ static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device)
     return NULL;
 }
 
+/* What a caller brings as packed B is checked by the device that made its layout. */
+static tenon_status check_packed(tn_slot *slot, const tn_plan_request *request, void *const *addresses, tn_message *why)
+{
+    const tn_gemm_problem *p = request->problem;
+    if (request->op != TN_OP_GEMM || !addresses[TN_GEMM_B_PACKED]) return TENON_OK;
+    return slot->name.backend->pack_check(slot->device, p, addresses[TN_GEMM_B_PACKED], (size_t)p->packed_bytes, why);
+}
+
 /* One attempt on the decision's device; `from` is the choice to begin with. */
 static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request, const tn_decision *decision,
                            void *const *addresses, const tenon_workspace *workspace)
@@ -143,6 +151,8 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
     if (index < 0) return status;
 
     const tn_choice *choice = &decision->choices.choice[index];
+    status = check_packed(slot, request, addresses, &ctx->message);
+    if (status != TENON_OK) goto out;
     tn_team_limit(ctx->team, decision->threads);
     const tn_run run = {
         .op = request->op,
@@ -153,6 +163,7 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
         .team = ctx->team,
     };
     status = slot->name.backend->run(slot->device, &run, &ctx->message);
+out:
     if (!borrowed && choice->workspace > 0) tn_arena_give(&slot->arena);
     return status;
 }

@@ -148,6 +148,7 @@ static const range gemm_ranges[] = {
     FIELD(tn_gemm_problem, beta, "beta"),
     FIELD(tn_gemm_problem, clamp_low, "clamp_low"),
     FIELD(tn_gemm_problem, clamp_high, "clamp_high"),
+    FIELD(tn_gemm_problem, packed_bytes, "b_packed_bytes"),
     FIELD(tn_gemm_problem, activation, "activation"),
     FIELD(tn_gemm_problem, gated, "gated"),
     FIELD(tn_gemm_problem, compute, "compute"),

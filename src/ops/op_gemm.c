@@ -68,8 +68,8 @@ static tenon_status check_attributes(const tn_check *c, const tenon_gemm_desc *g
         return INVALID("%s: b_packed is given beside pointer arrays, expected one of the two", c->op);
     if (g->b_packed && (uintptr_t)g->b_packed % 64 != 0)
         return INVALID("%s: b_packed is %p, expected an address aligned to 64 bytes", c->op, g->b_packed);
-    if (g->b_packed && !g->b_packed_bytes)
-        return INVALID("%s: b_packed_bytes is 0, expected the size that tenon_gemm_pack_size gave", c->op);
+    if (is_packed(g) && (g->b_packed_bytes == 0 || g->b_packed_bytes > INT64_MAX))
+        return INVALID("%s: b_packed_bytes is %zu, expected the size that tenon_gemm_pack_size gave", c->op, g->b_packed_bytes);
     return TENON_OK;
 }
 
@@ -266,7 +266,10 @@ tenon_status tn_gemm_problem_make(const tenon_gemm_desc *desc, tn_gemm_problem *
     out->gated = g.gated;
     out->compute = g.compute;
     TN_TRY(check_shapes(c, &g, out));
-    if (is_packed(&g)) out->operand[TN_GEMM_B_PACKED].dtype = TENON_U8;
+    if (is_packed(&g)) {
+        out->operand[TN_GEMM_B_PACKED].dtype = TENON_U8;
+        out->packed_bytes = (int64_t)g.b_packed_bytes;
+    }
     merge_batch(out);
     out->accumulate = accumulate_in(out);
     return TENON_OK;

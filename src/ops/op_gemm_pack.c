@@ -15,6 +15,7 @@ static tenon_status pack_problem(tenon_context *ctx, const tenon_gemm_desc *desc
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT, "gemm_pack: b_array is given, expected b itself");
     /* The packed form depends on B and its companions alone, whether or not the descriptor names an earlier one. */
     p->operand[TN_GEMM_B_PACKED].dtype = TENON_DTYPE_NONE;
+    p->packed_bytes = 0;
     return slot->name.backend->pack_size(slot->device, p, bytes, &ctx->message);
 }
 
