@@ -6,8 +6,8 @@
  * offset. Each returns true and stores the exact result, or returns false and stores nothing, so a
  * chain reads `if (!tn_mul_size(rows, cols, &n) || !tn_mul_size(n, width, &n)) return overflow;`.
  */
-#ifndef TN_CORE_CHECKED_H
-#define TN_CORE_CHECKED_H
+#ifndef TN_CHECKED_H
+#define TN_CHECKED_H
 
 #include <stdbool.h>
 #include <stddef.h>

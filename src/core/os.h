@@ -8,8 +8,8 @@
  * for the caller to read, keeps thread-local state or remembers a failure. Preconditions are the
  * caller's duty and are not checked.
  */
-#ifndef TN_CORE_OS_H
-#define TN_CORE_OS_H
+#ifndef TN_OS_H
+#define TN_OS_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -73,12 +73,10 @@ void tn_host_free(const tenon_allocator *hooks, void *memory, size_t bytes);
 /* Cores: the affinity mask, and a cgroup's CPU quota rounded up, whichever is less. At least 1. */
 int tn_os_cores(void);
 
-/* Bytes of memory of the machine or of the strictest limit (cgroup, RLIMIT_AS, RLIMIT_DATA). 0:
- * unknown. */
+/* Bytes of memory of the machine or of the strictest limit (cgroup, rlimits). 0: unknown. */
 size_t tn_os_memory_total(void);
 
-/* Bytes of memory that can be had now without swapping, under the same limits. 0: none or unknown.
- */
+/* Bytes that can be had now without swapping, under the same limits. 0: none or unknown. */
 size_t tn_os_memory_available(void);
 
 /*
@@ -94,12 +92,11 @@ void tn_os_cgroup_memory(const char *root, size_t *limit, size_t *left);
 /* Nanoseconds of a clock that never goes back. Its zero means nothing. */
 uint64_t tn_os_now_ns(void);
 
-/* The value of an environment variable, or NULL. Owned by the environment: use or copy it at once.
- */
+/* The value of an environment variable, or NULL. The environment's own: use or copy it at once. */
 const char *tn_os_env(const char *name);
 
-/* Reads a whole small file into `text`, ends it with 0 and returns its length; -1 when it can't or
- * does not fit. */
+/* Reads a small file into `text`, ends it with 0, returns its length; -1: it can't or is too long.
+ */
 int tn_os_read_text(const char *path, char *text, size_t capacity);
 
 /* ---- threads ---- */
@@ -163,8 +160,7 @@ typedef struct tn_fork_mark {
 
 void tn_os_fork_mark(tn_fork_mark *mark);
 
-/* True in a process that is not the one that set the mark. A zeroed mark counts as another
- * process's. */
+/* True in a process other than the one that set the mark. A zeroed mark is another process's. */
 bool tn_os_forked(const tn_fork_mark *mark);
 
 #endif

@@ -7,7 +7,7 @@
  * and /sys are read whole into buffers on the stack; one that is missing or strange means "no
  * limit", never a failure.
  */
-#include "os.h"
+#include "core/os.h"
 
 #include <errno.h>
 #include <linux/futex.h>

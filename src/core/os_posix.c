@@ -6,7 +6,7 @@
  * Called by the core, the pools and the teams. The limits of this process and what only Linux has
  * are in os_linux.c.
  */
-#include "os.h"
+#include "core/os.h"
 
 #include <errno.h>
 #include <fcntl.h>

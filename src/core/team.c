@@ -16,10 +16,9 @@
  *
  * This file never decides a result and allocates only in create.
  */
-#include "team.h"
+#include "core/team.h"
 
-#include "checked.h"
-#include "os.h"
+#include "core/os.h"
 
 /* gate: bit 0 open, bit 1 the caller sleeps until it is empty, then the number of workers inside.
  */
@@ -36,10 +35,17 @@
 /* Looks at the word between two looks at the clock. */
 #define SPIN_LOOKS 32
 
-typedef enum team_kind { TEAM_OWN, TEAM_USER, TEAM_PARTS } team_kind;
-
 /* Whether a leader is wanted for the op of donated threads. */
 enum { PART_CLOSED, PART_OPEN, PART_LED };
+
+/* Where helpers wait for phases and join them. Each word is hammered by other threads than its
+ * neighbour. */
+struct crew {
+    _Alignas(TN_CACHE_LINE) _Atomic uint32_t gate;
+    _Alignas(TN_CACHE_LINE) _Atomic uint32_t epoch;
+    _Alignas(TN_CACHE_LINE) _Atomic int sleepers;
+    _Atomic bool stopping; /* helpers leave at their next look */
+};
 
 typedef struct worker {
     tn_team *team;
@@ -49,30 +55,26 @@ typedef struct worker {
 
 struct tn_team {
     tenon_allocator hooks;
-    tenon_parallel user;
-    size_t bytes; /* of this block, workers included */
-    team_kind kind;
-    int threads;       /* the bound on worker indices */
-    int started;       /* own threads alive, the calling one not counted */
-    bool spin;         /* no more threads than cores */
-    tn_fork_mark mark; /* of the process the own threads live in; zero before the first start */
+    tenon_parallel user; /* the caller's pool, if run is set */
+    size_t bytes;        /* of this block, workers included */
+    int threads;         /* the bound on worker indices */
+    int started;         /* own threads alive, the calling one not counted */
+    bool spin;           /* no more threads than cores */
+    tn_fork_mark mark;   /* of the process the own threads live in; zero before the first start */
 
+    bool parts; /* donated threads work instead */
     _Atomic uint32_t part_state;
-    _Atomic int part_workers; /* indices handed to donated workers of this op */
-    _Atomic bool stopping;    /* workers leave at their next look */
+    _Atomic int part_workers; /* indices handed to donated threads of this op */
 
-    /* The phase: written while the gate is closed and nobody is inside. */
+    /* The phase: written while both gates are closed and nobody is inside. */
     tn_task_fn fn;
     void *arg;
     int64_t count;
-
-    /* Each of these is hammered by other threads than its neighbour. */
     _Alignas(TN_CACHE_LINE) _Atomic int64_t next;
-    _Alignas(TN_CACHE_LINE) _Atomic uint32_t gate;
-    _Alignas(TN_CACHE_LINE) _Atomic uint32_t epoch;
-    _Alignas(TN_CACHE_LINE) _Atomic int sleepers;
 
-    worker workers[]; /* threads - 1, for TEAM_OWN */
+    struct crew own;
+    struct crew donated;
+    worker workers[]; /* threads - 1, unless the caller's pool works */
 };
 
 /* ---- waiting ---- */
@@ -94,21 +96,21 @@ static bool spin_while_equal(const _Atomic uint32_t *word, uint32_t old) {
     }
 }
 
-/* Returns once epoch differs from `seen`. */
-static void wait_for_phase(tn_team *team, uint32_t seen) {
-    if (team->spin && spin_while_equal(&team->epoch, seen))
+/* Returns once the crew's epoch differs from `seen`. */
+static void wait_for_phase(struct crew *crew, uint32_t seen, bool spin) {
+    if (spin && spin_while_equal(&crew->epoch, seen))
         return;
-    atomic_fetch_add(&team->sleepers, 1);
-    while (atomic_load(&team->epoch) == seen)
-        tn_os_wait(&team->epoch, seen);
-    atomic_fetch_sub(&team->sleepers, 1);
+    atomic_fetch_add(&crew->sleepers, 1);
+    while (atomic_load(&crew->epoch) == seen)
+        tn_os_wait(&crew->epoch, seen);
+    atomic_fetch_sub(&crew->sleepers, 1);
 }
 
 /* Changes epoch and wakes up to `wanted` sleepers. */
-static void announce(tn_team *team, int wanted) {
-    atomic_fetch_add(&team->epoch, 1);
-    if (atomic_load(&team->sleepers) > 0)
-        tn_os_wake(&team->epoch, wanted);
+static void announce(struct crew *crew, int wanted) {
+    atomic_fetch_add(&crew->epoch, 1);
+    if (atomic_load(&crew->sleepers) > 0)
+        tn_os_wake(&crew->epoch, wanted);
 }
 
 /* ---- phases ---- */
@@ -127,62 +129,61 @@ static void work(tn_team *team, int index) {
 }
 
 /* Goes in if the phase is still open: its fields then stay as they are until `leave`. */
-static bool join(tn_team *team) {
-    uint32_t gate = atomic_load_explicit(&team->gate, memory_order_relaxed);
+static bool join(struct crew *crew) {
+    uint32_t gate = atomic_load_explicit(&crew->gate, memory_order_relaxed);
     while (gate & GATE_OPEN) {
-        if (atomic_compare_exchange_weak_explicit(&team->gate, &gate, gate + GATE_ONE,
+        if (atomic_compare_exchange_weak_explicit(&crew->gate, &gate, gate + GATE_ONE,
                                                   memory_order_acquire, memory_order_relaxed))
             return true;
     }
     return false;
 }
 
-static void leave(tn_team *team) {
+static void leave(struct crew *crew) {
     uint32_t gate =
-        atomic_fetch_sub_explicit(&team->gate, GATE_ONE, memory_order_acq_rel) - GATE_ONE;
+        atomic_fetch_sub_explicit(&crew->gate, GATE_ONE, memory_order_acq_rel) - GATE_ONE;
     if (gate == GATE_AWAITED)
-        tn_os_wake(&team->gate, 1);
+        tn_os_wake(&crew->gate, 1);
 }
 
-/* Helps with one phase after the other until the team stops. `seen` is an epoch from before the
- * first of them. */
-static void serve(tn_team *team, int index, uint32_t seen) {
+/* Helps with one phase after the other until the crew stops. `seen`: an epoch from before the
+ * first. */
+static void serve(tn_team *team, struct crew *crew, int index, uint32_t seen) {
     for (;;) {
-        wait_for_phase(team, seen);
-        seen = atomic_load(&team->epoch);
-        if (atomic_load_explicit(&team->stopping, memory_order_acquire))
+        wait_for_phase(crew, seen, team->spin);
+        seen = atomic_load(&crew->epoch);
+        if (atomic_load_explicit(&crew->stopping, memory_order_acquire))
             return;
-        if (!join(team))
+        if (!join(crew))
             continue;
-        /* The phase inside may be newer than the one announced; without this it would be joined
-         * twice. */
-        seen = atomic_load_explicit(&team->epoch, memory_order_relaxed);
+        /* The phase inside may be newer than the one announced, and need not be joined again. */
+        seen = atomic_load_explicit(&crew->epoch, memory_order_relaxed);
         work(team, index);
-        leave(team);
+        leave(crew);
     }
 }
 
 /* Lets nobody in any more and returns when those inside have left. */
-static void close_phase(tn_team *team) {
-    uint32_t gate = atomic_fetch_and_explicit(&team->gate, ~GATE_OPEN, memory_order_acq_rel);
+static void close_phase(struct crew *crew, bool spin) {
+    uint32_t gate = atomic_fetch_and_explicit(&crew->gate, ~GATE_OPEN, memory_order_acq_rel);
     gate &= ~GATE_OPEN;
-    while (gate != 0 && team->spin && spin_while_equal(&team->gate, gate))
-        gate = atomic_load_explicit(&team->gate, memory_order_acquire);
+    while (gate != 0 && spin && spin_while_equal(&crew->gate, gate))
+        gate = atomic_load_explicit(&crew->gate, memory_order_acquire);
     if (gate == 0)
         return;
-    gate = atomic_fetch_or(&team->gate, GATE_AWAITED) | GATE_AWAITED;
+    gate = atomic_fetch_or(&crew->gate, GATE_AWAITED) | GATE_AWAITED;
     while (gate != GATE_AWAITED) {
-        tn_os_wait(&team->gate, gate);
-        gate = atomic_load_explicit(&team->gate, memory_order_acquire);
+        tn_os_wait(&crew->gate, gate);
+        gate = atomic_load_explicit(&crew->gate, memory_order_acquire);
     }
 }
 
-static void run_shared(tn_team *team) {
-    atomic_store_explicit(&team->gate, GATE_OPEN, memory_order_release);
+static void run_crew(tn_team *team, struct crew *crew) {
+    atomic_store_explicit(&crew->gate, GATE_OPEN, memory_order_release);
     int64_t helpers = team->count - 1;
-    announce(team, helpers < team->threads ? (int)helpers : team->threads - 1);
+    announce(crew, helpers < team->threads ? (int)helpers : team->threads - 1);
     work(team, 0);
-    close_phase(team);
+    close_phase(crew, team->spin);
 }
 
 static void run_slot(void *arg, int index) {
@@ -202,10 +203,10 @@ static void run_user(tn_team *team) {
 }
 
 void tn_team_run(tn_team *team, tn_task_fn fn, void *arg, int64_t count) {
-    if (team->kind == TEAM_OWN && team->threads > 1 && count > 1 && tn_os_forked(&team->mark))
+    bool own = !team->parts && !team->user.run;
+    if (own && count > 1 && tn_os_forked(&team->mark))
         tn_team_start(team);
-    bool alone = team->threads == 1 || (team->kind == TEAM_OWN && team->started == 0);
-    if (alone || count <= 1) {
+    if (count <= 1 || team->threads == 1 || (own && team->started == 0)) {
         for (int64_t i = 0; i < count; ++i)
             fn(arg, i, 0);
         return;
@@ -214,34 +215,34 @@ void tn_team_run(tn_team *team, tn_task_fn fn, void *arg, int64_t count) {
     team->arg = arg;
     team->count = count;
     atomic_store_explicit(&team->next, 0, memory_order_relaxed);
-    if (team->kind == TEAM_USER)
-        run_user(team);
+    if (team->parts)
+        run_crew(team, &team->donated);
+    else if (own)
+        run_crew(team, &team->own);
     else
-        run_shared(team);
+        run_user(team);
 }
 
 /* ---- own threads ---- */
 
 static void *worker_main(void *arg) {
     worker *self = arg;
-    /* An epoch other than 0 only means a look at the gate, so a phase published before this line is
-     * not missed. */
-    serve(self->team, self->index, 0);
+    /* An epoch other than 0 only means a look at the gate, so a phase from before this line is not
+     * missed. */
+    serve(self->team, &self->team->own, self->index, 0);
     return NULL;
 }
 
 void tn_team_start(tn_team *team) {
-    if (team->kind != TEAM_OWN)
+    if (team->user.run)
         return;
     if (tn_os_forked(&team->mark)) {
-        /* First start, or a child: the threads stayed in the parent, maybe in the middle of
+        /* The first start, or a child: the threads stayed in the parent, maybe in the middle of
          * something. */
         tn_os_fork_mark(&team->mark);
         team->started = 0;
-        atomic_store(&team->gate, 0);
-        atomic_store(&team->sleepers, 0);
-        atomic_store(&team->stopping, false);
-        team->spin = team->threads <= tn_os_cores();
+        atomic_store(&team->own.gate, 0);
+        atomic_store(&team->own.sleepers, 0);
     }
     while (team->started < team->threads - 1) {
         worker *fresh = &team->workers[team->started];
@@ -255,8 +256,8 @@ void tn_team_start(tn_team *team) {
 static void stop_workers(tn_team *team) {
     if (team->started == 0 || tn_os_forked(&team->mark))
         return;
-    atomic_store_explicit(&team->stopping, true, memory_order_release);
-    announce(team, team->started);
+    atomic_store_explicit(&team->own.stopping, true, memory_order_release);
+    announce(&team->own, team->started);
     for (int i = 0; i < team->started; ++i)
         tn_os_thread_join(&team->workers[i].thread);
 }
@@ -264,13 +265,16 @@ static void stop_workers(tn_team *team) {
 /* ---- donated threads ---- */
 
 void tn_team_part_begin(tn_team *team) {
+    team->parts = true;
     atomic_store(&team->part_workers, 0);
-    atomic_store(&team->stopping, false);
+    atomic_store(&team->donated.gate, 0); /* a fork may have left something there */
+    atomic_store(&team->donated.sleepers, 0);
+    atomic_store(&team->donated.stopping, false);
     atomic_store(&team->part_state, PART_OPEN);
 }
 
 bool tn_team_part_enter(tn_team *team) {
-    uint32_t seen = atomic_load(&team->epoch);
+    uint32_t seen = atomic_load(&team->donated.epoch);
     uint32_t state = PART_OPEN;
     if (atomic_compare_exchange_strong(&team->part_state, &state, PART_LED))
         return true;
@@ -279,52 +283,45 @@ bool tn_team_part_enter(tn_team *team) {
     int index = atomic_fetch_add(&team->part_workers, 1) + 1;
     if (index >= team->threads)
         return false;
-    serve(team, index, seen);
+    serve(team, &team->donated, index, seen);
     return false;
 }
 
 void tn_team_part_finish(tn_team *team) {
     atomic_store(&team->part_state, PART_CLOSED);
-    atomic_store_explicit(&team->stopping, true, memory_order_release);
-    announce(team, team->threads - 1);
+    atomic_store_explicit(&team->donated.stopping, true, memory_order_release);
+    announce(&team->donated, team->threads - 1);
+}
+
+void tn_team_part_end(tn_team *team) {
+    atomic_store(&team->part_state, PART_CLOSED);
+    team->parts = false;
 }
 
 /* ---- life ---- */
 
-static tenon_status create(const tenon_allocator *hooks, int threads, team_kind kind,
-                           const tenon_parallel *user, tn_team **out) {
+tenon_status tn_team_create(const tenon_allocator *hooks, int threads, const tenon_parallel *user,
+                            tn_team **out) {
     *out = NULL;
     if (threads < 1 || threads > TN_TEAM_MAX)
         return TENON_ERROR_INVALID_ARGUMENT;
-    size_t workers = kind == TEAM_OWN ? (size_t)threads - 1 : 0;
+    if (user && !user->run != !user->threads)
+        return TENON_ERROR_INVALID_ARGUMENT;
+    bool lent = user && user->run;
+    size_t workers = lent ? 0 : (size_t)threads - 1;
     size_t bytes = sizeof(tn_team) + workers * sizeof(worker); /* below 64 KiB */
     tn_team *team = tn_host_alloc_zero(hooks, bytes, _Alignof(tn_team));
     if (!team)
         return TENON_ERROR_OUT_OF_MEMORY;
     if (hooks)
         team->hooks = *hooks;
-    if (user)
+    if (lent)
         team->user = *user;
     team->bytes = bytes;
-    team->kind = kind;
     team->threads = threads;
     team->spin = threads <= tn_os_cores();
     *out = team;
     return TENON_OK;
-}
-
-tenon_status tn_team_create(const tenon_allocator *hooks, int threads, const tenon_parallel *user,
-                            tn_team **out) {
-    bool lent = user && (user->run || user->threads);
-    if (lent && !(user->run && user->threads)) {
-        *out = NULL;
-        return TENON_ERROR_INVALID_ARGUMENT;
-    }
-    return create(hooks, threads, lent ? TEAM_USER : TEAM_OWN, lent ? user : NULL, out);
-}
-
-tenon_status tn_team_create_parts(const tenon_allocator *hooks, int threads, tn_team **out) {
-    return create(hooks, threads, TEAM_PARTS, NULL, out);
 }
 
 void tn_team_destroy(tn_team *team) {
@@ -340,5 +337,5 @@ int tn_team_threads(const tn_team *team) {
 }
 
 int tn_team_running(const tn_team *team) {
-    return team->kind == TEAM_OWN ? team->started + 1 : team->threads;
+    return team->user.run ? team->threads : team->started + 1;
 }
