@@ -7,6 +7,7 @@
 
 #include "core/os.h"
 #include "core/read_desc.h"
+#include "memory/buffer.h"
 
 #include <string.h>
 
@@ -27,6 +28,19 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call)
 void tn_context_leave(tenon_context *ctx)
 {
     atomic_store_explicit(&ctx->entered, 0, memory_order_release);
+}
+
+/* What memory/buffer.h asks of contexts: host copies only need to know that nobody else is inside. */
+tenon_status tn_context_check(tenon_context *ctx)
+{
+    TN_TRY(tn_context_enter(ctx, "tenon_buffer"));
+    tn_context_leave(ctx);
+    return TENON_OK;
+}
+
+tn_message *tn_context_message(tenon_context *ctx)
+{
+    return ctx ? &ctx->message : NULL;
 }
 
 /* ---------------------------------------------------------------- creation */

@@ -238,7 +238,7 @@ static tenon_status check_part(tenon_context *ctx, const tenon_buffer *buffer, s
 tenon_status tenon_buffer_write(tenon_context *ctx, tenon_buffer *buffer, size_t offset,
                                 const void *host, size_t bytes)
 {
-    unsigned char *at;
+    unsigned char *at = NULL;
     tenon_status status = check_part(ctx, buffer, offset, host, bytes, "write", &at);
     if (status == TENON_OK && bytes != 0)
         memmove(at, host, bytes);
@@ -248,7 +248,7 @@ tenon_status tenon_buffer_write(tenon_context *ctx, tenon_buffer *buffer, size_t
 tenon_status tenon_buffer_read(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
                                void *host, size_t bytes)
 {
-    unsigned char *at;
+    unsigned char *at = NULL;
     tenon_status status = check_part(ctx, buffer, offset, host, bytes, "read", &at);
     if (status == TENON_OK && bytes != 0)
         memmove(host, at, bytes);
@@ -260,7 +260,7 @@ tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t o
 {
     if (host != NULL)
         *host = NULL;
-    unsigned char *at;
+    unsigned char *at = NULL;
     tenon_status status = check_part(ctx, buffer, offset, "", bytes, "map", &at);
     if (status != TENON_OK)
         return status;
@@ -273,7 +273,7 @@ tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t o
 
 tenon_status tenon_buffer_unmap(tenon_context *ctx, tenon_buffer *buffer, void *host)
 {
-    unsigned char *at;
+    unsigned char *at = NULL;
     tenon_status status = check_part(ctx, buffer, 0, host, 0, "unmap", &at);
     if (status != TENON_OK)
         return status;

@@ -147,7 +147,7 @@ static void json_flush(json *out)
 }
 
 /* Appends a piece shorter than 256 bytes. */
-static void json_write(json *out, const char *format, ...) TN_PRINTF_LIKE(2, 3);
+static void json_write(json *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void json_write(json *out, const char *format, ...)
 {
     if (sizeof out->text - out->length < 256)
