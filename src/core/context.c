@@ -45,6 +45,22 @@ int tn_context_try_enter(tenon_context *ctx)
                                                    memory_order_relaxed);
 }
 
+tn_message *tn_context_message(tenon_context *ctx)
+{
+    return &ctx->message;
+}
+
+/* Rung 3 of a pool's ladder; may be called by any thread that shares the pool. */
+static size_t give_arena_back(void *user, size_t wanted)
+{
+    tn_slot *slot = user;
+    (void)wanted;
+    if (!tn_context_try_enter(slot->context)) return 0;
+    const size_t freed = tn_arena_drop(&slot->arena);
+    tn_context_leave(slot->context);
+    return freed;
+}
+
 /* ---------------------------------------------------------------- creation */
 
 static tenon_status check_desc(const tenon_context_desc *desc, tn_message *message)
@@ -124,6 +140,9 @@ static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc
     TN_TRY(slot->name.backend->open(&open, &slot->device, message));
     TN_TRY(open_pool(ctx, desc, s, message));
     tn_arena_open(&slot->arena, slot->pool);
+    slot->context = ctx;
+    slot->reclaimer = (tn_reclaimer){.give_back = give_arena_back, .user = slot};
+    tn_pool_add_reclaimer(slot->pool, &slot->reclaimer);
     return TENON_OK;
 }
 
@@ -136,6 +155,7 @@ static void close_context(tenon_context *ctx)
             slot->name.backend->close(slot->device);
         }
         if (slot->pool) {
+            tn_pool_remove_reclaimer(slot->pool, &slot->reclaimer);
             tn_arena_close(&slot->arena);
             tn_pool_release(slot->pool);
         }

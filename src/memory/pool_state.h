@@ -12,9 +12,9 @@
 #include <stdatomic.h>
 
 #include "core/os.h"
-#include "pool.h"
-#include "records.h"
-#include "tlsf.h"
+#include "memory/pool.h"
+#include "memory/records.h"
+#include "memory/tlsf.h"
 
 enum {
     /*
@@ -117,7 +117,7 @@ void tn_guard_open_locked(tenon_pool *pool, tn_block_record *record, tn_finding 
 void tn_guard_close_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding);
 void tn_guard_sweep_locked(tenon_pool *pool, tn_finding *finding);
 void tn_finding_add_locked(tenon_pool *pool, tn_finding *finding, const char *format, ...)
-    TN_PRINTF_LIKE(3, 4);
+    __attribute__((format(printf, 3, 4)));
 void tn_finding_tell(tenon_pool *pool, const tn_finding *finding);
 
 /* pool_report.c */
@@ -129,9 +129,9 @@ tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, t
 
 /* pool_trace.c */
 bool tn_fault_strikes_locked(tenon_pool *pool, size_t bytes);
-void tn_record_locked(tenon_pool *pool, const char *format, ...) TN_PRINTF_LIKE(2, 3);
+void tn_record_locked(tenon_pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void tn_log(tenon_pool *pool, tenon_log_level level, const char *format, ...)
-    TN_PRINTF_LIKE(3, 4);
+    __attribute__((format(printf, 3, 4)));
 
 /* Debug checks need memory that the host can read and write. */
 static inline bool tn_guarded(const tenon_pool *pool)
