@@ -48,7 +48,7 @@ static int record(timing_contender *c, double seconds) {
         const int64_t capacity = c->capacity ? 2 * c->capacity : 64;
         double *samples = realloc(c->samples, (size_t)capacity * sizeof *samples);
         if (!samples)
-            return -1;
+            return TIMING_NO_MEMORY;
         c->samples = samples;
         c->capacity = capacity;
     }

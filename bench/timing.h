@@ -24,7 +24,7 @@ timing_stats timing_summarize(double *samples, int64_t count);
 
 /* One thing to be timed. The caller sets the first four members, zeroes the rest and frees `samples`. */
 typedef struct timing_contender {
-    int (*run)(void *state);       /* one call; anything but 0 ends the measurement and is returned */
+    int (*run)(void *state);       /* one call; a negative answer ends the measurement and is returned */
     void *state;                   /* handed to run and before_cold */
     void (*before_cold)(void *state); /* puts the data out of the caches; needed for cold measurements only */
     double *samples;               /* seconds per call, one for each repetition */
@@ -44,8 +44,9 @@ typedef struct timing_rules {
  * Warms each contender up, then measures round after round, every other round in reverse order.
  *
  * Warm repetitions are of as many calls as fill about a millisecond, after one untimed call that brings back what the
- * other contenders displaced. Returns 0, the first value other than 0 a contender answered, or -1 out of memory.
+ * other contenders displaced. Returns 0, the first other value that a contender answered, or TIMING_NO_MEMORY.
  */
+#define TIMING_NO_MEMORY 1
 int timing_alternate(timing_contender *contenders, int count, const timing_rules *rules);
 
 #endif
