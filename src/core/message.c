@@ -10,7 +10,6 @@
 #include <stdio.h>
 
 static atomic_char shared_text[TN_MESSAGE_BYTES];
-static char shared_copy[TN_MESSAGE_BYTES];
 
 tenon_status tn_fail(tn_message *message, tenon_status status, const char *format, ...)
 {
@@ -32,4 +31,9 @@ void tn_message_publish(const tn_message *message)
         atomic_store_explicit(&shared_text[i], message->text[i], memory_order_relaxed);
         if (message->text[i] == 0) break;
     }
+}
+
+const char *tn_message_shared(void)
+{
+    return (const char *)shared_text;
 }

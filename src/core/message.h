@@ -20,6 +20,7 @@ tenon_status tn_fail(tn_message *message, tenon_status status, const char *forma
 
 /* The message of calls without a context; what tenon_error_message(NULL) reads. */
 void tn_message_publish(const tn_message *message);
+const char *tn_message_shared(void);
 
 /* Leaves the function with the status of a call that failed. Only while nothing is held. */
 #define TN_TRY(call)                                                                               \
