@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_attention.c: `tenon bench attention`: prefill and decode shapes as jobs for bench_run.c, and the check of sampled
- * queries against the formula in double.
+ * bench_attention.c: `tenon bench attention`: prefill and decode shapes as jobs for bench_run.c,
+ * and the check of sampled queries against the formula in double.
  */
 #include "bench.h"
 
@@ -14,19 +14,27 @@
 #define CHECK_BUDGET (INT64_C(1) << 22)
 
 static const char *const notes =
-    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, dense.\n"
-    "flops are 4 batch q_heads head_dim for each pair of a query and a key it may see; GB/s counts q, k, v and o once. limit is\n"
-    "the time that the measured peak would take, over the median: flops at the multiply-add or dot-product peak or bytes at\n"
-    "the read bandwidth of a working set of that size, the longer one, on the same number of threads, measured before and after\n"
-    "the row. error is the largest |result - exact| on a sample of queries (values lie in [-1, 1)); a row whose error rounding\n"
-    "does not explain is reported and makes the exit code 1. spread is the interquartile range over the median.\n\n"
+    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, "
+    "dense.\n"
+    "flops are 4 batch q_heads head_dim for each pair of a query and a key it may see; GB/s counts "
+    "q, k, v and o once. limit is\n"
+    "the time that the measured peak would take, over the median: flops at the multiply-add or "
+    "dot-product peak or bytes at\n"
+    "the read bandwidth of a working set of that size, the longer one, on the same number of "
+    "threads, measured before and after\n"
+    "the row. error is the largest |result - exact| on a sample of queries (values lie in [-1, "
+    "1)); a row whose error rounding\n"
+    "does not explain is reported and makes the exit code 1. spread is the interquartile range "
+    "over the median.\n\n"
     "prefill:  tenon bench attention --shape 1x32x1024x128 --causal bottom_right\n"
-    "decode:   tenon bench attention --q-heads 32 --kv-heads 8 --q-len 1 --k-len 4096 --head-dim 128";
+    "decode:   tenon bench attention --q-heads 32 --kv-heads 8 --q-len 1 --k-len 4096 --head-dim "
+    "128";
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16};
 static const char *const causal_words[] = {"none", "top_left", "bottom_right"};
-static const tenon_causal causals[] = {TENON_CAUSAL_NONE, TENON_CAUSAL_TOP_LEFT, TENON_CAUSAL_BOTTOM_RIGHT};
+static const tenon_causal causals[] = {TENON_CAUSAL_NONE, TENON_CAUSAL_TOP_LEFT,
+                                       TENON_CAUSAL_BOTTOM_RIGHT};
 
 typedef struct attention {
     int64_t batch, q_heads, kv_heads, q_len, k_len, d;
@@ -64,8 +72,10 @@ static int64_t visible(const attention *a, int64_t i) {
 }
 
 /* Largest |result - exact| of one query; `weights` has room for k_len numbers. */
-static double query_error(const attention *a, const bench_array *result, int64_t at, double *weights) {
-    const int64_t i = at % a->q_len, head = at / a->q_len % a->q_heads, batch = at / a->q_len / a->q_heads;
+static double query_error(const attention *a, const bench_array *result, int64_t at,
+                          double *weights) {
+    const int64_t i = at % a->q_len, head = at / a->q_len % a->q_heads,
+                  batch = at / a->q_len / a->q_heads;
     const int64_t kv_head = head / (a->q_heads / a->kv_heads), keys = visible(a, i);
     const int64_t q = at * a->d, kv = (batch * a->kv_heads + kv_head) * a->k_len * a->d;
     double highest = -INFINITY, sum = 0, worst = 0;
@@ -93,7 +103,8 @@ static double query_error(const attention *a, const bench_array *result, int64_t
 
 static double error(void *state, const bench_array *result) {
     const attention *a = state;
-    const int64_t queries = a->batch * a->q_heads * a->q_len, affordable = CHECK_BUDGET / (2 * a->k_len * a->d) + 2;
+    const int64_t queries = a->batch * a->q_heads * a->q_len,
+                  affordable = CHECK_BUDGET / (2 * a->k_len * a->d) + 2;
     double *weights = malloc((size_t)a->k_len * sizeof *weights), worst = 0;
     uint64_t random = 1;
     if (!weights)
@@ -102,7 +113,7 @@ static double error(void *state, const bench_array *result) {
         const int64_t at = queries <= affordable ? s
                            : s == 0              ? 0
                            : s == 1              ? queries - 1
-                                                 : (int64_t)(bench_random(&random) % (uint64_t)queries);
+                                    : (int64_t)(bench_random(&random) % (uint64_t)queries);
         const double e = query_error(a, result, at, weights);
         if (!(e <= worst))
             worst = e;
@@ -117,9 +128,11 @@ static peak_kind arithmetic_limit(tenon_dtype dtype) {
     return dtype == TENON_BF16 && peak_best(PEAK_DOT_BF16) ? PEAK_DOT_BF16 : PEAK_FMA_F32;
 }
 
-/* Scores are sums of d products, each at most 1, over sqrt(d); outputs are sums of k_len; then one rounding. */
+/* Scores are sums of d products, each at most 1, over sqrt(d); outputs are sums of k_len; then one
+ * rounding. */
 static double error_bound(const attention *a, tenon_dtype type) {
-    const double d = (double)a->d, inner = bench_rounding(type == TENON_F64 ? TENON_F64 : TENON_F32);
+    const double d = (double)a->d,
+                 inner = bench_rounding(type == TENON_F64 ? TENON_F64 : TENON_F32);
     return (2 * d * sqrt(d) + (double)a->k_len + 64) * inner + bench_rounding(type);
 }
 
@@ -127,8 +140,8 @@ static void job(bench_session *session, attention *a, const char *causal, int dt
     const tenon_dtype type = dtypes[dtype];
     const int64_t q = bench_count((const int64_t[]){a->batch, a->q_heads, a->q_len, a->d}, 4);
     const int64_t kv = bench_count((const int64_t[]){a->batch, a->kv_heads, a->k_len, a->d}, 4);
-    if (!bench_array_make(&a->q, type, q) || !bench_array_make(&a->k, type, kv) || !bench_array_make(&a->v, type, kv) ||
-        !bench_array_make(&a->o, type, q)) {
+    if (!bench_array_make(&a->q, type, q) || !bench_array_make(&a->k, type, kv) ||
+        !bench_array_make(&a->v, type, kv) || !bench_array_make(&a->o, type, q)) {
         ++session->failures;
         goto out;
     }
@@ -169,9 +182,11 @@ out:
     bench_array_free(&a->o);
 }
 
-/* Lists of extents; `shape` rows are batch, q_heads, q_len, head_dim. An absent kv_heads or k_len follows the queries'. */
+/* Lists of extents; `shape` rows are batch, q_heads, q_len, head_dim. An absent kv_heads or k_len
+ * follows the queries'. */
 typedef struct shapes {
-    const char *batch_text, *q_heads_text, *kv_heads_text, *q_len_text, *k_len_text, *d_text, *shape_text, *causal_text;
+    const char *batch_text, *q_heads_text, *kv_heads_text, *q_len_text, *k_len_text, *d_text,
+        *shape_text, *causal_text;
     shapes_list shape, kv_heads, k_len;
     int causals[3];
     size_t causal_count;
@@ -180,20 +195,23 @@ typedef struct shapes {
 /* All combinations of the separate lists, as rows of `shape`. */
 static bool combine_lists(shapes *s) {
     const char *const names[4] = {"--batch", "--q-heads", "--q-len", "--head-dim"};
-    const char *const texts[4] = {s->batch_text ? s->batch_text : "1", s->q_heads_text ? s->q_heads_text : "32",
-                                  s->q_len_text ? s->q_len_text : "1024", s->d_text ? s->d_text : "128"};
+    const char *const texts[4] = {
+        s->batch_text ? s->batch_text : "1", s->q_heads_text ? s->q_heads_text : "32",
+        s->q_len_text ? s->q_len_text : "1024", s->d_text ? s->d_text : "128"};
     shapes_list lists[4] = {{0}};
     size_t rows = 1;
     bool ok = true;
     for (int i = 0; i < 4 && ok; ++i) {
-        ok = shapes_parse_list(names[i], texts[i], 1, i == 3 ? MOST_HEAD_DIM : MOST_EXTENT, &lists[i]);
+        ok = shapes_parse_list(names[i], texts[i], 1, i == 3 ? MOST_HEAD_DIM : MOST_EXTENT,
+                               &lists[i]);
         rows *= lists[i].rows;
         if (ok && rows > SHAPES_MOST_VALUES) {
             complain("%s: more than %d shapes in all", names[i], SHAPES_MOST_VALUES);
             ok = false;
         }
     }
-    s->shape = (shapes_list){.values = ok ? malloc(rows * 4 * sizeof(int64_t)) : NULL, .rows = rows, .parts = 4};
+    s->shape = (shapes_list){
+        .values = ok ? malloc(rows * 4 * sizeof(int64_t)) : NULL, .rows = rows, .parts = 4};
     for (size_t r = 0; s->shape.values && r < rows; ++r) {
         size_t rest = r;
         for (int i = 3; i >= 0; --i) {
@@ -211,34 +229,41 @@ static bool parse_shapes(shapes *s) {
         complain("--shape already says batch, q heads, q length and head dimension");
         return false;
     }
-    s->causal_count = shapes_parse_words("--causal", s->causal_text ? s->causal_text : "none", causal_words, 3, s->causals, 3);
+    s->causal_count = shapes_parse_words("--causal", s->causal_text ? s->causal_text : "none",
+                                         causal_words, 3, s->causals, 3);
     if (s->causal_count == 0 ||
-        !(s->shape_text ? shapes_parse_tuples("--shape", s->shape_text, 4, false, &s->shape) : combine_lists(s)))
+        !(s->shape_text ? shapes_parse_tuples("--shape", s->shape_text, 4, false, &s->shape)
+                        : combine_lists(s)))
         return false;
     for (size_t i = 0; i < s->shape.rows; ++i)
         if (s->shape.values[4 * i + 3] > MOST_HEAD_DIM) {
-            complain("--shape: a head dimension of %lld is above %d", (long long)s->shape.values[4 * i + 3], MOST_HEAD_DIM);
+            complain("--shape: a head dimension of %lld is above %d",
+                     (long long)s->shape.values[4 * i + 3], MOST_HEAD_DIM);
             return false;
         }
-    return (!s->kv_heads_text || shapes_parse_list("--kv-heads", s->kv_heads_text, 1, MOST_EXTENT, &s->kv_heads)) &&
-           (!s->k_len_text || shapes_parse_list("--k-len", s->k_len_text, 1, MOST_EXTENT, &s->k_len));
+    return (!s->kv_heads_text ||
+            shapes_parse_list("--kv-heads", s->kv_heads_text, 1, MOST_EXTENT, &s->kv_heads)) &&
+           (!s->k_len_text ||
+            shapes_parse_list("--k-len", s->k_len_text, 1, MOST_EXTENT, &s->k_len));
 }
 
 /* Key heads, key lengths, causality and types of one row of `shape`. */
 static void combine(bench_session *session, const shapes *s, const int64_t *shape) {
     const bench_settings *settings = session->settings;
-    const size_t kv_heads = s->kv_heads.rows ? s->kv_heads.rows : 1, k_lens = s->k_len.rows ? s->k_len.rows : 1;
+    const size_t kv_heads = s->kv_heads.rows ? s->kv_heads.rows : 1,
+                 k_lens = s->k_len.rows ? s->k_len.rows : 1;
     for (size_t h = 0; h < kv_heads; ++h)
         for (size_t l = 0; l < k_lens; ++l)
             for (size_t c = 0; c < s->causal_count; ++c)
                 for (size_t t = 0; t < settings->dtype_count; ++t) {
-                    attention a = {.batch = shape[0], .q_heads = shape[1], .q_len = shape[2], .d = shape[3]};
+                    attention a = {
+                        .batch = shape[0], .q_heads = shape[1], .q_len = shape[2], .d = shape[3]};
                     a.kv_heads = s->kv_heads.rows ? s->kv_heads.values[h] : a.q_heads;
                     a.k_len = s->k_len.rows ? s->k_len.values[l] : a.q_len;
                     a.causal = causals[s->causals[c]];
                     if (a.q_heads % a.kv_heads) {
-                        complain("--kv-heads: %lld does not divide %lld q heads", (long long)a.kv_heads,
-                                 (long long)a.q_heads);
+                        complain("--kv-heads: %lld does not divide %lld q heads",
+                                 (long long)a.kv_heads, (long long)a.q_heads);
                         ++session->failures;
                         continue;
                     }
@@ -257,19 +282,23 @@ int bench_attention(int argc, char **argv) {
         {"--q-len", "LIST", "queries of each sequence (default: 1024)", &s.q_len_text, NULL},
         {"--k-len", "LIST", "keys of each sequence (default: as queries)", &s.k_len_text, NULL},
         {"--head-dim", "LIST", "length of a head's vectors (default: 128)", &s.d_text, NULL},
-        {"--causal", "LIST", "of none, top_left, bottom_right (default: none)", &s.causal_text, NULL},
+        {"--causal", "LIST", "of none, top_left, bottom_right (default: none)", &s.causal_text,
+         NULL},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16 (default: f32)"),
         {0},
     };
-    const options_command command = {"tenon bench attention", "Measures scaled dot product attention.", notes, rows};
+    const options_command command = {"tenon bench attention",
+                                     "Measures scaled dot product attention.", notes, rows};
     const options_outcome outcome = options_parse(&command, argc, argv);
     if (outcome != OPTIONS_RUN)
         return outcome == OPTIONS_HELP ? EXIT_FINE : EXIT_USAGE;
 
     int code = EXIT_USAGE;
-    if (parse_shapes(&s) && bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
+    if (parse_shapes(&s) &&
+        bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
         bench_session session = {.settings = &settings};
-        const size_t each = (s.kv_heads.rows ? s.kv_heads.rows : 1) * (s.k_len.rows ? s.k_len.rows : 1);
+        const size_t each =
+            (s.kv_heads.rows ? s.kv_heads.rows : 1) * (s.k_len.rows ? s.k_len.rows : 1);
         session.jobs = (int64_t)(s.shape.rows * each * s.causal_count * settings.dtype_count);
         for (size_t i = 0; i < s.shape.rows; ++i)
             combine(&session, &s, s.shape.values + 4 * i);

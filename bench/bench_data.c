@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_data.c: operands (see bench_data.h). Conversions are written out here once more, plainly, because a benchmark that
- * checked tenon's results with tenon's own conversions would not see them fail.
+ * bench_data.c: operands (see bench_data.h). Conversions are written out here once more, plainly,
+ * because a benchmark that checked tenon's results with tenon's own conversions would not see them
+ * fail.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "bench_data.h"
@@ -31,7 +32,8 @@ int64_t bench_count(const int64_t *extents, int count) {
 bool bench_array_make(bench_array *array, tenon_dtype dtype, int64_t count) {
     size_t element = 0;
     *array = (bench_array){0};
-    if (tenon_dtype_block(dtype, NULL, &element) != TENON_OK || count < 0 || (uint64_t)count > SIZE_MAX / 2 / element) {
+    if (tenon_dtype_block(dtype, NULL, &element) != TENON_OK || count < 0 ||
+        (uint64_t)count > SIZE_MAX / 2 / element) {
         complain("an operand is too large to be addressed");
         return false;
     }
@@ -58,16 +60,20 @@ uint64_t bench_random(uint64_t *state) {
 }
 
 /* In [-1, 1), with as many bits as a double has. */
-static double even_value(uint64_t random) { return (double)(random >> 11) * ldexp(1, -52) - 1; }
+static double even_value(uint64_t random) {
+    return (double)(random >> 11) * ldexp(1, -52) - 1;
+}
 
-/* Such a value, truncated, as a 16-bit float with `mantissa` stored bits and exponent bias `bias`; denormals as 0. */
+/* Such a value, truncated, as a 16-bit float with `mantissa` stored bits and exponent bias `bias`;
+ * denormals as 0. */
 static uint16_t half_bits(double value, int mantissa, int bias) {
     int exponent;
     const double fraction = frexp(fabs(value), &exponent); /* in [1/2, 1), or 0 */
     if (fraction == 0 || exponent - 1 + bias < 1)
         return 0;
     const unsigned stored = (unsigned)ldexp(2 * fraction - 1, mantissa);
-    return (uint16_t)((value < 0 ? 0x8000u : 0u) | (unsigned)(exponent - 1 + bias) << mantissa | stored);
+    return (uint16_t)((value < 0 ? 0x8000u : 0u) | (unsigned)(exponent - 1 + bias) << mantissa |
+                      stored);
 }
 
 void bench_array_fill(bench_array *array, uint64_t seed) {
@@ -76,16 +82,28 @@ void bench_array_fill(bench_array *array, uint64_t seed) {
         const uint64_t random = bench_random(&state);
         const double value = even_value(random);
         switch (array->dtype) {
-        case TENON_F64: ((double *)array->data)[i] = value; break;
-        case TENON_F32: ((float *)array->data)[i] = (float)value; break;
-        case TENON_F16: ((uint16_t *)array->data)[i] = half_bits(value, 10, 15); break;
-        case TENON_BF16: ((uint16_t *)array->data)[i] = half_bits(value, 7, 127); break;
-        default: ((uint8_t *)array->data)[i] = (uint8_t)(random >> 56); break;
+        case TENON_F64:
+            ((double *)array->data)[i] = value;
+            break;
+        case TENON_F32:
+            ((float *)array->data)[i] = (float)value;
+            break;
+        case TENON_F16:
+            ((uint16_t *)array->data)[i] = half_bits(value, 10, 15);
+            break;
+        case TENON_BF16:
+            ((uint16_t *)array->data)[i] = half_bits(value, 7, 127);
+            break;
+        default:
+            ((uint8_t *)array->data)[i] = (uint8_t)(random >> 56);
+            break;
         }
     }
 }
 
-void bench_array_poison(bench_array *array) { memset(array->data, 0xff, array->bytes); }
+void bench_array_poison(bench_array *array) {
+    memset(array->data, 0xff, array->bytes);
+}
 
 static double half_value(uint16_t bits, int mantissa, int bias) {
     const int exponents = 1 << (15 - mantissa);
@@ -101,13 +119,20 @@ static double half_value(uint16_t bits, int mantissa, int bias) {
 
 double bench_array_get(const bench_array *array, int64_t i) {
     switch (array->dtype) {
-    case TENON_F64: return ((const double *)array->data)[i];
-    case TENON_F32: return (double)((const float *)array->data)[i];
-    case TENON_F16: return half_value(((const uint16_t *)array->data)[i], 10, 15);
-    case TENON_BF16: return half_value(((const uint16_t *)array->data)[i], 7, 127);
-    case TENON_S8: return ((const int8_t *)array->data)[i];
-    case TENON_S32: return ((const int32_t *)array->data)[i];
-    default: return (double)NAN;
+    case TENON_F64:
+        return ((const double *)array->data)[i];
+    case TENON_F32:
+        return (double)((const float *)array->data)[i];
+    case TENON_F16:
+        return half_value(((const uint16_t *)array->data)[i], 10, 15);
+    case TENON_BF16:
+        return half_value(((const uint16_t *)array->data)[i], 7, 127);
+    case TENON_S8:
+        return ((const int8_t *)array->data)[i];
+    case TENON_S32:
+        return ((const int32_t *)array->data)[i];
+    default:
+        return (double)NAN;
     }
 }
 
@@ -117,7 +142,8 @@ void bench_array_evict(const bench_array *array) {
         _mm_clflush((const char *)array->data + at);
     _mm_mfence();
 #else
-    /* Without an instruction for it: push the data out by writing twice the caches' size elsewhere. */
+    /* Without an instruction for it: push the data out by writing twice the caches' size elsewhere.
+     */
     (void)array;
     static char *other;
     static size_t bytes;
@@ -133,10 +159,15 @@ void bench_array_evict(const bench_array *array) {
 
 double bench_rounding(tenon_dtype dtype) {
     switch (dtype) {
-    case TENON_F64: return ldexp(1, -53);
-    case TENON_F32: return ldexp(1, -24);
-    case TENON_F16: return ldexp(1, -11);
-    case TENON_BF16: return ldexp(1, -8);
-    default: return 0;
+    case TENON_F64:
+        return ldexp(1, -53);
+    case TENON_F32:
+        return ldexp(1, -24);
+    case TENON_F16:
+        return ldexp(1, -11);
+    case TENON_BF16:
+        return ldexp(1, -8);
+    default:
+        return 0;
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_gemm.c: `tenon bench gemm`: shapes, layouts and types of matrix products as jobs for bench_run.c, and the check of
- * what was computed: sampled outputs as double sums, written independently of tenon's reference.
+ * bench_gemm.c: `tenon bench gemm`: shapes, layouts and types of matrix products as jobs for
+ * bench_run.c, and the check of what was computed: sampled outputs as double sums, written
+ * independently of tenon's reference.
  */
 #include "bench.h"
 
@@ -11,13 +12,18 @@
 /* Multiply-adds spent on checking one result; about a tenth of a second. */
 #define CHECK_BUDGET (INT64_C(1) << 22)
 
-static const char *const notes =
-    "Layouts name A then B: n is stored as it is multiplied (m x k, k x n), t as its transpose; all row-major and dense.\n"
-    "flops are 2 m n k batch; GB/s counts every operand once. limit is the time that the measured peak would take, over the\n"
-    "median: flops at the multiply-add or dot-product peak or bytes at the read bandwidth of a working set of that size, the\n"
-    "longer one, on the same number of threads, measured before and after the row. error is the largest |result - exact| over\n"
-    "sum |a||b| of that output, on a sample of outputs; a row whose error rounding does not explain is reported and makes the\n"
-    "exit code 1. spread is the interquartile range over the median. Peers alternate with tenon repetition by repetition.";
+static const char *const notes = "Layouts name A then B: n is stored as it is multiplied (m x k, k "
+                                 "x n), t as its transpose; all row-major and dense.\n"
+                                 "flops are 2 m n k batch; GB/s counts every operand once. limit "
+                                 "is the time that the measured peak would take, over the\n"
+                                 "median: flops at the multiply-add or dot-product peak or bytes "
+                                 "at the read bandwidth of a working set of that size, the\n"
+                                 "longer one, on the same number of threads, measured before and "
+                                 "after the row. error is the largest |result - exact| over\n"
+                                 "sum |a||b| of that output, on a sample of outputs; a row whose "
+                                 "error rounding does not explain is reported and makes the\n"
+                                 "exit code 1. spread is the interquartile range over the median. "
+                                 "Peers alternate with tenon repetition by repetition.";
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16", "s8"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16, TENON_S8};
@@ -29,10 +35,13 @@ typedef struct gemm {
     bench_array a, b, c;
 } gemm;
 
-static tenon_tensor operand(const bench_array *array, int64_t batch, int64_t rows, int64_t columns, bool transposed) {
-    const int64_t stored_rows = transposed ? columns : rows, stored_columns = transposed ? rows : columns;
-    const tenon_tensor t = batch == 1 ? tenon_matrix(array->data, array->dtype, stored_rows, stored_columns)
-                                      : tenon_tensor3(array->data, array->dtype, batch, stored_rows, stored_columns);
+static tenon_tensor operand(const bench_array *array, int64_t batch, int64_t rows, int64_t columns,
+                            bool transposed) {
+    const int64_t stored_rows = transposed ? columns : rows,
+                  stored_columns = transposed ? rows : columns;
+    const tenon_tensor t =
+        batch == 1 ? tenon_matrix(array->data, array->dtype, stored_rows, stored_columns)
+                   : tenon_tensor3(array->data, array->dtype, batch, stored_rows, stored_columns);
     return transposed ? tenon_transposed(t) : t;
 }
 
@@ -56,11 +65,14 @@ static tenon_status run(void *state, tenon_context *context, const tenon_plan *p
 }
 
 /* |result - exact| / sum |a||b| of one output; 0 where both are 0. */
-static double error_at(const gemm *g, const bench_array *result, int64_t batch, int64_t i, int64_t j) {
+static double error_at(const gemm *g, const bench_array *result, int64_t batch, int64_t i,
+                       int64_t j) {
     double sum = 0, magnitude = 0;
     for (int64_t p = 0; p < g->k; ++p) {
-        const double a = bench_array_get(&g->a, batch * g->m * g->k + (g->a_transposed ? p * g->m + i : i * g->k + p));
-        const double b = bench_array_get(&g->b, batch * g->k * g->n + (g->b_transposed ? j * g->k + p : p * g->n + j));
+        const double a = bench_array_get(
+            &g->a, batch * g->m * g->k + (g->a_transposed ? p * g->m + i : i * g->k + p));
+        const double b = bench_array_get(
+            &g->b, batch * g->k * g->n + (g->b_transposed ? j * g->k + p : p * g->n + j));
         sum += a * b;
         magnitude += fabs(a * b);
     }
@@ -80,7 +92,7 @@ static double error(void *state, const bench_array *result) {
                            : s == 1              ? g->n - 1
                            : s == 2              ? outputs - g->n
                            : s == 3              ? outputs - 1
-                                                 : (int64_t)(bench_random(&random) % (uint64_t)outputs);
+                                    : (int64_t)(bench_random(&random) % (uint64_t)outputs);
         const double e = error_at(g, result, at / (g->m * g->n), at / g->n % g->m, at % g->n);
         if (!(e <= worst))
             worst = e;
@@ -109,8 +121,8 @@ static peer_gemm product(const gemm *g, int64_t batch, bench_array *result) {
 static bool peer_can(void *state, const peer_cblas *peer) {
     gemm *g = state;
     const peer_gemm p = product(g, 0, &g->c);
-    return (g->a.dtype == TENON_F32 || g->a.dtype == TENON_F64) && peer_has_gemm(peer, p.element_bytes) &&
-           peer_fits(peer, &p);
+    return (g->a.dtype == TENON_F32 || g->a.dtype == TENON_F64) &&
+           peer_has_gemm(peer, p.element_bytes) && peer_fits(peer, &p);
 }
 
 static void peer_run(void *state, const peer_cblas *peer, bench_array *result) {
@@ -123,10 +135,14 @@ static void peer_run(void *state, const peer_cblas *peer, bench_array *result) {
 
 static peak_kind arithmetic_limit(tenon_dtype dtype) {
     switch (dtype) {
-    case TENON_F64: return PEAK_FMA_F64;
-    case TENON_BF16: return peak_best(PEAK_DOT_BF16) ? PEAK_DOT_BF16 : PEAK_FMA_F32;
-    case TENON_S8: return PEAK_DOT_I8;
-    default: return PEAK_FMA_F32;
+    case TENON_F64:
+        return PEAK_FMA_F64;
+    case TENON_BF16:
+        return peak_best(PEAK_DOT_BF16) ? PEAK_DOT_BF16 : PEAK_FMA_F32;
+    case TENON_S8:
+        return PEAK_DOT_I8;
+    default:
+        return PEAK_FMA_F32;
     }
 }
 
@@ -136,7 +152,8 @@ static void job(bench_session *session, gemm *g, const char *layout, int dtype) 
     const int64_t a = bench_count((const int64_t[]){g->batch, g->m, g->k}, 3);
     const int64_t b = bench_count((const int64_t[]){g->batch, g->k, g->n}, 3);
     const int64_t c = bench_count((const int64_t[]){g->batch, g->m, g->n}, 3);
-    if (!bench_array_make(&g->a, type, a) || !bench_array_make(&g->b, type, b) || !bench_array_make(&g->c, out, c)) {
+    if (!bench_array_make(&g->a, type, a) || !bench_array_make(&g->b, type, b) ||
+        !bench_array_make(&g->c, out, c)) {
         ++session->failures;
         goto out;
     }
@@ -155,10 +172,12 @@ static void job(bench_session *session, gemm *g, const char *layout, int dtype) 
         .bytes = (double)(g->a.bytes + g->b.bytes + g->c.bytes),
         .arithmetic = arithmetic_limit(type),
         .memory = PEAK_READ,
-        /* A sum of k products in any order, in f32 (f64: f64; integers: exact), rounded once to the type of C. */
-        .error_bound = type == TENON_S8    ? 0
-                       : type == TENON_F64 ? (k + 2) * bench_rounding(TENON_F64) * 2
-                                           : (k + 2) * bench_rounding(TENON_F32) + bench_rounding(out),
+        /* A sum of k products in any order, in f32 (f64: f64; integers: exact), rounded once to the
+           type of C. */
+        .error_bound = type == TENON_S8 ? 0
+                       : type == TENON_F64
+                           ? (k + 2) * bench_rounding(TENON_F64) * 2
+                           : (k + 2) * bench_rounding(TENON_F32) + bench_rounding(out),
         .arrays = {&g->a, &g->b},
         .result = &g->c,
         .plan = plan,
@@ -186,18 +205,22 @@ typedef struct shapes {
 static bool parse_shapes(shapes *s) {
     const bool separate = s->m_text || s->n_text || s->k_text;
     if (separate && !(s->m_text && s->n_text && s->k_text)) {
-        complain("--m, --n and --k are given together (%s is missing)", !s->m_text ? "--m" : !s->n_text ? "--n" : "--k");
+        complain("--m, --n and --k are given together (%s is missing)", !s->m_text   ? "--m"
+                                                                        : !s->n_text ? "--n"
+                                                                                     : "--k");
         return false;
     }
     if (!separate && !s->mnk_text)
         s->mnk_text = "1024,2048";
-    s->layout_count = shapes_parse_words("--layout", s->layout_text ? s->layout_text : "nn", layout_words, 4, s->layouts, 4);
+    s->layout_count = shapes_parse_words("--layout", s->layout_text ? s->layout_text : "nn",
+                                         layout_words, 4, s->layouts, 4);
     return s->layout_count > 0 &&
            (!separate || (shapes_parse_list("--m", s->m_text, 1, MOST_EXTENT, &s->m) &&
                           shapes_parse_list("--n", s->n_text, 1, MOST_EXTENT, &s->n) &&
                           shapes_parse_list("--k", s->k_text, 1, MOST_EXTENT, &s->k))) &&
            (!s->mnk_text || shapes_parse_tuples("--mnk", s->mnk_text, 3, true, &s->mnk)) &&
-           shapes_parse_list("--batch", s->batch_text ? s->batch_text : "1", 1, MOST_EXTENT, &s->batch);
+           shapes_parse_list("--batch", s->batch_text ? s->batch_text : "1", 1, MOST_EXTENT,
+                             &s->batch);
 }
 
 /* Types, layouts and batches of one m, n, k. */
@@ -224,21 +247,26 @@ int bench_gemm(int argc, char **argv) {
         {"--m", "LIST", "rows of C: 1,2,4..64:4", &s.m_text, NULL},
         {"--n", "LIST", "columns of C", &s.n_text, NULL},
         {"--k", "LIST", "length of the sums", &s.k_text, NULL},
-        {"--mnk", "LIST", "whole shapes, 1024x512x64, or cubes, 256..1024:256\n(default without --m, --n, --k: 1024,2048)",
+        {"--mnk", "LIST",
+         "whole shapes, 1024x512x64, or cubes, 256..1024:256\n(default without --m, --n, --k: "
+         "1024,2048)",
          &s.mnk_text, NULL},
         {"--batch", "LIST", "independent products in one call (default: 1)", &s.batch_text, NULL},
         {"--layout", "LIST", "of nn, nt, tn, tt (default: nn)", &s.layout_text, NULL},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16, s8 (C is s32) (default: f32)"),
-        {"--vs", "LIST", "CBLAS libraries to race, FILE.so or NAME=FILE.so (f32 and f64)", &settings.peers_text, NULL},
+        {"--vs", "LIST", "CBLAS libraries to race, FILE.so or NAME=FILE.so (f32 and f64)",
+         &settings.peers_text, NULL},
         {0},
     };
-    const options_command command = {"tenon bench gemm", "Measures matrix products, C = A B.", notes, rows};
+    const options_command command = {"tenon bench gemm", "Measures matrix products, C = A B.",
+                                     notes, rows};
     const options_outcome outcome = options_parse(&command, argc, argv);
     if (outcome != OPTIONS_RUN)
         return outcome == OPTIONS_HELP ? EXIT_FINE : EXIT_USAGE;
 
     int code = EXIT_USAGE;
-    if (parse_shapes(&s) && bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
+    if (parse_shapes(&s) &&
+        bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
         const size_t each = settings.dtype_count * s.layout_count * s.batch.rows;
         bench_session session = {.settings = &settings};
         session.jobs = (int64_t)((s.mnk.rows + s.m.rows * s.n.rows * s.k.rows) * each);
@@ -247,7 +275,8 @@ int bench_gemm(int argc, char **argv) {
         for (size_t m = 0; m < s.m.rows; ++m)
             for (size_t n = 0; n < s.n.rows; ++n)
                 for (size_t k = 0; k < s.k.rows; ++k)
-                    combine(&session, &s, (const int64_t[]){s.m.values[m], s.n.values[n], s.k.values[k]});
+                    combine(&session, &s,
+                            (const int64_t[]){s.m.values[m], s.n.values[n], s.k.values[k]});
         code = bench_session_end(&session);
     }
     shapes_free(&s.m);

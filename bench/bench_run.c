@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_run.c: measures one job on every thread count, warm and cold, and prints its rows (see bench.h).
+ * bench_run.c: measures one job on every thread count, warm and cold, and prints its rows (see
+ * bench.h).
  *
- * A row is: the machine's limits, tenon and its peers alternating, the limits again, the error of what was computed. The limit
- * of a row is the time that its flops take at the measured arithmetic peak or its bytes at the measured bandwidth over a
- * working set of that size, whichever is longer; percent_of_limit is that time over the median.
+ * A row is: the machine's limits, tenon and its peers alternating, the limits again, the error of
+ * what was computed. The limit of a row is the time that its flops take at the measured arithmetic
+ * peak or its bytes at the measured bandwidth over a working set of that size, whichever is longer;
+ * percent_of_limit is that time over the median.
  */
 #include "bench.h"
 
@@ -72,9 +74,11 @@ static void evict(void *state) {
 }
 
 /* Appends LIMIT_REPS rates of the best probe of `kind`; leaves 0 where there is none. */
-static bool sample(bench_session *session, peak_kind kind, int threads, size_t bytes, double *rates) {
+static bool sample(bench_session *session, peak_kind kind, int threads, size_t bytes,
+                   double *rates) {
     const peak_probe *probe = kind < PEAK_KINDS ? peak_best(kind) : NULL;
-    const peak_rules rules = {.threads = threads, .reps = LIMIT_REPS, .seconds = LIMIT_SECONDS, .bytes = bytes};
+    const peak_rules rules = {
+        .threads = threads, .reps = LIMIT_REPS, .seconds = LIMIT_SECONDS, .bytes = bytes};
     return !probe || peak_measure(probe, &rules, &session->memory, rates);
 }
 
@@ -82,7 +86,8 @@ static bool sample_limits(bench_session *session, const row *r, limits *l, int o
     const bench_job *job = r->job;
     if (session->memory_set == 0)
         session->memory_set = peak_memory_set(r->threads);
-    const size_t bytes = r->cold || job->bytes > (double)session->memory_set ? session->memory_set : (size_t)job->bytes;
+    const size_t bytes = r->cold || job->bytes > (double)session->memory_set ? session->memory_set
+                                                                             : (size_t)job->bytes;
     /* What writes may do so with stores around the caches, if that is faster. */
     const peak_kind stream = job->memory == PEAK_COPY ? PEAK_COPY_STREAM : PEAK_KINDS;
     return sample(session, job->arithmetic, r->threads, 0, l->arithmetic + offset) &&
@@ -107,8 +112,10 @@ static void shape_text(const bench_job *job, char *text, size_t capacity) {
     for (int i = 0; i < job->shape_count && used < capacity; ++i) {
         const bench_extent *e = &job->shape[i];
         const char *gap = i ? " " : "";
-        used += (size_t)(e->text ? snprintf(text + used, capacity - used, "%s%s=%s", gap, e->name, e->text)
-                                 : snprintf(text + used, capacity - used, "%s%s=%lld", gap, e->name, (long long)e->value));
+        used += (size_t)(e->text ? snprintf(text + used, capacity - used, "%s%s=%s", gap, e->name,
+                                            e->text)
+                                 : snprintf(text + used, capacity - used, "%s%s=%lld", gap, e->name,
+                                            (long long)e->value));
     }
 }
 
@@ -155,7 +162,8 @@ static void print_head(bench_session *session, const bench_job *job) {
     table_begin(t);
     table_column(t, "dtype", -5);
     for (int i = 0; i < job->shape_count; ++i)
-        table_column(t, job->shape[i].name, (int)(strlen(job->shape[i].name) > 6 ? strlen(job->shape[i].name) : 6));
+        table_column(t, job->shape[i].name,
+                     (int)(strlen(job->shape[i].name) > 6 ? strlen(job->shape[i].name) : 6));
     table_column(t, "threads", 7);
     table_column(t, "data", -4);
     table_column(t, "median", 8);
@@ -203,7 +211,8 @@ static void print_row(bench_session *session, const row *r) {
     for (int i = 0, next = 0; i < session->settings->peer_count; ++i) {
         if (next < r->peer_count && r->peers[next].name == session->settings->peers[i].name) {
             const double seconds = r->peers[next++].seconds;
-            table_cell(t, "%s x%.2f", table_seconds(seconds, text, sizeof text), seconds / r->time.median);
+            table_cell(t, "%s x%.2f", table_seconds(seconds, text, sizeof text),
+                       seconds / r->time.median);
         } else {
             table_cell(t, "-");
         }
@@ -218,8 +227,8 @@ static void judge(bench_session *session, const bench_job *job, const char *who,
         return;
     char shape[192];
     shape_text(job, shape, sizeof shape);
-    complain("%s %s %s: %s is wrong: error %.2e where rounding explains %.2e", job->op, job->dtype, shape, who, error,
-             job->error_bound);
+    complain("%s %s %s: %s is wrong: error %.2e where rounding explains %.2e", job->op, job->dtype,
+             shape, who, error, job->error_bound);
     ++session->failures;
 }
 
@@ -239,7 +248,8 @@ static int race(bench_session *session, row *r, call *calls, int count) {
             r->time = timing_summarize(contenders[0].samples, contenders[0].count);
         } else if (status == 0) {
             r->peers[i - 1].name = calls[i].peer->name;
-            r->peers[i - 1].seconds = timing_summarize(contenders[i].samples, contenders[i].count).median;
+            r->peers[i - 1].seconds =
+                timing_summarize(contenders[i].samples, contenders[i].count).median;
             r->peer_count = i;
         }
         free(contenders[i].samples);
@@ -247,8 +257,10 @@ static int race(bench_session *session, row *r, call *calls, int count) {
     return status;
 }
 
-/* Results of the peers, each in memory of its own; calls[0] is tenon's. Answers how many calls there are, or 0. */
-static int line_up_peers(const bench_session *session, const row *r, call *calls, bench_array *results) {
+/* Results of the peers, each in memory of its own; calls[0] is tenon's. Answers how many calls
+ * there are, or 0. */
+static int line_up_peers(const bench_session *session, const row *r, call *calls,
+                         bench_array *results) {
     int count = 1;
     for (int i = 0; i < session->settings->peer_count; ++i) {
         const peer_cblas *peer = &session->settings->peers[i];
@@ -258,7 +270,8 @@ static int line_up_peers(const bench_session *session, const row *r, call *calls
             return 0;
         bench_array_poison(&results[count]);
         if (!peer_set_threads(peer, r->threads))
-            complain("%s has no thread setter known here: it runs on as many threads as it likes", peer->name);
+            complain("%s has no thread setter known here: it runs on as many threads as it likes",
+                     peer->name);
         calls[count] = (call){.job = r->job, .peer = peer, .result = &results[count]};
         ++count;
     }
@@ -266,7 +279,8 @@ static int line_up_peers(const bench_session *session, const row *r, call *calls
 }
 
 static bool measure(bench_session *session, row *r, tenon_context *context, tenon_plan *plan) {
-    call calls[1 + BENCH_MOST_PEERS] = {{.job = r->job, .context = context, .plan = plan, .result = r->job->result}};
+    call calls[1 + BENCH_MOST_PEERS] = {
+        {.job = r->job, .context = context, .plan = plan, .result = r->job->result}};
     bench_array results[1 + BENCH_MOST_PEERS] = {0};
     limits l = {0};
     bool ok = false;
@@ -276,7 +290,9 @@ static bool measure(bench_session *session, row *r, tenon_context *context, teno
         goto out;
     const int status = race(session, r, calls, count);
     if (status) {
-        complain("%s: %s", r->job->op, status == TIMING_NO_MEMORY ? "no memory for samples" : tenon_error_message(context));
+        complain("%s: %s", r->job->op,
+                 status == TIMING_NO_MEMORY ? "no memory for samples"
+                                            : tenon_error_message(context));
         goto out;
     }
     if (!sample_limits(session, r, &l, LIMIT_REPS))
@@ -296,16 +312,19 @@ out:
 /* One thread count: a context and a plan, then the warm and the cold row. */
 static void run_threads(bench_session *session, const bench_job *job, int threads) {
     const bench_settings *settings = session->settings;
-    const tenon_context_desc desc = {.struct_size = sizeof desc, .device = settings->device, .threads = threads};
+    const tenon_context_desc desc = {
+        .struct_size = sizeof desc, .device = settings->device, .threads = threads};
     tenon_context *context = NULL;
     tenon_plan *plan = NULL;
     if (tenon_context_create(&desc, &context) != TENON_OK) {
-        complain("--device %s: %s", settings->device ? settings->device : "auto", tenon_error_message(NULL));
+        complain("--device %s: %s", settings->device ? settings->device : "auto",
+                 tenon_error_message(NULL));
         ++session->failures;
         return;
     }
     tenon_plan_info info = {.struct_size = sizeof info};
-    if (job->plan(job->state, context, &plan) != TENON_OK || tenon_plan_query(plan, &info) != TENON_OK) {
+    if (job->plan(job->state, context, &plan) != TENON_OK ||
+        tenon_plan_query(plan, &info) != TENON_OK) {
         complain("%s", tenon_error_message(context));
         ++session->failures;
         goto out;
@@ -318,8 +337,9 @@ static void run_threads(bench_session *session, const bench_job *job, int thread
         snprintf(r.kernel, sizeof r.kernel, "%s", info.kernel);
         char shape[192];
         shape_text(job, shape, sizeof shape);
-        progress("[%lld/%lld] %s %s %s, %d threads, %s", (long long)session->job, (long long)session->jobs, job->op,
-                 job->dtype, shape, threads, cold ? "cold" : "warm");
+        progress("[%lld/%lld] %s %s %s, %d threads, %s", (long long)session->job,
+                 (long long)session->jobs, job->op, job->dtype, shape, threads,
+                 cold ? "cold" : "warm");
         if (!measure(session, &r, context, plan))
             ++session->failures;
         else if (settings->json)

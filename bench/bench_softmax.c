@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_softmax.c: `tenon bench softmax`: rows x columns matrices as jobs for bench_run.c, and the check of sampled rows
- * against exponentials and sums in double.
+ * bench_softmax.c: `tenon bench softmax`: rows x columns matrices as jobs for bench_run.c, and the
+ * check of sampled rows against exponentials and sums in double.
  */
 #include "bench.h"
 
@@ -11,12 +11,16 @@
 /* Exponentials spent on checking one result. */
 #define CHECK_BUDGET (INT64_C(1) << 20)
 
-static const char *const notes =
-    "y = softmax(x) along rows, into another matrix. flops are counted as 4 for each element (subtract, exp, add, multiply);\n"
-    "GB/s counts x and y once. limit is the time that copying x to y takes (plain or streaming stores, the faster one,\n"
-    "over a working set of that size, on the same number of threads, measured before and after the row) over the median.\n"
-    "error is the largest |result - exact| over the row's largest exact value, on a sample of rows; a row whose error rounding\n"
-    "does not explain is reported and makes the exit code 1. spread is the interquartile range over the median.";
+static const char *const notes = "y = softmax(x) along rows, into another matrix. flops are "
+                                 "counted as 4 for each element (subtract, exp, add, multiply);\n"
+                                 "GB/s counts x and y once. limit is the time that copying x to y "
+                                 "takes (plain or streaming stores, the faster one,\n"
+                                 "over a working set of that size, on the same number of threads, "
+                                 "measured before and after the row) over the median.\n"
+                                 "error is the largest |result - exact| over the row's largest "
+                                 "exact value, on a sample of rows; a row whose error rounding\n"
+                                 "does not explain is reported and makes the exit code 1. spread "
+                                 "is the interquartile range over the median.";
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16};
@@ -53,7 +57,8 @@ static double row_error(const softmax *s, const bench_array *result, int64_t row
         sum += exp(bench_array_get(&s->x, start + j) - highest);
     for (int64_t j = 0; j < s->cols; ++j) {
         const double exact = exp(bench_array_get(&s->x, start + j) - highest) / sum;
-        const double e = fabs(bench_array_get(result, start + j) - exact) * sum; /* the largest is 1 / sum */
+        const double e =
+            fabs(bench_array_get(result, start + j) - exact) * sum; /* the largest is 1 / sum */
         if (!(e <= worst))
             worst = e;
         if (isnan(worst))
@@ -71,7 +76,7 @@ static double error(void *state, const bench_array *result) {
         const int64_t row = s->rows <= affordable ? i
                             : i == 0              ? 0
                             : i == 1              ? s->rows - 1
-                                                  : (int64_t)(bench_random(&random) % (uint64_t)s->rows);
+                                     : (int64_t)(bench_random(&random) % (uint64_t)s->rows);
         const double e = row_error(s, result, row);
         if (!(e <= worst))
             worst = e;
@@ -98,8 +103,10 @@ static void job(bench_session *session, int64_t rows, int64_t cols, int dtype) {
         .bytes = (double)(s.x.bytes + s.y.bytes),
         .arithmetic = PEAK_KINDS,
         .memory = PEAK_COPY,
-        /* exp and the division within some roundings, a sum of cols terms; f16 results also round to its denormals. */
-        .error_bound = (32 + (double)cols) * inner + bench_rounding(type) + (type == TENON_F16 ? (double)cols * 0x1p-24 : 0),
+        /* exp and the division within some roundings, a sum of cols terms; f16 results also round
+           to its denormals. */
+        .error_bound = (32 + (double)cols) * inner + bench_rounding(type) +
+                       (type == TENON_F16 ? (double)cols * 0x1p-24 : 0),
         .arrays = {&s.x},
         .result = &s.y,
         .plan = plan,
@@ -119,12 +126,15 @@ int bench_softmax(int argc, char **argv) {
     const options_row options[] = {
         {"--rows", "LIST", "number of rows: 1,2,4..64:4", &rows_text, NULL},
         {"--cols", "LIST", "elements of each row", &cols_text, NULL},
-        {"--shape", "LIST", "both as ROWSxCOLS (default without --rows, --cols:\n512x512,4096x4096,32x128256,65536x128)",
+        {"--shape", "LIST",
+         "both as ROWSxCOLS (default without --rows, "
+         "--cols:\n512x512,4096x4096,32x128256,65536x128)",
          &shapes_text, NULL},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16 (default: f32)"),
         {0},
     };
-    const options_command command = {"tenon bench softmax", "Measures softmax of the rows of a matrix.", notes, options};
+    const options_command command = {"tenon bench softmax",
+                                     "Measures softmax of the rows of a matrix.", notes, options};
     const options_outcome outcome = options_parse(&command, argc, argv);
     if (outcome != OPTIONS_RUN)
         return outcome == OPTIONS_HELP ? EXIT_FINE : EXIT_USAGE;
@@ -132,7 +142,8 @@ int bench_softmax(int argc, char **argv) {
     int code = EXIT_USAGE;
     shapes_list rows = {0}, cols = {0}, shapes = {0};
     if (!rows_text != !cols_text) {
-        complain("--rows and --cols are given together (%s is missing)", rows_text ? "--cols" : "--rows");
+        complain("--rows and --cols are given together (%s is missing)",
+                 rows_text ? "--cols" : "--rows");
         return EXIT_USAGE;
     }
     if (!rows_text && !shapes_text)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_bench.c: `tenon bench OP`: finds the operation, and parses the options that all operations share. Measuring is
- * bench_run.c's.
+ * cmd_bench.c: `tenon bench OP`: finds the operation, and parses the options that all operations
+ * share. Measuring is bench_run.c's.
  */
 #include "bench.h"
 
@@ -29,7 +29,8 @@ static void usage(FILE *out) {
     fputs("usage: tenon bench OPERATION [options]\n\noperations:\n", out);
     for (size_t i = 0; i < OPERATIONS; ++i)
         fprintf(out, "  %-11s%s\n", operations[i].name, operations[i].summary);
-    fputs("\nEvery list option takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 (doubling). All combinations are\n"
+    fputs("\nEvery list option takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 "
+          "(doubling). All combinations are\n"
           "measured. tenon bench OPERATION --help tells more.\n",
           out);
 }
@@ -73,13 +74,18 @@ bool bench_settings_parse(bench_settings *s, const char *const *dtype_words, siz
     snprintf(all, sizeof all, "%d", machine_cores());
     s->rules.min_time = 0.3;
     s->warm = s->warm || !s->cold;
-    s->dtype_count = shapes_parse_words("--dtype", s->dtypes_text ? s->dtypes_text : "f32", dtype_words, dtype_count,
-                                        s->dtypes, BENCH_MOST_DTYPES);
+    s->dtype_count = shapes_parse_words("--dtype", s->dtypes_text ? s->dtypes_text : "f32",
+                                        dtype_words, dtype_count, s->dtypes, BENCH_MOST_DTYPES);
     return s->dtype_count > 0 &&
-           shapes_parse_list("--threads", s->threads_text ? s->threads_text : all, 1, MOST_THREADS, &s->threads) &&
-           (!s->reps_text || shapes_parse_int("--reps", s->reps_text, 1, 1000000, &s->rules.reps)) &&
-           (!s->min_time_text || shapes_parse_seconds("--min-time", s->min_time_text, &s->rules.min_time)) &&
+           shapes_parse_list("--threads", s->threads_text ? s->threads_text : all, 1, MOST_THREADS,
+                             &s->threads) &&
+           (!s->reps_text ||
+            shapes_parse_int("--reps", s->reps_text, 1, 1000000, &s->rules.reps)) &&
+           (!s->min_time_text ||
+            shapes_parse_seconds("--min-time", s->min_time_text, &s->rules.min_time)) &&
            open_peers(s);
 }
 
-void bench_settings_free(bench_settings *s) { shapes_free(&s->threads); }
+void bench_settings_free(bench_settings *s) {
+    shapes_free(&s->threads);
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_peak.c: `tenon peak`: every probe this processor can run, on every thread count asked for. Prints what peak.c
- * measures; decides nothing about it.
+ * cmd_peak.c: `tenon peak`: every probe this processor can run, on every thread count asked for.
+ * Prints what peak.c measures; decides nothing about it.
  */
 #include "commands.h"
 
@@ -19,11 +19,14 @@
 #define MOST_REPS 1000
 #define MOST_THREADS 1024
 
-static const char *const notes =
-    "Arithmetic probes run one instruction on independent accumulators in registers. Memory probes walk over a working\n"
-    "set much larger than all caches (--bytes to choose another); a copy counts bytes read and bytes written.\n"
-    "spread is the interquartile range over the median. --json prints one object per line: op (\"peak\"), limit\n"
-    "(fma, dot, read, copy, copy_stream), isa, instruction, dtype, threads, bytes, gflops or gbps (median), best, spread.";
+static const char *const notes = "Arithmetic probes run one instruction on independent "
+                                 "accumulators in registers. Memory probes walk over a working\n"
+                                 "set much larger than all caches (--bytes to choose another); a "
+                                 "copy counts bytes read and bytes written.\n"
+                                 "spread is the interquartile range over the median. --json prints "
+                                 "one object per line: op (\"peak\"), limit\n"
+                                 "(fma, dot, read, copy, copy_stream), isa, instruction, dtype, "
+                                 "threads, bytes, gflops or gbps (median), best, spread.";
 
 typedef struct peak_row {
     const peak_probe *probe;
@@ -77,13 +80,17 @@ static void print_row(table *t, const peak_row *row) {
     table_cell(t, "%.1f", row->median);
     table_cell(t, "%.1f", row->best);
     table_cell(t, "%.1f%%", 100 * row->spread);
-    table_cell(t, "%s", peak_is_memory(row->probe->kind) ? "GB/s" : dtype[0] == 's' ? "Gop/s" : "GFLOP/s");
+    table_cell(t, "%s",
+               peak_is_memory(row->probe->kind) ? "GB/s"
+               : dtype[0] == 's'                ? "Gop/s"
+                                                : "GFLOP/s");
     table_end_row(t);
 }
 
 static bool measure(peak_row *row, const peak_rules *rules, peak_memory *memory) {
     double rates[MOST_REPS];
-    progress("peak: %s %s, %d threads", peak_kind_name(row->probe->kind), row->probe->isa, row->threads);
+    progress("peak: %s %s, %d threads", peak_kind_name(row->probe->kind), row->probe->isa,
+             row->threads);
     if (!peak_measure(row->probe, rules, memory, rates))
         return false;
     const timing_stats stats = timing_summarize(rates, rules->reps);
@@ -97,14 +104,17 @@ int command_peak(int argc, char **argv) {
     const char *threads_text = NULL, *reps_text = "9", *bytes_text = NULL;
     bool json = false, pin = false;
     const options_row rows[] = {
-        {"--threads", "LIST", "thread counts, e.g. 1,2,4..16:4 (default: 1 and all usable cores)", &threads_text, NULL},
+        {"--threads", "LIST", "thread counts, e.g. 1,2,4..16:4 (default: 1 and all usable cores)",
+         &threads_text, NULL},
         {"--reps", "N", "repetitions of each probe (default: 9)", &reps_text, NULL},
-        {"--bytes", "N", "working set of the memory probes, all threads together", &bytes_text, NULL},
+        {"--bytes", "N", "working set of the memory probes, all threads together", &bytes_text,
+         NULL},
         {"--pin", NULL, "bind thread i to the i-th usable core", NULL, &pin},
         {"--json", NULL, "one JSON object per measured limit and line", NULL, &json},
         {0},
     };
-    const options_command command = {"tenon peak", "Measures what this machine can do at most.", notes, rows};
+    const options_command command = {"tenon peak", "Measures what this machine can do at most.",
+                                     notes, rows};
     const options_outcome outcome = options_parse(&command, argc, argv);
     if (outcome != OPTIONS_RUN)
         return outcome == OPTIONS_HELP ? EXIT_FINE : EXIT_USAGE;
@@ -116,7 +126,8 @@ int command_peak(int argc, char **argv) {
     int64_t reps = 0, bytes = 0;
     if (!shapes_parse_int("--reps", reps_text, 1, MOST_REPS, &reps) ||
         (bytes_text && !shapes_parse_int("--bytes", bytes_text, 1, INT64_C(1) << 40, &bytes)) ||
-        !shapes_parse_list("--threads", threads_text ? threads_text : all, 1, MOST_THREADS, &threads))
+        !shapes_parse_list("--threads", threads_text ? threads_text : all, 1, MOST_THREADS,
+                           &threads))
         return EXIT_USAGE;
 
     int code = EXIT_FINE;
@@ -131,8 +142,11 @@ int command_peak(int argc, char **argv) {
             const int team = (int)threads.values[i];
             peak_row row = {.probe = &probes[p], .threads = team};
             row.bytes = bytes ? (size_t)bytes : peak_memory_set(team);
-            const peak_rules rules = {
-                .threads = team, .reps = (int)reps, .seconds = 20e-3, .bytes = row.bytes, .pin = pin};
+            const peak_rules rules = {.threads = team,
+                                      .reps = (int)reps,
+                                      .seconds = 20e-3,
+                                      .bytes = row.bytes,
+                                      .pin = pin};
             if (!measure(&row, &rules, &memory)) {
                 code = EXIT_FAILED;
                 continue;

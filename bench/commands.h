@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * commands.h: the commands of the `tenon` program. Each gets the arguments after its own name and answers the exit code.
+ * commands.h: the commands of the `tenon` program. Each gets the arguments after its own name and
+ * answers the exit code.
  */
 #ifndef BENCH_COMMANDS_H
 #define BENCH_COMMANDS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json.c: the writer behind --json (see json.h). Ends each outermost object with a newline and a flush, so that a
- * reader at the other end of a pipe gets rows as they are measured.
+ * json.c: the writer behind --json (see json.h). Ends each outermost object with a newline and a
+ * flush, so that a reader at the other end of a pipe gets rows as they are measured.
  */
 #include "json.h"
 
@@ -47,13 +47,21 @@ static void end_with(json_writer *json, char bracket) {
     }
 }
 
-void json_object(json_writer *json, const char *name) { open_with(json, name, '{'); }
+void json_object(json_writer *json, const char *name) {
+    open_with(json, name, '{');
+}
 
-void json_object_end(json_writer *json) { end_with(json, '}'); }
+void json_object_end(json_writer *json) {
+    end_with(json, '}');
+}
 
-void json_list(json_writer *json, const char *name) { open_with(json, name, '['); }
+void json_list(json_writer *json, const char *name) {
+    open_with(json, name, '[');
+}
 
-void json_list_end(json_writer *json) { end_with(json, ']'); }
+void json_list_end(json_writer *json) {
+    end_with(json, ']');
+}
 
 void json_text(json_writer *json, const char *name, const char *value) {
     begin(json, name);

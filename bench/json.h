@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * json.h: writes JSON objects, one per line, to stdout. Members go out in the order of the calls; a number that is
- * NaN or infinite, which JSON cannot say, is written as null.
+ * json.h: writes JSON objects, one per line, to stdout. Members go out in the order of the calls; a
+ * number that is NaN or infinite, which JSON cannot say, is written as null.
  */
 #ifndef BENCH_JSON_H
 #define BENCH_JSON_H
@@ -17,7 +17,8 @@ typedef struct json_writer {
     int depth;
 } json_writer;
 
-/* An object or list as a member (name set), as an item of a list or as a line of its own (name NULL). */
+/* An object or list as a member (name set), as an item of a list or as a line of its own (name
+ * NULL). */
 void json_object(json_writer *json, const char *name);
 void json_object_end(json_writer *json);
 void json_list(json_writer *json, const char *name);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * machine.c: cores, caches and memory read from Linux's sched_getaffinity, sysfs and procfs. Used by the peak probes
- * to size their buffers and by `tenon info`. Whatever cannot be read is reported as unknown, never as an error.
+ * machine.c: cores, caches and memory read from Linux's sched_getaffinity, sysfs and procfs. Used
+ * by the peak probes to size their buffers and by `tenon info`. Whatever cannot be read is reported
+ * as unknown, never as an error.
  */
 #define _GNU_SOURCE
 #include "machine.h"
@@ -63,7 +64,8 @@ size_t machine_cache_bytes(int level) {
 }
 
 size_t machine_caches_bytes(int threads) {
-    /* L3 is counted once: a process on several sockets has more, which the factor callers take covers. */
+    /* L3 is counted once: a process on several sockets has more, which the factor callers take
+     * covers. */
     return machine_cache_bytes(3) + (size_t)threads * machine_cache_bytes(2);
 }
 
@@ -96,9 +98,13 @@ static size_t memory_field(const char *name) {
                : 0;
 }
 
-size_t machine_memory_total(void) { return memory_field("MemTotal"); }
+size_t machine_memory_total(void) {
+    return memory_field("MemTotal");
+}
 
-size_t machine_memory_available(void) { return memory_field("MemAvailable"); }
+size_t machine_memory_available(void) {
+    return memory_field("MemAvailable");
+}
 
 void machine_processor(char *text, size_t capacity) {
     if (!read_field("/proc/cpuinfo", "model name", text, capacity))

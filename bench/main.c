@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * main.c: the `tenon` command: picks the command named first and hands it the rest. It is a program like any other that uses
- * the library: it sees the public headers only.
+ * main.c: the `tenon` command: picks the command named first and hands it the rest. It is a program
+ * like any other that uses the library: it sees the public headers only.
  */
 #include "commands.h"
 #include "options.h"
@@ -16,9 +16,11 @@ static const struct {
     const char *summary;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"info", "devices, instruction sets, caches, memory; why a backend is or is not there", command_info},
+    {"info", "devices, instruction sets, caches, memory; why a backend is or is not there",
+     command_info},
     {"peak", "this machine's limits, measured: multiply-add, dot product, memory", command_peak},
-    {"bench", "how fast an operation runs: bench gemm, bench softmax, bench attention", command_bench},
+    {"bench", "how fast an operation runs: bench gemm, bench softmax, bench attention",
+     command_bench},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -27,7 +29,8 @@ static void usage(FILE *out) {
     for (size_t i = 0; i < COMMANDS; ++i)
         fprintf(out, "  %-8s%s\n", commands[i].name, commands[i].summary);
     fputs("\ntenon COMMAND --help tells more; tenon --version names the library.\n"
-          "Exit codes: 0 all went well, 1 something could not be measured or was wrong, 2 the command line was.\n",
+          "Exit codes: 0 all went well, 1 something could not be measured or was wrong, 2 the "
+          "command line was.\n",
           out);
 }
 
@@ -36,7 +39,8 @@ int main(int argc, char **argv) {
         usage(stderr);
         return EXIT_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
         usage(stdout);
         return EXIT_FINE;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * options.c: table-driven command lines, complaints and the progress line (see options.h). Every command calls it
- * before anything else; it knows no command.
+ * options.c: table-driven command lines, complaints and the progress line (see options.h). Every
+ * command calls it before anything else; it knows no command.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "options.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * options.h: command lines of the `tenon` command. A command is one table that drives parsing and --help alike;
- * values arrive as text and are read by shapes.h. Also the one voice in which the program complains.
+ * options.h: command lines of the `tenon` command. A command is one table that drives parsing and
+ * --help alike; values arrive as text and are read by shapes.h. Also the one voice in which the
+ * program complains.
  */
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
@@ -29,7 +30,8 @@ typedef struct options_command {
 
 typedef enum options_outcome { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_WRONG } options_outcome;
 
-/* Reads argv[0..argc) against the table; --help prints it on stdout. What is wrong is said on stderr. */
+/* Reads argv[0..argc) against the table; --help prints it on stdout. What is wrong is said on
+ * stderr. */
 options_outcome options_parse(const options_command *command, int argc, char **argv);
 
 /* One line on stderr, with the program's name in front, clear of any progress line. */

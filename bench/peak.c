@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peak.c: finds the probes this processor can run and measures one of them on a team of threads (see peak.h).
+ * peak.c: finds the probes this processor can run and measures one of them on a team of threads
+ * (see peak.h).
  *
- * A repetition starts at a barrier of all threads and ends with the slowest; its rate is all the work over that time. The
- * number of passes of a repetition is calibrated on the same team first. Threads live for one measurement only, so nothing
- * of the probes runs beside what `tenon bench` measures next.
+ * A repetition starts at a barrier of all threads and ends with the slowest; its rate is all the
+ * work over that time. The number of passes of a repetition is calibrated on the same team first.
+ * Threads live for one measurement only, so nothing of the probes runs beside what `tenon bench`
+ * measures next.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "peak_isa.h"
@@ -42,7 +44,9 @@ const peak_probe *peak_probes(size_t *count) {
     return all;
 }
 
-bool peak_supported(const peak_probe *probe) { return !probe->supported || probe->supported(); }
+bool peak_supported(const peak_probe *probe) {
+    return !probe->supported || probe->supported();
+}
 
 const peak_probe *peak_best(peak_kind kind) {
     size_t count;
@@ -54,7 +58,8 @@ const peak_probe *peak_best(peak_kind kind) {
 }
 
 const char *peak_kind_name(peak_kind kind) {
-    const char *const names[PEAK_KINDS] = {"fma", "fma", "dot", "dot", "read", "copy", "copy_stream"};
+    const char *const names[PEAK_KINDS] = {"fma",  "fma",  "dot",        "dot",
+                                           "read", "copy", "copy_stream"};
     return names[kind];
 }
 
@@ -63,10 +68,13 @@ const char *peak_kind_dtype(peak_kind kind) {
     return names[kind];
 }
 
-bool peak_is_memory(peak_kind kind) { return kind >= PEAK_READ; }
+bool peak_is_memory(peak_kind kind) {
+    return kind >= PEAK_READ;
+}
 
 size_t peak_memory_set(int threads) {
-    /* Four times all caches, at least 256 MiB; a quarter of what is free bounds it on small machines. */
+    /* Four times all caches, at least 256 MiB; a quarter of what is free bounds it on small
+     * machines. */
     size_t bytes = 4 * machine_caches_bytes(threads);
     if (bytes < (size_t)256 << 20)
         bytes = (size_t)256 << 20;
@@ -134,7 +142,8 @@ static void work(const member *m, int64_t passes) {
     }
 }
 
-/* One repetition of the whole team; its seconds are thread 0's answer. Negative when the team was abandoned. */
+/* One repetition of the whole team; its seconds are thread 0's answer. Negative when the team was
+ * abandoned. */
 static double repetition(member *m) {
     team *t = m->team;
     if (!barrier(t))
@@ -211,7 +220,8 @@ static bool run_members(team *t, member *members) {
     for (; started < threads; ++started) {
         members[started] = (member){.team = t, .index = started};
         if (pthread_create(&members[started].thread, NULL, member_main, &members[started]) != 0) {
-            complain("thread %d of a probe on %d threads could not be started", started + 1, threads);
+            complain("thread %d of a probe on %d threads could not be started", started + 1,
+                     threads);
             atomic_store(&t->abandoned, true);
             break;
         }
@@ -221,7 +231,8 @@ static bool run_members(team *t, member *members) {
     return started == threads;
 }
 
-bool peak_measure(const peak_probe *probe, const peak_rules *rules, peak_memory *memory, double *rates) {
+bool peak_measure(const peak_probe *probe, const peak_rules *rules, peak_memory *memory,
+                  double *rates) {
     const size_t threads = (size_t)rules->threads;
     team t = {.probe = probe, .rules = rules, .passes = 1, .rates = rates};
     if (probe->move) {

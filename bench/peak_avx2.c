@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peak_avx2.c: probes in 32-byte vectors: FMA, the VEX form of vpdpbusd, memory. Called through peak.c, and only
- * where cpuid has the instructions; functions carry their own target, so the file needs no flags.
+ * peak_avx2.c: probes in 32-byte vectors: FMA, the VEX form of vpdpbusd, memory. Called through
+ * peak.c, and only where cpuid has the instructions; functions carry their own target, so the file
+ * needs no flags.
  */
 #include "peak_isa.h"
 
@@ -20,7 +21,8 @@ static bool has_avxvnni(void) {
     return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
-/* Accumulators settle at y / (1 - x), neither denormal nor infinite; the barrier hides x and y from the compiler. */
+/* Accumulators settle at y / (1 - x), neither denormal nor infinite; the barrier hides x and y from
+ * the compiler. */
 TARGET_AVX2 static void fma_f32(int64_t steps) {
     __m256 c[STEP_CHAINS], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps(1.0f);
     UNROLL
@@ -72,7 +74,8 @@ TARGET_AVX2 static void read_all(char *target, const char *source, size_t bytes)
     for (size_t at = 0; at < bytes; at += sizeof sum) {
         UNROLL
         for (size_t i = 0; i < 8; ++i)
-            sum[i] = _mm256_xor_si256(sum[i], _mm256_load_si256((const void *)(source + at + 32 * i)));
+            sum[i] =
+                _mm256_xor_si256(sum[i], _mm256_load_si256((const void *)(source + at + 32 * i)));
     }
     UNROLL
     for (int i = 1; i < 8; ++i)

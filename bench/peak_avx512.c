@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peak_avx512.c: probes in 64-byte vectors: FMA, vpdpbusd (and its 32-byte EVEX form), vdpbf16ps, memory. Called
- * through peak.c, and only where cpuid has the instructions; functions carry their own target.
+ * peak_avx512.c: probes in 64-byte vectors: FMA, vpdpbusd (and its 32-byte EVEX form), vdpbf16ps,
+ * memory. Called through peak.c, and only where cpuid has the instructions; functions carry their
+ * own target.
  */
 #include "peak_isa.h"
 
@@ -11,15 +12,21 @@
 #define TARGET_VNNI __attribute__((target("avx512f,avx512vl,avx512vnni")))
 #define TARGET_BF16 __attribute__((target("avx512f,avx512bf16")))
 
-static bool has_avx512(void) { return __builtin_cpu_supports("avx512f"); }
-
-static bool has_vnni(void) {
-    return has_avx512() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+static bool has_avx512(void) {
+    return __builtin_cpu_supports("avx512f");
 }
 
-static bool has_bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+static bool has_vnni(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
 
-/* Accumulators settle at y / (1 - x), neither denormal nor infinite; the barrier hides x and y from the compiler. */
+static bool has_bf16(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
+/* Accumulators settle at y / (1 - x), neither denormal nor infinite; the barrier hides x and y from
+ * the compiler. */
 TARGET_AVX512 static void fma_f32(int64_t steps) {
     __m512 c[STEP_CHAINS], x = _mm512_set1_ps(0.5f), y = _mm512_set1_ps(1.0f);
     UNROLL
@@ -120,7 +127,8 @@ TARGET_AVX512 static void copy_stream(char *target, const char *source, size_t b
     for (size_t at = 0; at < bytes; at += 512) {
         UNROLL
         for (size_t i = 0; i < 8; ++i)
-            _mm512_stream_si512((void *)(target + at + 64 * i), _mm512_load_si512(source + at + 64 * i));
+            _mm512_stream_si512((void *)(target + at + 64 * i),
+                                _mm512_load_si512(source + at + 64 * i));
     }
     _mm_sfence();
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peak_generic.c: probes for any processor, in the compiler's 16-byte vectors (SSE2 on x86-64, NEON on AArch64). The build
- * allows contraction, so multiply and add become one instruction where the baseline has it. Called through peak.c.
+ * peak_generic.c: probes for any processor, in the compiler's 16-byte vectors (SSE2 on x86-64, NEON
+ * on AArch64). The build allows contraction, so multiply and add become one instruction where the
+ * baseline has it. Called through peak.c.
  */
 #include "peak_isa.h"
 
@@ -17,7 +18,8 @@ typedef uint64_t u64x2 __attribute__((vector_size(16)));
 #error "peak_generic.c: name the constraint of a 16-byte vector register"
 #endif
 
-/* Accumulators settle at y / (1 - x), neither denormal nor infinite; the barrier hides x and y from the compiler. */
+/* Accumulators settle at y / (1 - x), neither denormal nor infinite; the barrier hides x and y from
+ * the compiler. */
 static void fma_f32(int64_t steps) {
     f32x4 c[STEP_CHAINS], x = {0.5f, 0.5f, 0.5f, 0.5f}, y = {1, 1, 1, 1};
     UNROLL
@@ -64,7 +66,8 @@ static void copy(char *target, const char *source, size_t bytes) {
     for (size_t at = 0; at < bytes; at += 128) {
         UNROLL
         for (size_t i = 0; i < 8; ++i)
-            *(u64x2 *)(void *)(target + at + 16 * i) = *(const u64x2 *)(const void *)(source + at + 16 * i);
+            *(u64x2 *)(void *)(target + at + 16 * i) =
+                *(const u64x2 *)(const void *)(source + at + 16 * i);
     }
 }
 

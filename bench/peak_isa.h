@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peak_isa.h: what the peak_<isa>.c files share: the unrolling of accumulator loops and their tables' names.
+ * peak_isa.h: what the peak_<isa>.c files share: the unrolling of accumulator loops and their
+ * tables' names.
  *
- * STEP_CHAINS independent accumulators cover latency x throughput of every instruction probed (at most 6 cycles, two
- * a cycle) and fit, with two operands, in 16 registers. The chains are C arrays. What keeps them in registers, and apart, is
- * that each loop over them is unrolled in full, that HOLD makes every chain an opaque register value after each step, and that
- * the build compiles these files at -O2 whatever its own type.
+ * STEP_CHAINS independent accumulators cover latency x throughput of every instruction probed (at
+ * most 6 cycles, two a cycle) and fit, with two operands, in 16 registers. The chains are C arrays.
+ * What keeps them in registers, and apart, is that each loop over them is unrolled in full, that
+ * HOLD makes every chain an opaque register value after each step, and that the build compiles
+ * these files at -O2 whatever its own type.
  */
 #ifndef BENCH_PEAK_ISA_H
 #define BENCH_PEAK_ISA_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * shapes.c: the parser behind --m 1,2,4..64:4 and its like (see shapes.h). It reads left to right, keeps nothing
- * but the list it builds, and says where it stopped.
+ * shapes.c: the parser behind --m 1,2,4..64:4 and its like (see shapes.h). It reads left to right,
+ * keeps nothing but the list it builds, and says where it stopped.
  */
 #include "shapes.h"
 
@@ -44,8 +44,7 @@ static bool append(const cursor *c, shapes_list *list, const int64_t *row) {
         complain("%s: '%s': more than %d values", c->option, c->text, SHAPES_MOST_VALUES);
         return false;
     }
-    int64_t *values =
-        realloc(list->values, (list->rows + 1) * list->parts * sizeof *values);
+    int64_t *values = realloc(list->values, (list->rows + 1) * list->parts * sizeof *values);
     if (!values) {
         complain("%s: out of memory", c->option);
         return false;
@@ -176,7 +175,8 @@ size_t shapes_parse_words(const char *option, const char *text, const char *cons
     for (const char *at = text;; ++at) {
         const size_t length = strcspn(at, ",");
         size_t word = 0;
-        while (word < count && (strlen(words[word]) != length || strncmp(words[word], at, length) != 0))
+        while (word < count &&
+               (strlen(words[word]) != length || strncmp(words[word], at, length) != 0))
             ++word;
         if (word == count) {
             char known[256] = "";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.c: aligned columns on stdout (see table.h), flushed row by row because a row may take seconds to measure.
+ * table.c: aligned columns on stdout (see table.h), flushed row by row because a row may take
+ * seconds to measure.
  */
 #include "table.h"
 
@@ -9,7 +10,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-void table_begin(table *t) { *t = (table){0}; }
+void table_begin(table *t) {
+    *t = (table){0};
+}
 
 static void put(table *t, const char *text) {
     if (t->at == 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * table.h: rows of aligned columns on stdout, printed as they come: widths are fixed by the columns' own description,
- * and a cell that is too wide pushes its line, not the table. Also the formats of quantities.
+ * table.h: rows of aligned columns on stdout, printed as they come: widths are fixed by the
+ * columns' own description, and a cell that is too wide pushes its line, not the table. Also the
+ * formats of quantities.
  */
 #ifndef BENCH_TABLE_H
 #define BENCH_TABLE_H
@@ -12,7 +13,7 @@
 
 typedef struct table {
     int widths[TABLE_MOST_COLUMNS]; /* negative: aligned to the left */
-    int at; /* the next cell of the open row */
+    int at;                         /* the next cell of the open row */
 } table;
 
 /* Starts a table: forgets the columns. */
@@ -27,7 +28,8 @@ void table_end_row(table *t);
 /* The next cell of a row. */
 void table_cell(table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* "12.3 us": seconds with the unit that suits; "48 KiB": bytes likewise. Written into `text` and returned. */
+/* "12.3 us": seconds with the unit that suits; "48 KiB": bytes likewise. Written into `text` and
+ * returned. */
 const char *table_seconds(double seconds, char *text, size_t capacity);
 const char *table_bytes(size_t bytes, char *text, size_t capacity);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * timing.c: clock, statistics and the alternating loop (see timing.h). Used by the peak probes and by every bench op;
- * knows nothing of what it times.
+ * timing.c: clock, statistics and the alternating loop (see timing.h). Used by the peak probes and
+ * by every bench op; knows nothing of what it times.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "timing.h"
@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* A repetition should dwarf the clock's own cost (about 30 ns) and a thread pool's wake-up (some microseconds). */
+/* A repetition should dwarf the clock's own cost (about 30 ns) and a thread pool's wake-up (some
+ * microseconds). */
 #define REPETITION_SECONDS 1e-3
-/* Calls slower than this bring their own data back; an untimed call before them would only double the run. */
+/* Calls slower than this bring their own data back; an untimed call before them would only double
+ * the run. */
 #define REFRESH_BELOW_SECONDS 10e-3
 #define FEWEST_ROUNDS 5
 #define MOST_ROUNDS 100000
@@ -37,7 +39,8 @@ static double quantile(const double *sorted, int64_t count, double q) {
 
 timing_stats timing_summarize(double *samples, int64_t count) {
     qsort(samples, (size_t)count, sizeof *samples, compare_doubles);
-    timing_stats s = {.median = quantile(samples, count, 0.5), .min = samples[0], .max = samples[count - 1]};
+    timing_stats s = {
+        .median = quantile(samples, count, 0.5), .min = samples[0], .max = samples[count - 1]};
     if (s.median > 0)
         s.spread = (quantile(samples, count, 0.75) - quantile(samples, count, 0.25)) / s.median;
     return s;
@@ -67,7 +70,8 @@ static int run_calls(timing_contender *c, int64_t calls, double *elapsed) {
     return 0;
 }
 
-/* First calls (plans, threads, packed copies, page faults), then how many calls fill a repetition. */
+/* First calls (plans, threads, packed copies, page faults), then how many calls fill a repetition.
+ */
 static int warm_up(timing_contender *c, bool cold) {
     double elapsed = 0;
     c->calls = 1;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * timing.h: how the `tenon` command takes times: a monotonic clock, order statistics of samples, and a loop that
- * alternates contenders repetition by repetition, so that drifting clocks and neighbours touch all of them alike.
+ * timing.h: how the `tenon` command takes times: a monotonic clock, order statistics of samples,
+ * and a loop that alternates contenders repetition by repetition, so that drifting clocks and
+ * neighbours touch all of them alike.
  */
 #ifndef BENCH_TIMING_H
 #define BENCH_TIMING_H
@@ -22,12 +23,14 @@ typedef struct timing_stats {
 /* Statistics of `count` >= 1 samples, which are sorted in place. */
 timing_stats timing_summarize(double *samples, int64_t count);
 
-/* One thing to be timed. The caller sets the first four members, zeroes the rest and frees `samples`. */
+/* One thing to be timed. The caller sets the first four members, zeroes the rest and frees
+ * `samples`. */
 typedef struct timing_contender {
-    int (*run)(void *state);       /* one call; a negative answer ends the measurement and is returned */
-    void *state;                   /* handed to run and before_cold */
-    void (*before_cold)(void *state); /* puts the data out of the caches; needed for cold measurements only */
-    double *samples;               /* seconds per call, one for each repetition */
+    int (*run)(void *state); /* one call; a negative answer ends the measurement and is returned */
+    void *state;             /* handed to run and before_cold */
+    void (*before_cold)(
+        void *state); /* puts the data out of the caches; needed for cold measurements only */
+    double *samples;  /* seconds per call, one for each repetition */
     int64_t count;
     int64_t capacity;
     int64_t calls; /* calls in one repetition */
@@ -43,8 +46,9 @@ typedef struct timing_rules {
 /*
  * Warms each contender up, then measures round after round, every other round in reverse order.
  *
- * Warm repetitions are of as many calls as fill about a millisecond, after one untimed call that brings back what the
- * other contenders displaced. Returns 0, the first other value that a contender answered, or TIMING_NO_MEMORY.
+ * Warm repetitions are of as many calls as fill about a millisecond, after one untimed call that
+ * brings back what the other contenders displaced. Returns 0, the first other value that a
+ * contender answered, or TIMING_NO_MEMORY.
  */
 #define TIMING_NO_MEMORY 1
 int timing_alternate(timing_contender *contenders, int count, const timing_rules *rules);
