@@ -241,10 +241,18 @@ static bool parse_shapes(shapes *s) {
                      (long long)s->shape.values[4 * i + 3], MOST_HEAD_DIM);
             return false;
         }
-    return (!s->kv_heads_text ||
-            shapes_parse_list("--kv-heads", s->kv_heads_text, 1, MOST_EXTENT, &s->kv_heads)) &&
-           (!s->k_len_text ||
-            shapes_parse_list("--k-len", s->k_len_text, 1, MOST_EXTENT, &s->k_len));
+    if ((s->kv_heads_text &&
+         !shapes_parse_list("--kv-heads", s->kv_heads_text, 1, MOST_EXTENT, &s->kv_heads)) ||
+        (s->k_len_text && !shapes_parse_list("--k-len", s->k_len_text, 1, MOST_EXTENT, &s->k_len)))
+        return false;
+    for (size_t i = 0; i < s->shape.rows; ++i)
+        for (size_t h = 0; h < s->kv_heads.rows; ++h)
+            if (s->shape.values[4 * i + 1] % s->kv_heads.values[h]) {
+                complain("--kv-heads: %lld does not divide %lld q heads",
+                         (long long)s->kv_heads.values[h], (long long)s->shape.values[4 * i + 1]);
+                return false;
+            }
+    return true;
 }
 
 /* Key heads, key lengths, causality and types of one row of `shape`. */
@@ -261,12 +269,6 @@ static void combine(bench_session *session, const shapes *s, const int64_t *shap
                     a.kv_heads = s->kv_heads.rows ? s->kv_heads.values[h] : a.q_heads;
                     a.k_len = s->k_len.rows ? s->k_len.values[l] : a.q_len;
                     a.causal = causals[s->causals[c]];
-                    if (a.q_heads % a.kv_heads) {
-                        complain("--kv-heads: %lld does not divide %lld q heads",
-                                 (long long)a.kv_heads, (long long)a.q_heads);
-                        ++session->failures;
-                        continue;
-                    }
                     job(session, &a, causal_words[s->causals[c]], settings->dtypes[t]);
                 }
 }

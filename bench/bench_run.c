@@ -88,6 +88,7 @@ static bool sample_limits(bench_session *session, const row *r, limits *l, int o
         session->memory_set = peak_memory_set(r->threads);
     const size_t bytes = r->cold || job->bytes > (double)session->memory_set ? session->memory_set
                                                                              : (size_t)job->bytes;
+    timing_settle();
     /* What writes may do so with stores around the caches, if that is faster. */
     const peak_kind stream = job->memory == PEAK_COPY ? PEAK_COPY_STREAM : PEAK_KINDS;
     return sample(session, job->arithmetic, r->threads, 0, l->arithmetic + offset) &&
@@ -161,9 +162,11 @@ static void print_head(bench_session *session, const bench_job *job) {
     table *t = &session->table;
     table_begin(t);
     table_column(t, "dtype", -5);
-    for (int i = 0; i < job->shape_count; ++i)
-        table_column(t, job->shape[i].name,
-                     (int)(strlen(job->shape[i].name) > 6 ? strlen(job->shape[i].name) : 6));
+    for (int i = 0; i < job->shape_count; ++i) {
+        const bench_extent *e = &job->shape[i];
+        const int title = (int)strlen(e->name), widest = e->text ? 12 : 6;
+        table_column(t, e->name, title > widest ? title : widest);
+    }
     table_column(t, "threads", 7);
     table_column(t, "data", -4);
     table_column(t, "median", 8);
@@ -362,6 +365,6 @@ int bench_session_end(bench_session *session) {
     progress_clear();
     peak_memory_free(&session->memory);
     if (session->failures)
-        complain("%d of the rows failed", session->failures);
+        complain("%d rows could not be measured or were wrong", session->failures);
     return session->failures ? EXIT_FAILED : EXIT_FINE;
 }

@@ -9,18 +9,28 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* A repetition should dwarf the clock's own cost (about 30 ns) and a thread pool's wake-up (some
- * microseconds). */
-#define REPETITION_SECONDS 1e-3
-/* Calls slower than this bring their own data back; an untimed call before them would only double
- * the run. */
+/* A repetition dwarfs the clock's cost (about 30 ns) and a thread pool's wake-up (up to 100 us). */
+#define REPETITION_SECONDS 5e-3
+/* Slower calls bring their own data back; an untimed call before them would double the run. */
 #define REFRESH_BELOW_SECONDS 10e-3
+/* OpenBLAS's idle threads spin for 2^26 cycles, Intel's OpenMP for 200 ms; what spins longer spins
+ * for ever. */
+#define SETTLE_SECONDS 0.25
+#define SETTLE_STEP_SECONDS 1e-3
+/* A race that waits for others to settle ends early after this many times min_time. */
+#define PATIENCE 20
 #define FEWEST_ROUNDS 5
-#define MOST_ROUNDS 100000
 
 double timing_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Processor time of all threads of this process. */
+static double process_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -44,6 +54,20 @@ timing_stats timing_summarize(double *samples, int64_t count) {
     if (s.median > 0)
         s.spread = (quantile(samples, count, 0.75) - quantile(samples, count, 0.25)) / s.median;
     return s;
+}
+
+void timing_settle(void) {
+    const struct timespec step = {.tv_nsec = (int32_t)(SETTLE_STEP_SECONDS * 1e9)};
+    const double start = timing_now();
+    double now = start, used = process_seconds();
+    while (now - start < SETTLE_SECONDS) {
+        nanosleep(&step, NULL);
+        const double later = timing_now(), later_used = process_seconds();
+        if (later_used - used < 0.1 * (later - now))
+            return;
+        now = later;
+        used = later_used;
+    }
 }
 
 static int record(timing_contender *c, double seconds) {
@@ -109,12 +133,17 @@ int timing_alternate(timing_contender *contenders, int count, const timing_rules
     int status = 0;
     for (int i = 0; i < count && !status; ++i)
         status = warm_up(&contenders[i], rules->cold);
-    const int64_t most = rules->reps > 0 ? rules->reps : MOST_ROUNDS;
-    for (int64_t round = 0; round < most && !status; ++round) {
-        if (rules->reps == 0 && round >= FEWEST_ROUNDS && contenders[0].timed >= rules->min_time)
+    const double start = timing_now();
+    for (int64_t round = 0; !status; ++round) {
+        const bool enough = contenders[0].timed >= rules->min_time ||
+                            timing_now() - start > PATIENCE * rules->min_time;
+        if (rules->reps > 0 ? round == rules->reps : round >= FEWEST_ROUNDS && enough)
             break;
-        for (int i = 0; i < count && !status; ++i)
+        for (int i = 0; i < count && !status; ++i) {
+            if (count > 1)
+                timing_settle();
             status = repeat(&contenders[round % 2 ? count - 1 - i : i], rules->cold);
+        }
     }
     return status;
 }

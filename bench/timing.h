@@ -13,6 +13,13 @@
 /* Seconds of a clock that never goes back. */
 double timing_now(void);
 
+/*
+ * Waits until the threads of this process have stopped spinning for work, a quarter of a second at
+ * most. Idle helpers of a BLAS library that still poll would take the cores from whatever is
+ * measured next.
+ */
+void timing_settle(void);
+
 typedef struct timing_stats {
     double median;
     double min;
@@ -46,7 +53,7 @@ typedef struct timing_rules {
 /*
  * Warms each contender up, then measures round after round, every other round in reverse order.
  *
- * Warm repetitions are of as many calls as fill about a millisecond, after one untimed call that
+ * Warm repetitions are of as many calls as fill some milliseconds, after one untimed call that
  * brings back what the other contenders displaced. Returns 0, the first other value that a
  * contender answered, or TIMING_NO_MEMORY.
  */
