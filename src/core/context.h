@@ -30,9 +30,7 @@ struct tenon_context {
     tn_log_hook log;
     uint32_t flags;
     int32_t threads;
-    tn_team *own;    /* own threads or the caller's pool */
-    tn_team *parts;  /* threads that the host donates between tenon_part_begin and _end */
-    tn_team *active; /* which of the two runs work now */
+    tn_team *team;
     atomic_int part_status; /* what the leading thread's work returned */
     int in_part;
     int slots;
@@ -45,8 +43,5 @@ struct tenon_context {
  */
 tenon_status tn_context_enter(tenon_context *ctx, const char *call);
 void tn_context_leave(tenon_context *ctx);
-
-/* Enters only if nobody is inside; for reclaiming what a context caches. */
-int tn_context_try_enter(tenon_context *ctx);
 
 #endif
