@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tenon/gemm.h: general matrix multiplication with everything that is usually done right after it.
+ *
+ *     z = alpha · Σ_p A'[i,p] · B'[p,j]  +  beta · C'[i,j]  +  bias[i,j]
+ *     C = quantise( activation(z) (· z₂ if gated) + residual[i,j] )
+ *
+ *     A'[i,p] = a_scale[i, p / ga] · (A[i,p] − a_zero[i, p / ga])      B', C' likewise; each factor only if given
+ *
+ * for every member of the batch. Sums run over p in an order that depends on k alone: the same bits for any number of threads, any
+ * m, n and batch. Rounding, NaN and bounds: docs/NUMERICS.md. A call with m = 0, n = 0 or an empty batch does nothing; with k = 0 the
+ * sum is 0 and the rest still happens.
+ */
+#ifndef TENON_GEMM_H
+#define TENON_GEMM_H
+
+#include <tenon/plan.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Applied to each element x of the sum. */
+typedef enum tenon_activation {
+    TENON_ACTIVATION_NONE = 0,
+    TENON_ACTIVATION_RELU = 1,      /**< max(x, 0) */
+    TENON_ACTIVATION_GELU = 2,      /**< x/2 · (1 + erf(x/√2)); Hendrycks and Gimpel, 2016 */
+    TENON_ACTIVATION_GELU_TANH = 3, /**< x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))) */
+    TENON_ACTIVATION_SILU = 4,      /**< x / (1 + exp(−x)) */
+    TENON_ACTIVATION_SIGMOID = 5,   /**< 1 / (1 + exp(−x)) */
+    TENON_ACTIVATION_TANH = 6,
+    TENON_ACTIVATION_CLAMP = 7      /**< min(max(x, clamp_low), clamp_high) */
+} tenon_activation;
+
+/** How B's 2n columns pair up: C[:, j] = activation(z[:, j₁]) · z[:, j₂] (SwiGLU, GeGLU: Shazeer, 2020). */
+typedef enum tenon_gated {
+    TENON_GATED_NONE = 0,
+    TENON_GATED_HALVES = 1,     /**< j₁ = j, j₂ = n + j */
+    TENON_GATED_INTERLEAVED = 2 /**< j₁ = 2j, j₂ = 2j + 1 */
+} tenon_gated;
+
+/**
+ * C (…, m, n) from A (…, m, k) and B (…, k, n). Leading dimensions are batch dimensions, broadcast against those of C as NumPy does.
+ *
+ * Types: a and b any of f64 f32 f16 bf16 f8_e4m3 f8_e5m2 s8 u8 (b also block types, in blocks along k), mixed as you like; c any of f64 f32 f16 bf16 f8_e4m3
+ * f8_e5m2 s32, and s8, u8 with c_scale. f64 in a or b computes in f64, two integers give exact sums. bias, residual and scales: f64 f32 f16 bf16; zeros: also s8 u8 s32.
+ *
+ * c may be the same memory as residual with the same strides; it must not overlap a or b, nor itself.
+ */
+typedef struct tenon_gemm_desc {
+    size_t struct_size;       /**< sizeof(tenon_gemm_desc), or 0 for the first release's */
+    tenon_tensor a, b, c;
+    const double *alpha;      /**< NULL: 1 */
+    double beta;              /**< 0: c is not read. Not with gated */
+    tenon_tensor bias;        /**< broadcasts to (…, m, n) (gated: (…, m, 2n)); grouped: (experts, 1, n) or (n). Absent: none */
+    tenon_tensor residual;    /**< broadcasts to (…, m, n); added after the activation */
+    tenon_activation activation;
+    tenon_gated gated;
+    double clamp_low, clamp_high; /**< for TENON_ACTIVATION_CLAMP only; low ≤ high */
+    tenon_tensor a_scale;     /**< (…, m or 1, g): g = 1, or g groups of k/g consecutive p; g divides k */
+    tenon_tensor a_zero;      /**< shape as a_scale may have */
+    tenon_tensor b_scale;     /**< (…, g, n or 1) */
+    tenon_tensor b_zero;
+    tenon_tensor c_scale;     /**< broadcasts to (…, m, n); the stored value is value / c_scale + c_zero, rounded to nearest even and saturated */
+    tenon_tensor c_zero;
+    tenon_tensor group_offsets; /**< grouped (mixture of experts): (experts + 1) of s32 or s64, ascending from 0 to at most m; a is (m, k), b (experts, k, n), c (m, n);
+                                     rows offsets[e] to offsets[e+1] use b[e]; rows beyond the last offset are left untouched */
+    const void *const *a_array; /**< pointer-array batch: array_count addresses that replace a's, b's and c's; a, b, c are then matrices (rank 2) without data */
+    const void *const *b_array;
+    void *const *c_array;
+    int64_t array_count;
+    const void *b_packed;     /**< B as tenon_gemm_pack wrote it; b then gives type, shape and strides only */
+    size_t b_packed_bytes;
+    tenon_compute compute;
+    tenon_workspace workspace;
+} tenon_gemm_desc;
+
+/**
+ * Computes the product: plan from the cache or made, then run.
+ *
+ * @return TENON_OK; INVALID_ARGUMENT; UNSUPPORTED (the message names the field that no device of the context serves); OUT_OF_MEMORY, OVER_BUDGET (c untouched);
+ * DEVICE_LOST; BUSY.
+ */
+TENON_API TENON_MUST_CHECK tenon_status tenon_gemm(tenon_context *ctx, const tenon_gemm_desc *desc);
+
+/** Plans a product; addresses are not needed. *out is NULL on failure; end it with tenon_plan_destroy. Statuses as tenon_gemm. */
+TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_plan(tenon_context *ctx, const tenon_gemm_desc *desc, tenon_plan **out);
+
+/**
+ * Runs a plan with the addresses of `desc`. Everything else must be as it was planned (INVALID_ARGUMENT names the first field that differs).
+ *
+ * `ctx` may be any context of the plan's device: several may run one plan at once. Allocates nothing once a plan of this size has been
+ * planned or run in `ctx`.
+ */
+TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_run(tenon_context *ctx, const tenon_plan *plan, const tenon_gemm_desc *desc);
+
+/** Bytes that tenon_gemm_pack will write for desc->b (type, shape, strides) on the context's first device. */
+TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes);
+
+/**
+ * Writes B in the layout the kernels want, to be used as b_packed by any number of products with the same b, b_scale and b_zero.
+ *
+ * @param packed `bytes` bytes, aligned to 64; belongs to the caller. It starts with a header (version, layout, checksum) that a run checks.
+ */
+TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

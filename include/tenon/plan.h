@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tenon/plan.h: what was decided before an operation runs.
+ *
+ * tenon_<op>_plan reads shapes, strides, types and attributes of a descriptor (addresses need not be there yet) and chooses device,
+ * algorithm and kernel; tenon_<op>_run takes the same descriptor with addresses filled in and allocates nothing. The one-shot
+ * tenon_<op> finds the plan in the context's cache or makes it.
+ */
+#ifndef TENON_PLAN_H
+#define TENON_PLAN_H
+
+#include <tenon/context.h>
+#include <tenon/tensor.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tenon_plan tenon_plan;
+
+/**
+ * Scratch memory of one call, a field of every descriptor.
+ *
+ * When planning: `bytes` != 0 is the most workspace the plan may need. When running: memory != NULL is used instead of the context's pool; it needs
+ * at least tenon_plan_info.workspace bytes, aligned to 64. Contents are undefined before and after.
+ */
+typedef struct tenon_workspace {
+    void *memory;
+    size_t bytes;
+} tenon_workspace;
+
+/** What rounding is allowed between the operands and the sum. */
+typedef enum tenon_compute {
+    TENON_COMPUTE_DEFAULT = 0, /**< f64: f64; integers: exact; everything else: products of the operands as given, summed in f32 */
+    TENON_COMPUTE_EXACT = 1,   /**< as default; quantised weights are decoded and multiplied without quantising the other operand */
+    TENON_COMPUTE_FAST = 2     /**< inputs may be rounded to a smaller type first, within the bounds of docs/NUMERICS.md */
+} tenon_compute;
+
+/** What a plan is. Strings live as long as the plan. */
+typedef struct tenon_plan_info {
+    size_t struct_size;         /**< set by the caller as in descriptors */
+    const char *device;         /**< device string it runs on */
+    const char *algorithm;      /**< e.g. "gemm-packed" */
+    const char *kernel;         /**< e.g. "gemm_f32_6x16_avx2" */
+    const char *reason;         /**< why this one, in a sentence */
+    size_t workspace;           /**< bytes a run takes from the pool, exact */
+    size_t workspace_preferred; /**< of the fastest choice */
+    size_t workspace_smallest;  /**< of the smallest choice */
+    double flops;               /**< floating-point (or integer) operations, a multiply-add is 2; data-dependent lengths at their upper bound */
+    double bytes;               /**< bytes of all operands, each once */
+    int32_t choices;            /**< how many algorithms could run, fastest first */
+    int32_t chosen;             /**< index of the one that will */
+    int32_t declined;           /**< how many devices or algorithms declined */
+} tenon_plan_info;
+
+/** Fills `info`. */
+TENON_API tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info);
+
+/** One algorithm that could run the plan. */
+typedef struct tenon_plan_choice {
+    size_t struct_size;
+    const char *algorithm;
+    const char *kernel;
+    size_t workspace;  /**< bytes */
+    double seconds;    /**< predicted by the cost model; only the order means much */
+} tenon_plan_choice;
+
+/** Fills `choice` with number `index` < tenon_plan_info.choices. */
+TENON_API tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice);
+
+/** The sentence of number `index` < tenon_plan_info.declined: "cuda:0: declined because …"; NULL if out of range. */
+TENON_API const char *tenon_plan_declined(const tenon_plan *plan, int index);
+
+/**
+ * Peak workspace of a list of plans run one after the other in one context: with what was chosen (`peak`), and the least with which each
+ * could still run if planned under a limit (`smallest`). Either pointer may be NULL.
+ */
+TENON_API tenon_status tenon_plan_budget(const tenon_plan *const *plans, size_t count, size_t *peak, size_t *smallest);
+
+/** Ends a plan. Not while it runs. NULL is allowed. A plan may outlive the context it was made in, not the allocator hooks. */
+TENON_API void tenon_plan_destroy(tenon_plan *plan);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
