@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sentence that goes with a failure. Internal functions that can fail take a tn_message (NULL: nobody listens)
+ * and return through tn_fail; contexts own one, calls without a context share one per process.
+ */
+#ifndef TN_MESSAGE_H
+#define TN_MESSAGE_H
+
+#include <tenon/status.h>
+
+#define TN_MESSAGE_BYTES 512
+
+typedef struct tn_message {
+    char text[TN_MESSAGE_BYTES];
+} tn_message;
+
+/* Formats the sentence (cut to fit) and returns `status`: `return tn_fail(m, TENON_ERROR_…, "a.rank is %d, …", r);` */
+tenon_status tn_fail(tn_message *message, tenon_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The message of calls without a context; what tenon_error_message(NULL) reads. */
+void tn_message_publish(const tn_message *message);
+
+/* Leaves the function with the status of a call that failed. Only while nothing is held. */
+#define TN_TRY(call)                                                                               \
+    do {                                                                                           \
+        const tenon_status tn_try_status = (call);                                                 \
+        if (tn_try_status != TENON_OK) return tn_try_status;                                       \
+    } while (0)
+
+#endif
