@@ -42,7 +42,11 @@ tenon_status tn_team_create(const tenon_allocator *hooks, int threads, const ten
  */
 void tn_team_start(tn_team *team);
 
-/* The bound on worker indices, fixed for the team's life: per-worker workspace is sized by it. */
+/* Workers of the runs from now on: `threads` (>= 1) or as many as the team was made for, if less.
+ */
+void tn_team_limit(tn_team *team, int threads);
+
+/* The bound on worker indices: what tn_team_limit said. Per-worker workspace is sized by it. */
 int tn_team_threads(const tn_team *team);
 
 /*
