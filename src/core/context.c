@@ -12,8 +12,6 @@
 
 /* ---------------------------------------------------------------- entering */
 
-enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
-
 tenon_status tn_context_enter(tenon_context *ctx, const char *call)
 {
     if (!ctx) {
@@ -22,43 +20,18 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call)
         tn_message_publish(&message);
         return TENON_ERROR_INVALID_ARGUMENT;
     }
-    for (;;) {
-        int expected = FREE;
-        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE, memory_order_acquire,
-                                                  memory_order_relaxed))
-            return TENON_OK;
-        /* Not the message of the context: it belongs to the thread that is inside. */
-        if (expected == INSIDE) return TENON_ERROR_BUSY;
-        tn_os_relax();
-    }
+    /* No sentence: the context's belongs to the thread that is inside. */
+    return atomic_exchange_explicit(&ctx->entered, 1, memory_order_acquire) ? TENON_ERROR_BUSY : TENON_OK;
 }
 
 void tn_context_leave(tenon_context *ctx)
 {
-    atomic_store_explicit(&ctx->entered, FREE, memory_order_release);
-}
-
-int tn_context_try_enter(tenon_context *ctx)
-{
-    int expected = FREE;
-    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, RECLAIMING, memory_order_acquire,
-                                                   memory_order_relaxed);
+    atomic_store_explicit(&ctx->entered, 0, memory_order_release);
 }
 
 tn_message *tn_context_message(tenon_context *ctx)
 {
     return &ctx->message;
-}
-
-/* Rung 3 of a pool's ladder; may be called by any thread that shares the pool. */
-static size_t give_arena_back(void *user, size_t wanted)
-{
-    tn_slot *slot = user;
-    (void)wanted;
-    if (!tn_context_try_enter(slot->context)) return 0;
-    const size_t freed = tn_arena_drop(&slot->arena);
-    tn_context_leave(slot->context);
-    return freed;
 }
 
 /* ---------------------------------------------------------------- creation */
@@ -139,10 +112,7 @@ static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc
     };
     TN_TRY(slot->name.backend->open(&open, &slot->device, message));
     TN_TRY(open_pool(ctx, desc, s, message));
-    tn_arena_open(&slot->arena, slot->pool);
-    slot->context = ctx;
-    slot->reclaimer = (tn_reclaimer){.give_back = give_arena_back, .user = slot};
-    tn_pool_add_reclaimer(slot->pool, &slot->reclaimer);
+    tn_arena_open(&slot->arena, slot->pool, "workspace");
     return TENON_OK;
 }
 
@@ -155,14 +125,12 @@ static void close_context(tenon_context *ctx)
             slot->name.backend->close(slot->device);
         }
         if (slot->pool) {
-            tn_pool_remove_reclaimer(slot->pool, &slot->reclaimer);
             tn_arena_close(&slot->arena);
             tn_pool_release(slot->pool);
         }
     }
     tn_plan_cache_clear(&ctx->cache);
-    tn_team_destroy(ctx->own);
-    tn_team_destroy(ctx->parts);
+    tn_team_destroy(ctx->team);
     const tenon_allocator allocator = ctx->allocator;
     tn_host_free(&allocator, ctx, sizeof *ctx);
 }
@@ -186,10 +154,8 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out, 
     ctx->threads = thread_count(desc);
     ctx->cache.limit = desc->plan_cache_bytes ? desc->plan_cache_bytes : (size_t)1 << 20;
 
-    tenon_status status = tn_team_create(&desc->allocator, ctx->threads, &desc->parallel, &ctx->own);
-    if (status == TENON_OK) status = tn_team_create_parts(&desc->allocator, ctx->threads, &ctx->parts);
+    tenon_status status = tn_team_create(&desc->allocator, ctx->threads, &desc->parallel, &ctx->team);
     if (status != TENON_OK) tn_fail(message, status, "tenon_context_create: no memory for a team of %d threads", ctx->threads);
-    ctx->active = ctx->own;
     for (int s = 0; s < count && status == TENON_OK; ++s) {
         ctx->slot[s].name = chain[s];
         ctx->slots = s + 1;
@@ -291,10 +257,9 @@ tenon_status tenon_part_begin(tenon_context *ctx)
                          "tenon_part_begin: called twice, expected tenon_part_end between");
     } else {
         ctx->in_part = 1;
-        ctx->active = ctx->parts;
         /* What part_end answers if no thread came. */
         atomic_store(&ctx->part_status, TENON_ERROR_INVALID_ARGUMENT);
-        tn_team_part_begin(ctx->parts);
+        tn_team_part_begin(ctx->team);
     }
     tn_context_leave(ctx);
     return status;
@@ -302,9 +267,9 @@ tenon_status tenon_part_begin(tenon_context *ctx)
 
 void tenon_part_run(tenon_context *ctx, tenon_part_work work, void *user)
 {
-    if (!ctx || !work || !tn_team_part_enter(ctx->parts)) return;
+    if (!ctx || !work || !tn_team_part_enter(ctx->team)) return;
     atomic_store(&ctx->part_status, (int)work(user));
-    tn_team_part_finish(ctx->parts);
+    tn_team_part_finish(ctx->team);
 }
 
 tenon_status tenon_part_end(tenon_context *ctx)
@@ -314,8 +279,9 @@ tenon_status tenon_part_end(tenon_context *ctx)
     if (!ctx->in_part)
         status = tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                          "tenon_part_end: called without tenon_part_begin");
+    else
+        tn_team_part_end(ctx->team);
     ctx->in_part = 0;
-    ctx->active = ctx->own;
     tn_context_leave(ctx);
     return status;
 }

@@ -22,8 +22,6 @@ typedef struct tn_slot {
     tn_device *device;
     tenon_pool *pool;
     tn_arena arena; /* the workspace of runs on this device */
-    tn_reclaimer reclaimer; /* lets a pool that is short take the arena's block while nobody is inside the context */
-    tenon_context *context;
 } tn_slot;
 
 struct tenon_context {
@@ -33,17 +31,12 @@ struct tenon_context {
     tn_log_hook log;
     uint32_t flags;
     int32_t threads;
-    tn_team *own;    /* own threads or the caller's pool */
-    tn_team *parts;  /* threads that the host donates between tenon_part_begin and _end */
-    tn_team *active; /* which of the two runs work now */
+    tn_team *team;
     atomic_int part_status; /* what the leading thread's work returned */
     int in_part;
     int slots;
     tn_slot slot[TN_MAX_CHAIN];
     tn_plan_cache cache;
 };
-
-/* Enters only if nobody is inside; for reclaiming what a context caches. */
-int tn_context_try_enter(tenon_context *ctx);
 
 #endif

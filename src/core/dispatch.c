@@ -22,31 +22,42 @@ static void add_declined(tn_decision *decision, const char *device, const char *
     decision->declined++;
 }
 
-/*
- * The first choice from `from` on whose workspace is within the limit and can be reserved now. With `borrowed` the caller brings
- * the memory. Returns the index, or -1 with `why` of the last attempt.
- */
-static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int from, size_t limit, int borrowed,
-                            tenon_status *status, tn_message *why)
+/* How a workspace is obtained. */
+typedef enum source {
+    RESERVE,  /* planning: have it ready in the arena */
+    TAKE,     /* running: take it from the arena */
+    BORROWED  /* the caller brings it */
+} source;
+
+static tenon_status obtain(tn_slot *slot, size_t bytes, source from, tn_block *block, tn_message *why)
 {
-    *status = TENON_OK;
-    for (int i = from; i < choices->count; ++i) {
-        const size_t bytes = choices->choice[i].workspace;
-        if (bytes > limit) {
+    if (from == BORROWED || bytes == 0) return TENON_OK;
+    return from == RESERVE ? tn_arena_reserve(&slot->arena, bytes, why) : tn_arena_take(&slot->arena, bytes, block, why);
+}
+
+/*
+ * The first choice from number `first` on whose workspace is within the limit and can be had now; TAKE leaves it in *block. Returns its
+ * number, or -1 with the status and sentence of the last attempt.
+ */
+static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int first, size_t limit, source from,
+                            tn_block *block, tenon_status *status, tn_message *why)
+{
+    for (int i = first; i < choices->count; ++i) {
+        const tn_choice *choice = &choices->choice[i];
+        if (choice->workspace > limit) {
             *status = tn_fail(why, TENON_ERROR_OUT_OF_MEMORY,
-                              "workspace.bytes is %zu, and the smallest algorithm needs %zu", limit, bytes);
+                              "workspace.bytes is %zu, and %s, the algorithm with the smallest workspace, needs %zu", limit,
+                              choice->algorithm, choice->workspace);
             continue;
         }
-        if (borrowed || bytes == 0) return i;
-        *status = tn_arena_reserve(&slot->arena, bytes, why);
+        *status = obtain(slot, choice->workspace, from, block, why);
         if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
-            *status = tn_arena_reserve(&slot->arena, bytes, why);
+            *status = obtain(slot, choice->workspace, from, block, why);
         if (*status == TENON_OK) return i;
         if (i + 1 < choices->count) {
             tn_pool_count_rung(slot->pool, TN_RUNG_SMALLER_PLAN);
-            tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %s needs %zu bytes of workspace, trying %s with %zu: %s",
-                        slot->name.id, choices->choice[i].algorithm, bytes, choices->choice[i + 1].algorithm,
-                        choices->choice[i + 1].workspace, why->text);
+            tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %zu bytes of workspace for %s could not be had, trying %s with %zu: %s",
+                        slot->name.id, choice->workspace, choice->algorithm, choice[1].algorithm, choice[1].workspace, why->text);
         }
     }
     return -1;
@@ -56,7 +67,7 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
  * Decides, starting with device number `first` of the chain. Fails with the status of the last device that was short of
  * memory, else UNSUPPORTED with every device's reason.
  */
-static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request, int borrowed, tn_decision *decision)
+static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request, source from, tn_decision *decision)
 {
     tenon_status failure = TENON_ERROR_UNSUPPORTED;
     tn_message why = {{0}}, memory = {{0}};
@@ -71,7 +82,8 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
         if (status == TENON_OK) {
             decision->device = slot->name;
             decision->threads = ctx->threads;
-            decision->chosen = first_affordable(ctx, slot, &decision->choices, 0, request->workspace_limit, borrowed, &status, &why);
+            decision->chosen = first_affordable(ctx, slot, &decision->choices, 0, request->workspace_limit, from, NULL, &status,
+                                                &why);
             if (decision->chosen >= 0) return TENON_OK;
             failure = status;
             memory = why;
@@ -119,27 +131,41 @@ static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device)
     return NULL;
 }
 
+/* What a caller brings as packed B is checked by the device that made its layout. */
+static tenon_status check_packed(tn_slot *slot, const tn_plan_request *request, void *const *addresses, tn_message *why)
+{
+    const tn_gemm_problem *p = request->problem;
+    if (request->op != TN_OP_GEMM || !addresses[TN_GEMM_B_PACKED]) return TENON_OK;
+    return slot->name.backend->pack_check(slot->device, p, addresses[TN_GEMM_B_PACKED], (size_t)p->packed_bytes, why);
+}
+
 /* One attempt on the decision's device; `from` is the choice to begin with. */
 static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request, const tn_decision *decision,
                            void *const *addresses, const tenon_workspace *workspace)
 {
     const int borrowed = workspace->memory != NULL;
+    tn_block block = {0};
     tenon_status status;
     const int index = first_affordable(ctx, slot, &decision->choices, decision->chosen, borrowed ? workspace->bytes : SIZE_MAX,
-                                       borrowed, &status, &ctx->message);
+                                       borrowed ? BORROWED : TAKE, &block, &status, &ctx->message);
     if (index < 0) return status;
 
     const tn_choice *choice = &decision->choices.choice[index];
-    tn_team_limit(ctx->active, decision->threads);
+    status = check_packed(slot, request, addresses, &ctx->message);
+    if (status != TENON_OK) goto out;
+    tn_team_limit(ctx->team, decision->threads);
     const tn_run run = {
         .op = request->op,
         .problem = request->problem,
         .choice = choice,
         .addresses = addresses,
-        .workspace = borrowed ? workspace->memory : tn_arena_take(&slot->arena, choice->workspace),
-        .team = ctx->active,
+        .workspace = borrowed ? workspace->memory : block.address,
+        .team = ctx->team,
     };
-    return slot->name.backend->run(slot->device, &run, &ctx->message);
+    status = slot->name.backend->run(slot->device, &run, &ctx->message);
+out:
+    if (!borrowed && choice->workspace > 0) tn_arena_give(&slot->arena);
+    return status;
 }
 
 /* Runs, and goes on with the rest of the chain when the device is out of memory or lost. */
@@ -159,7 +185,7 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
                     ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
         memset(&next, 0, sizeof next);
-        if (decide(ctx, after, request, workspace->memory != NULL, &next) != TENON_OK) {
+        if (decide(ctx, after, request, workspace->memory ? BORROWED : RESERVE, &next) != TENON_OK) {
             ctx->message = first;
             return status;
         }
@@ -176,8 +202,8 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
 
     *out = NULL;
     memset(&decision, 0, sizeof decision);
-    TN_TRY(decide(ctx, 0, request, 0, &decision));
-    tn_team_start(ctx->own);
+    TN_TRY(decide(ctx, 0, request, RESERVE, &decision));
+    tn_team_start(ctx->team);
     *out = tn_plan_make(&ctx->allocator, request, &decision);
     if (!*out && tn_plan_cache_clear(&ctx->cache) > 0) *out = tn_plan_make(&ctx->allocator, request, &decision);
     if (!*out)
@@ -208,8 +234,8 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
         decision = cached->decision;
     } else {
         memset(&decision, 0, sizeof decision);
-        TN_TRY(decide(ctx, 0, request, workspace->memory != NULL, &decision));
-        tn_team_start(ctx->own);
+        TN_TRY(decide(ctx, 0, request, workspace->memory ? BORROWED : RESERVE, &decision));
+        tn_team_start(ctx->team);
         /* Harmless if there is no memory for it. */
         tenon_plan *plan = tn_plan_make(&ctx->allocator, request, &decision);
         if (plan) tn_plan_cache_insert(&ctx->cache, plan);

@@ -58,6 +58,7 @@ struct tn_team {
     tenon_parallel user; /* the caller's pool, if run is set */
     size_t bytes;        /* of this block, workers included */
     int threads;         /* the bound on worker indices */
+    int limit;           /* the bound for this run, up to threads */
     int started;         /* own threads alive, the calling one not counted */
     bool spin;           /* no more threads than cores */
     tn_fork_mark mark;   /* of the process the own threads live in; zero before the first start */
@@ -158,7 +159,8 @@ static void serve(tn_team *team, struct crew *crew, int index, uint32_t seen) {
             continue;
         /* The phase inside may be newer than the one announced, and need not be joined again. */
         seen = atomic_load_explicit(&crew->epoch, memory_order_relaxed);
-        work(team, index);
+        if (index < team->limit)
+            work(team, index);
         leave(crew);
     }
 }
@@ -192,8 +194,8 @@ static void run_slot(void *arg, int index) {
 
 static void run_user(tn_team *team) {
     int slots = team->user.threads(team->user.user);
-    if (slots > team->threads)
-        slots = team->threads;
+    if (slots > team->limit)
+        slots = team->limit;
     if (slots > team->count)
         slots = (int)team->count;
     if (slots > 1)
@@ -206,7 +208,7 @@ void tn_team_run(tn_team *team, tn_task_fn fn, void *arg, int64_t count) {
     bool own = !team->parts && !team->user.run;
     if (own && count > 1 && tn_os_forked(&team->mark))
         tn_team_start(team);
-    if (count <= 1 || team->threads == 1 || (own && team->started == 0)) {
+    if (count <= 1 || team->limit == 1 || (own && team->started == 0)) {
         for (int64_t i = 0; i < count; ++i)
             fn(arg, i, 0);
         return;
@@ -319,6 +321,7 @@ tenon_status tn_team_create(const tenon_allocator *hooks, int threads, const ten
         team->user = *user;
     team->bytes = bytes;
     team->threads = threads;
+    team->limit = threads;
     team->spin = threads <= tn_os_cores();
     *out = team;
     return TENON_OK;
@@ -334,6 +337,10 @@ void tn_team_destroy(tn_team *team) {
 
 int tn_team_threads(const tn_team *team) {
     return team->threads;
+}
+
+void tn_team_limit(tn_team *team, int limit) {
+    team->limit = limit < 1 ? 1 : limit < team->threads ? limit : team->threads;
 }
 
 int tn_team_running(const tn_team *team) {

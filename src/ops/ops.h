@@ -19,6 +19,9 @@ tenon_status tn_gemm_problem_make(const tenon_gemm_desc *desc, tn_gemm_problem *
 tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p, void *addresses[TN_MAX_ADDRESSES],
                                tn_message *m);
 tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m);
+/* Only what packing reads: b, b_scale, b_zero. */
+tenon_status tn_gemm_pack_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p, void *addresses[TN_MAX_ADDRESSES],
+                                    tn_message *m);
 void tn_gemm_cost(const tn_gemm_problem *p, double *flops, double *bytes);
 
 tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_problem *out, tn_message *m);
