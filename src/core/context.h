@@ -22,6 +22,8 @@ typedef struct tn_slot {
     tn_device *device;
     tenon_pool *pool;
     tn_arena arena; /* the workspace of runs on this device */
+    tn_reclaimer reclaimer; /* lets a pool that is short take the arena's block while nobody is inside the context */
+    tenon_context *context;
 } tn_slot;
 
 struct tenon_context {
@@ -38,5 +40,8 @@ struct tenon_context {
     tn_slot slot[TN_MAX_CHAIN];
     tn_plan_cache cache;
 };
+
+/* Enters only if nobody is inside; for reclaiming what a context caches. */
+int tn_context_try_enter(tenon_context *ctx);
 
 #endif
