@@ -49,12 +49,6 @@ void tn_team_limit(tn_team *team, int threads);
 /* The bound on worker indices: what tn_team_limit said. Per-worker workspace is sized by it. */
 int tn_team_threads(const tn_team *team);
 
-/*
- * From the next phase on only workers below `limit` (clamped to [1, tn_team_threads]) take part: a plan's workspace
- * is sized for the context it was made in, and may run in one with more threads. Called between phases.
- */
-void tn_team_limit(tn_team *team, int limit);
-
 /* Threads that could work now, the calling one included: for figures, never for results. */
 int tn_team_running(const tn_team *team);
 
