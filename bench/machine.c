@@ -4,7 +4,7 @@
  * by the peak probes to size their buffers and by `tenon info`. Whatever cannot be read is reported
  * as unknown, never as an error.
  */
-#define _GNU_SOURCE
+
 #include "machine.h"
 
 #include <sched.h>
