@@ -9,9 +9,10 @@ operand: NumPy array, torch tensor, or a memoryview for plain buffers.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from array import array
-from typing import Any, NamedTuple, Optional, Sequence
+from typing import Any, NamedTuple, Sequence
 
 from . import _abi, _dlpack
 
@@ -97,6 +98,16 @@ class Tensor:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return _BY_NAME[self.dtype].size
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
     def with_axis(self, axis: int) -> Tensor:
         """The same elements with an extent of 1 put before dimension `axis`, counted from the end of the new shape."""
         at = self.ndim + 1 + axis
@@ -119,7 +130,7 @@ class Tensor:
         if self.ndim > _abi.MAX_RANK:
             raise ValueError(f"an array of {self.ndim} dimensions is given, at most {_abi.MAX_RANK} are taken")
         address, strides = self.address, self.strides
-        if not any(strides) and any(extent > 1 for extent in self.shape):
+        if not any(strides) and self.size > 1:
             # One element repeated everywhere: in C, strides of zero everywhere mean dense.
             address, strides = self._one_element_repeated()
         return _abi.Tensor(address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, strides)
@@ -129,10 +140,7 @@ class Tensor:
         if 1 in self.shape:
             one = self.shape.index(1)
             return self.address, tuple(int(d == one) for d in range(self.ndim))
-        count = 1
-        for extent in self.shape:
-            count *= extent
-        dense = ctypes.create_string_buffer(ctypes.string_at(self.address, _BY_NAME[self.dtype].size) * count)
+        dense = ctypes.create_string_buffer(ctypes.string_at(self.address, self.itemsize) * self.size)
         self.owner = (self.owner, dense)
         return ctypes.addressof(dense), (0,) * self.ndim
 
@@ -144,9 +152,7 @@ def as_tensor(x: Any, dtype: Any = None) -> Tensor:
     in uint16 arrays and 8-bit floats in uint8 arrays, for libraries that have no such types.
     """
     if isinstance(x, Tensor):
-        found: Optional[Tensor] = x
-        size = _BY_NAME[x.dtype].size
-        foreign = x.dtype
+        found, size, foreign = x, x.itemsize, x.dtype
     else:
         found, size, foreign = _import(x)
     wanted = found.dtype if dtype is None else dtype_name(dtype)
@@ -229,7 +235,7 @@ def _from_buffer(x: Any) -> tuple[Tensor, int, str]:
         raise TypeError(
             f"{type(x).__name__} is not an array: expected NumPy, __dlpack__, __array_interface__ or a buffer"
         ) from None
-    if view.suboffsets:
+    if view.suboffsets or view.shape is None or view.strides is None:
         raise TypeError("a buffer of pointers to rows is not an array")
     # memoryview does not tell its address; the C function does. The memoryview itself keeps the export alive.
     raw = _PyBuffer()
@@ -296,9 +302,8 @@ def make_result(like: Tensor, shape: tuple[int, ...], dtype: str, zeros: bool = 
                 f'NumPy has no {dtype}: install ml_dtypes, or give out=tenon.as_tensor(uint{8 * d.size} array, "{dtype}")'
             ) from None
         return make(shape, getattr(ml_dtypes, d.full))
-    count = 1
-    for extent in shape:
-        count *= extent
-    if not count:
+    if 0 in shape:
         raise ValueError("a memoryview cannot have an extent of 0: give out=")
-    return memoryview(bytearray(count * d.size)).cast(d.format or {1: "B", 2: "H"}[d.size], shape)
+    # memoryviews have no elements of 16-bit and smaller floats: their bits, then.
+    stored: Any = d.format if d.format not in ("", "e") else {1: "B", 2: "H"}[d.size]
+    return memoryview(bytearray(math.prod(shape) * d.size)).cast(stored, shape)

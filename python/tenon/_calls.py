@@ -48,7 +48,7 @@ class Call(Generic[Desc]):
     def put_output(self, field: str, tensor: Tensor) -> None:
         if tensor.read_only:
             raise ValueError(f"{field}: the array is read-only")
-        if any(step == 0 and extent > 1 for step, extent in zip(tensor.strides, tensor.shape)):
+        if tensor.size and any(step == 0 and extent > 1 for step, extent in zip(tensor.strides, tensor.shape)):
             raise ValueError(f"{field}: elements of the array share memory (strides {tensor.strides})")
         self.put(field, tensor)
 

@@ -8,10 +8,8 @@ its first call and ended with the thread.
 from __future__ import annotations
 
 import ctypes
-import functools
 import inspect
 import threading
-import weakref
 from dataclasses import dataclass
 from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Sequence
 
@@ -34,6 +32,20 @@ _C_NAMES = {
     "attention_merge": "tenon_attention_merge",
     "kv_append": "tenon_kv_append",
 }
+
+
+class _Handle:
+    """A C object: destroyed with the last reference, so that closing waits for the calls that hold one."""
+
+    __slots__ = ("value", "_destroy", "_kept")
+
+    def __init__(self, value: Optional[int], destroy: Callable[[Optional[int]], object], kept: object = None) -> None:
+        self.value = value
+        self._destroy = destroy
+        self._kept = kept  # what the C object points to
+
+    def __del__(self) -> None:
+        self._destroy(self.value)
 
 
 def _check(status: int) -> None:
@@ -122,7 +134,7 @@ class Context:
         logger: Optional[Callable[[str, str], None]] = None,
         log_level: LogLevel = "dispatch",
     ) -> None:
-        self._handle: Optional[int] = None
+        self._handle: Optional[_Handle] = None
         self._library = library()
         self._lock = threading.Lock()
         desc = _abi.ContextDesc(struct_size=ctypes.sizeof(_abi.ContextDesc))
@@ -136,29 +148,23 @@ class Context:
             desc.flags |= _abi.CONSTANTS["TENON_CONTEXT_DEBUG_MEMORY"]
         if reduced_precision:
             desc.flags |= _abi.CONSTANTS["TENON_CONTEXT_REDUCED_PRECISION"]
+        log = None
         if logger is not None:
             if log_level not in _LOG_LEVELS:
                 raise ValueError(f"log_level is {log_level!r}, expected one of {', '.join(_LOG_LEVELS)}")
             tell = logger  # not self: the library would keep the context alive
-            self._log = _abi.LogFunction(
+            log = _abi.LogFunction(
                 lambda user, level, line: tell(_LOG_NAMES.get(level, str(level)), (line or b"").decode("utf-8", "replace"))
             )
-            desc.logger = _abi.Logger(None, self._log)
+            desc.logger = _abi.Logger(None, log)
             desc.log_level = _LOG_LEVELS[log_level]
         handle = ctypes.c_void_p()
         _check(self._library.tenon_context_create(ctypes.byref(desc), ctypes.byref(handle)))
-        self._handle = handle.value
-        # The logger's callback must live as long as the context, also when both die together.
-        self._end = weakref.finalize(self, _destroy_context, self._library, self._handle, getattr(self, "_log", None))
-        self._end.atexit = False  # a daemon thread may still be inside
+        self._handle = _Handle(handle.value, self._library.tenon_context_destroy, log)
 
     def close(self) -> None:
-        """Ends the context, after a call that another thread is in. Plans made in it can still be closed or run elsewhere."""
-        with self._lock:
-            self._handle = None
-            end = getattr(self, "_end", None)
-            if end is not None:
-                end()
+        """Ends the context, once no call is inside any more. Its plans may still be run in other contexts."""
+        self._handle = None
 
     def __enter__(self) -> Context:
         return self
@@ -174,22 +180,25 @@ class Context:
         if not self._lock.acquire(blocking=False):
             raise error(Busy.status, b"the context is in use by another thread: make one per thread")
         try:
-            status = function(self._open(), *args)
+            handle = self._open()
+            status = function(handle.value, *args)
             if status:
-                raise error(status, self._library.tenon_error_message(self._handle))
+                raise error(status, self._library.tenon_error_message(handle.value))
         finally:
             self._lock.release()
 
-    def _open(self) -> int:
-        if self._handle is None:
+    def _open(self) -> _Handle:
+        handle = self._handle
+        if handle is None:
             raise ValueError("the context is closed")
-        return self._handle
+        return handle
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Device strings of the chain, in the order in which they are tried."""
         found: list[str] = []
-        while (name := self._library.tenon_context_device(self._open(), len(found))) is not None:
+        handle = self._open()
+        while (name := self._library.tenon_context_device(handle.value, len(found))) is not None:
             found.append(name.decode())
         return tuple(found)
 
@@ -201,21 +210,23 @@ class Context:
     @property
     def threads(self) -> int:
         """Most threads of the first device at work at once."""
-        return int(self._library.tenon_context_threads(self._open()))
+        handle = self._open()
+        return int(self._library.tenon_context_threads(handle.value))
 
     @property
     def memory(self) -> MemoryStats:
         """Statistics of the first device's pool."""
         info = _abi.MemoryInfo(struct_size=ctypes.sizeof(_abi.MemoryInfo))
-        self._enter(lambda handle: self._library.tenon_memory_stats(
-            self._library.tenon_context_pool(handle, 0), ctypes.byref(info)))  # fmt: skip
-        ladder = {name: int(getattr(info.ladder, name)) for name, _ in _abi.LadderStats._fields_}
+        lib = self._library
+        self._enter(lambda handle: lib.tenon_memory_stats(lib.tenon_context_pool(handle, 0), ctypes.byref(info)))
+        ladder = {name: int(getattr(info.ladder, name)) for name, *_ in _abi.LadderStats._fields_}
         fields = {f: int(getattr(info, f)) for f in MemoryStats.__dataclass_fields__ if f != "ladder"}
         return MemoryStats(ladder=ladder, **fields)
 
     def trim(self, keep: int = 0) -> int:
         """Gives unused memory back until at most `keep` bytes are held; returns the bytes given back."""
-        return int(self._library.tenon_memory_trim(self._library.tenon_context_pool(self._open(), 0), keep))
+        handle = self._open()
+        return int(self._library.tenon_memory_trim(self._library.tenon_context_pool(handle.value, 0), keep))
 
     def sync(self) -> None:
         """Waits until all queued work is done. On the CPU it always is."""
@@ -240,10 +251,6 @@ class Context:
     plan_matmul = _planning(_calls.matmul)
     plan_softmax = _planning(_calls.softmax)
     plan_attention = _planning(_calls.attention)
-
-
-def _destroy_context(lib: ctypes.CDLL, handle: int, log: object) -> None:
-    lib.tenon_context_destroy(handle)
 
 
 @dataclass(frozen=True)
@@ -290,16 +297,14 @@ class Plan:
         self._call: Optional[Call[Any]] = build(**arguments)
         handle = ctypes.c_void_p()
         context._enter(getattr(lib, c_name + "_plan"), ctypes.byref(self._call.desc), ctypes.byref(handle))
-        self._handle: Optional[int] = handle.value
-        self._end = weakref.finalize(self, lib.tenon_plan_destroy, handle.value)
-        self._end.atexit = False
-        self._read_info(lib)
+        self._handle: Optional[_Handle] = _Handle(handle.value, lib.tenon_plan_destroy)
+        self._read_info(lib, handle.value)
         if arguments.get("out") is None:
             self._call = None  # each run makes a result of its own
 
-    def _read_info(self, lib: ctypes.CDLL) -> None:
+    def _read_info(self, lib: ctypes.CDLL, handle: Optional[int]) -> None:
         info = _abi.PlanInfo(struct_size=ctypes.sizeof(_abi.PlanInfo))
-        _check(lib.tenon_plan_query(self._handle, ctypes.byref(info)))
+        _check(lib.tenon_plan_query(handle, ctypes.byref(info)))
         for name in ("device", "algorithm", "kernel", "reason"):
             setattr(self, name, (getattr(info, name) or b"").decode())
         for name in ("workspace", "workspace_preferred", "workspace_smallest", "flops", "bytes"):
@@ -307,10 +312,10 @@ class Plan:
         choices = []
         for index in range(info.choices):
             c = _abi.PlanChoice(struct_size=ctypes.sizeof(_abi.PlanChoice))
-            _check(lib.tenon_plan_choice_get(self._handle, index, ctypes.byref(c)))
+            _check(lib.tenon_plan_choice_get(handle, index, ctypes.byref(c)))
             choices.append(Choice((c.algorithm or b"").decode(), (c.kernel or b"").decode(), c.workspace, c.seconds))
         self.choices = tuple(choices)
-        declined = (lib.tenon_plan_declined(self._handle, index) for index in range(info.declined))
+        declined = (lib.tenon_plan_declined(handle, index) for index in range(info.declined))
         self.declined = tuple((sentence or b"").decode() for sentence in declined)
 
     def run(
@@ -330,8 +335,7 @@ class Plan:
         context     another context of the same device; several may run one plan at once
         workspace   a writable array of at least `plan.workspace` bytes, aligned to 64, in the place of the pool
         """
-        if self._handle is None:
-            raise ValueError("the plan is closed")
+        handle = self._open()
         call = self._call
         if call is None or out is not None or operands:
             arguments = {**self._arguments, **operands}
@@ -340,21 +344,23 @@ class Plan:
             call = self._build(**arguments)
         if workspace is not None:
             memory = as_tensor(workspace)
-            count = 1
-            for extent in memory.shape:
-                count *= extent
             if call is self._call:  # a descriptor that later runs share
                 call = self._build(**self._arguments)
-            call.desc.workspace = _abi.Workspace(memory.address, count * as_size(memory))
-        (context or self._context)._enter(self._run, self._handle, ctypes.byref(call.desc))
+            call.desc.workspace = _abi.Workspace(memory.address, memory.size * memory.itemsize)
+        (context or self._context)._enter(self._run, handle.value, ctypes.byref(call.desc))
         return call.result
+
+    def _open(self) -> _Handle:
+        handle = self._handle
+        if handle is None:
+            raise ValueError("the plan is closed")
+        return handle
 
     def close(self) -> None:
         """Ends the plan and lets its arrays go."""
         self._handle = None
         self._call = None
         self._arguments = {}
-        self._end()
 
     def __enter__(self) -> Plan:
         return self
@@ -368,7 +374,8 @@ class Plan:
 
 def plan_budget(plans: Sequence[Plan]) -> tuple[int, int]:
     """Peak scratch memory of plans run one after the other, and the least with which each could run if planned under a limit."""
-    handles = (ctypes.c_void_p * len(plans))(*(plan._handle for plan in plans))
+    held = [plan._open() for plan in plans]
+    handles = (ctypes.c_void_p * len(held))(*(handle.value for handle in held))
     peak, smallest = ctypes.c_size_t(), ctypes.c_size_t()
     _check(library().tenon_plan_budget(handles, len(plans), ctypes.byref(peak), ctypes.byref(smallest)))
     return peak.value, smallest.value
