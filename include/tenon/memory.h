@@ -29,15 +29,16 @@ typedef struct tenon_buffer tenon_buffer;
 enum {
     TENON_POOL_TOUCH = 1u << 0,      /**< write each page of a new segment at once, so that overcommitted memory fails there, not later */
     TENON_POOL_HUGE_PAGES = 1u << 1, /**< ask for huge pages where the system has them; never fails for their lack */
-    TENON_POOL_DEBUG = 1u << 2,      /**< guard bytes around blocks and poison in freed ones, checked at free and at close */
-    TENON_POOL_FIXED = 1u << 3       /**< take `segment_bytes` at creation and never grow: later allocations never enter the system */
+    TENON_POOL_DEBUG = 1u << 2,      /**< guards around blocks, poison in freed ones, NaN in new ones; checked at free, at close and on request */
+    TENON_POOL_FIXED = 1u << 3       /**< take `segment_bytes` (0: the budget) at creation and never grow: later allocations never enter the system */
 };
 
 /** How a pool is made. A zero-initialised descriptor is a host pool without a budget. */
 typedef struct tenon_pool_desc {
     size_t struct_size;        /**< sizeof(tenon_pool_desc), or 0 for the first release's */
     const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu" */
-    size_t budget;             /**< the most bytes of segments held at once; 0: no limit of the pool's own */
+    size_t budget;             /**< the most bytes of segments held at once; 0: no limit of the pool's own. Segments from
+                                    the system are whole pages, from hooks multiples of 64 bytes */
     size_t segment_bytes;      /**< smallest segment taken from the system; 0: 2 MiB. Larger requests get a segment of their size */
     unsigned flags;            /**< TENON_POOL_* */
     tenon_allocator allocator; /**< where a host pool's segments and its bookkeeping come from; zero: the system */
@@ -64,7 +65,7 @@ TENON_API tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index);
 /**
  * A block of `bytes` bytes (0 is legal), aligned to 64 bytes, contents undefined.
  *
- * @param owner string literal that names who holds it, kept by address and shown in statistics; NULL: "caller".
+ * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller".
  * @return TENON_OK, INVALID_ARGUMENT, OUT_OF_MEMORY, OVER_BUDGET. *out is NULL on failure. Thread safe.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner, tenon_buffer **out);
@@ -90,7 +91,8 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_view(tenon_buffer *parent, 
 
 /**
  * Frees a buffer: on a queue of a GPU after the work that was queued before, on the CPU at once. NULL is allowed.
- * Never fails. Thread safe.
+ * Never fails. Thread safe. A buffer freed twice is noticed, counted in tenon_memory_info.damages and told to the logger as long
+ * as its handle has not been used again, which a TENON_POOL_DEBUG pool delays.
  */
 TENON_API void tenon_buffer_free(tenon_buffer *buffer);
 
@@ -120,7 +122,7 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_unmap(tenon_context *ctx, t
 
 /** How many times each rung of the ladder was taken. */
 typedef struct tenon_ladder_stats {
-    uint64_t coalesced;       /**< (1) a free block was reused after merging neighbours */
+    uint64_t coalesced;       /**< (1) a thorough search found a free block that the constant-time one had missed */
     uint64_t segments_given;  /**< (2) empty segments given back before asking again */
     uint64_t caches_dropped;  /**< (3) plans and their workspaces dropped */
     uint64_t smaller_plans;   /**< (4) an algorithm of smaller workspace was chosen */
@@ -143,6 +145,7 @@ typedef struct tenon_memory_info {
     uint64_t allocations;      /**< count since creation */
     uint64_t frees;            /**< count since creation */
     tenon_ladder_stats ladder; /**< counts since creation */
+    uint64_t damages;          /**< overruns, writes after free and second frees that were noticed since creation */
 } tenon_memory_info;
 
 /** Fills `info`. Thread safe. */
@@ -164,13 +167,27 @@ TENON_API size_t tenon_memory_trim(tenon_pool *pool, size_t keep);
 /** Receives a piece of text; returns 0 to go on. */
 typedef int (*tenon_text_sink)(void *user, const char *text, size_t bytes);
 
-/** Writes the pool as JSON (budget, segments, blocks with offset, size and owner, statistics) in pieces to `sink`. Allocates nothing. */
+/**
+ * Writes the pool as JSON (statistics, owners, segments with their blocks: offset, size, owner) in pieces to `sink`.
+ *
+ * Allocates nothing. The sink is called under the pool's lock, so that the picture is of one moment, and must not call tenon.
+ *
+ * @return TENON_OK; INVALID_ARGUMENT; IO if the sink asked to stop.
+ */
 TENON_API tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void *user);
+
+/**
+ * Looks at every guard and every freed byte of a TENON_POOL_DEBUG pool now. Thread safe; linear in the pool's size.
+ *
+ * @return TENON_OK; INVALID_ARGUMENT if memory was written outside of a live block, with the first place in
+ * tenon_error_message(NULL); UNSUPPORTED if the pool is not a debug pool of host memory.
+ */
+TENON_API tenon_status tenon_memory_check(tenon_pool *pool);
 
 /**
  * Starts (or with sink == NULL stops) a recording: one line of text per event,
  * `alloc ID BYTES ALIGNMENT OWNER`, `free ID`, `segment+ BYTES`, `segment- BYTES`, `fail BYTES`, in order of happening.
- * The sink is called under the pool's lock and must not call tenon.
+ * The sink is called under the pool's lock and must not call tenon; when it returns other than 0 the recording ends.
  */
 TENON_API tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user);
 

@@ -2,13 +2,14 @@
 /*
  * os.h: everything tenon asks of the operating system, and the only place it does.
  *
- * os_posix.c and os_linux.c behind this header are the only files of the library that call malloc, mmap,
- * pthread_create, getenv, open and their kin, so a port replaces two files and a test that fails the i-th
- * call to the system reaches all of them. Nothing here prints, aborts, sets errno for the caller to read, keeps
- * thread-local state or remembers a failure. Preconditions are the caller's duty and are not checked.
+ * os_posix.c and os_linux.c behind this header are the only files of the library that call malloc,
+ * mmap, pthread_create, getenv, open and their kin, so a port replaces two files and a test that
+ * fails the i-th call to the system reaches all of them. Nothing here prints, aborts, sets errno
+ * for the caller to read, keeps thread-local state or remembers a failure. Preconditions are the
+ * caller's duty and are not checked.
  */
-#ifndef TN_CORE_OS_H
-#define TN_CORE_OS_H
+#ifndef TN_OS_H
+#define TN_OS_H
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,8 +25,8 @@
 /* ---- memory ---- */
 
 /*
- * `bytes` bytes (0 counts as 1) aligned to `alignment`, contents undefined. NULL when there are none.
- * Pre: alignment is a power of two.
+ * `bytes` bytes (0 counts as 1) aligned to `alignment`, contents undefined. NULL when there are
+ * none. Pre: alignment is a power of two.
  */
 void *tn_os_alloc(size_t bytes, size_t alignment);
 
@@ -33,9 +34,9 @@ void *tn_os_alloc(size_t bytes, size_t alignment);
 void tn_os_free(void *memory, size_t bytes);
 
 /*
- * Zeroed pages from the system; NULL when there are none. With `huge` the block starts at a multiple of
- * 2 MiB where that can be had and the system is asked for huge pages; their lack is not a failure.
- * Pre: bytes > 0 and a multiple of tn_os_page_size().
+ * Zeroed pages from the system; NULL when there are none. With `huge` the block starts at a
+ * multiple of 2 MiB where that can be had and the system is asked for huge pages; their lack is not
+ * a failure. Pre: bytes > 0 and a multiple of tn_os_page_size().
  */
 void *tn_os_map(size_t bytes, bool huge);
 
@@ -43,10 +44,10 @@ void *tn_os_map(size_t bytes, bool huge);
 void tn_os_unmap(void *memory, size_t bytes);
 
 /*
- * Makes the system commit every page of a block now. False when it says that it can't, and the block should then
- * be unmapped. (A system without such an answer is made to commit by writing; that may still end the process,
- * so compare with tn_os_memory_available() first.)
- * Pre: the block comes from tn_os_map and holds nothing yet.
+ * Makes the system commit every page of a block now. False when it says that it can't, and the
+ * block should then be unmapped. (A system without such an answer is made to commit by writing;
+ * that may still end the process, so compare with tn_os_memory_available() first.) Pre: the block
+ * comes from tn_os_map and holds nothing yet.
  */
 bool tn_os_touch(void *memory, size_t bytes);
 
@@ -56,8 +57,8 @@ size_t tn_os_page_size(void);
 /* ---- the caller's allocation hooks ---- */
 
 /*
- * As tn_os_alloc, through `hooks` when they are set (NULL and zero mean the system). Memory that comes back
- * misaligned is returned to the hooks and counts as none.
+ * As tn_os_alloc, through `hooks` when they are set (NULL and zero mean the system). Memory that
+ * comes back misaligned is returned to the hooks and counts as none.
  */
 void *tn_host_alloc(const tenon_allocator *hooks, size_t bytes, size_t alignment);
 
@@ -72,16 +73,16 @@ void tn_host_free(const tenon_allocator *hooks, void *memory, size_t bytes);
 /* Cores: the affinity mask, and a cgroup's CPU quota rounded up, whichever is less. At least 1. */
 int tn_os_cores(void);
 
-/* Bytes of memory of the machine or of the strictest limit (cgroup, RLIMIT_AS, RLIMIT_DATA). 0: unknown. */
+/* Bytes of memory of the machine or of the strictest limit (cgroup, rlimits). 0: unknown. */
 size_t tn_os_memory_total(void);
 
-/* Bytes of memory that can be had now without swapping, under the same limits. 0: none or unknown. */
+/* Bytes that can be had now without swapping, under the same limits. 0: none or unknown. */
 size_t tn_os_memory_available(void);
 
 /*
- * The cgroup's share of the figures above, read below `root` ("" for the real tree; tests give a directory).
- * cpus: quota in whole cores, rounded up, 0 when there is none. memory: the strictest limit on the way up to the
- * root and what is left under it; SIZE_MAX when there is none.
+ * The cgroup's share of the figures above, read below `root` ("" for the real tree; tests give a
+ * directory). cpus: quota in whole cores, rounded up, 0 when there is none. memory: the strictest
+ * limit on the way up to the root and what is left under it; SIZE_MAX when there is none.
  */
 int tn_os_cgroup_cpus(const char *root);
 void tn_os_cgroup_memory(const char *root, size_t *limit, size_t *left);
@@ -91,10 +92,11 @@ void tn_os_cgroup_memory(const char *root, size_t *limit, size_t *left);
 /* Nanoseconds of a clock that never goes back. Its zero means nothing. */
 uint64_t tn_os_now_ns(void);
 
-/* The value of an environment variable, or NULL. Owned by the environment: use or copy it at once. */
+/* The value of an environment variable, or NULL. The environment's own: use or copy it at once. */
 const char *tn_os_env(const char *name);
 
-/* Reads a whole small file into `text`, ends it with 0 and returns its length; -1 when it can't or does not fit. */
+/* Reads a small file into `text`, ends it with 0, returns its length; -1: it can't or is too long.
+ */
 int tn_os_read_text(const char *path, char *text, size_t capacity);
 
 /* ---- threads ---- */
@@ -104,7 +106,8 @@ typedef struct tn_mutex {
     pthread_mutex_t posix;
 } tn_mutex;
 
-#define TN_MUTEX_INIT {PTHREAD_MUTEX_INITIALIZER}
+#define TN_MUTEX_INIT                                                                              \
+    { PTHREAD_MUTEX_INITIALIZER }
 
 void tn_mutex_init(tn_mutex *mutex);
 void tn_mutex_lock(tn_mutex *mutex);
@@ -116,8 +119,8 @@ typedef struct tn_thread {
 } tn_thread;
 
 /*
- * Starts a thread with a small stack that leaves the process's asynchronous signals to the host's threads. False when it
- * can't, which is ordinary.
+ * Starts a thread with a small stack that leaves the process's asynchronous signals to the host's
+ * threads. False when it can't, which is ordinary.
  */
 bool tn_os_thread_start(tn_thread *thread, void *(*main)(void *), void *arg);
 
@@ -125,8 +128,8 @@ bool tn_os_thread_start(tn_thread *thread, void *(*main)(void *), void *arg);
 void tn_os_thread_join(tn_thread *thread);
 
 /*
- * Sleeps until tn_os_wake on the same word, unless *word != expected already. May wake for no reason.
- * The word's changes must be seq_cst for a waker that looks before it wakes.
+ * Sleeps until tn_os_wake on the same word, unless *word != expected already. May wake for no
+ * reason. The word's changes must be seq_cst for a waker that looks before it wakes.
  */
 void tn_os_wait(_Atomic uint32_t *word, uint32_t expected);
 
@@ -134,8 +137,7 @@ void tn_os_wait(_Atomic uint32_t *word, uint32_t expected);
 void tn_os_wake(_Atomic uint32_t *word, int count);
 
 /* Tells the core that this is a spin loop. */
-static inline void tn_os_relax(void)
-{
+static inline void tn_os_relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -146,9 +148,10 @@ static inline void tn_os_relax(void)
 }
 
 /*
- * A mark of the process that set it, to notice a fork without an atfork handler: threads and driver handles do
- * not survive into the child. Takes one page that the kernel zeroes in children (MADV_WIPEONFORK), kept for
- * the life of the process; where that page can't be had, the process id serves.
+ * A mark of the process that set it, to notice a fork without an atfork handler: threads and driver
+ * handles do not survive into the child. Takes one page that the kernel zeroes in children
+ * (MADV_WIPEONFORK), kept for the life of the process; where that page can't be had, the process id
+ * serves.
  */
 typedef struct tn_fork_mark {
     uint32_t word;
@@ -157,7 +160,7 @@ typedef struct tn_fork_mark {
 
 void tn_os_fork_mark(tn_fork_mark *mark);
 
-/* True in a process that is not the one that set the mark. A zeroed mark counts as another process's. */
+/* True in a process other than the one that set the mark. A zeroed mark is another process's. */
 bool tn_os_forked(const tn_fork_mark *mark);
 
 #endif

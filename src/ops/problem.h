@@ -54,6 +54,7 @@ typedef struct tn_gemm_problem {
     tn_gemm_operand operand[TN_GEMM_ROLES]; /* OFFSETS: dtype and row stride. B_PACKED: dtype TENON_U8 if given */
     int64_t group[TN_GEMM_ROLES];           /* A_SCALE, A_ZERO, B_SCALE, B_ZERO: p per group (≥ 1) */
     double alpha, beta, clamp_low, clamp_high;
+    int64_t packed_bytes; /* of B_PACKED */
     tenon_activation activation;
     tenon_gated gated;
     tenon_compute compute;

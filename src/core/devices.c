@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Device strings and the public device list. The only place that enumerates backends.
+ */
+#include "core/devices.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct tn_backend_row {
+    const char *name;
+    const tn_backend *backend; /* NULL: absent */
+    const char *reason;
+} tn_backend_row;
+
+#define TN_BACKEND(name) extern const tn_backend tn_backend_##name;
+#define TN_BACKEND_ABSENT(name, reason)
+#include "core/backends.def"
+#undef TN_BACKEND
+#undef TN_BACKEND_ABSENT
+
+static const tn_backend_row rows[] = {
+#define TN_BACKEND(name) {#name, &tn_backend_##name, NULL},
+#define TN_BACKEND_ABSENT(name, reason) {#name, NULL, reason},
+#include "core/backends.def"
+#undef TN_BACKEND
+#undef TN_BACKEND_ABSENT
+};
+
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+static int entries_of(const tn_backend_row *row)
+{
+    const int count = row->backend ? row->backend->count() : 0;
+    return count > 0 ? count : 1;
+}
+
+int tenon_device_count(void)
+{
+    int count = 0;
+    for (int r = 0; r < ROWS; ++r) count += entries_of(&rows[r]);
+    return count;
+}
+
+static void absent_info(const tn_backend_row *row, tenon_device_info *info)
+{
+    snprintf(info->id, sizeof info->id, "%s", row->name);
+    snprintf(info->backend, sizeof info->backend, "%s", row->name);
+    snprintf(info->reason, sizeof info->reason, "%s", row->reason);
+}
+
+static void publish(const tn_message *message)
+{
+    tn_message_publish(message);
+}
+
+tenon_status tenon_device_get(int index, tenon_device_info *info)
+{
+    tn_message message = {{0}};
+    if (!info) {
+        tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT, "tenon_device_get: info is NULL");
+        publish(&message);
+        return TENON_ERROR_INVALID_ARGUMENT;
+    }
+    const size_t size = info->struct_size ? info->struct_size : sizeof *info;
+    if (index >= 0 && size >= sizeof(size_t) && size <= sizeof *info) {
+        int left = index;
+        for (int r = 0; r < ROWS; ++r) {
+            const int entries = entries_of(&rows[r]);
+            if (left < entries) {
+                tenon_device_info full;
+                memset(&full, 0, sizeof full);
+                full.struct_size = info->struct_size;
+                if (rows[r].backend)
+                    rows[r].backend->info(left, &full);
+                else
+                    absent_info(&rows[r], &full);
+                memcpy(info, &full, size);
+                return TENON_OK;
+            }
+            left -= entries;
+        }
+    }
+    if (size < sizeof(size_t) || size > sizeof *info)
+        tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT,
+                "tenon_device_get: info.struct_size is %zu, expected 0 or at most %zu", size, sizeof *info);
+    else
+        tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT,
+                "tenon_device_get: index is %d, expected 0 to %d", index, tenon_device_count() - 1);
+    publish(&message);
+    return TENON_ERROR_INVALID_ARGUMENT;
+}
+
+/* ---------------------------------------------------------------- device strings */
+
+/* Parses "name" or "name:n" of `length` bytes; -1 if the index is no small number. */
+static int parse_element(const char *text, size_t length, char *name, size_t capacity)
+{
+    const char *colon = memchr(text, ':', length);
+    const size_t name_length = colon ? (size_t)(colon - text) : length;
+    int index = 0;
+
+    if (name_length == 0 || name_length >= capacity) return -1;
+    memcpy(name, text, name_length);
+    name[name_length] = 0;
+    if (!colon) return 0;
+    if (colon + 1 == text + length || length - name_length > 4) return -1;
+    for (const char *c = colon + 1; c < text + length; ++c) {
+        if (*c < '0' || *c > '9') return -1;
+        index = index * 10 + (*c - '0');
+    }
+    return index;
+}
+
+/* Appends "; reason" to a sentence that grows. */
+static void add_reason(tn_message *why, const char *id, const char *reason)
+{
+    const size_t used = strlen(why->text);
+    if (used + 1 < sizeof why->text)
+        snprintf(why->text + used, sizeof why->text - used, "%s%s: %s", used ? "; " : "", id, reason);
+}
+
+/* Adds one device to the chain, or why it is not usable to `reasons`. */
+static tenon_status add_device(const tn_backend_row *row, int index, tn_device_name *chain, int *count, tn_message *reasons,
+                               tn_message *why)
+{
+    tn_device_name *name = &chain[*count];
+
+    if (index > 0)
+        snprintf(name->id, sizeof name->id, "%s:%d", row->name, index);
+    else
+        snprintf(name->id, sizeof name->id, "%s", row->name);
+    if (!row->backend) {
+        add_reason(reasons, name->id, row->reason);
+        return TENON_OK;
+    }
+    const int devices = row->backend->count();
+    if (index >= devices) {
+        tenon_device_info info;
+        memset(&info, 0, sizeof info);
+        if (devices == 0)
+            row->backend->info(0, &info);
+        else
+            snprintf(info.reason, sizeof info.reason, "there %s only %d", devices == 1 ? "is" : "are", devices);
+        add_reason(reasons, name->id, info.reason);
+        return TENON_OK;
+    }
+    for (int i = 0; i < *count; ++i)
+        if (chain[i].backend == row->backend && chain[i].index == index)
+            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "device names \"%s\" twice", name->id);
+    name->backend = row->backend;
+    name->index = index;
+    ++*count;
+    return TENON_OK;
+}
+
+/* The best usable device: the first row with one; "reference" is last. */
+static tenon_status add_best(tn_device_name *chain, int *count, tn_message *reasons, tn_message *why)
+{
+    for (int r = 0; r < ROWS && *count == 0; ++r) TN_TRY(add_device(&rows[r], 0, chain, count, reasons, why));
+    return TENON_OK;
+}
+
+tenon_status tn_devices_resolve(const char *text, const char *environment, tn_device_name chain[TN_MAX_CHAIN], int *count,
+                                tn_message *why)
+{
+    tn_message reasons = {{0}};
+    const char *whole;
+
+    *count = 0;
+    if (!text) text = "auto";
+    if (strcmp(text, "auto") == 0 && environment && environment[0]) text = environment;
+    whole = text;
+    for (;;) {
+        const size_t length = strcspn(text, ",");
+        char name[16];
+        const int index = parse_element(text, length, name, sizeof name);
+        int row = -1;
+
+        if (*count == TN_MAX_CHAIN)
+            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "device is \"%.100s\", expected at most %d names", whole,
+                           TN_MAX_CHAIN);
+        for (int r = 0; r < ROWS && index >= 0; ++r)
+            if (strcmp(name, rows[r].name) == 0) row = r;
+        if (index == 0 && strcmp(name, "auto") == 0) {
+            TN_TRY(add_best(chain, count, &reasons, why));
+        } else if (row < 0) {
+            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                           "device is \"%.100s\", expected names like \"auto\", \"cpu\", \"cuda:0\", \"opencl:1\", "
+                           "\"reference\", separated by commas",
+                           whole);
+        } else {
+            TN_TRY(add_device(&rows[row], index, chain, count, &reasons, why));
+        }
+        text += length;
+        if (*text == 0) break;
+        ++text;
+    }
+    if (*count == 0)
+        return tn_fail(why, TENON_ERROR_NO_DEVICE, "device is \"%.100s\", and none of it is usable: %.350s", whole,
+                       reasons.text);
+    return TENON_OK;
+}

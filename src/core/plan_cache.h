@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plans of one-shot calls, kept per context under a bound in bytes; the least recently used go first. A cache that can't take a
+ * plan is no failure: the call runs without. Used by the thread that is inside the context.
+ */
+#ifndef TN_PLAN_CACHE_H
+#define TN_PLAN_CACHE_H
+
+#include "core/plan_internal.h"
+
+#define TN_PLAN_BUCKETS 128
+
+typedef struct tn_plan_cache {
+    size_t limit, bytes;
+    tenon_plan *newest, *oldest;
+    tenon_plan *bucket[TN_PLAN_BUCKETS];
+} tn_plan_cache;
+
+/* The plan of an equal request, now the newest, or NULL. */
+tenon_plan *tn_plan_cache_find(tn_plan_cache *cache, const tn_plan_request *request, uint64_t hash);
+
+/* Takes ownership of `plan`; destroys it at once if it is larger than the whole cache may be. */
+void tn_plan_cache_insert(tn_plan_cache *cache, tenon_plan *plan);
+
+/* Destroys all plans; returns the bytes freed. */
+size_t tn_plan_cache_clear(tn_plan_cache *cache);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A plan from the inside: the problem, and the decision which device runs it and how. A decision is plain data and lives on the
+ * stack where a call has to decide again (memory short, device lost) without allocating.
+ */
+#ifndef TN_PLAN_INTERNAL_H
+#define TN_PLAN_INTERNAL_H
+
+#include "core/backend.h"
+#include "core/devices.h"
+
+#define TN_DECLINED_TEXT 1024
+
+typedef struct tn_decision {
+    tn_device_name device;
+    int threads; /* workers the workspace is sized for */
+    int chosen;
+    int declined;      /* sentences in declined_text, one after the other, each ended by 0 */
+    int declined_used; /* bytes */
+    tn_choices choices;
+    char declined_text[TN_DECLINED_TEXT];
+} tn_decision;
+
+/* What an operation costs, for tenon_plan_info. */
+typedef struct tn_cost {
+    double flops, bytes;
+} tn_cost;
+
+/* What is planned: everything that makes one plan differ from another, and with what it was described. */
+typedef struct tn_plan_request {
+    tn_op op;
+    const void *problem;
+    size_t problem_bytes;
+    size_t workspace_limit; /* SIZE_MAX: none */
+    tn_cost cost;
+    void (*describe)(const void *problem, char *text, size_t capacity); /* for log lines */
+} tn_plan_request;
+
+struct tenon_plan {
+    tenon_allocator allocator;
+    size_t bytes; /* of this allocation */
+    uint64_t hash;
+    tn_plan_request request; /* its problem points to this plan's own copy, behind the struct */
+    tn_decision decision;
+    tenon_plan *newer, *older; /* in a cache: by use */
+    tenon_plan *next;          /* in a cache: same bucket */
+};
+
+uint64_t tn_request_hash(const tn_plan_request *request);
+int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b);
+
+/* Copies request and decision into one allocation; NULL when there is no memory. */
+tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request, const tn_decision *decision);
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool_ladder.c: what a pool does before it says no.
+ *
+ * Entered when the constant-time search has missed. Rungs, in order: (1) a thorough search of the free blocks; a new
+ * segment within the budget; (2) empty segments back to the system and ask again; (3) reclaimers: plan caches, idle arenas;
+ * then the failure with its figures. Rungs 4 to 6 (smaller plan, wait, next device) belong to the core, which counts
+ * them here. One thread climbs at a time; the others go on with the quick way. Nothing is logged until all locks are free.
+ */
+#include "core/checked.h"
+#include "memory/pool_state.h"
+
+typedef struct climb {
+    tenon_pool *pool;
+    const tn_request *request;
+    tn_block *block;
+    tn_finding *finding;
+    bool over_budget;    /* what the last attempt to grow failed for; otherwise the system refused */
+    size_t grown, given, dropped;
+    uint64_t segments_given;
+} climb;
+
+/* Enough nodes to cut blocks; see TN_NODES_READY. */
+static bool ready(tenon_pool *pool)
+{
+    tn_mutex_lock(&pool->lock);
+    bool enough = pool->nodes.free >= TN_NODES_READY;
+    tn_mutex_unlock(&pool->lock);
+    return enough || tn_refill(pool, &pool->nodes, 0);
+}
+
+/* Rung 1: any free block that fits. The quick search comes first, for memory that came back meanwhile. */
+static bool reuse(climb *c)
+{
+    tenon_pool *pool = c->pool;
+    const tn_request *request = c->request;
+    tn_mutex_lock(&pool->lock);
+    tn_tlsf_place place = tn_tlsf_find(&pool->tlsf, request->bytes, request->alignment);
+    if (place.node == NULL) {
+        place = tn_tlsf_find_thorough(&pool->tlsf, request->bytes, request->alignment);
+        pool->info.ladder.coalesced += place.node != NULL;
+    }
+    if (place.node != NULL)
+        tn_hand_out_locked(pool, place, request, c->block, c->finding);
+    tn_mutex_unlock(&pool->lock);
+    return place.node != NULL;
+}
+
+/* Least bytes of a segment for the request. False: there is no such size. */
+static bool segment_need(const climb *c, size_t *need)
+{
+    return tn_align_size(c->request->bytes, c->pool->source.granularity, need) &&
+           *need <= TN_BLOCK_MOST;
+}
+
+/* A new segment, if the budget allows one: of the pool's usual size, or else as much as is allowed or to be had. */
+static bool grow(climb *c)
+{
+    tenon_pool *pool = c->pool;
+    size_t granularity = pool->source.granularity, need, usual = pool->segment_bytes;
+    /* reserved changes under slow only, which is held. */
+    size_t budget = pool->info.budget != 0 ? pool->info.budget : SIZE_MAX;
+    size_t room = (budget - pool->info.reserved) & ~(granularity - 1);
+    c->over_budget = true;
+    if ((pool->flags & TENON_POOL_FIXED) != 0 || !segment_need(c, &need) || need > room)
+        return false;
+    c->over_budget = false;
+    if ((pool->flags & TENON_POOL_HUGE_PAGES) != 0 && usual < need &&
+        !tn_align_size(need, (size_t)2 << 20, &usual))
+        usual = need;
+    if (!tn_align_size(usual < need ? need : usual, granularity, &usual) || usual > room)
+        usual = room;
+    for (size_t bytes = usual;; bytes = need) {
+        if (tn_segment_add(pool, bytes, c->request, c->block, c->finding)) {
+            c->grown += bytes;
+            return true;
+        }
+        if (bytes == need)
+            return false;
+    }
+}
+
+/* Rung 2: room for a segment by giving others back. False if that gives none. */
+static bool give_segments(climb *c)
+{
+    tenon_pool *pool = c->pool;
+    size_t keep = 0, need;
+    if (!segment_need(c, &need))
+        return false;
+    if (c->over_budget) {
+        size_t budget = pool->info.budget;
+        if (need > budget || pool->info.reserved - tn_segments_empty(pool) > budget - need)
+            return false; /* not even all of them would make room */
+        keep = budget - need;
+    }
+    uint64_t count = 0;
+    c->given += tn_segments_give(pool, keep, &count);
+    c->segments_given += count;
+    tn_mutex_lock(&pool->lock);
+    pool->info.ladder.segments_given += count;
+    tn_mutex_unlock(&pool->lock);
+    return count != 0;
+}
+
+static bool serve(climb *c)
+{
+    c->over_budget = false;
+    if (!ready(c->pool) && !(give_segments(c) && ready(c->pool)))
+        return false;
+    return reuse(c) || grow(c) || (give_segments(c) && grow(c));
+}
+
+/* Rung 3: whoever can do without some blocks frees them, one holder at a time. */
+static bool reclaim(climb *c)
+{
+    tenon_pool *pool = c->pool;
+    for (tn_reclaimer *reclaimer = pool->reclaimers; reclaimer != NULL;
+         reclaimer = reclaimer->next) {
+        size_t freed = reclaimer->give_back(reclaimer->user, c->request->bytes);
+        if (freed == 0)
+            continue;
+        c->dropped += freed;
+        tn_mutex_lock(&pool->lock);
+        ++pool->info.ladder.caches_dropped;
+        tn_mutex_unlock(&pool->lock);
+        if (serve(c))
+            return true;
+    }
+    return false;
+}
+
+tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block *block,
+                             tn_finding *finding, tn_message *message)
+{
+    climb c = {.pool = pool, .request = request, .block = block, .finding = finding};
+    tenon_status status = TENON_OK;
+    bool fixed = (pool->flags & TENON_POOL_FIXED) != 0;
+    bool limited = fixed || pool->info.budget != 0;
+
+    tn_mutex_lock(&pool->slow);
+    bool possible = request->bytes != 0;
+    if (!possible || (!serve(&c) && !reclaim(&c))) {
+        bool over = possible ? c.over_budget && limited : limited;
+        status = over ? TENON_ERROR_OVER_BUDGET : TENON_ERROR_OUT_OF_MEMORY;
+        tn_mutex_lock(&pool->lock);
+        tn_fail_short_locked(pool, request, status,
+                             !over   ? "the system has no more"
+                             : fixed ? "the pool has a fixed size"
+                                     : "over the pool's budget",
+                             message);
+        tn_mutex_unlock(&pool->lock);
+    }
+    tn_mutex_unlock(&pool->slow);
+
+    if (c.grown != 0)
+        tn_log(pool, TENON_LOG_INFO, "pool %s: new segment of %zu bytes", pool->device, c.grown);
+    if (status != TENON_OK || c.given != 0 || c.dropped != 0)
+        tn_log(pool, TENON_LOG_WARNING,
+               "pool %s: short of %zu bytes for '%.64s': gave %llu segments of %zu bytes back, had "
+               "%zu bytes of caches dropped, then %s",
+               pool->device, request->asked, request->owner, (unsigned long long)c.segments_given,
+               c.given, c.dropped, status == TENON_OK ? "served it" : tenon_status_name(status));
+    return status;
+}
+
+void tn_pool_count_rung(tenon_pool *pool, tn_rung rung)
+{
+    tn_mutex_lock(&pool->lock);
+    tenon_ladder_stats *ladder = &pool->info.ladder;
+    switch (rung) {
+    case TN_RUNG_SMALLER_PLAN:
+        ++ladder->smaller_plans;
+        break;
+    case TN_RUNG_WAIT:
+        ++ladder->waits;
+        break;
+    case TN_RUNG_DEVICE_CHANGE:
+        ++ladder->device_changes;
+        break;
+    }
+    tn_mutex_unlock(&pool->lock);
+}
+
+void tn_pool_add_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer)
+{
+    tn_mutex_lock(&pool->slow);
+    reclaimer->previous = NULL;
+    reclaimer->next = pool->reclaimers;
+    if (reclaimer->next != NULL)
+        reclaimer->next->previous = reclaimer;
+    pool->reclaimers = reclaimer;
+    tn_mutex_unlock(&pool->slow);
+}
+
+void tn_pool_remove_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer)
+{
+    tn_mutex_lock(&pool->slow);
+    if (reclaimer->next != NULL)
+        reclaimer->next->previous = reclaimer->previous;
+    if (reclaimer->previous != NULL)
+        reclaimer->previous->next = reclaimer->next;
+    else
+        pool->reclaimers = reclaimer->next;
+    tn_mutex_unlock(&pool->slow);
+}

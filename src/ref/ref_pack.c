@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The reference's packed B: a header of 64 bytes and a dense row-major copy of the distinct members of B in its
+ * own type. Nothing is gained by it here; it is there so that every call of the API can be run and compared.
+ * A batch dimension along which B repeats (stride 0) is stored once.
+ */
+#include "ref/ref_convert.h"
+#include "ref/ref_ops.h"
+
+#include "core/checked.h"
+
+#define PACK_MAGIC UINT64_C(0x31464552504e5400) /* "\0TNPREF1" in memory order */
+
+typedef struct pack_header {
+    uint64_t magic;
+    int64_t k, columns, members;
+    uint64_t dtype;
+    uint64_t checksum; /* of the fields above */
+    uint64_t reserved[2];
+} pack_header;
+
+_Static_assert(sizeof(pack_header) == 64, "the data after the header is aligned as the whole is");
+
+static int64_t columns(const tn_gemm_problem *p)
+{
+    return p->gated != TENON_GATED_NONE ? 2 * p->n : p->n;
+}
+
+/* Strides of the dense copy; *members, if asked for, is how many matrices it has. */
+static tn_gemm_operand dense(const tn_gemm_problem *p, int64_t *members)
+{
+    const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
+    tn_gemm_operand copy = {.dtype = b->dtype, .row = columns(p), .column = 1};
+    int64_t count = 1;
+
+    if (p->experts > 0) {
+        copy.batch[0] = p->k * columns(p);
+        count = p->experts;
+    } else {
+        for (int32_t d = p->batch_rank - 1; d >= 0; --d) {
+            if (b->batch[d] == 0)
+                continue;
+            copy.batch[d] = count * p->k * columns(p);
+            count *= p->batch[d];
+        }
+    }
+    if (members)
+        *members = count;
+    return copy;
+}
+
+tn_gemm_operand tn_ref_packed_operand(const tn_gemm_problem *p)
+{
+    return dense(p, NULL);
+}
+
+const void *tn_ref_packed_data(const void *packed)
+{
+    return (const pack_header *)packed + 1;
+}
+
+static pack_header header_of(const tn_gemm_problem *p)
+{
+    pack_header h = {.magic = PACK_MAGIC, .k = p->k, .columns = columns(p)};
+    h.dtype = (uint64_t)p->operand[TN_GEMM_B].dtype;
+    (void)dense(p, &h.members);
+
+    /* FNV-1a, 64 bits (draft-eastlake-fnv). */
+    uint64_t sum = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < offsetof(pack_header, checksum); ++i)
+        sum = (sum ^ ((const unsigned char *)&h)[i]) * UINT64_C(0x100000001b3);
+    h.checksum = sum;
+    return h;
+}
+
+tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_message *why)
+{
+    const pack_header h = header_of(p);
+    size_t k, n, members, element, size;
+
+    if (p->pointer_array)
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: not with pointer arrays");
+    if (!tn_ref_plain(p->operand[TN_GEMM_B].dtype))
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s",
+                       tenon_dtype_name(p->operand[TN_GEMM_B].dtype));
+    TN_TRY(tenon_dtype_block(p->operand[TN_GEMM_B].dtype, NULL, &element));
+    if (!tn_size_of_i64(h.k, &k) || !tn_size_of_i64(h.columns, &n) ||
+        !tn_size_of_i64(h.members, &members) || !tn_mul_size(k, n, &size) ||
+        !tn_mul_size(size, members, &size) || !tn_mul_size(size, element, &size) ||
+        !tn_add_size(size, sizeof h, &size))
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b: its size overflows");
+    *bytes = size;
+    return TENON_OK;
+}
+
+tenon_status tn_ref_pack_check(const tn_gemm_problem *p, const void *packed, size_t bytes,
+                               tn_message *why)
+{
+    const pack_header expected = header_of(p);
+    pack_header found;
+    size_t needed;
+
+    TN_TRY(tn_ref_pack_size(p, &needed, why));
+    if (bytes < needed)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
+    memcpy(&found, packed, sizeof found);
+    if (found.magic != expected.magic)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed was not written by tenon_gemm_pack on the reference device");
+    if (memcmp(&found, &expected, sizeof found) != 0)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",
+                       (long long)found.members, (long long)found.k, (long long)found.columns,
+                       (long long)expected.members, (long long)expected.k,
+                       (long long)expected.columns);
+    return TENON_OK;
+}
+
+/* Copies one k × columns matrix; elements go through double, which every plain type survives. */
+static void copy_matrix(const tn_gemm_problem *p, const void *b, int64_t from, void *copy,
+                        int64_t to)
+{
+    const tn_gemm_operand *o = &p->operand[TN_GEMM_B];
+    for (int64_t row = 0; row < p->k; ++row)
+        for (int64_t j = 0; j < columns(p); ++j)
+            tn_ref_put(copy, o->dtype, to + row * columns(p) + j,
+                       tn_ref_get(b, o->dtype, from + row * o->row + j * o->column));
+}
+
+void tn_ref_pack(const tn_gemm_problem *p, void *const *addresses)
+{
+    const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
+    const tn_gemm_operand copy = tn_ref_packed_operand(p);
+    const pack_header h = header_of(p);
+    void *packed = addresses[TN_GEMM_B_PACKED];
+    void *data = (void *)tn_ref_packed_data(packed);
+
+    memcpy(packed, &h, sizeof h);
+    if (p->experts > 0) {
+        for (int64_t e = 0; e < p->experts; ++e)
+            copy_matrix(p, addresses[TN_GEMM_B], e * b->batch[0], data, e * copy.batch[0]);
+        return;
+    }
+    for (int64_t index = 0; index < p->batch_count; ++index) /* repeated members: written again */
+        copy_matrix(p, addresses[TN_GEMM_B], tn_gemm_batch_offset(p, b, index), data,
+                    tn_gemm_batch_offset(p, &copy, index));
+}
