@@ -7,11 +7,12 @@
 
 #include "core/os.h"
 #include "core/read_desc.h"
-#include "memory/buffer.h"
 
 #include <string.h>
 
 /* ---------------------------------------------------------------- entering */
+
+enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
 
 tenon_status tn_context_enter(tenon_context *ctx, const char *call)
 {
@@ -21,26 +22,43 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call)
         tn_message_publish(&message);
         return TENON_ERROR_INVALID_ARGUMENT;
     }
-    /* No sentence: the context's belongs to the thread that is inside. */
-    return atomic_exchange_explicit(&ctx->entered, 1, memory_order_acquire) ? TENON_ERROR_BUSY : TENON_OK;
+    for (;;) {
+        int expected = FREE;
+        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE, memory_order_acquire,
+                                                  memory_order_relaxed))
+            return TENON_OK;
+        /* Not the message of the context: it belongs to the thread that is inside. */
+        if (expected == INSIDE) return TENON_ERROR_BUSY;
+        tn_os_relax();
+    }
 }
 
 void tn_context_leave(tenon_context *ctx)
 {
-    atomic_store_explicit(&ctx->entered, 0, memory_order_release);
+    atomic_store_explicit(&ctx->entered, FREE, memory_order_release);
 }
 
-/* What memory/buffer.h asks of contexts: host copies only need to know that nobody else is inside. */
-tenon_status tn_context_check(tenon_context *ctx)
+int tn_context_try_enter(tenon_context *ctx)
 {
-    TN_TRY(tn_context_enter(ctx, "tenon_buffer"));
-    tn_context_leave(ctx);
-    return TENON_OK;
+    int expected = FREE;
+    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, RECLAIMING, memory_order_acquire,
+                                                   memory_order_relaxed);
 }
 
 tn_message *tn_context_message(tenon_context *ctx)
 {
-    return ctx ? &ctx->message : NULL;
+    return &ctx->message;
+}
+
+/* Rung 3 of a pool's ladder; may be called by any thread that shares the pool. */
+static size_t give_arena_back(void *user, size_t wanted)
+{
+    tn_slot *slot = user;
+    (void)wanted;
+    if (!tn_context_try_enter(slot->context)) return 0;
+    const size_t freed = tn_arena_drop(&slot->arena);
+    tn_context_leave(slot->context);
+    return freed;
 }
 
 /* ---------------------------------------------------------------- creation */
@@ -121,7 +139,10 @@ static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc
     };
     TN_TRY(slot->name.backend->open(&open, &slot->device, message));
     TN_TRY(open_pool(ctx, desc, s, message));
-    tn_arena_open(&slot->arena, slot->pool, "workspace");
+    tn_arena_open(&slot->arena, slot->pool);
+    slot->context = ctx;
+    slot->reclaimer = (tn_reclaimer){.give_back = give_arena_back, .user = slot};
+    tn_pool_add_reclaimer(slot->pool, &slot->reclaimer);
     return TENON_OK;
 }
 
@@ -134,6 +155,7 @@ static void close_context(tenon_context *ctx)
             slot->name.backend->close(slot->device);
         }
         if (slot->pool) {
+            tn_pool_remove_reclaimer(slot->pool, &slot->reclaimer);
             tn_arena_close(&slot->arena);
             tn_pool_release(slot->pool);
         }

@@ -8,6 +8,7 @@
 
 #include "core/backend.h"
 #include "core/devices.h"
+#include "core/enter.h"
 #include "core/log.h"
 #include "core/plan_cache.h"
 #include "memory/arena.h"
@@ -21,6 +22,8 @@ typedef struct tn_slot {
     tn_device *device;
     tenon_pool *pool;
     tn_arena arena; /* the workspace of runs on this device */
+    tn_reclaimer reclaimer; /* lets a pool that is short take the arena's block while nobody is inside the context */
+    tenon_context *context;
 } tn_slot;
 
 struct tenon_context {
@@ -38,10 +41,7 @@ struct tenon_context {
     tn_plan_cache cache;
 };
 
-/*
- * Every public call on a context is wrapped in these: BUSY if another thread is inside. `call` names the function in the message of a NULL context.
- */
-tenon_status tn_context_enter(tenon_context *ctx, const char *call);
-void tn_context_leave(tenon_context *ctx);
+/* Enters only if nobody is inside; for reclaiming what a context caches. */
+int tn_context_try_enter(tenon_context *ctx);
 
 #endif

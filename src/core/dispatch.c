@@ -22,25 +22,12 @@ static void add_declined(tn_decision *decision, const char *device, const char *
     decision->declined++;
 }
 
-/* How a workspace is obtained. */
-typedef enum source {
-    RESERVE,  /* planning: have it ready in the arena */
-    TAKE,     /* running: take it from the arena */
-    BORROWED  /* the caller brings it */
-} source;
-
-static tenon_status obtain(tn_slot *slot, size_t bytes, source from, tn_block *block, tn_message *why)
-{
-    if (from == BORROWED || bytes == 0) return TENON_OK;
-    return from == RESERVE ? tn_arena_reserve(&slot->arena, bytes, why) : tn_arena_take(&slot->arena, bytes, block, why);
-}
-
 /*
- * The first choice from number `first` on whose workspace is within the limit and can be had now; TAKE leaves it in *block. Returns its
- * number, or -1 with the status and sentence of the last attempt.
+ * The first choice from number `first` on whose workspace is within the limit and can be reserved now; with `borrowed` the caller
+ * brings the memory. Returns its number, or -1 with the status and sentence of the last attempt.
  */
-static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int first, size_t limit, source from,
-                            tn_block *block, tenon_status *status, tn_message *why)
+static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int first, size_t limit, int borrowed,
+                            tenon_status *status, tn_message *why)
 {
     for (int i = first; i < choices->count; ++i) {
         const tn_choice *choice = &choices->choice[i];
@@ -50,9 +37,9 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
                               choice->algorithm, choice->workspace);
             continue;
         }
-        *status = obtain(slot, choice->workspace, from, block, why);
+        *status = borrowed || choice->workspace == 0 ? TENON_OK : tn_arena_reserve(&slot->arena, choice->workspace, why);
         if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
-            *status = obtain(slot, choice->workspace, from, block, why);
+            *status = tn_arena_reserve(&slot->arena, choice->workspace, why);
         if (*status == TENON_OK) return i;
         if (i + 1 < choices->count) {
             tn_pool_count_rung(slot->pool, TN_RUNG_SMALLER_PLAN);
@@ -67,7 +54,7 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
  * Decides, starting with device number `first` of the chain. Fails with the status of the last device that was short of
  * memory, else UNSUPPORTED with every device's reason.
  */
-static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request, source from, tn_decision *decision)
+static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request, int borrowed, tn_decision *decision)
 {
     tenon_status failure = TENON_ERROR_UNSUPPORTED;
     tn_message why = {{0}}, memory = {{0}};
@@ -82,8 +69,8 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
         if (status == TENON_OK) {
             decision->device = slot->name;
             decision->threads = ctx->threads;
-            decision->chosen = first_affordable(ctx, slot, &decision->choices, 0, request->workspace_limit, from, NULL, &status,
-                                                &why);
+            decision->chosen = first_affordable(ctx, slot, &decision->choices, 0, request->workspace_limit, borrowed,
+                                                &status, &why);
             if (decision->chosen >= 0) return TENON_OK;
             failure = status;
             memory = why;
@@ -144,28 +131,24 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
                            void *const *addresses, const tenon_workspace *workspace)
 {
     const int borrowed = workspace->memory != NULL;
-    tn_block block = {0};
     tenon_status status;
     const int index = first_affordable(ctx, slot, &decision->choices, decision->chosen, borrowed ? workspace->bytes : SIZE_MAX,
-                                       borrowed ? BORROWED : TAKE, &block, &status, &ctx->message);
+                                       borrowed, &status, &ctx->message);
     if (index < 0) return status;
 
     const tn_choice *choice = &decision->choices.choice[index];
     status = check_packed(slot, request, addresses, &ctx->message);
-    if (status != TENON_OK) goto out;
+    if (status != TENON_OK) return status;
     tn_team_limit(ctx->team, decision->threads);
     const tn_run run = {
         .op = request->op,
         .problem = request->problem,
         .choice = choice,
         .addresses = addresses,
-        .workspace = borrowed ? workspace->memory : block.address,
+        .workspace = borrowed ? workspace->memory : tn_arena_take(&slot->arena, choice->workspace),
         .team = ctx->team,
     };
-    status = slot->name.backend->run(slot->device, &run, &ctx->message);
-out:
-    if (!borrowed && choice->workspace > 0) tn_arena_give(&slot->arena);
-    return status;
+    return slot->name.backend->run(slot->device, &run, &ctx->message);
 }
 
 /* Runs, and goes on with the rest of the chain when the device is out of memory or lost. */
@@ -185,7 +168,7 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
                     ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
         memset(&next, 0, sizeof next);
-        if (decide(ctx, after, request, workspace->memory ? BORROWED : RESERVE, &next) != TENON_OK) {
+        if (decide(ctx, after, request, workspace->memory != NULL, &next) != TENON_OK) {
             ctx->message = first;
             return status;
         }
@@ -202,7 +185,7 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
 
     *out = NULL;
     memset(&decision, 0, sizeof decision);
-    TN_TRY(decide(ctx, 0, request, RESERVE, &decision));
+    TN_TRY(decide(ctx, 0, request, 0, &decision));
     tn_team_start(ctx->team);
     *out = tn_plan_make(&ctx->allocator, request, &decision);
     if (!*out && tn_plan_cache_clear(&ctx->cache) > 0) *out = tn_plan_make(&ctx->allocator, request, &decision);
@@ -234,7 +217,7 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
         decision = cached->decision;
     } else {
         memset(&decision, 0, sizeof decision);
-        TN_TRY(decide(ctx, 0, request, workspace->memory ? BORROWED : RESERVE, &decision));
+        TN_TRY(decide(ctx, 0, request, workspace->memory != NULL, &decision));
         tn_team_start(ctx->team);
         /* Harmless if there is no memory for it. */
         tenon_plan *plan = tn_plan_make(&ctx->allocator, request, &decision);

@@ -22,6 +22,17 @@ tenon_status tn_fail(tn_message *message, tenon_status status, const char *forma
     return status;
 }
 
+tenon_status tn_fail_shared(tenon_status status, const char *format, ...)
+{
+    tn_message message;
+    va_list args;
+    va_start(args, format);
+    if (vsnprintf(message.text, sizeof message.text, format, args) < 0) message.text[0] = 0;
+    va_end(args);
+    tn_message_publish(&message);
+    return status;
+}
+
 /*
  * Byte-wise atomics: a reader may see two failures mixed, never an unterminated string (the last byte stays 0).
  */

@@ -5,16 +5,17 @@
  * A handle is a record of its pool, so making one needs the system once in a hundred times and freeing never does.
  * Views share the root's block and keep it alive. Copies are for host memory; device memory goes through its backend.
  */
-#include "buffer.h"
+#include "memory/buffer.h"
 
 #include <string.h>
 
-#include "pool_state.h"
+#include "core/enter.h"
+#include "memory/pool_state.h"
 
 enum { MARK_LIVE = 0x6c697665, MARK_FREED = 0x64656164 };
 
 /* A handle with one holder that keeps the pool alive; NULL when there is no memory for it. */
-static tenon_buffer *take_handle(tenon_pool *pool, tn_message *message)
+static tenon_buffer *take_handle(tenon_pool *pool)
 {
     tn_mutex_lock(&pool->lock);
     tenon_buffer *buffer = tn_records_take(&pool->handles);
@@ -24,8 +25,8 @@ static tenon_buffer *take_handle(tenon_pool *pool, tn_message *message)
         bool refilled = tn_refill(pool, &pool->handles, 0);
         tn_mutex_unlock(&pool->slow);
         if (!refilled) {
-            tn_fail(message, TENON_ERROR_OUT_OF_MEMORY, "pool %s: no memory for a buffer's handle",
-                    pool->device);
+            tn_fail_shared(TENON_ERROR_OUT_OF_MEMORY, "pool %s: no memory for a buffer's handle",
+                           pool->device);
             return NULL;
         }
         tn_mutex_lock(&pool->lock);
@@ -67,10 +68,10 @@ static void drop(tenon_buffer *root)
 static tenon_status check_new(tenon_pool *pool, tenon_buffer **out)
 {
     if (out == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "buffer: out is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer: out is NULL");
     *out = NULL;
     if (pool == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "buffer: pool is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer: pool is NULL");
     return TENON_OK;
 }
 
@@ -81,14 +82,16 @@ tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t a
     if (status != TENON_OK)
         return status;
     if (alignment == 0)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT,
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                        "buffer: alignment is 0; expected a power of two up to %d",
                        TN_ALIGNMENT_MOST);
-    tenon_buffer *buffer = take_handle(pool, NULL);
+    tenon_buffer *buffer = take_handle(pool);
     if (buffer == NULL)
         return TENON_ERROR_OUT_OF_MEMORY;
-    status = tn_pool_alloc(pool, bytes, alignment, owner, &buffer->block, NULL);
+    tn_message message;
+    status = tn_pool_alloc(pool, bytes, alignment, owner, &buffer->block, &message);
     if (status != TENON_OK) {
+        tn_message_publish(&message);
         give_handle(buffer);
         return status;
     }
@@ -115,13 +118,13 @@ tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void 
     if (status != TENON_OK)
         return status;
     if (kind != TENON_NATIVE_HOST || !pool->source.host)
-        return tn_fail(NULL, TENON_ERROR_UNSUPPORTED,
+        return tn_fail_shared(TENON_ERROR_UNSUPPORTED,
                        "buffer: import of native kind %d into a pool of device %s", (int)kind,
                        pool->device);
     if (native == NULL && bytes != 0)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT,
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                        "buffer: native is NULL; expected the address of %zu bytes", bytes);
-    tenon_buffer *buffer = take_handle(pool, NULL);
+    tenon_buffer *buffer = take_handle(pool);
     if (buffer == NULL)
         return TENON_ERROR_OUT_OF_MEMORY;
     buffer->native = native;
@@ -140,15 +143,15 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
                                tenon_buffer **out)
 {
     if (out == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "buffer view: out is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer view: out is NULL");
     *out = NULL;
     if (parent == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "buffer view: parent is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer view: parent is NULL");
     if (!covers(parent, offset, bytes))
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT,
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                        "buffer view: %zu bytes at offset %zu leave the parent's %zu bytes", bytes,
                        offset, parent->bytes);
-    tenon_buffer *view = take_handle(parent->pool, NULL);
+    tenon_buffer *view = take_handle(parent->pool);
     if (view == NULL)
         return TENON_ERROR_OUT_OF_MEMORY;
     view->root = parent->root;
@@ -198,7 +201,7 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
                                  size_t *offset)
 {
     if (buffer == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "buffer native: buffer is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer native: buffer is NULL");
     if (kind != NULL)
         *kind = buffer->kind;
     if (native != NULL)
@@ -208,78 +211,85 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
     return TENON_OK;
 }
 
-/* ---- copies ---- */
+/* ---- copies: public calls on a context ---- */
 
-/* What the context-taking calls check; *at gets the host address of the part, which may be NULL if bytes == 0. */
-static tenon_status check_part(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
-                               const void *host, size_t bytes, const char *call,
-                               unsigned char **at)
+/* Checks a part of a buffer inside `ctx`; *at gets its host address, which may be NULL if bytes == 0. */
+static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
+                              size_t bytes, const char *call, unsigned char **at)
 {
-    tenon_status status = tn_context_check(ctx);
-    if (status != TENON_OK)
-        return status;
     tn_message *message = tn_context_message(ctx);
-    if (buffer == NULL || (host == NULL && bytes != 0))
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "buffer %s: %s is NULL", call,
-                       buffer == NULL ? "buffer" : "host");
+    *at = NULL;
+    if (buffer == NULL)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s: buffer is NULL, expected a buffer", call);
     if (!covers(buffer, offset, bytes))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "buffer %s: %zu bytes at offset %zu leave the buffer's %zu bytes", call,
-                       bytes, offset, buffer->bytes);
+                       "%s: offset %zu and bytes %zu leave the buffer of %zu bytes", call, offset,
+                       bytes, buffer->bytes);
     unsigned char *base = tenon_buffer_host(buffer);
     if (base == NULL && bytes != 0)
         return tn_fail(message, TENON_ERROR_UNSUPPORTED,
-                       "buffer %s: memory of device %s has no host address", call,
-                       buffer->pool->device);
-    *at = base != NULL ? base + offset : NULL;
+                       "%s: memory of device %s has no host address", call, buffer->pool->device);
+    if (base != NULL)
+        *at = base + offset;
     return TENON_OK;
+}
+
+/* One of `to` and `from` is NULL: the buffer's side. */
+static tenon_status copy(tenon_context *ctx, const tenon_buffer *buffer, size_t offset, void *to,
+                         const void *from, size_t bytes, const char *call)
+{
+    TN_TRY(tn_context_enter(ctx, call));
+    unsigned char *at;
+    tenon_status status = find_part(ctx, buffer, offset, bytes, call, &at);
+    if (status == TENON_OK && bytes != 0 && to == NULL && from == NULL)
+        status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
+                         "%s: host is NULL, expected %zu bytes", call, bytes);
+    if (status == TENON_OK && bytes != 0)
+        memmove(to != NULL ? to : at, to != NULL ? at : from, bytes);
+    tn_context_leave(ctx);
+    return status;
 }
 
 tenon_status tenon_buffer_write(tenon_context *ctx, tenon_buffer *buffer, size_t offset,
                                 const void *host, size_t bytes)
 {
-    unsigned char *at = NULL;
-    tenon_status status = check_part(ctx, buffer, offset, host, bytes, "write", &at);
-    if (status == TENON_OK && bytes != 0)
-        memmove(at, host, bytes);
-    return status;
+    return copy(ctx, buffer, offset, NULL, host, bytes, "tenon_buffer_write");
 }
 
 tenon_status tenon_buffer_read(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
                                void *host, size_t bytes)
 {
-    unsigned char *at = NULL;
-    tenon_status status = check_part(ctx, buffer, offset, host, bytes, "read", &at);
-    if (status == TENON_OK && bytes != 0)
-        memmove(host, at, bytes);
-    return status;
+    return copy(ctx, buffer, offset, host, NULL, bytes, "tenon_buffer_read");
 }
 
 tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t offset, size_t bytes,
                               void **host)
 {
+    const char *call = "tenon_buffer_map";
+    TN_TRY(tn_context_enter(ctx, call));
+    unsigned char *at;
+    tenon_status status = find_part(ctx, buffer, offset, bytes, call, &at);
     if (host != NULL)
-        *host = NULL;
-    unsigned char *at = NULL;
-    tenon_status status = check_part(ctx, buffer, offset, "", bytes, "map", &at);
-    if (status != TENON_OK)
-        return status;
-    if (host == NULL)
-        return tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
-                       "buffer map: host is NULL");
-    *host = at;
-    return TENON_OK;
+        *host = status == TENON_OK ? at : NULL;
+    else if (status == TENON_OK)
+        status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
+                         "%s: host is NULL, expected an address", call);
+    tn_context_leave(ctx);
+    return status;
 }
 
 tenon_status tenon_buffer_unmap(tenon_context *ctx, tenon_buffer *buffer, void *host)
 {
-    unsigned char *at = NULL;
-    tenon_status status = check_part(ctx, buffer, 0, host, 0, "unmap", &at);
-    if (status != TENON_OK)
-        return status;
+    const char *call = "tenon_buffer_unmap";
+    TN_TRY(tn_context_enter(ctx, call));
+    unsigned char *at;
+    tenon_status status = find_part(ctx, buffer, 0, 0, call, &at);
     uintptr_t first = (uintptr_t)at, address = (uintptr_t)host;
-    if (address < first || address - first > buffer->bytes)
-        return tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
-                       "buffer unmap: host is not an address that this buffer was mapped to");
-    return TENON_OK;
+    if (status == TENON_OK && (address < first || address - first > buffer->bytes))
+        status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
+                         "%s: host is %p, expected an address that the buffer was mapped to", call,
+                         host);
+    tn_context_leave(ctx);
+    return status;
 }

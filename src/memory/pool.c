@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "buffer.h"
 #include "core/checked.h"
-#include "pool_state.h"
+#include "core/read_desc.h"
+#include "memory/buffer.h"
+#include "memory/pool_state.h"
 
 enum {
     SEGMENT_BYTES = 2 << 20,     /* one huge page of x86-64 and arm64 */
@@ -24,30 +25,23 @@ static const unsigned all_flags =
 
 /* ---- life ---- */
 
-static tenon_status read_desc(const tenon_pool_desc *given, tenon_pool_desc *desc,
-                              tn_message *message)
+static tenon_status check_desc(const tenon_pool_desc *desc, tn_message *message)
 {
-    *desc = (tenon_pool_desc){0};
-    if (given == NULL)
-        return TENON_OK;
-    /* Sizes between releases end at a field; the first release's is today's. */
-    size_t size = given->struct_size != 0 ? given->struct_size : sizeof *desc;
-    if (size < sizeof *desc)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "pool: struct_size is %zu; expected 0 or at least %zu", size, sizeof *desc);
-    memcpy(desc, given, sizeof *desc);
     if ((desc->flags & ~all_flags) != 0)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "pool: flags 0x%x has unknown bits",
-                       desc->flags);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "tenon_pool_create: flags is 0x%x, expected a combination of TENON_POOL_* (0x%x)",
+                       desc->flags, all_flags);
     if ((desc->allocator.alloc == NULL) != (desc->allocator.free == NULL))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "pool: allocator has only one of alloc and free; expected both or none");
+                       "tenon_pool_create: allocator has only one of alloc and free, expected both or neither");
     if (desc->segment_bytes > TN_BLOCK_MOST)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "pool: segment_bytes is %zu; expected at most %zu", desc->segment_bytes,
-                       TN_BLOCK_MOST);
-    if (desc->device != NULL && strlen(desc->device) >= TN_DEVICE_BYTES)
-        return tn_fail(message, TENON_ERROR_NO_DEVICE, "pool: there is no device of that name");
+                       "tenon_pool_create: segment_bytes is %zu, expected at most %zu",
+                       desc->segment_bytes, TN_BLOCK_MOST);
+    if ((int)desc->log_level < TENON_LOG_NONE || (int)desc->log_level > TENON_LOG_DEBUG)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "tenon_pool_create: log_level is %d, expected 0 to %d", (int)desc->log_level,
+                       TENON_LOG_DEBUG);
     return TENON_OK;
 }
 
@@ -115,7 +109,10 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
 {
     *out = NULL;
     tenon_pool_desc desc;
-    tenon_status status = read_desc(given, &desc, message);
+    tenon_status status =
+        tn_read_desc("tenon_pool_create", given, &desc, sizeof desc, message);
+    if (status == TENON_OK)
+        status = check_desc(&desc, message);
     if (status != TENON_OK)
         return status;
     tenon_pool *pool = tn_host_alloc_zero(&desc.allocator, sizeof *pool, TN_CACHE_LINE);
@@ -154,13 +151,18 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
 tenon_status tenon_pool_create(const tenon_pool_desc *desc, tenon_pool **out)
 {
     if (out == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "pool: out is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_pool_create: out is NULL, expected an address");
     *out = NULL;
     const char *device = desc != NULL && desc->device != NULL ? desc->device : "cpu";
     if (strcmp(device, "cpu") != 0 && strcmp(device, "reference") != 0)
-        return tn_fail(NULL, TENON_ERROR_NO_DEVICE,
-                       "pool: there is no device \"%.64s\" here; expected \"cpu\"", device);
-    return tn_pool_open(desc, NULL, NULL, out);
+        return tn_fail_shared(TENON_ERROR_NO_DEVICE,
+                              "tenon_pool_create: device is \"%.64s\", expected \"cpu\"", device);
+    tn_message message;
+    tenon_status status = tn_pool_open(desc, NULL, &message, out);
+    if (status != TENON_OK)
+        tn_message_publish(&message);
+    return status;
 }
 
 void tn_pool_retain(tenon_pool *pool)

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "pool_state.h"
+#include "memory/pool_state.h"
 
 enum { POISON = 0xDD, GUARD = 0xFB, FRESH = 0xFF };
 
@@ -110,9 +110,9 @@ void tn_guard_sweep_locked(tenon_pool *pool, tn_finding *finding)
 tenon_status tenon_memory_check(tenon_pool *pool)
 {
     if (pool == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "memory check: pool is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory check: pool is NULL");
     if (!tn_guarded(pool))
-        return tn_fail(NULL, TENON_ERROR_UNSUPPORTED,
+        return tn_fail_shared(TENON_ERROR_UNSUPPORTED,
                        "memory check: pool %s was not made with TENON_POOL_DEBUG for host memory",
                        pool->device);
     tn_finding finding = {0};
@@ -122,6 +122,6 @@ tenon_status tenon_memory_check(tenon_pool *pool)
     if (finding.count == 0)
         return TENON_OK;
     tn_finding_tell(pool, &finding);
-    return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "pool %s: %s (%u in all)", pool->device,
+    return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "pool %s: %s (%u in all)", pool->device,
                    finding.line, finding.count);
 }

@@ -8,7 +8,7 @@
  * them here. One thread climbs at a time; the others go on with the quick way. Nothing is logged until all locks are free.
  */
 #include "core/checked.h"
-#include "pool_state.h"
+#include "memory/pool_state.h"
 
 typedef struct climb {
     tenon_pool *pool;

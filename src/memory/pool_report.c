@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "pool_state.h"
+#include "memory/pool_state.h"
 
 /* ---- owners ---- */
 
@@ -89,7 +89,7 @@ size_t tn_largest_free_locked(const tenon_pool *pool)
 tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info)
 {
     if (pool == NULL || info == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "memory stats: %s is NULL",
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory stats: %s is NULL",
                        pool == NULL ? "pool" : "info");
     size_t size = info->struct_size;
     if (size == 0 || size > sizeof *info)
@@ -224,7 +224,7 @@ static void write_block(json *out, const tenon_pool *pool, const tn_block_record
 tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void *user)
 {
     if (pool == NULL || sink == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "memory snapshot: %s is NULL",
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory snapshot: %s is NULL",
                        pool == NULL ? "pool" : "sink");
     json out = {.sink = sink, .user = user};
     tenon_memory_owner sorted[TN_OWNERS + 1];
@@ -255,6 +255,6 @@ tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void 
     json_flush(&out);
     tn_mutex_unlock(&pool->lock);
     if (out.stopped)
-        return tn_fail(NULL, TENON_ERROR_IO, "memory snapshot: the sink asked to stop");
+        return tn_fail_shared(TENON_ERROR_IO, "memory snapshot: the sink asked to stop");
     return TENON_OK;
 }

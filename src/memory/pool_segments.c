@@ -7,7 +7,7 @@
  * held during a call to the system or to the caller's hooks.
  */
 #include "core/checked.h"
-#include "pool_state.h"
+#include "memory/pool_state.h"
 
 /* ---- host memory ---- */
 

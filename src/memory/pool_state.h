@@ -12,9 +12,9 @@
 #include <stdatomic.h>
 
 #include "core/os.h"
-#include "pool.h"
-#include "records.h"
-#include "tlsf.h"
+#include "memory/pool.h"
+#include "memory/records.h"
+#include "memory/tlsf.h"
 
 enum {
     /*

@@ -8,7 +8,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "pool_state.h"
+#include "core/read_desc.h"
+#include "memory/pool_state.h"
 
 enum { LINE = 256 };
 
@@ -35,7 +36,7 @@ void tn_record_locked(tenon_pool *pool, const char *format, ...)
 tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user)
 {
     if (pool == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "memory record: pool is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory record: pool is NULL");
     tn_mutex_lock(&pool->lock);
     pool->record_sink = sink;
     pool->record_user = user;
@@ -87,19 +88,20 @@ bool tn_fault_strikes_locked(tenon_pool *pool, size_t bytes)
 tenon_status tenon_memory_inject(tenon_pool *pool, const tenon_fault_rule *given)
 {
     if (pool == NULL)
-        return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT, "memory inject: pool is NULL");
-    tn_fault fault = {0};
-    if (given != NULL) {
-        size_t size = given->struct_size != 0 ? given->struct_size : sizeof *given;
-        if (size < sizeof *given)
-            return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT,
-                           "memory inject: struct_size is %zu; expected 0 or at least %zu", size,
-                           sizeof *given);
-        if (!(given->probability >= 0 && given->probability <= 1))
-            return tn_fail(NULL, TENON_ERROR_INVALID_ARGUMENT,
-                           "memory inject: probability is %g; expected 0 to 1", given->probability);
-        fault = (tn_fault){.armed = true, .rule = *given, .random = given->seed};
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory inject: pool is NULL");
+    tn_fault fault = {.armed = given != NULL};
+    tn_message message;
+    tenon_status status =
+        tn_read_desc("tenon_memory_inject", given, &fault.rule, sizeof fault.rule, &message);
+    if (status != TENON_OK) {
+        tn_message_publish(&message);
+        return status;
     }
+    if (!(fault.rule.probability >= 0 && fault.rule.probability <= 1))
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_memory_inject: probability is %g, expected 0 to 1",
+                              fault.rule.probability);
+    fault.random = fault.rule.seed;
     tn_mutex_lock(&pool->lock);
     pool->fault = fault;
     tn_mutex_unlock(&pool->lock);

@@ -4,7 +4,7 @@
  *
  * Decides how slabs grow and in which order records are used again. Never allocates: the pool brings the slabs.
  */
-#include "records.h"
+#include "memory/records.h"
 
 #include <stdint.h>
 

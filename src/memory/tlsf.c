@@ -6,7 +6,7 @@
  * that is not empty with two bit scans. Merging keeps the lower node and splitting leaves the lower part in the old one,
  * so a segment's first node never changes. See tlsf.h for the source and what differs from it.
  */
-#include "tlsf.h"
+#include "memory/tlsf.h"
 
 #include <assert.h>
 

@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "records.h"
+#include "memory/records.h"
 
 enum {
     TN_GRANULE = 64,           /* every block starts at and spans a multiple: a cache line */

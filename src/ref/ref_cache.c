@@ -3,7 +3,7 @@
  * What stands around attention: joining parts that saw disjoint sets of keys, and writing rows into a
  * key-value cache. Formulas: include/tenon/attention.h (merging: Dao et al., 2022, section 3.1).
  */
-#include "ops/index.h"
+#include "ops/tensor_check.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
 
@@ -73,11 +73,15 @@ typedef struct side {
     int64_t width;
 } side;
 
-static int64_t index_at(const tn_append_problem *p, void *const *addresses, int role, int64_t b,
-                        int64_t c)
+static int64_t index_of(const tn_append_problem *p, void *const *addresses, int role, int64_t b)
 {
-    const tn_attention_operand *o = &p->operand[role];
-    return tn_index_get(addresses[role], o->dtype, b * o->stride[0] + c * o->stride[1]);
+    return tn_index_at(p->operand[role].dtype, addresses[role], p->operand[role].stride[0], b);
+}
+
+static int64_t block_of(const tn_append_problem *p, void *const *addresses, int64_t b, int64_t i)
+{
+    const int64_t *stride = p->operand[TN_APPEND_BLOCK_TABLE].stride;
+    return ((const int32_t *)addresses[TN_APPEND_BLOCK_TABLE])[b * stride[0] + i * stride[1]];
 }
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot], for every head h */
@@ -109,14 +113,14 @@ void tn_ref_append(const tn_append_problem *p, void *const *addresses)
     const int ragged = p->operand[TN_APPEND_CU].dtype != TENON_DTYPE_NONE;
 
     for (int64_t b = 0; b < p->batch; ++b) {
-        const int64_t first = ragged ? index_at(p, addresses, TN_APPEND_CU, b, 0) : 0;
-        const int64_t end = ragged ? index_at(p, addresses, TN_APPEND_CU, b + 1, 0) : p->rows;
-        const int64_t position = index_at(p, addresses, TN_APPEND_POSITIONS, b, 0);
+        const int64_t first = ragged ? index_of(p, addresses, TN_APPEND_CU, b) : 0;
+        const int64_t end = ragged ? index_of(p, addresses, TN_APPEND_CU, b + 1) : p->rows;
+        const int64_t position = index_of(p, addresses, TN_APPEND_POSITIONS, b);
 
         for (int64_t t = first; t < end; ++t) {
             int64_t outer = b, slot = position + (t - first);
             if (p->block_size > 0) {
-                outer = index_at(p, addresses, TN_APPEND_BLOCK_TABLE, b, slot / p->block_size);
+                outer = block_of(p, addresses, b, slot / p->block_size);
                 slot %= p->block_size;
             }
             for (int i = 0; i < 2; ++i)

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench.h: what `tenon bench` is made of. An operation (bench_gemm.c, bench_softmax.c,
+ * bench_attention.c) turns its options into jobs, one for each combination of shape and type;
+ * bench_run.c measures a job on every thread count, warm or cold, against peers and against the
+ * machine's limits, and prints its rows.
+ */
+#ifndef BENCH_BENCH_H
+#define BENCH_BENCH_H
+
+#include "bench_data.h"
+#include "options.h"
+#include "peak.h"
+#include "peer_cblas.h"
+#include "shapes.h"
+#include "table.h"
+#include "timing.h"
+
+#include <tenon/tenon.h>
+
+#define BENCH_MOST_PEERS 8
+#define BENCH_MOST_DTYPES 8
+#define BENCH_MOST_ARRAYS 4
+#define BENCH_MOST_SHAPE 10
+
+/* Options every operation has: as text, then as parsed by bench_settings_parse. */
+typedef struct bench_settings {
+    const char *dtypes_text, *threads_text, *device, *reps_text, *min_time_text, *peers_text;
+    bool cold, warm, json;
+    int dtypes[BENCH_MOST_DTYPES]; /* indices into the operation's words */
+    size_t dtype_count;
+    shapes_list threads;
+    timing_rules rules;
+    peer_cblas peers[BENCH_MOST_PEERS];
+    int peer_count;
+} bench_settings;
+
+/* Rows for an options table of the settings; --vs only for operations that CBLAS has. */
+#define BENCH_COMMON_ROWS(s, dtype_help)                                                           \
+    {"--dtype", "LIST", dtype_help, &(s)->dtypes_text, NULL},                                      \
+        {"--threads", "LIST", "thread counts (default: all usable cores)", &(s)->threads_text,     \
+         NULL},                                                                                    \
+        {"--cold", NULL, "operands in memory, in no cache; one call per repetition", NULL,         \
+         &(s)->cold},                                                                              \
+        {"--warm", NULL, "operands where the last call left them (default; with --cold: both)",    \
+         NULL, &(s)->warm},                                                                        \
+        {"--reps", "N", "repetitions of each row (default: as --min-time asks, at least 5)",       \
+         &(s)->reps_text, NULL},                                                                   \
+        {"--min-time", "SECONDS", "timed calls of tenon in each row (default: 0.3)",               \
+         &(s)->min_time_text, NULL},                                                               \
+        {"--device", "NAME", "device string of the context (default: auto)", &(s)->device, NULL},  \
+    {                                                                                              \
+        "--json", NULL, "one JSON object per measured row and line", NULL, &(s)->json              \
+    }
+
+bool bench_settings_parse(bench_settings *settings, const char *const *dtype_words,
+                          size_t dtype_count);
+void bench_settings_free(bench_settings *settings);
+
+/* One extent (or other property, when `text` is set) of a shape, printed in this order. */
+typedef struct bench_extent {
+    const char *name;
+    const char *text;
+    int64_t value;
+    bool boolean; /* JSON: true or false */
+} bench_extent;
+
+/* One thing to measure. The state behind it belongs to the operation, which knows its descriptors.
+ */
+typedef struct bench_job {
+    const char *op;
+    const char *dtype;
+    bench_extent shape[BENCH_MOST_SHAPE];
+    int shape_count;
+    double flops;         /* of one call */
+    double bytes;         /* operands, each once */
+    peak_kind arithmetic; /* the limit that flops are held against; PEAK_KINDS: none */
+    peak_kind memory;     /* PEAK_READ, or PEAK_COPY for what writes as much as it reads */
+    double error_bound;   /* largest error that rounding explains */
+    bench_array *arrays[BENCH_MOST_ARRAYS]; /* operands, to be evicted when cold; NULL ends */
+    bench_array *result;                    /* tenon's output, poisoned before the first run */
+
+    tenon_status (*plan)(void *state, tenon_context *context, tenon_plan **plan);
+    tenon_status (*run)(void *state, tenon_context *context, const tenon_plan *plan);
+    double (*error)(
+        void *state,
+        const bench_array *result); /* against float64, as the operation's help defines it */
+    bool (*peer_can)(void *state, const peer_cblas *peer); /* NULL: no peer can */
+    void (*peer_run)(void *state, const peer_cblas *peer, bench_array *result);
+    void *state;
+} bench_job;
+
+/* What lasts from the first row to the last. Zero-initialise, set `settings` and `jobs`. */
+typedef struct bench_session {
+    const bench_settings *settings;
+    int64_t jobs; /* how many will come, for the progress line */
+    int64_t job;  /* how many have */
+    int failures;
+    peak_memory memory;
+    size_t memory_set; /* bytes that count as "from memory" */
+    table table;
+    bool table_open;
+} bench_session;
+
+/* Measures and prints every row of a job. Failures are said on stderr and counted; the next job may
+ * go on. */
+void bench_run(bench_session *session, const bench_job *job);
+
+/* Ends a session and answers the exit code. */
+int bench_session_end(bench_session *session);
+
+int bench_gemm(int argc, char **argv);
+int bench_softmax(int argc, char **argv);
+int bench_attention(int argc, char **argv);
+
+#endif

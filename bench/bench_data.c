@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bench_data.c: operands (see bench_data.h). Conversions are written out here once more, plainly,
+ * because a benchmark that checked tenon's results with tenon's own conversions would not see them
+ * fail.
+ */
+#define _POSIX_C_SOURCE 200809L
+#include "bench_data.h"
+
+#include "machine.h"
+#include "options.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define CACHE_LINE 64
+
+int64_t bench_count(const int64_t *extents, int count) {
+    int64_t product = 1;
+    for (int i = 0; i < count; ++i) {
+        if (product > INT64_MAX / extents[i])
+            return -1;
+        product *= extents[i];
+    }
+    return product;
+}
+
+bool bench_array_make(bench_array *array, tenon_dtype dtype, int64_t count) {
+    size_t element = 0;
+    *array = (bench_array){0};
+    if (tenon_dtype_block(dtype, NULL, &element) != TENON_OK || count < 0 ||
+        (uint64_t)count > SIZE_MAX / 2 / element) {
+        complain("an operand is too large to be addressed");
+        return false;
+    }
+    const size_t bytes = (size_t)count * element;
+    void *data = NULL;
+    if (posix_memalign(&data, CACHE_LINE, bytes ? bytes : 1) != 0) {
+        complain("no memory for an operand of %zu bytes", bytes);
+        return false;
+    }
+    *array = (bench_array){.data = data, .dtype = dtype, .count = count, .bytes = bytes};
+    return true;
+}
+
+void bench_array_free(bench_array *array) {
+    free(array->data);
+    *array = (bench_array){0};
+}
+
+uint64_t bench_random(uint64_t *state) {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * UINT64_C(2685821657736338717);
+}
+
+/* In [-1, 1), with as many bits as a double has. */
+static double even_value(uint64_t random) {
+    return (double)(random >> 11) * ldexp(1, -52) - 1;
+}
+
+/* Such a value, truncated, as a 16-bit float with `mantissa` stored bits and exponent bias `bias`;
+ * denormals as 0. */
+static uint16_t half_bits(double value, int mantissa, int bias) {
+    int exponent;
+    const double fraction = frexp(fabs(value), &exponent); /* in [1/2, 1), or 0 */
+    if (fraction == 0 || exponent - 1 + bias < 1)
+        return 0;
+    const unsigned stored = (unsigned)ldexp(2 * fraction - 1, mantissa);
+    return (uint16_t)((value < 0 ? 0x8000u : 0u) | (unsigned)(exponent - 1 + bias) << mantissa |
+                      stored);
+}
+
+void bench_array_fill(bench_array *array, uint64_t seed) {
+    uint64_t state = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    for (int64_t i = 0; i < array->count; ++i) {
+        const uint64_t random = bench_random(&state);
+        const double value = even_value(random);
+        switch (array->dtype) {
+        case TENON_F64:
+            ((double *)array->data)[i] = value;
+            break;
+        case TENON_F32:
+            ((float *)array->data)[i] = (float)value;
+            break;
+        case TENON_F16:
+            ((uint16_t *)array->data)[i] = half_bits(value, 10, 15);
+            break;
+        case TENON_BF16:
+            ((uint16_t *)array->data)[i] = half_bits(value, 7, 127);
+            break;
+        default:
+            ((uint8_t *)array->data)[i] = (uint8_t)(random >> 56);
+            break;
+        }
+    }
+}
+
+void bench_array_poison(bench_array *array) {
+    memset(array->data, 0xff, array->bytes);
+}
+
+static double half_value(uint16_t bits, int mantissa, int bias) {
+    const int exponents = 1 << (15 - mantissa);
+    const int exponent = bits >> mantissa & (exponents - 1);
+    const int stored = bits & ((1 << mantissa) - 1);
+    const double sign = bits & 0x8000 ? -1 : 1;
+    if (exponent == exponents - 1)
+        return stored ? (double)NAN : sign * (double)INFINITY;
+    if (exponent == 0)
+        return sign * ldexp(stored, 1 - bias - mantissa);
+    return sign * ldexp(stored + (1 << mantissa), exponent - bias - mantissa);
+}
+
+double bench_array_get(const bench_array *array, int64_t i) {
+    switch (array->dtype) {
+    case TENON_F64:
+        return ((const double *)array->data)[i];
+    case TENON_F32:
+        return (double)((const float *)array->data)[i];
+    case TENON_F16:
+        return half_value(((const uint16_t *)array->data)[i], 10, 15);
+    case TENON_BF16:
+        return half_value(((const uint16_t *)array->data)[i], 7, 127);
+    case TENON_S8:
+        return ((const int8_t *)array->data)[i];
+    case TENON_S32:
+        return ((const int32_t *)array->data)[i];
+    default:
+        return (double)NAN;
+    }
+}
+
+void bench_array_evict(const bench_array *array) {
+#if defined(__SSE2__)
+    for (size_t at = 0; at < array->bytes; at += CACHE_LINE)
+        _mm_clflush((const char *)array->data + at);
+    _mm_mfence();
+#else
+    /* Without an instruction for it: push the data out by writing twice the caches' size elsewhere.
+     */
+    (void)array;
+    static char *other;
+    static size_t bytes;
+    if (!other) {
+        bytes = 2 * machine_caches_bytes(machine_cores());
+        bytes = bytes ? bytes : (size_t)64 << 20;
+        other = malloc(bytes);
+    }
+    for (size_t at = 0; other && at < bytes; at += CACHE_LINE)
+        ((volatile char *)other)[at] = (char)(other[at] + 1);
+#endif
+}
+
+double bench_rounding(tenon_dtype dtype) {
+    switch (dtype) {
+    case TENON_F64:
+        return ldexp(1, -53);
+    case TENON_F32:
+        return ldexp(1, -24);
+    case TENON_F16:
+        return ldexp(1, -11);
+    case TENON_BF16:
+        return ldexp(1, -8);
+    default:
+        return 0;
+    }
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_bench.c: `tenon bench OP`: finds the operation, and parses the options that all operations
+ * share. Measuring is bench_run.c's.
+ */
+#include "bench.h"
+
+#include "commands.h"
+#include "machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_THREADS 1024
+
+static const struct {
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+} operations[] = {
+    {"gemm", "C = A B, batched or not, in all four layouts", bench_gemm},
+    {"softmax", "rows of a matrix", bench_softmax},
+    {"attention", "scaled dot product attention: prefill and decode", bench_attention},
+};
+#define OPERATIONS (sizeof operations / sizeof *operations)
+
+static void usage(FILE *out) {
+    fputs("usage: tenon bench OPERATION [options]\n\noperations:\n", out);
+    for (size_t i = 0; i < OPERATIONS; ++i)
+        fprintf(out, "  %-11s%s\n", operations[i].name, operations[i].summary);
+    fputs("\nEvery list option takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 "
+          "(doubling). All combinations are\n"
+          "measured. tenon bench OPERATION --help tells more.\n",
+          out);
+}
+
+int command_bench(int argc, char **argv) {
+    if (argc < 1) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
+        usage(stdout);
+        return EXIT_FINE;
+    }
+    for (size_t i = 0; i < OPERATIONS; ++i)
+        if (strcmp(argv[0], operations[i].name) == 0)
+            return operations[i].run(argc - 1, argv + 1);
+    complain("unknown operation '%s' (tenon bench --help lists them)", argv[0]);
+    return EXIT_USAGE;
+}
+
+static bool open_peers(bench_settings *s) {
+    const char *at = s->peers_text;
+    while (at && *at) {
+        char item[4096];
+        const size_t length = strcspn(at, ",");
+        if (s->peer_count == BENCH_MOST_PEERS) {
+            complain("--vs: more than %d libraries", BENCH_MOST_PEERS);
+            return false;
+        }
+        snprintf(item, sizeof item, "%.*s", (int)length, at);
+        if (!peer_open(item, &s->peers[s->peer_count]))
+            return false;
+        ++s->peer_count;
+        at += length + (at[length] == ',');
+    }
+    return true;
+}
+
+bool bench_settings_parse(bench_settings *s, const char *const *dtype_words, size_t dtype_count) {
+    char all[32];
+    snprintf(all, sizeof all, "%d", machine_cores());
+    s->rules.min_time = 0.3;
+    s->warm = s->warm || !s->cold;
+    s->dtype_count = shapes_parse_words("--dtype", s->dtypes_text ? s->dtypes_text : "f32",
+                                        dtype_words, dtype_count, s->dtypes, BENCH_MOST_DTYPES);
+    return s->dtype_count > 0 &&
+           shapes_parse_list("--threads", s->threads_text ? s->threads_text : all, 1, MOST_THREADS,
+                             &s->threads) &&
+           (!s->reps_text ||
+            shapes_parse_int("--reps", s->reps_text, 1, 1000000, &s->rules.reps)) &&
+           (!s->min_time_text ||
+            shapes_parse_seconds("--min-time", s->min_time_text, &s->rules.min_time)) &&
+           open_peers(s);
+}
+
+void bench_settings_free(bench_settings *s) {
+    shapes_free(&s->threads);
+}

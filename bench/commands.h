@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * commands.h: the commands of the `tenon` program. Each gets the arguments after its own name and
+ * answers the exit code.
+ */
+#ifndef BENCH_COMMANDS_H
+#define BENCH_COMMANDS_H
+
+int command_info(int argc, char **argv);
+int command_peak(int argc, char **argv);
+int command_bench(int argc, char **argv);
+
+#endif

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays of other libraries as tenon sees them, and arrays for results. Nothing is copied.
+
+What is taken: NumPy arrays (with ml_dtypes where it is installed), anything with __dlpack__ on the host (torch CPU
+tensors), with __array_interface__, or with the buffer protocol. A result is of the kind of the operation's first
+operand: NumPy array, torch tensor, or a memoryview for plain buffers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from array import array
+from typing import Any, NamedTuple, Sequence
+
+from . import _abi, _dlpack
+
+
+class _DType(NamedTuple):
+    name: str  # tenon's
+    code: int  # tenon_dtype
+    size: int  # bytes
+    full: str  # the name in NumPy, ml_dtypes and torch
+    dlpack: tuple[int, int]  # code, bits
+    typestr: str  # of __array_interface__, without the byte order; "" if it has none
+    format: str  # of the buffer protocol; "" if it has none
+
+
+_C = _abi.CONSTANTS
+_DTYPES = (
+    _DType("f64", _C["TENON_F64"], 8, "float64", (2, 64), "f8", "d"),
+    _DType("f32", _C["TENON_F32"], 4, "float32", (2, 32), "f4", "f"),
+    _DType("f16", _C["TENON_F16"], 2, "float16", (2, 16), "f2", "e"),
+    _DType("bf16", _C["TENON_BF16"], 2, "bfloat16", (4, 16), "", ""),
+    _DType("f8_e4m3", _C["TENON_F8_E4M3"], 1, "float8_e4m3fn", (10, 8), "", ""),
+    _DType("f8_e5m2", _C["TENON_F8_E5M2"], 1, "float8_e5m2", (12, 8), "", ""),
+    _DType("s8", _C["TENON_S8"], 1, "int8", (0, 8), "i1", "b"),
+    _DType("u8", _C["TENON_U8"], 1, "uint8", (1, 8), "u1", "B"),
+    _DType("s32", _C["TENON_S32"], 4, "int32", (0, 32), "i4", "i"),
+    _DType("s64", _C["TENON_S64"], 8, "int64", (0, 64), "i8", "q"),
+    _DType("bool", _C["TENON_BOOL"], 1, "bool", (6, 8), "b1", "?"),
+)
+_BY_NAME = {key: d for d in _DTYPES for key in (d.name, d.full)}
+_BY_DLPACK = {d.dlpack: d for d in _DTYPES}
+_BY_TYPESTR = {d.typestr: d for d in _DTYPES if d.typestr}
+_BY_FORMAT = {d.format: d for d in _DTYPES if d.format}
+if ctypes.sizeof(ctypes.c_long) == 8:
+    _BY_FORMAT["l"] = _BY_NAME["s64"]
+_LITTLE = sys.byteorder == "little"
+
+
+def dtype_name(dtype: Any) -> str:
+    """tenon's name ("f32", "bf16", ...) of a type given by name or as a NumPy, ml_dtypes or torch type."""
+    if isinstance(dtype, str):
+        key = dtype
+    else:
+        key = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    found = _BY_NAME.get(key.removeprefix("torch."))
+    if found is None:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(d.name for d in _DTYPES)}")
+    return found.name
+
+
+class Tensor:
+    """A view of somebody's memory: address, type, extents and strides (in elements).
+
+    Made by as_tensor; every operation takes one wherever it takes an array. `owner` keeps the memory alive.
+    """
+
+    __slots__ = ("address", "dtype", "shape", "strides", "read_only", "kind", "bits", "owner")
+
+    def __init__(
+        self,
+        address: int,
+        dtype: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        *,
+        read_only: bool,
+        kind: str,
+        owner: object,
+        bits: bool = False,
+    ) -> None:
+        self.address = address
+        self.dtype = dtype
+        self.shape = shape
+        self.strides = strides
+        self.read_only = read_only
+        self.kind = kind  # "numpy", "torch" or "buffer": what a result is made as
+        self.bits = bits  # stored as integers in its library, which has no such type
+        self.owner = owner
+
+    def __repr__(self) -> str:
+        return f"tenon.Tensor({self.dtype}, shape={self.shape}, strides={self.strides}, address={self.address:#x})"
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return _BY_NAME[self.dtype].size
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def with_axis(self, axis: int) -> Tensor:
+        """The same elements with an extent of 1 put before dimension `axis`, counted from the end of the new shape."""
+        at = self.ndim + 1 + axis
+        return self._viewed(self.shape[:at] + (1,) + self.shape[at:], self.strides[:at] + (1,) + self.strides[at:])
+
+    def _viewed(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
+        return Tensor(
+            self.address,
+            self.dtype,
+            shape,
+            strides,
+            read_only=self.read_only,
+            kind=self.kind,
+            owner=self.owner,
+            bits=self.bits,
+        )
+
+    def to_c(self) -> _abi.Tensor:
+        """The C struct. Valid while this object (or its owner) lives."""
+        if self.ndim > _abi.MAX_RANK:
+            raise ValueError(f"an array of {self.ndim} dimensions is given, at most {_abi.MAX_RANK} are taken")
+        address, strides = self.address, self.strides
+        if not any(strides) and self.size > 1:
+            # One element repeated everywhere: in C, strides of zero everywhere mean dense.
+            address, strides = self._one_element_repeated()
+        return _abi.Tensor(address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, strides)
+
+    def _one_element_repeated(self) -> tuple[int, tuple[int, ...]]:
+        """A nonzero stride on an extent of 1 says the same; without such an extent, a small dense copy has to do."""
+        if 1 in self.shape:
+            one = self.shape.index(1)
+            return self.address, tuple(int(d == one) for d in range(self.ndim))
+        dense = ctypes.create_string_buffer(ctypes.string_at(self.address, self.itemsize) * self.size)
+        self.owner = (self.owner, dense)
+        return ctypes.addressof(dense), (0,) * self.ndim
+
+
+def as_tensor(x: Any, dtype: Any = None) -> Tensor:
+    """A view of an array, without a copy.
+
+    With `dtype` the bytes are read as elements of that type, which must be as large as the array's own: so come bf16
+    in uint16 arrays and 8-bit floats in uint8 arrays, for libraries that have no such types.
+    """
+    if isinstance(x, Tensor):
+        found, size, foreign = x, x.itemsize, x.dtype
+    else:
+        found, size, foreign = _import(x)
+    wanted = found.dtype if dtype is None else dtype_name(dtype)
+    if not wanted:
+        raise TypeError(
+            f"{foreign} is not an element type of tenon; if it holds the bits of another type, say which: "
+            'tenon.as_tensor(x, "bf16")'
+        )
+    if wanted != found.dtype:
+        if _BY_NAME[wanted].size != size:
+            raise TypeError(f"elements of {size} bytes ({foreign}) cannot be read as {wanted}")
+        found = found._viewed(found.shape, found.strides)
+        found.dtype = wanted
+        found.bits = True
+    return found
+
+
+def _import(x: Any) -> tuple[Tensor, int, str]:
+    """The view, its element size, and what its library calls the type. The view's dtype is "" if tenon has none."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(x, numpy.generic):
+        x = numpy.asarray(x)  # a scalar's own interface is that of a temporary
+        x.flags.writeable = False
+    if numpy is not None and isinstance(x, numpy.ndarray):
+        return _from_interface(x, x.__array_interface__, x.dtype.name)
+    if hasattr(x, "__dlpack__"):
+        t = _dlpack.read(x)
+        known = _BY_DLPACK.get((t.code, t.bits))
+        kind = "torch" if type(x).__module__.partition(".")[0] == "torch" else "numpy"
+        name = known.name if known else ""
+        view = Tensor(t.address, name, t.shape, t.strides, read_only=t.read_only, kind=kind, owner=t.owner)
+        return view, t.bits // 8, str(getattr(x, "dtype", f"DLPack type {t.code} of {t.bits} bits"))
+    if hasattr(x, "__array_interface__"):
+        interface = x.__array_interface__
+        return _from_interface(x, interface, interface["typestr"])
+    return _from_buffer(x)
+
+
+def _from_interface(x: Any, interface: dict[str, Any], name: str) -> tuple[Tensor, int, str]:
+    order, typestr = interface["typestr"][0], interface["typestr"][1:]
+    size = int(typestr[1:])
+    if order == (">" if _LITTLE else "<") and size > 1:
+        raise TypeError(f"elements are of the other byte order ({interface['typestr']})")
+    known = _BY_TYPESTR.get(typestr) or _BY_NAME.get(name)  # ml_dtypes have a name and an opaque typestr
+    shape = tuple(interface["shape"])
+    address, read_only = interface["data"]
+    byte_strides = interface.get("strides") or _dense_strides(shape, size)
+    view = Tensor(
+        address,
+        known.name if known else "",
+        shape,
+        _element_strides(shape, byte_strides, size),
+        read_only=read_only,
+        kind="numpy",
+        owner=x,
+    )
+    return view, size, name
+
+
+class _PyBuffer(ctypes.Structure):
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+def _from_buffer(x: Any) -> tuple[Tensor, int, str]:
+    try:
+        view = memoryview(x)
+    except TypeError:
+        raise TypeError(
+            f"{type(x).__name__} is not an array: expected NumPy, __dlpack__, __array_interface__ or a buffer"
+        ) from None
+    if view.suboffsets or view.shape is None or view.strides is None:
+        raise TypeError("a buffer of pointers to rows is not an array")
+    # memoryview does not tell its address; the C function does. The memoryview itself keeps the export alive.
+    raw = _PyBuffer()
+    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+    get(ctypes.py_object(view), ctypes.byref(raw), 0x18)  # PyBUF_STRIDES
+    address = raw.buf or 0
+    release(ctypes.byref(raw))
+    known = _BY_FORMAT.get(view.format.lstrip("@=" + ("<" if _LITTLE else ">")))
+    strides = _element_strides(view.shape, view.strides, view.itemsize)
+    tensor = Tensor(
+        address,
+        known.name if known else "",
+        tuple(view.shape),
+        strides,
+        read_only=view.readonly,
+        kind="buffer",
+        owner=view,
+    )
+    return tensor, view.itemsize, f"buffer format {view.format!r}"
+
+
+def _dense_strides(shape: Sequence[int], size: int) -> tuple[int, ...]:
+    strides: list[int] = []
+    for extent in reversed(shape):
+        strides.append(size)
+        size *= extent
+    return tuple(reversed(strides))
+
+
+def _element_strides(shape: Sequence[int], byte_strides: Sequence[int], size: int) -> tuple[int, ...]:
+    strides = []
+    for extent, step in zip(shape, byte_strides):
+        if step % size and extent > 1:
+            raise ValueError(f"a stride of {step} bytes is not a whole number of elements of {size} bytes")
+        strides.append(step // size)
+    return tuple(strides)
+
+
+def as_index_tensor(x: Any) -> Tensor:
+    """As as_tensor; also takes a list or tuple of integers (lengths, offsets)."""
+    if isinstance(x, (list, tuple)) and all(isinstance(i, int) for i in x):
+        return as_tensor(array("q", x))
+    return as_tensor(x)
+
+
+def make_result(like: Tensor, shape: tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
+    """A new dense array of the kind of `like`. Contents are undefined unless `zeros`."""
+    d = _BY_NAME[dtype]
+    if like.kind == "torch":
+        torch = sys.modules["torch"]
+        return (torch.zeros if zeros else torch.empty)(shape, dtype=getattr(torch, d.full))
+    if like.kind == "numpy":
+        import numpy
+
+        make = numpy.zeros if zeros else numpy.empty
+        if d.typestr:
+            return make(shape, d.full)
+        if like.bits and like.dtype == dtype:
+            return make(shape, f"u{d.size}")
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise TypeError(
+                f'NumPy has no {dtype}: install ml_dtypes, or give out=tenon.as_tensor(uint{8 * d.size} array, "{dtype}")'
+            ) from None
+        return make(shape, getattr(ml_dtypes, d.full))
+    if 0 in shape:
+        raise ValueError("a memoryview cannot have an extent of 0: give out=")
+    # memoryviews have no elements of 16-bit and smaller floats: their bits, then.
+    stored: Any = d.format if d.format not in ("", "e") else {1: "B", 2: "H"}[d.size]
+    return memoryview(bytearray(math.prod(shape) * d.size)).cast(stored, shape)

@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One function per operation: Python arguments in, the C descriptor out.
+
+The signature and the text here are those of tenon.matmul, Context.matmul and Context.plan_matmul alike (see
+_context.py). The C library checks everything that has to do with values; here only what is needed to make a result.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Generic, Literal, Optional, Sequence, TypeVar, Union
+
+from . import _abi
+from ._arrays import Tensor, as_index_tensor, as_tensor, dtype_name, make_result
+
+Desc = TypeVar("Desc", bound=ctypes.Structure)
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "clamp"]
+Gated = Literal["halves", "interleaved"]
+Causal = Literal["top_left", "bottom_right"]
+Compute = Literal["default", "exact", "fast"]
+# Any array that as_tensor takes: no common type of NumPy, torch and buffers exists.
+Array = Any
+Indices = Union[Array, Sequence[int]]
+
+_ACTIVATIONS = _abi.names("TENON_ACTIVATION_")
+_GATED = _abi.names("TENON_GATED_")
+_CAUSAL = _abi.names("TENON_CAUSAL_")
+_COMPUTE = _abi.names("TENON_COMPUTE_")
+
+
+class Call(Generic[Desc]):
+    """A filled descriptor, what it points to, and what the caller gets when it has run."""
+
+    __slots__ = ("desc", "result", "_kept")
+
+    def __init__(self, desc: Desc) -> None:
+        desc.struct_size = ctypes.sizeof(desc)
+        self.desc = desc
+        self.result: Any = None
+        self._kept: list[object] = []
+
+    def put(self, field: str, tensor: Optional[Tensor]) -> None:
+        """Sets an input."""
+        if tensor is not None:
+            setattr(self.desc, field, tensor.to_c())
+            self._kept.append(tensor)
+
+    def put_output(self, field: str, tensor: Tensor) -> None:
+        if tensor.read_only:
+            raise ValueError(f"{field}: the array is read-only")
+        if tensor.size and any(step == 0 and extent > 1 for step, extent in zip(tensor.strides, tensor.shape)):
+            raise ValueError(f"{field}: elements of the array share memory (strides {tensor.strides})")
+        self.put(field, tensor)
+
+    def put_scalar(self, field: str, value: Optional[float]) -> None:
+        """Sets a `const double *`; None leaves it NULL, the default."""
+        if value is not None:
+            setattr(self.desc, field, ctypes.pointer(ctypes.c_double(value)))  # the struct keeps the pointer's target
+
+    def limit_workspace(self, limit: Optional[int]) -> None:
+        if limit is not None:
+            if limit <= 0:
+                raise ValueError(f"workspace_limit is {limit}, expected at least 1 byte")
+            self.desc.workspace.bytes = limit
+
+
+def _choice(field: str, value: Optional[str], values: dict[str, int]) -> int:
+    if value is None:
+        return values["none"]
+    if value not in values:
+        expected = ", ".join(repr(v) for v in values if v != "none")
+        raise ValueError(f"{field} is {value!r}, expected None or one of {expected}")
+    return values[value]
+
+
+def _optional(x: Optional[Array]) -> Optional[Tensor]:
+    return None if x is None else as_tensor(x)
+
+
+def _optional_indices(x: Optional[Indices]) -> Optional[Tensor]:
+    return None if x is None else as_index_tensor(x)
+
+
+def _broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """The common shape by NumPy's rule; where there is none, the first: the library says what is wrong."""
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
+    return tuple(next((extent for extent in column if extent != 1), 1) for column in zip(*padded))
+
+
+class PackedMatrix:
+    """A matrix B in the layout the kernels want, made by Context.pack: give it to matmul in the place of b."""
+
+    __slots__ = ("view", "memory", "address", "bytes")
+
+    def __init__(self, view: Tensor, size: int) -> None:
+        self.view = view  # type, shape and strides of b; its memory is not used any more
+        self.memory = ctypes.create_string_buffer(size + 63)
+        self.address = (ctypes.addressof(self.memory) + 63) & ~63
+        self.bytes = size
+
+    def __repr__(self) -> str:
+        return f"tenon.PackedMatrix({self.view.dtype}, shape={self.view.shape}, {self.bytes} bytes)"
+
+
+_FLOATS = ("f64", "f32", "f16", "bf16")
+_INTEGERS = ("s8", "u8")
+
+
+def _product_dtype(a: str, b: str) -> str:
+    if "f64" in (a, b):
+        return "f64"
+    if a in _INTEGERS and b in _INTEGERS:
+        return "s32"
+    wide = {d for d in (a, b) if d in _FLOATS}
+    return wide.pop() if len(wide) == 1 else "f32"
+
+
+def matmul(
+    a: Array,
+    b: Union[Array, PackedMatrix],
+    *,
+    bias: Optional[Array] = None,
+    residual: Optional[Array] = None,
+    activation: Optional[Activation] = None,
+    clamp: Optional[tuple[float, float]] = None,
+    gated: Optional[Gated] = None,
+    alpha: Optional[float] = None,
+    beta: float = 0.0,
+    a_scale: Optional[Array] = None,
+    a_zero: Optional[Array] = None,
+    b_scale: Optional[Array] = None,
+    b_zero: Optional[Array] = None,
+    c_scale: Optional[Array] = None,
+    c_zero: Optional[Array] = None,
+    group_offsets: Optional[Indices] = None,
+    compute: Compute = "default",
+    workspace_limit: Optional[int] = None,
+    dtype: Any = None,
+    out: Optional[Array] = None,
+) -> Call[_abi.GemmDesc]:
+    """c = activation(alpha * a @ b + beta * out + bias) + residual
+
+    a (..., m, k), b (..., k, n), result (..., m, n); leading dimensions and one-dimensional operands as in
+    numpy.matmul. Any strides: transposes and slices cost no copy.
+
+    bias, residual      broadcast to the result
+    activation          "relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", or "clamp" with clamp=(low, high)
+    gated               b has 2 n columns, in "halves" or "interleaved": activation(first) * second
+    alpha, beta         default 1 and 0; beta other than 0 needs `out`
+    *_scale, *_zero     quantisation: of a (..., m or 1, groups), of b (..., groups, n or 1), of the result
+    group_offsets       experts + 1 row offsets: a (m, k), b (experts, k, n), rows of group e meet b[e]
+    compute             "default", "exact" or "fast": which rounding is allowed before the sum
+    workspace_limit     most bytes of scratch memory
+    dtype               of a new result; default: f64 if either is, s32 for two integers, else their common float
+    out                 where the result goes; it may be `residual`, not a or b
+    """
+    call = Call(_abi.GemmDesc())
+    desc = call.desc
+    ta = as_tensor(a)
+    tb = b.view if isinstance(b, PackedMatrix) else as_tensor(b)
+    if not ta.ndim or not tb.ndim:
+        raise ValueError("matmul takes arrays of at least one dimension")
+    vector_a, vector_b = ta.ndim == 1, tb.ndim == 1
+    if vector_a:
+        ta = ta.with_axis(-2)
+    if vector_b:
+        tb = tb.with_axis(-1)
+    tbias, tresidual = _optional(bias), _optional(residual)
+    offsets = _optional_indices(group_offsets)
+    pairing = _choice("gated", gated, _GATED)
+
+    columns = tb.shape[-1] // 2 if pairing else tb.shape[-1]
+    batch = () if offsets is not None else _broadcast(ta.shape[:-2], tb.shape[:-2])
+    if out is None:
+        if beta:
+            raise ValueError("beta scales what is in the result: give out=")
+        shape = batch + (() if vector_a else (ta.shape[-2],)) + (() if vector_b else (columns,))
+        kind = _product_dtype(ta.dtype, tb.dtype) if dtype is None else dtype_name(dtype)
+        # Rows behind the last group stay as they are, so they must be something.
+        call.result = make_result(ta, shape, kind, zeros=offsets is not None)
+    else:
+        call.result = out
+    tc = as_tensor(call.result)
+
+    def as_matrix(t: Tensor) -> Tensor:
+        """Gives operands shaped like the result the axes that one-dimensional a and b took from it."""
+        if vector_b and t.ndim:
+            t = t.with_axis(-1)
+        if vector_a and t.ndim and (vector_b or t.ndim > 1):
+            t = t.with_axis(-2)
+        return t
+
+    if vector_a or vector_b:
+        tc = as_matrix(tc)
+        while tc.ndim < 2:
+            tc = tc.with_axis(-1 if tc.ndim == 0 else -2)
+        tbias = tbias and as_matrix(tbias)
+        tresidual = tresidual and as_matrix(tresidual)
+
+    call.put("a", ta)
+    call.put("b", tb)
+    call.put_output("c", tc)
+    if isinstance(b, PackedMatrix):
+        desc.b_packed, desc.b_packed_bytes = b.address, b.bytes
+        call._kept.append(b)
+    call.put_scalar("alpha", alpha)
+    desc.beta = beta
+    call.put("bias", tbias)
+    call.put("residual", tresidual)
+    desc.activation = _choice("activation", activation, _ACTIVATIONS)
+    if clamp is not None:
+        desc.clamp_low, desc.clamp_high = clamp
+    elif activation == "clamp":
+        raise ValueError("activation='clamp' needs clamp=(low, high)")
+    desc.gated = pairing
+    call.put("a_scale", _optional(a_scale))
+    call.put("a_zero", _optional(a_zero))
+    call.put("b_scale", _optional(b_scale))
+    call.put("b_zero", _optional(b_zero))
+    call.put("c_scale", _optional(c_scale))
+    call.put("c_zero", _optional(c_zero))
+    call.put("group_offsets", offsets)
+    desc.compute = _choice("compute", compute, _COMPUTE)
+    call.limit_workspace(workspace_limit)
+    return call
+
+
+def _put_masks(
+    call: Call[Any],
+    mask: Optional[Array],
+    bias: Optional[Array],
+    causal: Optional[Causal],
+    window: Optional[tuple[Optional[int], Optional[int]]],
+    alibi: Optional[Array],
+    softcap: float,
+    sinks: Optional[Array],
+) -> None:
+    """What softmax and attention have in common."""
+    tmask, tbias = _optional(mask), _optional(bias)
+    if tmask is not None and tmask.dtype != "bool":
+        if tbias is not None:
+            raise ValueError(f"mask of {tmask.dtype} is additive and so is bias: give one of them, or a mask of bool")
+        tmask, tbias = None, tmask
+    call.put("mask", tmask)
+    call.put("bias", tbias)
+    call.desc.causal = _choice("causal", causal, _CAUSAL)
+    if window is not None:
+        left, right = (-1 if side is None else side for side in window)
+        call.desc.window = _abi.Window(1, 0, left, right)
+    call.put("alibi", _optional(alibi))
+    call.desc.softcap = softcap
+    call.put("sinks", _optional(sinks))
+
+
+def _put_lse(call: Call[Any], like: Tensor, shape: tuple[int, ...]) -> Any:
+    lse = make_result(like, shape, "f64" if like.dtype == "f64" else "f32")
+    call.put_output("lse", as_tensor(lse))
+    return lse
+
+
+def softmax(
+    x: Array,
+    axis: int = -1,
+    *,
+    scale: Optional[float] = None,
+    mask: Optional[Array] = None,
+    bias: Optional[Array] = None,
+    causal: Optional[Causal] = None,
+    window: Optional[tuple[Optional[int], Optional[int]]] = None,
+    alibi: Optional[Array] = None,
+    softcap: float = 0.0,
+    sinks: Optional[Array] = None,
+    log: bool = False,
+    return_lse: bool = False,
+    workspace_limit: Optional[int] = None,
+    dtype: Any = None,
+    out: Optional[Array] = None,
+) -> Call[_abi.SoftmaxDesc]:
+    """softmax(scale * x + bias) along one axis; masked elements take no part, not even as NaN.
+
+    mask                bool: True = keep; float: added. Broadcasts to x
+    bias                added; broadcasts to x; -inf masks
+    causal              "top_left" or "bottom_right": the last dimension is keys, the one before it queries
+    window              (left, right) keys around a query's own position; None on a side: all
+    alibi               slopes (heads) or (batch, heads): adds -slope * distance
+    softcap             above 0: s becomes softcap * tanh(s / softcap)
+    sinks               (heads): an extra logit per row, in the denominator only
+    log                 log-softmax
+    return_lse          also return the log of the sum: (y, lse)
+    workspace_limit     most bytes of scratch memory
+    dtype               of a new result; default: that of x
+    out                 where the result goes; it may be x
+    """
+    call = Call(_abi.SoftmaxDesc())
+    desc = call.desc
+    tx = as_tensor(x)
+    if out is None:
+        out = make_result(tx, tx.shape, tx.dtype if dtype is None else dtype_name(dtype))
+    call.put("x", tx)
+    call.put_output("y", as_tensor(out))
+    desc.axis = ctypes.pointer(ctypes.c_int32(axis))
+    call.put_scalar("scale", scale)
+    _put_masks(call, mask, bias, causal, window, alibi, softcap, sinks)
+    desc.log = bool(log)
+    call.result = out
+    if return_lse:
+        along = axis % tx.ndim if tx.ndim else 0
+        call.result = out, _put_lse(call, tx, tx.shape[:along] + tx.shape[along + 1 :])
+    call.limit_workspace(workspace_limit)
+    return call
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    scale: Optional[float] = None,
+    causal: Optional[Causal] = None,
+    window: Optional[tuple[Optional[int], Optional[int]]] = None,
+    mask: Optional[Array] = None,
+    bias: Optional[Array] = None,
+    alibi: Optional[Array] = None,
+    softcap: float = 0.0,
+    sinks: Optional[Array] = None,
+    key_lengths: Optional[Indices] = None,
+    query_offsets: Optional[Indices] = None,
+    cu_seqlens_q: Optional[Indices] = None,
+    cu_seqlens_k: Optional[Indices] = None,
+    block_table: Optional[Array] = None,
+    k_scale: Optional[Array] = None,
+    v_scale: Optional[Array] = None,
+    compute: Compute = "default",
+    return_lse: bool = False,
+    workspace_limit: Optional[int] = None,
+    dtype: Any = None,
+    out: Optional[Array] = None,
+) -> Call[_abi.AttentionDesc]:
+    """softmax(scale * q @ k^T + bias) @ v without the matrix in between.
+
+    q (batch, heads, queries, d), k (batch, kv_heads, keys, d), v (batch, kv_heads, keys, dv), result
+    (batch, heads, queries, dv); heads a multiple of kv_heads. Other layouts are transposed views, never copies.
+
+    scale               default 1 / sqrt(d)
+    causal              "top_left" or "bottom_right": where the diagonal begins if there are more keys than queries
+    window              (left, right) keys around a query's own position; None on a side: all
+    mask                bool: True = keep; float: added. Broadcasts to (batch, heads, queries, keys)
+    bias                added, beside a mask of bool
+    alibi               slopes (heads) or (batch, heads): adds -slope * distance
+    softcap             above 0: s becomes softcap * tanh(s / softcap)
+    sinks               (heads): an extra logit per row, in the denominator only
+    key_lengths         (batch): keys in use of each sequence
+    query_offsets       (batch): position of each sequence's first query
+    cu_seqlens_q, _k    (sequences + 1) offsets: ragged; q is (1, heads, total, d), k and v likewise
+    block_table         (batch, max_blocks): paged; k is (blocks, kv_heads, block_size, d), v likewise
+    k_scale, v_scale    factors of 8-bit keys and values
+    compute             "default", "exact" or "fast": which rounding is allowed
+    return_lse          also return the log of each row's sum, (batch, heads, queries): (o, lse)
+    workspace_limit     most bytes of scratch memory
+    dtype               of a new result; default: that of q
+    out                 where the result goes
+    """
+    call = Call(_abi.AttentionDesc())
+    desc = call.desc
+    tq, tv = as_tensor(q), as_tensor(v)
+    if tq.ndim != 4 or tv.ndim != 4:
+        raise ValueError(f"q has {tq.ndim} and v {tv.ndim} dimensions, expected 4: (batch, heads, length, dim)")
+    if out is None:
+        out = make_result(tq, tq.shape[:3] + tv.shape[3:], tq.dtype if dtype is None else dtype_name(dtype))
+    call.put("q", tq)
+    call.put("k", as_tensor(k))
+    call.put("v", tv)
+    call.put_output("o", as_tensor(out))
+    call.put_scalar("scale", scale)
+    _put_masks(call, mask, bias, causal, window, alibi, softcap, sinks)
+    call.put("key_lengths", _optional_indices(key_lengths))
+    call.put("query_offsets", _optional_indices(query_offsets))
+    call.put("cu_seqlens_q", _optional_indices(cu_seqlens_q))
+    call.put("cu_seqlens_k", _optional_indices(cu_seqlens_k))
+    call.put("block_table", _optional(block_table))
+    call.put("k_scale", _optional(k_scale))
+    call.put("v_scale", _optional(v_scale))
+    desc.compute = _choice("compute", compute, _COMPUTE)
+    call.result = out
+    if return_lse:
+        call.result = out, _put_lse(call, tq, tq.shape[:3])
+    call.limit_workspace(workspace_limit)
+    return call
+
+
+def attention_merge(
+    o_parts: Sequence[Array],
+    lse_parts: Sequence[Array],
+    *,
+    return_lse: bool = False,
+    dtype: Any = None,
+    out: Optional[Array] = None,
+) -> Call[_abi.AttentionMergeDesc]:
+    """Joins attentions of the same queries over disjoint keys: shared prefixes, caches in pieces, rings.
+
+    o_parts are results (..., dv), lse_parts what return_lse gave with them (...). The sum goes in the order of the
+    parts. `out` may be o_parts[0]; without it at least one part is needed.
+    """
+    if len(o_parts) != len(lse_parts):
+        raise ValueError(f"{len(o_parts)} o_parts and {len(lse_parts)} lse_parts are given, expected as many")
+    if not o_parts and out is None:
+        raise ValueError("no parts and no out=: the shape of the result is not known")
+    call = Call(_abi.AttentionMergeDesc())
+    desc = call.desc
+    parts, sums = [as_tensor(o) for o in o_parts], [as_tensor(lse) for lse in lse_parts]
+    if out is None:
+        out = make_result(parts[0], parts[0].shape, parts[0].dtype if dtype is None else dtype_name(dtype))
+    to = as_tensor(out)
+    count = len(parts)
+    desc.o_parts = (_abi.Tensor * count)(*(t.to_c() for t in parts))
+    desc.lse_parts = (_abi.Tensor * count)(*(t.to_c() for t in sums))
+    desc.count = count
+    call._kept += [parts, sums]
+    call.put_output("o", to)
+    call.result = out
+    if return_lse:
+        call.result = out, _put_lse(call, to, to.shape[:-1])
+    return call
+
+
+def kv_append(
+    k: Array,
+    v: Optional[Array],
+    k_cache: Array,
+    v_cache: Optional[Array],
+    positions: Indices,
+    *,
+    cu_seqlens: Optional[Indices] = None,
+    block_table: Optional[Array] = None,
+    k_scale: Optional[Array] = None,
+    v_scale: Optional[Array] = None,
+) -> Call[_abi.KvAppendDesc]:
+    """Writes new rows into a key-value cache in place, converting types.
+
+    k (batch, kv_heads, t, d) goes to k_cache[b, :, positions[b] + t], or with block_table to the block that holds
+    that position; v likewise. Ragged with cu_seqlens: k is (1, kv_heads, total, d).
+    """
+    call = Call(_abi.KvAppendDesc())
+    call.put("k", as_tensor(k))
+    call.put("v", _optional(v))
+    call.put_output("k_cache", as_tensor(k_cache))
+    if v_cache is not None:
+        call.put_output("v_cache", as_tensor(v_cache))
+    call.put("positions", as_index_tensor(positions))
+    call.put("cu_seqlens", _optional_indices(cu_seqlens))
+    call.put("block_table", _optional(block_table))
+    call.put("k_scale", _optional(k_scale))
+    call.put("v_scale", _optional(v_scale))
+    return call

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* harness.c: see harness.h. */
+#define _GNU_SOURCE
+#include "harness.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "guarded.h"
+#include "number.h"
+
+/* ---- devices, and the list of what they lack ---- */
+
+int device_total;
+char device_id[MAX_DEVICES][32];
+
+/* Tests run in processes of their own, so the list is in memory that they share. */
+enum { MAX_LACKS = 256 };
+typedef struct lacks {
+    atomic_int count;
+    char line[MAX_LACKS][320];
+} lacks;
+static lacks *unsupported_list;
+
+static void find_devices(void)
+{
+    const int count = tenon_device_count();
+    for (int i = 0; i < count && device_total < MAX_DEVICES; ++i) {
+        tenon_device_info info = {.struct_size = sizeof info};
+        if (tenon_device_get(i, &info) != TENON_OK || !info.usable) continue;
+        memcpy(device_id[device_total++], info.id, sizeof info.id);
+        printf("device %s: %s [%s]\n", info.id, info.name, info.instruction_sets);
+    }
+}
+
+int conform_main(Suite *suite)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    unsupported_list = mmap(NULL, sizeof *unsupported_list, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (unsupported_list == MAP_FAILED) return 99;
+    find_devices();
+
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+
+    const int count = atomic_load(&unsupported_list->count);
+    printf("answered UNSUPPORTED, as expected: %d\n", count);
+    for (int i = 0; i < count && i < MAX_LACKS; ++i) printf("  %s\n", unsupported_list->line[i]);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* ---- one test's state ---- */
+
+typedef struct block {
+    struct block *next;
+    void *memory;
+    bool guarded;
+} block;
+
+static void *keep(world *w, void *memory, bool guarded)
+{
+    block *b = malloc(sizeof *b);
+    if (!b || !memory) ck_abort_msg("no memory for test data");
+    *b = (block){w->blocks, memory, guarded};
+    w->blocks = b;
+    return memory;
+}
+
+void *world_alloc(world *w, size_t bytes)
+{
+    return keep(w, calloc(bytes ? bytes : 1, 1), false);
+}
+
+static void release(world *w)
+{
+    while (w->blocks) {
+        block *b = w->blocks;
+        w->blocks = b->next;
+        if (!b->guarded)
+            free(b->memory);
+        else if (!guard_free(b->memory))
+            ck_abort_msg("%s: %s: wrote outside an operand", w->device, w->what);
+        free(b);
+    }
+}
+
+static tenon_context *context_on(const char *device)
+{
+    const tenon_context_desc desc = {.device = device, .threads = 2};
+    tenon_context *ctx;
+    if (tenon_context_create(&desc, &ctx) != TENON_OK)
+        ck_abort_msg("context on %s: %s", device, tenon_error_message(NULL));
+    return ctx;
+}
+
+world world_start(const char *name, const char *device)
+{
+    world w = {.random = rng_start(name), .device = device};
+    w.ctx = context_on(device);
+    w.reference = context_on("reference");
+    return w;
+}
+
+void world_case(world *w, const char *format, ...)
+{
+    va_list args;
+    release(w);
+    va_start(args, format);
+    vsnprintf(w->what, sizeof w->what, format, args);
+    va_end(args);
+}
+
+void world_end(world *w)
+{
+    release(w);
+    tenon_context_destroy(w->ctx);
+    tenon_context_destroy(w->reference);
+}
+
+bool world_answered(world *w, tenon_status status, const char *unsupported)
+{
+    const bool expected = unsupported && strstr(unsupported, w->device) != NULL;
+    const char *message = tenon_error_message(w->ctx);
+
+    if (status == TENON_ERROR_UNSUPPORTED && expected) {
+        const int at = atomic_fetch_add(&unsupported_list->count, 1);
+        if (at < MAX_LACKS)
+            snprintf(unsupported_list->line[at], sizeof unsupported_list->line[at], "%s: %s: %s", w->device, w->what, message);
+        return false;
+    }
+    if (status != TENON_OK)
+        ck_abort_msg("%s: %s: %s: %s", w->device, w->what, tenon_status_name(status), message);
+    if (expected)
+        ck_abort_msg("%s: %s: expected to be UNSUPPORTED, but it works: update the table", w->device, w->what);
+    return true;
+}
+
+void world_reference(world *w, tenon_status status)
+{
+    if (status != TENON_OK)
+        ck_abort_msg("reference: %s: %s: %s", w->what, tenon_status_name(status), tenon_error_message(w->reference));
+}
+
+/* ---- operands ---- */
+
+int64_t count_of(const tenon_tensor *t)
+{
+    int64_t count = 1;
+    for (int32_t d = 0; d < t->rank; ++d) count *= t->shape[d];
+    return count;
+}
+
+/* Elements from the start to element number `index` in row-major order. */
+static int64_t offset_of(const tenon_tensor *t, int64_t index)
+{
+    int64_t offset = 0;
+    for (int32_t d = t->rank - 1; d >= 0; --d) {
+        offset += index % t->shape[d] * t->stride[d];
+        index /= t->shape[d];
+    }
+    return offset;
+}
+
+static unsigned char *address_of(const tenon_tensor *t, int64_t index)
+{
+    return (unsigned char *)t->data + offset_of(t, index) * (int64_t)number_size(t->dtype);
+}
+
+double get(const tenon_tensor *t, int64_t index)
+{
+    return number_get(address_of(t, index), t->dtype);
+}
+
+void set(operand *o, int64_t index, double value)
+{
+    number_put(address_of(&o->t, index), o->t.dtype, value);
+    refresh(o);
+}
+
+static void lay_out(tenon_tensor *t, layout in_memory, unsigned repeat)
+{
+    int32_t order[TENON_MAX_RANK]; /* dimensions from the outermost in memory to the innermost */
+    int64_t stride = in_memory == STEPPED ? 2 : 1;
+
+    for (int32_t d = 0; d < t->rank; ++d) order[d] = in_memory == REVERSED ? t->rank - 1 - d : d;
+    if (in_memory == TRANSPOSED && t->rank >= 2) {
+        order[t->rank - 1] = t->rank - 2;
+        order[t->rank - 2] = t->rank - 1;
+    }
+    for (int32_t i = t->rank - 1; i >= 0; --i) {
+        const int32_t d = order[i];
+        if (repeat >> d & 1) {
+            t->stride[d] = 0;
+            continue;
+        }
+        t->stride[d] = in_memory == BACKWARD ? -stride : stride;
+        stride *= t->shape[d] > 0 ? t->shape[d] : 1;
+        if (i == t->rank - 1 && (in_memory == PADDED || in_memory == STEPPED || in_memory == BACKWARD)) stride += 3;
+    }
+}
+
+/* Memory that holds every element, the first and the last byte being elements' own. */
+static operand place(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, unsigned repeat)
+{
+    const int64_t size = (int64_t)number_size(dtype);
+    operand o = {.t = tenon_dense(NULL, dtype, rank, shape)};
+    int64_t low = 0, high = 0;
+
+    lay_out(&o.t, in_memory, repeat);
+    for (int32_t d = 0; d < rank; ++d) {
+        const int64_t reach = (shape[d] > 0 ? shape[d] - 1 : 0) * o.t.stride[d];
+        *(reach < 0 ? &low : &high) += reach;
+    }
+    o.bytes = count_of(&o.t) > 0 ? (size_t)((high - low + 1) * size) : 0;
+    o.memory = keep(w, guard_alloc(o.bytes, (size_t)size, rng_below(&w->random, 4) != 0), true);
+    o.t.data = o.memory - low * size;
+    return o;
+}
+
+static bool keeps_type(tenon_dtype dtype)
+{
+    return dtype == TENON_BOOL || dtype == TENON_S32 || dtype == TENON_S64;
+}
+
+static void make_exact(world *w, operand *o)
+{
+    const tenon_dtype dtype = keeps_type(o->t.dtype) ? o->t.dtype : TENON_F64;
+    o->exact = tenon_dense(NULL, dtype, o->t.rank, o->t.shape);
+    o->exact.data = world_alloc(w, (size_t)count_of(&o->t) * number_size(dtype));
+    refresh(o);
+}
+
+void refresh(operand *o)
+{
+    const int64_t count = count_of(&o->t);
+    const size_t size = number_size(o->exact.dtype);
+    o->largest = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const double value = get(&o->t, i);
+        number_put((unsigned char *)o->exact.data + (size_t)i * size, o->exact.dtype, value);
+        if (isfinite(value) && fabs(value) > o->largest) o->largest = fabs(value);
+    }
+}
+
+static double draw(rng *r, tenon_dtype dtype, range values)
+{
+    const double x = rng_unit(r);
+    if (dtype == TENON_BOOL) return x < values.high;
+    if (dtype >= TENON_S8) return floor(values.low + x * (values.high - values.low + 1));
+    return values.low + x * (values.high - values.low);
+}
+
+operand in_out(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, range values)
+{
+    operand o = input(w, dtype, rank, shape, in_memory, 0, values);
+    o.before = world_alloc(w, o.bytes);
+    memcpy(o.before, o.memory, o.bytes);
+    return o;
+}
+
+operand input(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, unsigned repeat,
+              range values)
+{
+    operand o = place(w, dtype, rank, shape, in_memory, repeat);
+    const int64_t count = count_of(&o.t);
+    for (int64_t i = 0; i < count; ++i) number_put(address_of(&o.t, i), dtype, draw(&w->random, dtype, values));
+    make_exact(w, &o);
+    return o;
+}
+
+operand output(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory)
+{
+    operand o = place(w, dtype, rank, shape, in_memory, 0);
+    o.before = world_alloc(w, o.bytes);
+    canary_fill(o.memory, o.bytes);
+    memcpy(o.before, o.memory, o.bytes);
+    return o;
+}
+
+tenon_tensor exact_zeros(world *w, int32_t rank, const int64_t *shape)
+{
+    tenon_tensor t = tenon_dense(NULL, TENON_F64, rank, shape);
+    t.data = world_alloc(w, (size_t)count_of(&t) * sizeof(double));
+    return t;
+}
+
+operand view_of(world *w, const operand *whole, int64_t offset, int32_t rank, const int64_t *shape, const int64_t *stride)
+{
+    operand o = {.t = tenon_dense(NULL, whole->t.dtype, rank, shape), .memory = whole->memory, .bytes = whole->bytes};
+    o.before = whole->before;
+    memcpy(o.t.stride, stride, (size_t)rank * sizeof *stride);
+    o.t.data = (unsigned char *)whole->t.data + offset * (int64_t)number_size(whole->t.dtype);
+    make_exact(w, &o);
+    return o;
+}
+
+bool untouched_around(const operand *o, int64_t kept)
+{
+    const size_t size = number_size(o->t.dtype);
+    const int64_t count = count_of(&o->t) - kept;
+    for (int64_t i = 0; i < count; ++i) {
+        const unsigned char *at = address_of(&o->t, i);
+        memcpy(o->before + (at - o->memory), at, size);
+    }
+    return memcmp(o->before, o->memory, o->bytes) == 0 && guard_intact(o->memory);
+}
+
+void expect(world *w, const operand *o, int64_t index, double expected, double error)
+{
+    const double value = get(&o->t, index);
+    if (bound_holds(o->t.dtype, value, expected, error)) return;
+
+    char where[128] = "";
+    size_t used = 0;
+    for (int32_t d = 0; d < o->t.rank; ++d) {
+        int64_t i = index;
+        for (int32_t later = d + 1; later < o->t.rank; ++later) i /= o->t.shape[later];
+        used += (size_t)snprintf(where + used, sizeof where - used, d ? ",%lld" : "%lld",
+                                 (long long)(i % o->t.shape[d]));
+    }
+    ck_abort_msg("%s: %s: element [%s] is %.9g, expected %.17g, differs by %.3g, allowed %.3g before rounding to %s", w->device,
+                 w->what, where, value, expected, fabs(value - expected), error, tenon_dtype_name(o->t.dtype));
+}
+
+uint64_t hash_of(const operand *o)
+{
+    const int64_t count = count_of(&o->t);
+    const size_t size = number_size(o->t.dtype);
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (int64_t i = 0; i < count; ++i) {
+        const unsigned char *at = address_of(&o->t, i);
+        for (size_t byte = 0; byte < size; ++byte) hash = (hash ^ at[byte]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
