@@ -29,30 +29,53 @@ static lacks *unsupported_list;
 static void find_devices(void)
 {
     const int count = tenon_device_count();
+    const char *only = getenv("TENON_TEST_DEVICE");
     for (int i = 0; i < count && device_total < MAX_DEVICES; ++i) {
         tenon_device_info info = {.struct_size = sizeof info};
         if (tenon_device_get(i, &info) != TENON_OK || !info.usable) continue;
+        if (only && strcmp(only, info.id) != 0) continue;
         memcpy(device_id[device_total++], info.id, sizeof info.id);
         printf("device %s: %s [%s]\n", info.id, info.name, info.instruction_sets);
     }
 }
 
-int conform_main(Suite *suite)
+/* The level in use is the first word of instruction_sets. */
+static bool has_level(void)
+{
+    const char *level = getenv("TENON_CPU");
+    tenon_device_info info = {.struct_size = sizeof info};
+    for (int i = 0; level && i < tenon_device_count(); ++i)
+        if (tenon_device_get(i, &info) == TENON_OK && strcmp(info.id, "cpu") == 0)
+            return strncmp(info.instruction_sets, level, strlen(level)) == 0;
+    return true;
+}
+
+int conform_main(const char *suite_name, const TTest *const *tests, int count)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!has_level()) {
+        printf("this machine has no %s\n", getenv("TENON_CPU"));
+        return 77;
+    }
     unsupported_list = mmap(NULL, sizeof *unsupported_list, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (unsupported_list == MAP_FAILED) return 99;
     find_devices();
 
+    Suite *suite = suite_create(suite_name);
+    TCase *group = tcase_create(suite_name);
+    tcase_set_timeout(group, 0);
+    for (int i = 0; i < count; ++i) tcase_add_loop_test(group, tests[i], 0, device_total);
+    suite_add_tcase(suite, group);
+
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
+    const int failed = srunner_ntests_failed(runner), ran = srunner_ntests_run(runner);
     srunner_free(runner);
 
-    const int count = atomic_load(&unsupported_list->count);
-    printf("answered UNSUPPORTED, as expected: %d\n", count);
-    for (int i = 0; i < count && i < MAX_LACKS; ++i) printf("  %s\n", unsupported_list->line[i]);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    const int lacking = atomic_load(&unsupported_list->count);
+    printf("answered UNSUPPORTED, as expected: %d\n", lacking);
+    for (int i = 0; i < lacking && i < MAX_LACKS; ++i) printf("  %s\n", unsupported_list->line[i]);
+    return failed == 0 && ran > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* ---- one test's state ---- */

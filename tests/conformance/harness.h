@@ -22,12 +22,15 @@
 
 enum { MAX_DEVICES = 8 };
 
-/* Usable devices, in the order of the library's list. Filled by conform_main before any test runs. */
+/* Usable devices in the order of the library's list, or the one that TENON_TEST_DEVICE names. */
 extern int device_total;
 extern char device_id[MAX_DEVICES][32];
 
-/* Runs the suite; afterwards lists what devices answered UNSUPPORTED to. */
-int conform_main(Suite *suite);
+/*
+ * Runs each test once per device, with the device's index as _i; afterwards lists what devices answered UNSUPPORTED to. Returns main's
+ * status: 77, which means skipped, if TENON_CPU asks for a level that this machine has not got.
+ */
+int conform_main(const char *suite_name, const TTest *const *tests, int count);
 
 /* ---- one test's state ---- */
 
