@@ -85,12 +85,12 @@ static tenon_status check_tensors(const tn_check *c, tenon_attention_desc *d)
 static tenon_status check_attributes(const tn_check *c, const tenon_attention_desc *d)
 {
     if (d->scale) TN_TRY(tn_check_finite(c, "scale", *d->scale));
-    TN_TRY(tn_check_enum(c, "causal", d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
+    TN_TRY(tn_check_enum(c, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
     TN_TRY(tn_check_enum(c, "reserved", d->reserved, 0));
     TN_TRY(tn_check_enum(c, "window.enabled", d->window.enabled, 1));
     TN_TRY(tn_check_enum(c, "window.reserved", d->window.reserved, 0));
     TN_TRY(tn_check_not_negative(c, "softcap", d->softcap));
-    TN_TRY(tn_check_enum(c, "compute", d->compute, TENON_COMPUTE_FAST));
+    TN_TRY(tn_check_enum(c, "compute", (int)d->compute, TENON_COMPUTE_FAST));
     return tn_check_enum(c, "reserved2", d->reserved2, 0);
 }
 
