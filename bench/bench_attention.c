@@ -13,32 +13,27 @@
 /* Multiply-adds spent on checking one result. */
 #define CHECK_BUDGET (INT64_C(1) << 22)
 
+/* clang-format off */
 static const char *const notes =
-    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, "
-    "dense.\n"
-    "flops are 4 batch q_heads head_dim for each pair of a query and a key it may see; GB/s counts "
-    "q, k, v and o once. limit is\n"
-    "the time that the measured peak would take, over the median: flops at the multiply-add or "
-    "dot-product peak or bytes at\n"
-    "the read bandwidth of a working set of that size, the longer one, on the same number of "
-    "threads, measured before and after\n"
-    "the row. error is the largest |result - exact| on a sample of queries (values lie in [-1, "
-    "1)); a row whose error rounding\n"
-    "does not explain is reported and makes the exit code 1. spread is the interquartile range "
-    "over the median.\n\n"
-    "prefill:  tenon bench attention --shape 1x32x1024x128 --causal bottom_right\n"
-    "decode:   tenon bench attention --q-heads 32 --kv-heads 8 --q-len 1 --k-len 4096 --head-dim "
-    "128";
+    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, dense.\n\n"
+    "columns:\n"
+    BENCH_NOTES_TIME
+    "  GFLOP/s      4 batch q_heads head_dim operations for each query and key that it may see\n"
+    "  GB/s         q, k, v and o once\n"
+    BENCH_NOTES_ROOF
+    "  error        largest |result - exact| of a sample of queries; values lie in [-1, 1)\n\n"
+    BENCH_NOTES_METHOD
+    "\n\n"
+    "prefill:  tenon bench attention --shape 1x32x1024x128 --causal\n"
+    "decode:   tenon bench attention --q-heads 32 --kv-heads 8 --q-len 1 --k-len 4096 --head-dim 128";
+/* clang-format on */
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16};
-static const char *const causal_words[] = {"none", "top_left", "bottom_right"};
-static const tenon_causal causals[] = {TENON_CAUSAL_NONE, TENON_CAUSAL_TOP_LEFT,
-                                       TENON_CAUSAL_BOTTOM_RIGHT};
 
 typedef struct attention {
     int64_t batch, q_heads, kv_heads, q_len, k_len, d;
-    tenon_causal causal;
+    bool causal;
     bench_array q, k, v, o;
 } attention;
 
@@ -49,7 +44,7 @@ static tenon_attention_desc describe(const attention *a) {
         .k = tenon_tensor4(a->k.data, a->k.dtype, a->batch, a->kv_heads, a->k_len, a->d),
         .v = tenon_tensor4(a->v.data, a->v.dtype, a->batch, a->kv_heads, a->k_len, a->d),
         .o = tenon_tensor4(a->o.data, a->o.dtype, a->batch, a->q_heads, a->q_len, a->d),
-        .causal = a->causal,
+        .causal = a->causal ? TENON_CAUSAL_BOTTOM_RIGHT : TENON_CAUSAL_NONE,
     };
 }
 
@@ -65,9 +60,9 @@ static tenon_status run(void *state, tenon_context *context, const tenon_plan *p
 
 /* How many keys query i may see. */
 static int64_t visible(const attention *a, int64_t i) {
-    if (a->causal == TENON_CAUSAL_NONE)
+    if (!a->causal)
         return a->k_len;
-    const int64_t position = i + (a->causal == TENON_CAUSAL_TOP_LEFT ? 0 : a->k_len - a->q_len);
+    const int64_t position = i + a->k_len - a->q_len;
     return position < 0 ? 0 : position >= a->k_len ? a->k_len : position + 1;
 }
 
@@ -136,7 +131,7 @@ static double error_bound(const attention *a, tenon_dtype type) {
     return (2 * d * sqrt(d) + (double)a->k_len + 64) * inner + bench_rounding(type);
 }
 
-static void job(bench_session *session, attention *a, const char *causal, int dtype) {
+static void job(bench_session *session, attention *a, int dtype) {
     const tenon_dtype type = dtypes[dtype];
     const int64_t q = bench_count((const int64_t[]){a->batch, a->q_heads, a->q_len, a->d}, 4);
     const int64_t kv = bench_count((const int64_t[]){a->batch, a->kv_heads, a->k_len, a->d}, 4);
@@ -160,7 +155,7 @@ static void job(bench_session *session, attention *a, const char *causal, int dt
                   {"q_len", NULL, a->q_len, false},
                   {"k_len", NULL, a->k_len, false},
                   {"head_dim", NULL, a->d, false},
-                  {"causal", causal, 0, false}},
+                  {"causal", NULL, a->causal, true}},
         .shape_count = 7,
         .flops = 4 * (double)a->batch * (double)a->q_heads * (double)a->d * pairs,
         .bytes = (double)(a->q.bytes + a->k.bytes + a->v.bytes + a->o.bytes),
@@ -185,11 +180,10 @@ out:
 /* Lists of extents; `shape` rows are batch, q_heads, q_len, head_dim. An absent kv_heads or k_len
  * follows the queries'. */
 typedef struct shapes {
+    bool causal;
     const char *batch_text, *q_heads_text, *kv_heads_text, *q_len_text, *k_len_text, *d_text,
-        *shape_text, *causal_text;
+        *shape_text;
     shapes_list shape, kv_heads, k_len;
-    int causals[3];
-    size_t causal_count;
 } shapes;
 
 /* All combinations of the separate lists, as rows of `shape`. */
@@ -229,10 +223,7 @@ static bool parse_shapes(shapes *s) {
         complain("--shape already says batch, q heads, q length and head dimension");
         return false;
     }
-    s->causal_count = shapes_parse_words("--causal", s->causal_text ? s->causal_text : "none",
-                                         causal_words, 3, s->causals, 3);
-    if (s->causal_count == 0 ||
-        !(s->shape_text ? shapes_parse_tuples("--shape", s->shape_text, 4, false, &s->shape)
+    if (!(s->shape_text ? shapes_parse_tuples("--shape", s->shape_text, 4, false, &s->shape)
                         : combine_lists(s)))
         return false;
     for (size_t i = 0; i < s->shape.rows; ++i)
@@ -255,22 +246,21 @@ static bool parse_shapes(shapes *s) {
     return true;
 }
 
-/* Key heads, key lengths, causality and types of one row of `shape`. */
+/* Key heads, key lengths and types of one row of `shape`. */
 static void combine(bench_session *session, const shapes *s, const int64_t *shape) {
     const bench_settings *settings = session->settings;
     const size_t kv_heads = s->kv_heads.rows ? s->kv_heads.rows : 1,
                  k_lens = s->k_len.rows ? s->k_len.rows : 1;
     for (size_t h = 0; h < kv_heads; ++h)
         for (size_t l = 0; l < k_lens; ++l)
-            for (size_t c = 0; c < s->causal_count; ++c)
-                for (size_t t = 0; t < settings->dtype_count; ++t) {
-                    attention a = {
-                        .batch = shape[0], .q_heads = shape[1], .q_len = shape[2], .d = shape[3]};
-                    a.kv_heads = s->kv_heads.rows ? s->kv_heads.values[h] : a.q_heads;
-                    a.k_len = s->k_len.rows ? s->k_len.values[l] : a.q_len;
-                    a.causal = causals[s->causals[c]];
-                    job(session, &a, causal_words[s->causals[c]], settings->dtypes[t]);
-                }
+            for (size_t t = 0; t < settings->dtype_count; ++t) {
+                attention a = {
+                    .batch = shape[0], .q_heads = shape[1], .q_len = shape[2], .d = shape[3]};
+                a.kv_heads = s->kv_heads.rows ? s->kv_heads.values[h] : a.q_heads;
+                a.k_len = s->k_len.rows ? s->k_len.values[l] : a.q_len;
+                a.causal = s->causal;
+                job(session, &a, settings->dtypes[t]);
+            }
 }
 
 int bench_attention(int argc, char **argv) {
@@ -284,8 +274,7 @@ int bench_attention(int argc, char **argv) {
         {"--q-len", "LIST", "queries of each sequence (default: 1024)", &s.q_len_text, NULL},
         {"--k-len", "LIST", "keys of each sequence (default: as queries)", &s.k_len_text, NULL},
         {"--head-dim", "LIST", "length of a head's vectors (default: 128)", &s.d_text, NULL},
-        {"--causal", "LIST", "of none, top_left, bottom_right (default: none)", &s.causal_text,
-         NULL},
+        {"--causal", NULL, "query i sees keys up to i + k_len - q_len", NULL, &s.causal},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16 (default: f32)"),
         {0},
     };
@@ -301,7 +290,7 @@ int bench_attention(int argc, char **argv) {
         bench_session session = {.settings = &settings};
         const size_t each =
             (s.kv_heads.rows ? s.kv_heads.rows : 1) * (s.k_len.rows ? s.k_len.rows : 1);
-        session.jobs = (int64_t)(s.shape.rows * each * s.causal_count * settings.dtype_count);
+        session.jobs = (int64_t)(s.shape.rows * each * settings.dtype_count);
         for (size_t i = 0; i < s.shape.rows; ++i)
             combine(&session, &s, s.shape.values + 4 * i);
         code = bench_session_end(&session);

@@ -5,7 +5,6 @@
  * cblas_sgemm64_, Accelerate-style builds cblas_sgemm_64, the wheels of SciPy's OpenBLAS
  * scipy_cblas_sgemm (and ...64_).
  */
-#define _POSIX_C_SOURCE 200809L
 #include "peer_cblas.h"
 
 #include "options.h"

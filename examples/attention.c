@@ -58,8 +58,9 @@ static double difference(int b, int i, int h, const float *got)
 
 int main(void)
 {
+    float *const projected = (float *)qkv;
     for (int i = 0; i < BATCH * LENGTH * 3 * MODEL; ++i)
-        (&qkv[0][0][0][0][0])[i] = (float)sin(i * 0.37 + i % 11);
+        projected[i] = (float)sin(i * 0.37 + i % 11);
 
     tenon_context *ctx;
     need(tenon_context_create(NULL, &ctx), NULL);

@@ -119,10 +119,10 @@ static void next_token(int step)
         if (lengths[b] % PAGE == 0) table[b][lengths[b] / PAGE] = (pages_used++ * 7) % PAGES; /* pages come in any order */
         positions[b] = lengths[b]++;
         for (int i = 0; i < HEADS * D; ++i)
-            q[b][0][i] = (float)sin(i * 0.31 + b + step);
+            q[b][i / D][i % D] = (float)sin(i * 0.31 + b + step);
         for (int i = 0; i < KV_HEADS * D; ++i) {
-            k[b][0][i] = (float)cos(i * 0.17 + b * 3 + step);
-            v[b][0][i] = (float)sin(i * 0.23 + b * 5 + step * 2);
+            k[b][i / D][i % D] = (float)cos(i * 0.17 + b * 3 + step);
+            v[b][i / D][i % D] = (float)sin(i * 0.23 + b * 5 + step * 2);
         }
     }
 }

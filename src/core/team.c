@@ -57,8 +57,7 @@ struct tn_team {
     tenon_allocator hooks;
     tenon_parallel user; /* the caller's pool, if run is set */
     size_t bytes;        /* of this block, workers included */
-    int threads;         /* the bound on worker indices */
-    int limit;           /* the bound for this run, up to threads */
+    int threads;         /* the most worker indices, the calling thread's included */
     int started;         /* own threads alive, the calling one not counted */
     bool spin;           /* no more threads than cores */
     tn_fork_mark mark;   /* of the process the own threads live in; zero before the first start */
@@ -68,6 +67,7 @@ struct tn_team {
     _Atomic int part_workers; /* indices handed to donated threads of this op */
 
     /* The phase: written while both gates are closed and nobody is inside. */
+    int limit; /* workers from this index on leave again; 1 <= limit <= threads */
     tn_task_fn fn;
     void *arg;
     int64_t count;
@@ -147,21 +147,20 @@ static void leave(struct crew *crew) {
         tn_os_wake(&crew->gate, 1);
 }
 
-/* Helps with one phase after the other until the crew stops. `seen`: an epoch from before the
- * first. */
-static void serve(tn_team *team, struct crew *crew, int index, uint32_t seen) {
+/* Helps with one phase after the other, one that is open already included, until the crew stops. */
+static void serve(tn_team *team, struct crew *crew, int index) {
     for (;;) {
-        wait_for_phase(crew, seen, team->spin);
-        seen = atomic_load(&crew->epoch);
+        uint32_t seen = atomic_load(&crew->epoch);
         if (atomic_load_explicit(&crew->stopping, memory_order_acquire))
             return;
-        if (!join(crew))
-            continue;
-        /* The phase inside may be newer than the one announced, and need not be joined again. */
-        seen = atomic_load_explicit(&crew->epoch, memory_order_relaxed);
-        if (index < team->limit)
-            work(team, index);
-        leave(crew);
+        if (join(crew)) {
+            /* The phase may be newer than the last look, and need not be joined again. */
+            seen = atomic_load_explicit(&crew->epoch, memory_order_relaxed);
+            if (index < team->limit)
+                work(team, index);
+            leave(crew);
+        }
+        wait_for_phase(crew, seen, team->spin);
     }
 }
 
@@ -182,8 +181,9 @@ static void close_phase(struct crew *crew, bool spin) {
 
 static void run_crew(tn_team *team, struct crew *crew) {
     atomic_store_explicit(&crew->gate, GATE_OPEN, memory_order_release);
-    int64_t helpers = team->count - 1;
-    announce(crew, helpers < team->threads ? (int)helpers : team->threads - 1);
+    /* Who wakes is the kernel's choice, so under a limit all do, the right ones among them. */
+    bool few = team->limit == team->threads && team->count < team->threads;
+    announce(crew, few ? (int)team->count - 1 : team->threads - 1);
     work(team, 0);
     close_phase(crew, team->spin);
 }
@@ -229,9 +229,7 @@ void tn_team_run(tn_team *team, tn_task_fn fn, void *arg, int64_t count) {
 
 static void *worker_main(void *arg) {
     worker *self = arg;
-    /* An epoch other than 0 only means a look at the gate, so a phase from before this line is not
-     * missed. */
-    serve(self->team, &self->team->own, self->index, 0);
+    serve(self->team, &self->team->own, self->index);
     return NULL;
 }
 
@@ -276,7 +274,6 @@ void tn_team_part_begin(tn_team *team) {
 }
 
 bool tn_team_part_enter(tn_team *team) {
-    uint32_t seen = atomic_load(&team->donated.epoch);
     uint32_t state = PART_OPEN;
     if (atomic_compare_exchange_strong(&team->part_state, &state, PART_LED))
         return true;
@@ -285,7 +282,7 @@ bool tn_team_part_enter(tn_team *team) {
     int index = atomic_fetch_add(&team->part_workers, 1) + 1;
     if (index >= team->threads)
         return false;
-    serve(team, &team->donated, index, seen);
+    serve(team, &team->donated, index);
     return false;
 }
 
@@ -335,12 +332,12 @@ void tn_team_destroy(tn_team *team) {
     tn_host_free(&hooks, team, team->bytes);
 }
 
-int tn_team_threads(const tn_team *team) {
-    return team->threads;
+void tn_team_limit(tn_team *team, int threads) {
+    team->limit = threads < team->threads ? threads : team->threads;
 }
 
-void tn_team_limit(tn_team *team, int limit) {
-    team->limit = limit < 1 ? 1 : limit < team->threads ? limit : team->threads;
+int tn_team_threads(const tn_team *team) {
+    return team->limit;
 }
 
 int tn_team_running(const tn_team *team) {

@@ -42,14 +42,12 @@ tenon_status tn_team_create(const tenon_allocator *hooks, int threads, const ten
  */
 void tn_team_start(tn_team *team);
 
-/* The bound on worker indices, fixed for the team's life: per-worker workspace is sized by it. */
-int tn_team_threads(const tn_team *team);
-
-/*
- * From the next phase on only workers below `limit` (clamped to [1, tn_team_threads]) take part: a plan's workspace
- * is sized for the context it was made in, and may run in one with more threads. Called between phases.
+/* Workers of the runs from now on: `threads` (>= 1) or as many as the team was made for, if less.
  */
-void tn_team_limit(tn_team *team, int limit);
+void tn_team_limit(tn_team *team, int threads);
+
+/* The bound on worker indices: what tn_team_limit said. Per-worker workspace is sized by it. */
+int tn_team_threads(const tn_team *team);
 
 /* Threads that could work now, the calling one included: for figures, never for results. */
 int tn_team_running(const tn_team *team);

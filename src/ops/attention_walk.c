@@ -13,7 +13,7 @@ static bool given(const tn_attention_problem *p, tn_attention_role role)
 
 static int64_t index_of(const tn_attention_problem *p, void *const *addresses, tn_attention_role role, int64_t i)
 {
-    return tn_index_at(p->operand[role].dtype, addresses[role], p->operand[role].stride[0], i);
+    return tn_index_get(addresses[role], p->operand[role].dtype, i * p->operand[role].stride[0]);
 }
 
 void tn_attention_sequence_get(const tn_attention_problem *p, void *const *addresses, int64_t b, tn_attention_sequence *out)

@@ -160,6 +160,11 @@ tenon_status tn_append_addresses(const tenon_kv_append_desc *desc, const tn_appe
     return TENON_OK;
 }
 
+static int64_t index_of(const tn_append_problem *p, void *const *addresses, tn_append_role role, int64_t i)
+{
+    return tn_index_get(addresses[role], p->operand[role].dtype, i * p->operand[role].stride[0]);
+}
+
 tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addresses, tn_message *m)
 {
     const tn_check c = {"kv_append", m};
@@ -171,12 +176,10 @@ tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addre
         TN_TRY(tn_check_offsets(&c, "cu_seqlens", x[TN_APPEND_CU].dtype, addresses[TN_APPEND_CU], x[TN_APPEND_CU].stride[0],
                                 p->batch, p->rows));
     for (int64_t b = 0; b < p->batch; ++b) {
-        const int64_t first = tn_index_at(x[TN_APPEND_POSITIONS].dtype, addresses[TN_APPEND_POSITIONS],
-                                          x[TN_APPEND_POSITIONS].stride[0], b);
+        const int64_t first = index_of(p, addresses, TN_APPEND_POSITIONS, b);
         int64_t rows = p->rows;
         if (ragged)
-            rows = tn_index_at(x[TN_APPEND_CU].dtype, addresses[TN_APPEND_CU], x[TN_APPEND_CU].stride[0], b + 1) -
-                   tn_index_at(x[TN_APPEND_CU].dtype, addresses[TN_APPEND_CU], x[TN_APPEND_CU].stride[0], b);
+            rows = index_of(p, addresses, TN_APPEND_CU, b + 1) - index_of(p, addresses, TN_APPEND_CU, b);
         if (first < 0 || rows > p->capacity || first > p->capacity - rows)
             return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                            "kv_append: positions[%lld] is %lld with %lld new rows, expected them within 0 to %lld", (long long)b,

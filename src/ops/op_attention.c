@@ -340,7 +340,7 @@ tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const 
     for (int64_t b = 0; b < p->batch; ++b) {
         if (given(p, TN_ATTENTION_QUERY_OFFSETS)) {
             const tn_attention_operand *offsets = &x[TN_ATTENTION_QUERY_OFFSETS];
-            const int64_t offset = tn_index_at(offsets->dtype, addresses[TN_ATTENTION_QUERY_OFFSETS], offsets->stride[0], b);
+            const int64_t offset = tn_index_get(addresses[TN_ATTENTION_QUERY_OFFSETS], offsets->dtype, b * offsets->stride[0]);
             if (offset < -MAX_POSITION || offset > MAX_POSITION)
                 return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                                "attention: query_offsets[%lld] is %lld, expected -2^60 to 2^60", (long long)b,

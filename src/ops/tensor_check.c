@@ -349,7 +349,7 @@ tenon_status tn_check_offsets(const tn_check *c, const char *field, tenon_dtype 
 {
     int64_t before = 0;
     for (int64_t i = 0; i <= count; ++i) {
-        const int64_t value = tn_index_at(dtype, address, stride, i);
+        const int64_t value = tn_index_get(address, dtype, i * stride);
         if (value < before || value > total || (i == 0 && value != 0))
             return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s[%lld] is %lld, expected %lld to %lld", c->op, field,
                            (long long)i, (long long)value, (long long)before, (long long)(i == 0 ? 0 : total));

@@ -11,6 +11,7 @@
 
 #include "core/message.h"
 #include "ops/dtype.h"
+#include "ops/index.h"
 
 #include <stdbool.h>
 
@@ -103,12 +104,6 @@ tenon_status tn_check_apart(const tn_check *c, const char *out_field, const teno
                             const char *field, const tenon_tensor *t, const void *address, bool may_be_same);
 
 /* ---------------------------------------------------------------- lengths and offsets, once addresses are there */
-
-/* Element i of a vector of s32 or s64. */
-static inline int64_t tn_index_at(tenon_dtype dtype, const void *address, int64_t stride, int64_t i)
-{
-    return dtype == TENON_S32 ? ((const int32_t *)address)[i * stride] : ((const int64_t *)address)[i * stride];
-}
 
 /* count + 1 offsets that start with 0, never fall and end with at most `total`. */
 tenon_status tn_check_offsets(const tn_check *c, const char *field, tenon_dtype dtype, const void *address, int64_t stride,

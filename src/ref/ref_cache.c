@@ -3,7 +3,7 @@
  * What stands around attention: joining parts that saw disjoint sets of keys, and writing rows into a
  * key-value cache. Formulas: include/tenon/attention.h (merging: Dao et al., 2022, section 3.1).
  */
-#include "ops/tensor_check.h"
+#include "ops/index.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
 
@@ -75,7 +75,7 @@ typedef struct side {
 
 static int64_t index_of(const tn_append_problem *p, void *const *addresses, int role, int64_t b)
 {
-    return tn_index_at(p->operand[role].dtype, addresses[role], p->operand[role].stride[0], b);
+    return tn_index_get(addresses[role], p->operand[role].dtype, b * p->operand[role].stride[0]);
 }
 
 static int64_t block_of(const tn_append_problem *p, void *const *addresses, int64_t b, int64_t i)

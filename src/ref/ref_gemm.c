@@ -4,7 +4,7 @@
  * include/tenon/gemm.h writes it. Sums of integers are exact as long as they stay below 2^53 in magnitude:
  * for u8·s8 without zero points that is k < 2^37.
  */
-#include "ops/tensor_check.h"
+#include "ops/index.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
 
@@ -129,8 +129,8 @@ static void grouped(member *x)
     for (int64_t e = 0; e < p->experts; ++e) {
         for (int role = 0; role < TN_GEMM_ROLES; ++role)
             x->start[role] = e * x->operand[role].batch[0];
-        rows(x, tn_index_at(offsets->dtype, x->address[TN_GEMM_OFFSETS], offsets->row, e),
-             tn_index_at(offsets->dtype, x->address[TN_GEMM_OFFSETS], offsets->row, e + 1));
+        rows(x, tn_index_get(x->address[TN_GEMM_OFFSETS], offsets->dtype, e * offsets->row),
+             tn_index_get(x->address[TN_GEMM_OFFSETS], offsets->dtype, (e + 1) * offsets->row));
     }
 }
 

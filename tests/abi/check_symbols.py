@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The shared library exports exactly the functions that the public headers declare with TENON_API."""
+"""The shared library exports exactly the functions that the public headers declare with TENON_API, needs no library but
+libc, libm and libpthread, and imports nothing that prints, ends the host or touches its signals."""
 import argparse
 import pathlib
 import re
@@ -25,10 +26,25 @@ def exported(library):
     return {name[-1].split("@")[0] for name in names if name[-2] != "A"}
 
 
+LIBRARIES = re.compile(r"(libc|libm|libpthread|librt|libdl|ld-linux[\w-]*)\.so\.\d+$")
+UNWANTED = re.compile(r"(_?exit|abort|raise|signal|sigaction|v?f?printf|puts|perror|__tls_get_addr|pthread_once|__v?f?printf_chk)$")
+
+
+def needed(library):
+    lines = subprocess.run(["readelf", "-dW", library], check=True, capture_output=True, text=True).stdout
+    return re.findall(r"\(NEEDED\).*\[(.+)\]", lines)
+
+
+def imported(library):
+    lines = subprocess.run(["nm", "-D", "--undefined-only", library], check=True, capture_output=True, text=True).stdout
+    return {line.split()[-1].split("@")[0] for line in lines.splitlines()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--include", type=pathlib.Path, required=True)
     parser.add_argument("--library", required=True)
+    parser.add_argument("--plain", action="store_true", help="not instrumented: its imports are its own")
     args = parser.parse_args()
     sample = "TENON_API TENON_MUST_CHECK tenon_status\n tenon_a(int x); /* TENON_API int tenon_b(void); */ TENON_API const char *tenon_c(void);"
     assert declared(sample) == {"tenon_a", "tenon_c"}, declared(sample)
@@ -45,8 +61,15 @@ def main():
         if not name.startswith("tenon_"):
             print(f"not a name of ours: {name}")
             there.add("?")
+    assert UNWANTED.match("printf") and not UNWANTED.match("vsnprintf") and LIBRARIES.match("libc.so.6")
+    foreign = [name for name in needed(args.library) if not LIBRARIES.match(name)] if args.plain else []
+    unwanted = sorted(filter(UNWANTED.match, imported(args.library))) if args.plain else []
+    for name in foreign:
+        print(f"needs {name}")
+    for name in unwanted:
+        print(f"imports {name}")
     print(f"{len(wanted)} declared, {len(there)} exported")
-    return there != wanted or not wanted
+    return bool(there != wanted or not wanted or foreign or unwanted)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ static double unit_of(tenon_dtype accumulate) {
 
 /* Half the smallest subnormal: the most that one operation loses where results underflow. */
 static double underflow_of(tenon_dtype accumulate) {
-    return accumulate == TENON_F32 ? 0x1p-150 : 0x1p-1075;
+    return accumulate == TENON_F32 ? 0x1p-150 : 0x1p-1074;
 }
 
 /* ---- 3. GEMM ---- */

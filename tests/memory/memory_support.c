@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memory_support.c: see memory_support.h.
+ */
+#include "memory_support.h"
+
+#include <check.h>
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- hooks ---- */
+
+/* Kept before each block, so that a free with the wrong size is seen. */
+typedef struct header {
+    size_t bytes, pad;
+} header;
+
+static void *counted_alloc(void *user, size_t bytes, size_t alignment)
+{
+    counted *c = user;
+    long long n = atomic_fetch_add(&c->calls, 1) + 1 - c->fail_from;
+    if (c->fail_nth != 0 && (n == c->fail_nth || (c->sticky && n > c->fail_nth)))
+        return NULL;
+    if (c->limit != 0 && (size_t)atomic_load(&c->live_bytes) + bytes > c->limit)
+        return NULL;
+    size_t pad = alignment < sizeof(header) ? sizeof(header) : alignment;
+    unsigned char *memory;
+    if (posix_memalign((void **)&memory, pad, bytes + pad) != 0)
+        return NULL;
+    memory += pad;
+    header *h = (header *)memory - 1;
+    *h = (header){bytes, pad};
+    memset(memory, 0xA5, bytes);
+    atomic_fetch_add(&c->live, 1);
+    long long now = atomic_fetch_add(&c->live_bytes, (long long)bytes) + (long long)bytes;
+    long long most = atomic_load(&c->most_bytes);
+    while (now > most && !atomic_compare_exchange_weak(&c->most_bytes, &most, now))
+        continue;
+    return memory;
+}
+
+static void counted_free(void *user, void *memory, size_t bytes)
+{
+    counted *c = user;
+    const header *h = (const header *)memory - 1;
+    ck_assert_uint_eq(h->bytes, bytes);
+    atomic_fetch_sub(&c->live, 1);
+    atomic_fetch_sub(&c->live_bytes, (long long)bytes);
+    free((unsigned char *)memory - h->pad);
+}
+
+tenon_allocator counted_hooks(counted *c)
+{
+    return (tenon_allocator){.user = c, .alloc = counted_alloc, .free = counted_free};
+}
+
+void counted_fail(counted *c, long long nth, bool sticky)
+{
+    c->fail_nth = nth;
+    c->sticky = sticky;
+    c->fail_from = atomic_load(&c->calls);
+}
+
+/* ---- texts ---- */
+
+int text_sink(void *user, const char *piece, size_t bytes)
+{
+    text *t = user;
+    char *longer = realloc(t->bytes, t->length + bytes + 1);
+    ck_assert_ptr_nonnull(longer);
+    memcpy(longer + t->length, piece, bytes);
+    t->bytes = longer;
+    t->length += bytes;
+    t->bytes[t->length] = '\0';
+    return 0;
+}
+
+void text_log(void *user, tenon_log_level level, const char *line)
+{
+    static const char *const names[] = {"none", "warning", "info", "dispatch", "debug"};
+    ck_assert_ptr_null(strchr(line, '\n'));
+    text_sink(user, names[level], strlen(names[level]));
+    text_sink(user, ": ", 2);
+    text_sink(user, line, strlen(line));
+    text_sink(user, "\n", 1);
+}
+
+void text_free(text *t)
+{
+    free(t->bytes);
+    *t = (text){0};
+}
+
+bool text_has(const text *t, const char *part)
+{
+    return t->bytes != NULL && strstr(t->bytes, part) != NULL;
+}
+
+/* ---- JSON ---- */
+
+static const char *skip_space(const char *at)
+{
+    while (*at != '\0' && strchr(" \t\r\n", *at) != NULL)
+        ++at;
+    return at;
+}
+
+static const char *json_value(const char *at);
+
+static const char *json_text(const char *at)
+{
+    if (*at++ != '"')
+        return NULL;
+    for (; *at != '"'; ++at) {
+        if ((unsigned char)*at < 0x20)
+            return NULL;
+        if (*at != '\\')
+            continue;
+        ++at;
+        if (*at == 'u') {
+            for (int i = 1; i <= 4; ++i)
+                if (!isxdigit((unsigned char)at[i]))
+                    return NULL;
+            at += 4;
+        } else if (*at == '\0' || strchr("\"\\/bfnrt", *at) == NULL) {
+            return NULL;
+        }
+    }
+    return at + 1;
+}
+
+/* An object (with names) or an array, after its bracket. */
+static const char *json_members(const char *at, bool names, char end)
+{
+    at = skip_space(at);
+    if (*at == end)
+        return at + 1;
+    for (;;) {
+        at = skip_space(at);
+        if (names) {
+            if ((at = json_text(at)) == NULL)
+                return NULL;
+            at = skip_space(at);
+            if (*at++ != ':')
+                return NULL;
+        }
+        if ((at = json_value(at)) == NULL)
+            return NULL;
+        at = skip_space(at);
+        if (*at == end)
+            return at + 1;
+        if (*at++ != ',')
+            return NULL;
+    }
+}
+
+static const char *json_value(const char *at)
+{
+    at = skip_space(at);
+    if (*at == '{')
+        return json_members(at + 1, true, '}');
+    if (*at == '[')
+        return json_members(at + 1, false, ']');
+    if (*at == '"')
+        return json_text(at);
+    if (strncmp(at, "true", 4) == 0 || strncmp(at, "null", 4) == 0)
+        return at + 4;
+    if (strncmp(at, "false", 5) == 0)
+        return at + 5;
+    const char *start = at;
+    at += *at == '-';
+    if (!isdigit((unsigned char)*at) || (*at == '0' && isdigit((unsigned char)at[1])))
+        return NULL;
+    char *end;
+    strtod(start, &end);
+    return end;
+}
+
+bool json_valid(const char *json)
+{
+    const char *end = json_value(json);
+    return end != NULL && *skip_space(end) == '\0';
+}
