@@ -332,11 +332,11 @@ static void row_scores(const tn_attention_unit *u, const block_work *t, int64_t 
         const tn_gemv_args g = {.a = u->w.q,
                                 .b = key_element(u, TN_ATTENTION_K, j),
                                 .y = u->w.s + (j - t->first) * real_size(u),
-                                .kc = u->p->d,
+                                .k = u->p->d,
+                                .block = u->p->d,
                                 .n = n,
                                 .row = k->stride[3],
-                                .column = k->stride[2],
-                                .meet = TN_GEMM_STORE};
+                                .column = k->stride[2]};
         u->state->tile->gemv[k->dtype](&g);
     }
 }
@@ -349,11 +349,12 @@ static void row_values(const tn_attention_unit *u, const block_work *t, int64_t 
         const tn_gemv_args g = {.a = u->w.s + (j - t->first) * real_size(u),
                                 .b = key_element(u, TN_ATTENTION_V, j),
                                 .y = o_block,
-                                .kc = n,
+                                .k = n,
+                                .block = n,
                                 .n = u->p->dv,
                                 .row = v->stride[2],
                                 .column = v->stride[3],
-                                .meet = j == a ? TN_GEMM_STORE : TN_GEMM_CHAIN};
+                                .chain = j > a};
         u->state->tile->gemv[v->dtype](&g);
     }
 }
