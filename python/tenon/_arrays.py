@@ -274,6 +274,11 @@ def _element_strides(shape: Sequence[int], byte_strides: Sequence[int], size: in
     return tuple(strides)
 
 
+def shape_only(dtype: str, shape: Sequence[int]) -> _abi.Tensor:
+    """A dense operand without an address, for questions about shapes."""
+    return _abi.Tensor(None, None, 0, _BY_NAME[dtype].code, len(shape), tuple(shape))
+
+
 def as_index_tensor(x: Any) -> Tensor:
     """As as_tensor; also takes a list or tuple of integers (lengths, offsets)."""
     if isinstance(x, (list, tuple)) and all(isinstance(i, int) for i in x):

@@ -7,7 +7,6 @@
  * not allocate. Keys are addresses; a thread's key is its pthread_t (a mapping of its own in glibc,
  * so it clashes with no block).
  */
-#define _GNU_SOURCE
 #include "fault.h"
 
 #include <errno.h>
