@@ -6,6 +6,7 @@
  * In all of them k is cut into blocks of TN_GEMM_KC, a block's sum is one chain per element, and block sums are added in ascending order, in C itself
  * where it has the compute type and needs nothing else meanwhile, else in a buffer. So the arrangement never shows in the result.
  */
+#include "core/team.h"
 #include "cpu/cpu_gemm.h"
 #include "ops/index.h"
 
