@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* harness.c: see harness.h. */
-#define _GNU_SOURCE
 #include "harness.h"
 
 #include <stdarg.h>
