@@ -35,23 +35,33 @@ typedef struct bench_settings {
     int peer_count;
 } bench_settings;
 
-/* Rows for an options table of the settings; --vs only for operations that CBLAS has. */
+/* clang-format off */
+/* Parts of the help that operations share. */
+#define BENCH_NOTES_TIME                                                                           \
+    "  median       time of one call\n"                                                            \
+    "  spread       interquartile range over the median\n"
+#define BENCH_NOTES_ROOF                                                                           \
+    "  limit        time that the measured limit takes, in percent of the median: flops at the\n"  \
+    "               multiply-add or dot-product peak or bytes at the read bandwidth of a working\n" \
+    "               set of that size, whichever takes longer\n"
+#define BENCH_NOTES_METHOD                                                                         \
+    "Limits are measured before and after each row, on as many threads. A row whose error rounding\n" \
+    "does not explain is reported and makes the exit code 1."
+
+/* Rows for an options table of the settings. */
 #define BENCH_COMMON_ROWS(s, dtype_help)                                                           \
     {"--dtype", "LIST", dtype_help, &(s)->dtypes_text, NULL},                                      \
-        {"--threads", "LIST", "thread counts (default: all usable cores)", &(s)->threads_text,     \
-         NULL},                                                                                    \
-        {"--cold", NULL, "operands in memory, in no cache; one call per repetition", NULL,         \
-         &(s)->cold},                                                                              \
-        {"--warm", NULL, "operands where the last call left them (default; with --cold: both)",    \
-         NULL, &(s)->warm},                                                                        \
-        {"--reps", "N", "repetitions of each row (default: as --min-time asks, at least 5)",       \
-         &(s)->reps_text, NULL},                                                                   \
-        {"--min-time", "SECONDS", "timed calls of tenon in each row (default: 0.3)",               \
-         &(s)->min_time_text, NULL},                                                               \
-        {"--device", "NAME", "device string of the context (default: auto)", &(s)->device, NULL},  \
-    {                                                                                              \
-        "--json", NULL, "one JSON object per measured row and line", NULL, &(s)->json              \
-    }
+    {"--threads", "LIST", "thread counts (default: all usable cores)", &(s)->threads_text, NULL},  \
+    {"--cold", NULL, "operands in memory, in no cache; one call per repetition", NULL, &(s)->cold}, \
+    {"--warm", NULL, "operands where the last call left them (default; with --cold: both)", NULL,  \
+     &(s)->warm},                                                                                  \
+    {"--reps", "N", "repetitions of each row (default: as --min-time asks, at least 5)",           \
+     &(s)->reps_text, NULL},                                                                       \
+    {"--min-time", "SECONDS", "timed calls of tenon in each row (default: 0.3)",                   \
+     &(s)->min_time_text, NULL},                                                                   \
+    {"--device", "NAME", "device string of the context (default: auto)", &(s)->device, NULL},      \
+    {"--json", NULL, "one JSON object per measured row and line", NULL, &(s)->json}
+/* clang-format on */
 
 bool bench_settings_parse(bench_settings *settings, const char *const *dtype_words,
                           size_t dtype_count);

@@ -13,22 +13,20 @@
 /* Multiply-adds spent on checking one result. */
 #define CHECK_BUDGET (INT64_C(1) << 22)
 
+/* clang-format off */
 static const char *const notes =
-    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, "
-    "dense.\n"
-    "flops are 4 batch q_heads head_dim for each pair of a query and a key it may see; GB/s counts "
-    "q, k, v and o once. limit is\n"
-    "the time that the measured peak would take, over the median: flops at the multiply-add or "
-    "dot-product peak or bytes at\n"
-    "the read bandwidth of a working set of that size, the longer one, on the same number of "
-    "threads, measured before and after\n"
-    "the row. error is the largest |result - exact| on a sample of queries (values lie in [-1, "
-    "1)); a row whose error rounding\n"
-    "does not explain is reported and makes the exit code 1. spread is the interquartile range "
-    "over the median.\n\n"
+    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, dense.\n\n"
+    "columns:\n"
+    BENCH_NOTES_TIME
+    "  GFLOP/s      4 batch q_heads head_dim operations for each query and key that it may see\n"
+    "  GB/s         q, k, v and o once\n"
+    BENCH_NOTES_ROOF
+    "  error        largest |result - exact| of a sample of queries; values lie in [-1, 1)\n\n"
+    BENCH_NOTES_METHOD
+    "\n\n"
     "prefill:  tenon bench attention --shape 1x32x1024x128 --causal\n"
-    "decode:   tenon bench attention --q-heads 32 --kv-heads 8 --q-len 1 --k-len 4096 --head-dim "
-    "128";
+    "decode:   tenon bench attention --q-heads 32 --kv-heads 8 --q-len 1 --k-len 4096 --head-dim 128";
+/* clang-format on */
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16};

@@ -4,7 +4,6 @@
  * because a benchmark that checked tenon's results with tenon's own conversions would not see them
  * fail.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "bench_data.h"
 
 #include "machine.h"

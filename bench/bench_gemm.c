@@ -12,18 +12,21 @@
 /* Multiply-adds spent on checking one result; about a tenth of a second. */
 #define CHECK_BUDGET (INT64_C(1) << 22)
 
-static const char *const notes = "Layouts name A then B: n is stored as it is multiplied (m x k, k "
-                                 "x n), t as its transpose; all row-major and dense.\n"
-                                 "flops are 2 m n k batch; GB/s counts every operand once. limit "
-                                 "is the time that the measured peak would take, over the\n"
-                                 "median: flops at the multiply-add or dot-product peak or bytes "
-                                 "at the read bandwidth of a working set of that size, the\n"
-                                 "longer one, on the same number of threads, measured before and "
-                                 "after the row. error is the largest |result - exact| over\n"
-                                 "sum |a||b| of that output, on a sample of outputs; a row whose "
-                                 "error rounding does not explain is reported and makes the\n"
-                                 "exit code 1. spread is the interquartile range over the median. "
-                                 "Peers alternate with tenon repetition by repetition.";
+/* clang-format off */
+static const char *const notes =
+    "Layouts name A, then B: n is stored as it is multiplied (m x k, k x n), t as its transpose; all\n"
+    "row-major and dense.\n\n"
+    "columns:\n"
+    BENCH_NOTES_TIME
+    "  GFLOP/s      2 m n k batch operations\n"
+    "  GB/s         every operand once\n"
+    BENCH_NOTES_ROOF
+    "  error        largest |result - exact| / sum |a||b| of a sample of outputs\n"
+    "  vs NAME      the peer's median, and how many times tenon's that is\n\n"
+    BENCH_NOTES_METHOD
+    " Peers alternate with\n"
+    "tenon repetition by repetition, each after the helper threads of the other have gone idle.";
+/* clang-format on */
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16", "s8"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16, TENON_S8};

@@ -11,16 +11,18 @@
 /* Exponentials spent on checking one result. */
 #define CHECK_BUDGET (INT64_C(1) << 20)
 
-static const char *const notes = "y = softmax(x) along rows, into another matrix. flops are "
-                                 "counted as 4 for each element (subtract, exp, add, multiply);\n"
-                                 "GB/s counts x and y once. limit is the time that copying x to y "
-                                 "takes (plain or streaming stores, the faster one,\n"
-                                 "over a working set of that size, on the same number of threads, "
-                                 "measured before and after the row) over the median.\n"
-                                 "error is the largest |result - exact| over the row's largest "
-                                 "exact value, on a sample of rows; a row whose error rounding\n"
-                                 "does not explain is reported and makes the exit code 1. spread "
-                                 "is the interquartile range over the median.";
+/* clang-format off */
+static const char *const notes =
+    "y = softmax(x) along rows, into another matrix.\n\n"
+    "columns:\n"
+    BENCH_NOTES_TIME
+    "  GFLOP/s      4 operations for each element (subtract, exp, add, multiply)\n"
+    "  GB/s         x and y once\n"
+    "  limit        time that copying x to y takes, in percent of the median: plain or streaming\n"
+    "               stores, the faster one, over a working set of that size\n"
+    "  error        largest |result - exact| over the row's largest value, of a sample of rows\n\n"
+    BENCH_NOTES_METHOD;
+/* clang-format on */
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16};

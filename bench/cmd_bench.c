@@ -29,10 +29,10 @@ static void usage(FILE *out) {
     fputs("usage: tenon bench OPERATION [options]\n\noperations:\n", out);
     for (size_t i = 0; i < OPERATIONS; ++i)
         fprintf(out, "  %-11s%s\n", operations[i].name, operations[i].summary);
-    fputs("\nEvery list option takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 "
-          "(doubling). All combinations are\n"
-          "measured. tenon bench OPERATION --help tells more.\n",
-          out);
+    fputs(
+        "\nEvery LIST takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 (doubling). All\n"
+        "combinations are measured. tenon bench OPERATION --help tells more.\n",
+        out);
 }
 
 int command_bench(int argc, char **argv) {

@@ -16,11 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const notes = "Devices come in the order in which \"auto\" prefers them; one "
-                                 "that is not usable says why. The instruction set in use comes\n"
-                                 "first (TENON_CPU=scalar|avx2|avx512 forces one). --json prints "
-                                 "one object per line: the machine (op \"machine\"), then\n"
-                                 "each device (op \"device\").";
+/* clang-format off */
+static const char *const notes =
+    "Devices come in the order in which \"auto\" prefers them; one that is not usable says why. The\n"
+    "instruction set in use comes first (TENON_CPU=scalar|avx2|avx512 forces one). --json prints one\n"
+    "object per line: the machine (op \"machine\"), then each device (op \"device\").";
+/* clang-format on */
 
 /* Variables that change what tenon does; shown when they are set. */
 static const char *const variables[] = {"TENON_DEVICE", "TENON_CPU"};

@@ -19,14 +19,14 @@
 #define MOST_REPS 1000
 #define MOST_THREADS 1024
 
-static const char *const notes = "Arithmetic probes run one instruction on independent "
-                                 "accumulators in registers. Memory probes walk over a working\n"
-                                 "set much larger than all caches (--bytes to choose another); a "
-                                 "copy counts bytes read and bytes written.\n"
-                                 "spread is the interquartile range over the median. --json prints "
-                                 "one object per line: op (\"peak\"), limit\n"
-                                 "(fma, dot, read, copy, copy_stream), isa, instruction, dtype, "
-                                 "threads, bytes, gflops or gbps (median), best, spread.";
+/* clang-format off */
+static const char *const notes =
+    "Arithmetic probes run one instruction on independent accumulators in registers. Memory probes\n"
+    "walk over a working set much larger than all caches (--bytes chooses another); a copy counts\n"
+    "bytes read and bytes written. spread is the interquartile range over the median. --json prints\n"
+    "one object per line: op (\"peak\"), limit (fma, dot, read, copy, copy_stream), isa, instruction,\n"
+    "dtype, threads, bytes, gflops or gbps (median), best, spread.";
+/* clang-format on */
 
 typedef struct peak_row {
     const peak_probe *probe;

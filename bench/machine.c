@@ -4,24 +4,16 @@
  * by the peak probes to size their buffers and by `tenon info`. Whatever cannot be read is reported
  * as unknown, never as an error.
  */
-
 #include "machine.h"
 
+#include <limits.h>
+#include <math.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-int machine_cores(void) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return CPU_COUNT(&set);
-    const int online = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 ? online : 1;
-}
 
 /* First line of a small system file; false when it is not there. */
 static bool read_line(const char *path, char *line, size_t capacity) {
@@ -33,6 +25,30 @@ static bool read_line(const char *path, char *line, size_t capacity) {
     if (ok)
         line[strcspn(line, "\n")] = '\0';
     return ok;
+}
+
+/* Cores' worth of time that the control group allows, rounded up; INT_MAX without a quota. */
+static int quota_cores(void) {
+    char line[64];
+    double quota = 0, period = 0;
+    if (read_line("/sys/fs/cgroup/cpu.max", line, sizeof line)) {
+        if (sscanf(line, "%lf %lf", &quota, &period) != 2)
+            return INT_MAX;
+    } else if (read_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", line, sizeof line)) {
+        quota = atof(line);
+        if (read_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line))
+            period = atof(line);
+    }
+    return quota > 0 && period > 0 ? (int)ceil(quota / period) : INT_MAX;
+}
+
+int machine_cores(void) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const int online = (int)sysconf(_SC_NPROCESSORS_ONLN), quota = quota_cores();
+    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : online;
+    cores = cores < quota ? cores : quota;
+    return cores > 0 ? cores : 1;
 }
 
 size_t machine_cache_bytes(int level) {

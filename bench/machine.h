@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Cores this process may run on (affinity mask), at least 1. */
+/* Cores this process may use (affinity mask, control group's quota), at least 1. */
 int machine_cores(void);
 
 /* Bytes of one data cache of `level` (1, 2, 3) as seen by the first core, and all of them added up

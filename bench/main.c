@@ -29,8 +29,8 @@ static void usage(FILE *out) {
     for (size_t i = 0; i < COMMANDS; ++i)
         fprintf(out, "  %-8s%s\n", commands[i].name, commands[i].summary);
     fputs("\ntenon COMMAND --help tells more; tenon --version names the library.\n"
-          "Exit codes: 0 all went well, 1 something could not be measured or was wrong, 2 the "
-          "command line was.\n",
+          "Exit codes: 0 all went well; 1 a measurement failed or a result was wrong; 2 bad "
+          "options.\n",
           out);
 }
 

@@ -3,7 +3,6 @@
  * options.c: table-driven command lines, complaints and the progress line (see options.h). Every
  * command calls it before anything else; it knows no command.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "options.h"
 
 #include <stdarg.h>

@@ -8,7 +8,6 @@
  * Threads live for one measurement only, so nothing of the probes runs beside what `tenon bench`
  * measures next.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "peak_isa.h"
 
 #include "machine.h"

@@ -3,7 +3,6 @@
  * timing.c: clock, statistics and the alternating loop (see timing.h). Used by the peak probes and
  * by every bench op; knows nothing of what it times.
  */
-#define _POSIX_C_SOURCE 200809L
 #include "timing.h"
 
 #include <stdlib.h>

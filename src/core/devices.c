@@ -120,8 +120,9 @@ static void add_reason(tn_message *why, const char *id, const char *reason)
         snprintf(why->text + used, sizeof why->text - used, "%s%s: %s", used ? "; " : "", id, reason);
 }
 
-/* Adds one device to the chain, or its reason to `why`. */
-static tenon_status add_device(const tn_backend_row *row, int index, tn_device_name *chain, int *count, tn_message *why)
+/* Adds one device to the chain, or why it is not usable to `reasons`. */
+static tenon_status add_device(const tn_backend_row *row, int index, tn_device_name *chain, int *count, tn_message *reasons,
+                               tn_message *why)
 {
     tn_device_name *name = &chain[*count];
 
@@ -130,7 +131,7 @@ static tenon_status add_device(const tn_backend_row *row, int index, tn_device_n
     else
         snprintf(name->id, sizeof name->id, "%s", row->name);
     if (!row->backend) {
-        add_reason(why, name->id, row->reason);
+        add_reason(reasons, name->id, row->reason);
         return TENON_OK;
     }
     const int devices = row->backend->count();
@@ -141,7 +142,7 @@ static tenon_status add_device(const tn_backend_row *row, int index, tn_device_n
             row->backend->info(0, &info);
         else
             snprintf(info.reason, sizeof info.reason, "there %s only %d", devices == 1 ? "is" : "are", devices);
-        add_reason(why, name->id, info.reason);
+        add_reason(reasons, name->id, info.reason);
         return TENON_OK;
     }
     for (int i = 0; i < *count; ++i)
@@ -154,9 +155,9 @@ static tenon_status add_device(const tn_backend_row *row, int index, tn_device_n
 }
 
 /* The best usable device: the first row with one; "reference" is last. */
-static tenon_status add_best(tn_device_name *chain, int *count, tn_message *why)
+static tenon_status add_best(tn_device_name *chain, int *count, tn_message *reasons, tn_message *why)
 {
-    for (int r = 0; r < ROWS && *count == 0; ++r) TN_TRY(add_device(&rows[r], 0, chain, count, why));
+    for (int r = 0; r < ROWS && *count == 0; ++r) TN_TRY(add_device(&rows[r], 0, chain, count, reasons, why));
     return TENON_OK;
 }
 
@@ -182,14 +183,14 @@ tenon_status tn_devices_resolve(const char *text, const char *environment, tn_de
         for (int r = 0; r < ROWS && index >= 0; ++r)
             if (strcmp(name, rows[r].name) == 0) row = r;
         if (index == 0 && strcmp(name, "auto") == 0) {
-            TN_TRY(add_best(chain, count, &reasons));
+            TN_TRY(add_best(chain, count, &reasons, why));
         } else if (row < 0) {
             return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                            "device is \"%.100s\", expected names like \"auto\", \"cpu\", \"cuda:0\", \"opencl:1\", "
                            "\"reference\", separated by commas",
                            whole);
         } else {
-            TN_TRY(add_device(&rows[row], index, chain, count, &reasons));
+            TN_TRY(add_device(&rows[row], index, chain, count, &reasons, why));
         }
         text += length;
         if (*text == 0) break;

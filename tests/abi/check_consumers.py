@@ -54,8 +54,9 @@ def subproject(args, folder):
     shutil.copy(HERE / "consumer.c", project)
     (project / "subprojects").mkdir()
     (project / "subprojects" / "tenon").symlink_to(args.source.resolve(), target_is_directory=True)
-    off = [f"-Dtenon:{option}=disabled" for option in ("tests", "bench", "examples", "python")]
-    run([*args.meson, "setup", "--buildtype=debug", *off, folder / "build", project])
+    options = [f"-Dtenon:{option}=disabled" for option in ("tests", "bench", "examples", "python")]
+    options.append(f"-Dtenon:cpu={args.cpu}")
+    run([*args.meson, "setup", "--buildtype=debug", *options, folder / "build", project])
     run([*args.meson, "test", "-C", folder / "build", "--print-errorlogs", "consumer"])
 
 
@@ -65,6 +66,7 @@ def main():
     parser.add_argument("--meson", nargs="+", default=["meson"])
     parser.add_argument("--build", type=pathlib.Path)
     parser.add_argument("--source", type=pathlib.Path)
+    parser.add_argument("--cpu", default="auto")
     parser.add_argument("--cc", default="cc")
     parser.add_argument("--cxx", default="")
     args = parser.parse_args()

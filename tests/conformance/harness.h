@@ -22,12 +22,15 @@
 
 enum { MAX_DEVICES = 8 };
 
-/* Usable devices, in the order of the library's list. Filled by conform_main before any test runs. */
+/* Usable devices in the order of the library's list, or the one that TENON_TEST_DEVICE names. */
 extern int device_total;
 extern char device_id[MAX_DEVICES][32];
 
-/* Runs the suite; afterwards lists what devices answered UNSUPPORTED to. */
-int conform_main(Suite *suite);
+/*
+ * Runs each test once per device, with the device's index as _i; afterwards lists what devices answered UNSUPPORTED to. Returns main's
+ * status: 77, which means skipped, if TENON_CPU asks for a level that this machine has not got.
+ */
+int conform_main(const char *suite_name, const TTest *const *tests, int count);
 
 /* ---- one test's state ---- */
 
@@ -37,6 +40,8 @@ typedef struct world {
     tenon_context *ctx, *reference;
     char what[256];         /* the case at hand, for messages */
     struct block *blocks;   /* everything a case allocated */
+    bool counting;          /* negative controls: count what is out of bounds instead of ending the test */
+    int64_t failures;
 } world;
 
 world world_start(const char *name, const char *device);
@@ -96,15 +101,13 @@ operand view_of(world *w, const operand *whole, int64_t offset, int32_t rank, co
 int64_t count_of(const tenon_tensor *t);
 /* Element number `index` in row-major order of the logical shape. */
 double get(const tenon_tensor *t, int64_t index);
-/* Sets one element in both copies; the value must be exact in the type. */
+/* Sets one element of an input in both copies; the value must be exact in the type. `largest` stays. */
 void set(operand *o, int64_t index, double value);
-/* Reads the memory again into the exact copy. */
-void refresh(operand *o);
 
-/* True if nothing outside the elements of an output has changed, and (unless `all`) nothing of the last `kept` elements. */
-bool untouched_around(const operand *o, int64_t kept);
+/* Ends the test if anything but the elements of an output has changed; `written` (NULL: all) says which of them may. */
+void expect_untouched(world *w, const operand *o, const bool *written);
 
-/* Compares element `index` with what the reference says; counts, and ends the test with a message if it is out of bounds. */
+/* Compares element `index` with what the reference says; ends the test with a message if it is out of bounds. */
 void expect(world *w, const operand *o, int64_t index, double expected, double error);
 
 /* 64-bit hash of an operand's elements (FNV-1a over their bytes, in logical order). */

@@ -19,14 +19,6 @@
 #include "fault.h"
 #include "suite.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
 /* ---- memory ---- */
 
 START_TEST(heap_is_aligned) {
@@ -293,7 +285,7 @@ START_TEST(what_this_machine_has) {
     ck_assert_uint_gt(tn_os_memory_total(), (size_t)16 << 20);
     ck_assert_uint_gt(tn_os_memory_available(), 0);
     ck_assert_uint_le(tn_os_memory_available(), tn_os_memory_total());
-#ifndef SANITIZED /* their shadow is terabytes of address space */
+#if !defined(TEST_ASAN) && !defined(TEST_TSAN)
     struct rlimit limit = {(rlim_t)1 << 30, (rlim_t)1 << 30};
     ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
     ck_assert_uint_eq(tn_os_memory_total(), (size_t)1 << 30);

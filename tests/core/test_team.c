@@ -411,6 +411,8 @@ END_TEST
 
 /* ---- forks ---- */
 
+#ifndef TEST_TSAN /* which does not let a child start threads */
+
 /* In the child: works, with threads of its own, and can be ended. */
 static int use_after_fork(tn_team *team, int threads) {
     for (int i = 0; i < 100; ++i) {
@@ -456,6 +458,8 @@ START_TEST(survives_fork) {
     tn_team_destroy(team);
 }
 END_TEST
+
+#endif
 
 /* ---- failures ---- */
 
@@ -549,7 +553,9 @@ static Suite *team_suite(void) {
     tcase_add_loop_test(tc, donated_threads, 0, 2);
     tcase_add_test(tc, donated_one_after_the_other);
     tcase_add_test(tc, donated_threads_help);
+#ifndef TEST_TSAN
     tcase_add_test(tc, survives_fork);
+#endif
     tcase_add_test(tc, threads_that_cannot_start);
     tcase_add_test(tc, runs_allocate_nothing);
     tcase_add_test(tc, memory_comes_from_the_hooks);

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `tenon` command from outside.
+
+usage: command_test.py TENON CBLAS_PLAIN CBLAS_WIDE CBLAS_WRONG
+
+Checks what scripts depend on: exit codes, complaints that name the option, and JSON lines with their keys. No time is
+judged. Everything runs on the "reference" device, which every build has.
+"""
+import json
+import os
+import pty
+import subprocess
+import sys
+import unittest
+
+TENON, PLAIN, WIDE, WRONG = sys.argv[1:5]
+QUICK = ["--reps", "2", "--threads", "1", "--device", "reference"]
+ROW_KEYS = ["op", "device", "kernel", "dtype", "threads", "cold"]
+MEASURED_KEYS = ["seconds", "seconds_min", "spread", "gflops", "gbps", "percent_of_limit", "error", "vs"]
+ATTENTION_KEYS = ["batch", "q_heads", "kv_heads", "q_len", "k_len", "head_dim", "causal"]
+
+
+def run(*args, env=None):
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run([TENON, *args], capture_output=True, text=True, timeout=100, env=environment)
+
+
+class Help(unittest.TestCase):
+    def test_every_command_has_help(self):
+        for command in [[], ["info"], ["peak"], ["bench"], ["bench", "gemm"], ["bench", "softmax"], ["bench", "attention"]]:
+            with self.subTest(command=command):
+                done = run(*command, "--help")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertTrue(done.stdout.startswith("usage: tenon"), done.stdout)
+                self.assertEqual(done.stderr, "")
+                self.assertLessEqual(max(map(len, done.stdout.splitlines())), 100)
+
+    def test_without_command(self):
+        done = run()
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("usage:", done.stderr)
+
+    def test_version(self):
+        self.assertRegex(run("--version").stdout, r"^tenon \d+\.\d+\.\d+\n$")
+
+
+class Mistakes(unittest.TestCase):
+    """Each command line is refused with exit code 2, nothing on stdout and one sentence that names the culprit."""
+
+    LINES = [
+        (["nonsense"], "nonsense"),
+        (["bench", "nonsense"], "nonsense"),
+        (["info", "--nonsense"], "--nonsense"),
+        (["info", "extra"], "extra"),
+        (["info", "--json=yes"], "--json"),
+        (["peak", "--threads"], "--threads"),
+        (["peak", "--threads", "0"], "--threads"),
+        (["peak", "--threads", "1,"], "--threads"),
+        (["peak", "--threads", "2..1"], "--threads"),
+        (["peak", "--threads", "1..4:0"], "--threads"),
+        (["peak", "--reps", "many"], "--reps"),
+        (["peak", "--reps", "3,4"], "--reps"),
+        (["peak", "--bytes", "-1"], "--bytes"),
+        (["bench", "gemm", "--m", "4", "--n", "4"], "--k"),
+        (["bench", "gemm", "--m", "0", "--n", "4", "--k", "4"], "--m"),
+        (["bench", "gemm", "--m", "1;2", "--n", "4", "--k", "4"], "--m"),
+        (["bench", "gemm", "--m", "1..4*1", "--n", "4", "--k", "4"], "--m"),
+        (["bench", "gemm", "--m", "1..5000", "--n", "4", "--k", "4"], "--m"),
+        (["bench", "gemm", "--m", "99999999999999999999", "--n", "4", "--k", "4"], "--m"),
+        (["bench", "gemm", "--mnk", "2x3"], "--mnk"),
+        (["bench", "gemm", "--mnk", "2x3x4x5"], "--mnk"),
+        (["bench", "gemm", "--mnk", "2x3x"], "--mnk"),
+        (["bench", "gemm", "--layout", "nn,xx"], "--layout"),
+        (["bench", "gemm", "--dtype", "f31"], "--dtype"),
+        (["bench", "gemm", "--min-time", "soon"], "--min-time"),
+        (["bench", "gemm", "--min-time", "-1"], "--min-time"),
+        (["bench", "softmax", "--rows", "4"], "--cols"),
+        (["bench", "softmax", "--shape", "4"], "--shape"),
+        (["bench", "softmax", "--vs", PLAIN], "--vs"),
+        (["bench", "attention", "--shape", "1x2x3x4", "--q-len", "2"], "--shape"),
+        (["bench", "attention", "--q-heads", "8", "--kv-heads", "3"], "--kv-heads"),
+        (["bench", "attention", "--head-dim", "577"], "--head-dim"),
+        (["bench", "gemm", "--mnk", "4", "--vs", "/nowhere/libblas.so"], "--vs"),
+        (["bench", "gemm", "--mnk", "4", "--vs", "libm.so.6"], "cblas_sgemm"),
+    ]
+
+    def test_mistakes(self):
+        for args, culprit in self.LINES:
+            with self.subTest(args=args):
+                done = run(*args)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertEqual(done.stdout, "")
+                self.assertTrue(done.stderr.startswith("tenon: "), done.stderr)
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                self.assertIn(culprit, done.stderr)
+
+
+class Lines(unittest.TestCase):
+    """--json: every line an object, keys in their order, whatever went to stderr."""
+
+    def rows(self, *args, code=0, env=None):
+        done = run(*args, "--json", env=env)
+        self.assertEqual(done.returncode, code, done.stderr)
+        if code == 0:
+            self.assertEqual(done.stderr, "")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def check_rows(self, rows, shape_keys):
+        for row in rows:
+            self.assertEqual(list(row), ROW_KEYS + shape_keys + MEASURED_KEYS)
+            self.assertEqual(row["device"], "reference")
+            self.assertGreater(row["seconds"], 0)
+            self.assertLessEqual(row["seconds_min"], row["seconds"])
+            self.assertGreater(row["percent_of_limit"], 0)
+            self.assertGreaterEqual(row["error"], 0)
+
+    def test_info(self):
+        machine, *devices = self.rows("info", env={"TENON_CPU": "scalar"})
+        self.assertEqual(machine["op"], "machine")
+        self.assertEqual(machine["environment"]["TENON_CPU"], "scalar")
+        self.assertGreater(machine["cores"], 0)
+        self.assertEqual([d for d in devices if d["id"] == "reference"][0]["usable"], True)
+        for device in devices:
+            self.assertEqual(device["op"], "device")
+            self.assertEqual(device["usable"], device["reason"] is None)
+
+    def test_peak(self):
+        rows = self.rows("peak", "--threads", "1,2", "--reps", "1", "--bytes", "100000")
+        self.assertLessEqual({("fma", "f32", 1), ("fma", "f64", 2), ("read", None, 1), ("copy", None, 2)},
+                             {(r["limit"], r["dtype"], r["threads"]) for r in rows})
+        for row in rows:
+            self.assertEqual(list(row), ["op", "limit", "isa", "instruction", "dtype", "threads", "bytes", "gflops", "gbps",
+                                         "best", "spread"])
+            self.assertGreater(row["gbps" if row["dtype"] is None else "gflops"], 0)
+            self.assertIsNone(row["gflops" if row["dtype"] is None else "gbps"])
+
+    def test_gemm(self):
+        rows = self.rows("bench", "gemm", "--m", "1,2,4..12:4,3..24*2", "--n", "5", "--k", "6", *QUICK)
+        self.check_rows(rows, ["m", "n", "k", "batch", "layout"])
+        self.assertEqual([r["m"] for r in rows], [1, 2, 4, 8, 12, 3, 6, 12, 24])
+        self.assertEqual(rows[0]["vs"], [])
+
+    def test_gemm_combinations(self):
+        rows = self.rows("bench", "gemm", "--mnk", "3x4x5,6..7", "--layout", "nt,tn", "--batch", "1,2", "--dtype", "f32,f16",
+                         "--cold", "--warm", *QUICK)
+        self.check_rows(rows, ["m", "n", "k", "batch", "layout"])
+        self.assertEqual(len({json.dumps([r[k] for k in ("m", "n", "k", "batch", "layout", "dtype", "cold")]) for r in rows}),
+                         3 * 2 * 2 * 2 * 2)
+        self.assertEqual(len(rows), 3 * 2 * 2 * 2 * 2)
+
+    def test_softmax(self):
+        rows = self.rows("bench", "softmax", "--shape", "3x40,1x1", "--dtype", "f64,bf16", *QUICK)
+        self.check_rows(rows, ["rows", "cols"])
+        self.assertEqual(len(rows), 4)
+
+    def test_attention(self):
+        rows = self.rows("bench", "attention", "--shape", "2x4x5x8", "--kv-heads", "1,4", "--k-len", "3,5,9", "--causal", *QUICK)
+        self.check_rows(rows, ATTENTION_KEYS)
+        self.assertEqual([(r["kv_heads"], r["k_len"], r["causal"]) for r in rows],
+                         [(h, k, True) for h in (1, 4) for k in (3, 5, 9)])
+        pairs = {3: 0 + 0 + 1 + 2 + 3, 5: 1 + 2 + 3 + 4 + 5, 9: 5 + 6 + 7 + 8 + 9}
+        for row in rows:
+            flops = 4 * 2 * 4 * 8 * pairs[row["k_len"]]
+            self.assertAlmostEqual(row["gflops"] * row["seconds"] * 1e9 / flops, 1, places=3)
+
+    def test_device_that_is_not_there(self):
+        done = run("bench", "gemm", "--mnk", "4", "--device", "cuda:7", "--json")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stdout, "")
+        self.assertIn("cuda", done.stderr)
+
+
+class Races(unittest.TestCase):
+    def race(self, libraries, *args):
+        return run("bench", "gemm", "--mnk", "7x8x9", "--layout", "nn,nt,tn,tt", "--json", "--vs", libraries, *QUICK, *args)
+
+    def test_plain_and_wide(self):
+        done = self.race(f"one={PLAIN},{WIDE}", "--dtype", "f32,f64", "--batch", "2")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(len(rows), 8)
+        for row in rows:
+            self.assertEqual([list(peer) for peer in row["vs"]], [["name", "seconds", "ratio"]] * 2)
+            self.assertEqual([peer["name"] for peer in row["vs"]], ["one", os.path.basename(WIDE)])
+            for peer in row["vs"]:
+                self.assertAlmostEqual(peer["ratio"] * row["seconds"] / peer["seconds"], 1, places=3)
+
+    def test_type_that_cblas_lacks(self):
+        done = self.race(PLAIN, "--dtype", "bf16")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([json.loads(line)["vs"] for line in done.stdout.splitlines()], [[]] * 4)
+
+    def test_wrong_answers_are_noticed(self):
+        done = self.race(f"liar={WRONG}")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr.count("liar is wrong"), 4, done.stderr)
+
+
+class Tables(unittest.TestCase):
+    def test_table(self):
+        done = run("bench", "gemm", "--mnk", "8", *QUICK)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        head, row = done.stdout.splitlines()
+        for column in ("dtype", "m", "threads", "median", "spread", "GFLOP/s", "GB/s", "limit", "error", "kernel"):
+            self.assertIn(column, head.split())
+        self.assertEqual(row.split()[:2], ["f32", "8"])
+
+    def test_progress_on_a_terminal(self):
+        terminal, stderr = pty.openpty()
+        done = subprocess.run([TENON, "bench", "gemm", "--mnk", "8", *QUICK], stdout=subprocess.PIPE, stderr=stderr, timeout=100)
+        os.close(stderr)
+        shown = os.read(terminal, 4096)
+        os.close(terminal)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn(b"[1/1] gemm f32 m=8", shown)
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), shown)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
