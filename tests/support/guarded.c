@@ -2,7 +2,6 @@
 /*
  * guarded.c: see guarded.h. A buffer's mapping is [record page][forbidden][data pages][forbidden].
  */
-#define _GNU_SOURCE
 #include "guarded.h"
 
 #include <pthread.h>

@@ -98,4 +98,16 @@ static inline uint8_t tn_f32_to_f8e5m2(float x) {
     return (uint8_t)(sign | tn_round_magnitude(a, 2, 15));
 }
 
+/* To f32, inexact results to the neighbour with an odd last bit: a further rounding to a narrower type then equals a direct one. */
+static inline float tn_f64_to_f32_odd(double x) {
+    const float y = (float)x;
+    if ((double)y == x || x != x)
+        return y;
+    uint32_t u = tn_bits_f32(y);
+    const double ay = y < 0 ? -(double)y : (double)y, ax = x < 0 ? -x : x;
+    if (ay > ax)
+        u--; /* towards zero; an infinity from overflow becomes the largest number */
+    return tn_f32_bits(u | 1);
+}
+
 #endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * torture_jobs.h: one small problem per operation and way of asking for it, in memory of the test's
+ * own.
+ *
+ * Large enough that drivers pack, split over threads and take workspace; small enough for the
+ * reference device to do hundreds of them. Operands never change; outputs are filled with a pattern
+ * before each call and compared with the first result after it, bit for bit: whatever way a call
+ * found around a failure, the promise is the same bits.
+ */
+#ifndef TORTURE_JOBS_H
+#define TORTURE_JOBS_H
+
+#include <stdbool.h>
+
+#include <tenon/tenon.h>
+
+typedef enum job_op { JOB_GEMM, JOB_SOFTMAX, JOB_ATTENTION, JOB_MERGE, JOB_APPEND } job_op;
+
+typedef struct job_output {
+    void *memory;
+    void *expected; /* the first result; NULL before it */
+    size_t bytes;
+} job_output;
+
+typedef struct job {
+    job_op op;
+    tenon_gemm_desc gemm;
+    tenon_softmax_desc softmax;
+    tenon_attention_desc attention;
+    tenon_attention_merge_desc merge;
+    tenon_kv_append_desc append;
+    int outputs;
+    job_output output[3];
+} job;
+
+typedef struct job_kind {
+    const char *name;
+    bool plannable; /* has tenon_<op>_plan and _run */
+    void (*build)(job *j);
+} job_kind;
+
+extern const job_kind job_kinds[];
+extern const int job_kind_count;
+
+/* Frees what build took. */
+void job_end(job *j);
+
+void job_prepare(job *j);
+bool job_untouched(const job *j);
+/* The same bits as the first time this was asked. */
+bool job_correct(job *j);
+
+/* The public calls of the job's operation. */
+tenon_status job_once(tenon_context *ctx, job *j);
+tenon_status job_plan(tenon_context *ctx, job *j, tenon_plan **out);
+tenon_status job_run(tenon_context *ctx, const tenon_plan *plan, job *j);
+
+/* The workspace field of the job's descriptor. */
+tenon_workspace *job_workspace(job *j);
+
+#endif
