@@ -6,6 +6,7 @@
  * In all of them k is cut into blocks of TN_GEMM_KC, a block's sum is one chain per element, and block sums are added in ascending order, in C itself
  * where it has the compute type and needs nothing else meanwhile, else in a buffer. So the arrangement never shows in the result.
  */
+#include "core/team.h"
 #include "cpu/cpu_gemm.h"
 #include "ops/index.h"
 
@@ -228,7 +229,7 @@ static void vector_task(void *arg, int64_t index, int worker) {
         .block = TN_GEMM_KC,
         .n = cols,
         .row = b->row,
-        .column = b->column,
+        .column = p->n == 1 ? b->row != 1 : b->column, /* a single column's own stride says nothing */
     };
     job->tile->gemv[b->dtype](&t);
     finish_rows(job, &x, &s, 0, 1, j0, cols);

@@ -77,7 +77,8 @@ typedef struct tn_row_ops {
     void (*activate)(void *z, int activation, double low, double high, int64_t n);
 } tn_row_ops;
 
-enum { TN_GEMM_DTYPES = TENON_S32 + 1 }; /* plain types, indexed by tenon_dtype; S32 is the last one that a product takes */
+/* Plain types, indexed by tenon_dtype; S32 is the last one that a product takes. */
+#define TN_GEMM_DTYPES ((int)TENON_S32 + 1)
 
 /* One compute type at one level. */
 typedef struct tn_gemm_tile {
