@@ -129,8 +129,8 @@ START_TEST(copies)
     ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
     tenon_buffer *buffer;
     ck_assert_int_eq(tenon_buffer_alloc(tenon_context_pool(ctx, 0), 16, NULL, &buffer), TENON_OK);
-    char text[16] = "0123456789abcde", back[16] = {0};
-    ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 0, text, 16), TENON_OK);
+    char digits[16] = "0123456789abcde", back[16] = {0};
+    ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 0, digits, 16), TENON_OK);
     ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 4, "xy", 2), TENON_OK);
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 2, back, 6), TENON_OK);
     ck_assert_mem_eq(back, "23xy67", 6);
@@ -138,9 +138,9 @@ START_TEST(copies)
     ck_assert_int_eq(tenon_buffer_map(ctx, buffer, 4, 12, &mapped), TENON_OK);
     ck_assert_ptr_eq(mapped, (char *)tenon_buffer_host(buffer) + 4);
     ck_assert_int_eq(tenon_buffer_unmap(ctx, buffer, mapped), TENON_OK);
-    ck_assert_int_eq(tenon_buffer_unmap(ctx, buffer, text), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_unmap(ctx, buffer, digits), TENON_ERROR_INVALID_ARGUMENT);
     /* Refused, and nothing is written. */
-    ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 10, text, 7), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 10, digits, 7), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "tenon_buffer_write: offset 10 and bytes 7"));
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, SIZE_MAX, back, 2), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 0, NULL, 2), TENON_ERROR_INVALID_ARGUMENT);
@@ -148,7 +148,7 @@ START_TEST(copies)
     ck_assert_int_eq(tenon_buffer_map(ctx, buffer, 10, 7, &mapped), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_ptr_null(mapped);
     ck_assert_int_eq(tenon_buffer_map(ctx, buffer, 0, 1, NULL), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(tenon_buffer_write(NULL, buffer, 0, text, 1), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_write(NULL, buffer, 0, digits, 1), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 16, NULL, 0), TENON_OK);
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 10, back, 6), TENON_OK);
     ck_assert_mem_eq(back, "abcde", 6);

@@ -72,13 +72,15 @@ START_TEST(blocks_do_not_overlap_and_are_aligned)
     static tn_block live[LIVE];
     for (int flags = 0; flags < 16; ++flags) {
         tenon_pool *pool = make((tenon_pool_desc){.flags = (unsigned)flags, .segment_bytes = 16 << 20});
-        for (int step = 0; step < 3000; ++step) {
+        for (int step = 0; step < 1500; ++step) {
             int slot = (int)rng_below(&r, LIVE);
             tn_block *block = &live[slot];
             if (block->node != NULL) {
                 const unsigned char *at = block->address;
+                bool kept = true;
                 for (size_t i = 0; i < block->bytes; i += 61)
-                    ck_assert_uint_eq(at[i], (unsigned char)slot);
+                    kept &= at[i] == (unsigned char)slot;
+                ck_assert(kept);
                 tn_pool_free(pool, block);
                 ck_assert_ptr_null(block->node);
                 continue;
@@ -170,9 +172,8 @@ START_TEST(budget_to_the_byte)
             tn_pool_free(pool, block);
         else
             refused += take(pool, (size_t)rng_below(&r, 5000), block) != TENON_OK;
-        tenon_memory_info info = info_of(pool);
-        ck_assert_uint_le(info.reserved, budget);
-        ck_assert_uint_le(info.in_use, info.reserved);
+        tenon_memory_info now = info_of(pool);
+        ck_assert(now.reserved <= budget && now.in_use <= now.reserved);
     }
     ck_assert_int_gt(refused, 100);
     tenon_memory_info info = info_of(pool);

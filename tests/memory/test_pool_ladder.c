@@ -58,9 +58,9 @@ static void cache_fill(cache *c, tenon_pool *pool, size_t bytes)
 
 START_TEST(rungs_in_order)
 {
-    text log = {0};
+    gathered log = {0};
     tenon_pool *pool = make((tenon_pool_desc){.budget = 8 * MIB,
-                                              .logger = {.user = &log, .log = text_log},
+                                              .logger = {.user = &log, .log = gathered_log},
                                               .log_level = TENON_LOG_WARNING});
     static cache caches[3];
     for (int i = 0; i < 3; ++i)
@@ -79,8 +79,8 @@ START_TEST(rungs_in_order)
     ck_assert_uint_eq(info.ladder.caches_dropped, 1);
     ck_assert_uint_eq(info.ladder.segments_given, 2);
     ck_assert_uint_eq(info.ladder.failures, 0);
-    ck_assert(text_has(&log, "short of 4194304 bytes for 'a'"));
-    ck_assert(text_has(&log, "then served it"));
+    ck_assert(gathered_has(&log, "short of 4194304 bytes for 'a'"));
+    ck_assert(gathered_has(&log, "then served it"));
     /* More than even that gives: all are asked, then the answer is no, with the figures. */
     ck_assert_int_eq(tn_pool_alloc(pool, 3 * MIB, 64, "b", &b, &message), TENON_ERROR_OVER_BUDGET);
     ck_assert_ptr_null(b.node);
@@ -92,7 +92,7 @@ START_TEST(rungs_in_order)
                                         "largest free block", "'a' 4194304", "'cache' 2097152"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; ++i)
         ck_assert_msg(strstr(message.text, parts[i]) != NULL, "'%s' lacks '%s'", message.text, parts[i]);
-    ck_assert(text_has(&log, "TENON_ERROR_OVER_BUDGET"));
+    ck_assert(gathered_has(&log, "TENON_ERROR_OVER_BUDGET"));
     /* Nothing is spoilt. */
     ck_assert_int_eq(tn_pool_alloc(pool, 2 * MIB, 64, "b", &b, &message), TENON_OK);
     tn_pool_free(pool, &a);
@@ -103,7 +103,7 @@ START_TEST(rungs_in_order)
     }
     ck_assert_int_eq(tn_pool_alloc(pool, 9 * MIB, 64, "b", &b, &message), TENON_ERROR_OVER_BUDGET);
     tenon_pool_destroy(pool);
-    text_free(&log);
+    gathered_free(&log);
 }
 END_TEST
 

@@ -27,7 +27,7 @@ static tenon_memory_info info_of(tenon_pool *pool)
     return info;
 }
 
-static size_t count_of(const text *t, const char *part)
+static size_t count_of(const gathered *t, const char *part)
 {
     size_t count = 0;
     for (const char *at = t->bytes; at != NULL && (at = strstr(at, part)) != NULL; ++at)
@@ -61,10 +61,10 @@ START_TEST(snapshots_are_json)
 {
     rng r = rng_start("snapshot");
     tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10});
-    text t = {0};
-    ck_assert_int_eq(tenon_memory_snapshot(pool, text_sink, &t), TENON_OK);
+    gathered t = {0};
+    ck_assert_int_eq(tenon_memory_snapshot(pool, gathered_sink, &t), TENON_OK);
     ck_assert(json_valid(t.bytes));
-    text_free(&t);
+    gathered_free(&t);
     static tn_block blocks[500];
     static const char *const owners[] = {"plain", "quote \" and \\ and \n", "", "caf\xc3\xa9"};
     for (int i = 0; i < 500; ++i)
@@ -72,15 +72,15 @@ START_TEST(snapshots_are_json)
                          TENON_OK);
     for (int i = 0; i < 500; i += 3)
         tn_pool_free(pool, &blocks[i]);
-    ck_assert_int_eq(tenon_memory_snapshot(pool, text_sink, &t), TENON_OK);
+    ck_assert_int_eq(tenon_memory_snapshot(pool, gathered_sink, &t), TENON_OK);
     ck_assert_msg(json_valid(t.bytes), "%s", t.bytes);
     tenon_memory_info info = info_of(pool);
     ck_assert_uint_eq(count_of(&t, "\"asked\":"), info.blocks);
     ck_assert_uint_eq(count_of(&t, "{\"bytes\":"), info.segments);
     char figure[64];
     snprintf(figure, sizeof figure, "\"in_use\":%zu,", info.in_use);
-    ck_assert(text_has(&t, figure));
-    text_free(&t);
+    ck_assert(gathered_has(&t, figure));
+    gathered_free(&t);
     int calls = 0;
     ck_assert_int_eq(tenon_memory_snapshot(pool, stop_at_once, &calls), TENON_ERROR_IO);
     ck_assert_int_eq(calls, 1);
@@ -97,8 +97,8 @@ START_TEST(recordings_balance)
 {
     rng r = rng_start("recording");
     tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10, .budget = 1 << 20});
-    text t = {0};
-    ck_assert_int_eq(tenon_memory_record(pool, text_sink, &t), TENON_OK);
+    gathered t = {0};
+    ck_assert_int_eq(tenon_memory_record(pool, gathered_sink, &t), TENON_OK);
     static tn_block blocks[100];
     for (int step = 0; step < 3000; ++step) {
         tn_block *block = &blocks[rng_below(&r, 100)];
@@ -147,7 +147,7 @@ START_TEST(recordings_balance)
     ck_assert_int_eq(segments, 0);
     ck_assert_uint_eq((uint64_t)peak, info.peak_reserved);
     free(live);
-    text_free(&t);
+    gathered_free(&t);
 
     /* A sink that has enough. */
     int calls = 0;
@@ -186,11 +186,11 @@ static void pattern(const tenon_fault_rule *rule, char out[201])
     tenon_pool_destroy(pool);
 }
 
-static size_t ones(const char *text)
+static size_t ones(const char *digits)
 {
     size_t count = 0;
-    for (; *text != '\0'; ++text)
-        count += *text == '1';
+    for (; *digits != '\0'; ++digits)
+        count += *digits == '1';
     return count;
 }
 
@@ -236,21 +236,21 @@ START_TEST(log_levels)
     static const tenon_log_level levels[] = {TENON_LOG_NONE, TENON_LOG_WARNING, TENON_LOG_INFO, TENON_LOG_DEBUG};
     size_t length = 0;
     for (int i = 0; i < 4; ++i) {
-        text t = {0};
+        gathered t = {0};
         tenon_pool *pool = make((tenon_pool_desc){.budget = 1 << 20,
-                                                  .logger = {.user = &t, .log = text_log},
+                                                  .logger = {.user = &t, .log = gathered_log},
                                                   .log_level = levels[i]});
         tenon_buffer *buffer;
         ck_assert_int_eq(tenon_buffer_alloc(pool, 1 << 21, "big", &buffer), TENON_ERROR_OVER_BUDGET);
         ck_assert_int_eq(tenon_buffer_alloc(pool, 100, "small", &buffer), TENON_OK);
         tenon_buffer_free(buffer);
         tenon_pool_destroy(pool);
-        ck_assert_int_eq(text_has(&t, "warning: "), i >= 1);
-        ck_assert_int_eq(text_has(&t, "info: "), i >= 2);
-        ck_assert_int_eq(text_has(&t, "debug: "), i >= 3);
+        ck_assert_int_eq(gathered_has(&t, "warning: "), i >= 1);
+        ck_assert_int_eq(gathered_has(&t, "info: "), i >= 2);
+        ck_assert_int_eq(gathered_has(&t, "debug: "), i >= 3);
         ck_assert(i == 0 || t.length > length);
         length = t.length;
-        text_free(&t);
+        gathered_free(&t);
     }
 }
 END_TEST
@@ -264,9 +264,9 @@ START_TEST(debug_pools_see_damage)
     static const char *const sentence[] = {NULL, "after its last byte", "before its first byte",
                                            "free memory was written", "freed twice"};
     for (damage kind = NONE; kind < DAMAGES; ++kind) {
-        text t = {0};
+        gathered t = {0};
         tenon_pool *pool = make((tenon_pool_desc){.flags = TENON_POOL_DEBUG,
-                                                  .logger = {.user = &t, .log = text_log},
+                                                  .logger = {.user = &t, .log = gathered_log},
                                                   .log_level = TENON_LOG_WARNING});
         tenon_buffer *first, *buffer;
         ck_assert_int_eq(tenon_buffer_alloc(pool, 1000, "neighbour", &first), TENON_OK);
@@ -291,20 +291,20 @@ START_TEST(debug_pools_see_damage)
             tenon_buffer_free(buffer);
         ck_assert_int_eq(info_of(pool).damages != 0, kind != NONE);
         if (kind != NONE)
-            ck_assert_msg(text_has(&t, sentence[kind]), "%d: %s", (int)kind, t.bytes);
+            ck_assert_msg(gathered_has(&t, sentence[kind]), "%d: %s", (int)kind, t.bytes);
         else
             ck_assert_ptr_null(t.bytes);
         if (kind == AFTER)
-            ck_assert(text_has(&t, "'victim'"));
+            ck_assert(gathered_has(&t, "'victim'"));
         /* The pool goes on, and at its end tells what is still there. */
         ck_assert_int_eq(tenon_buffer_alloc(pool, 5000, NULL, &buffer), TENON_OK);
         tenon_buffer_free(buffer);
         tn_pool_retain(pool);
         tenon_pool_destroy(pool);
-        ck_assert(text_has(&t, "given up while 1 blocks of 1000 bytes of 'neighbour'"));
+        ck_assert(gathered_has(&t, "given up while 1 blocks of 1000 bytes of 'neighbour'"));
         tenon_buffer_free(first);
         tn_pool_release(pool);
-        text_free(&t);
+        gathered_free(&t);
     }
 }
 END_TEST

@@ -17,7 +17,7 @@
 
 #define MAX_DEVICES 16
 
-static char devices[MAX_DEVICES][64];
+static char devices[MAX_DEVICES][72];
 static int device_count;
 
 /* ---- what the cases share ---- */
@@ -157,6 +157,12 @@ static bool pack_works(void *state) {
 
 /* ---- the loops ---- */
 
+/* The core under the device is the same for all of them: every kind of host for the first, two for
+ * the others. */
+static int hosts_for(int device) {
+    return device == 0 ? HOSTS : 2;
+}
+
 /* Builds the job. False if the device does not do it, which other tests judge. */
 static bool world_start(world *w, int kind, int host, const char *device) {
     memset(w, 0, sizeof *w);
@@ -182,13 +188,15 @@ static void world_end(world *w) {
     job_end(&w->job);
 }
 
-/* One case for a kind on every device under every host; at least one failure must have been made in
- * all. */
-static void torture_all(int kind, const torture_case *pattern) {
+/*
+ * One case for a kind on every device under every host. With `must`, at least one failure must have
+ * been made in all.
+ */
+static void torture_all(int kind, bool must, const torture_case *pattern) {
     int64_t total = 0;
     int worlds = 0;
     for (int d = 0; d < device_count; ++d) {
-        for (int host = 0; host < HOSTS; ++host) {
+        for (int host = 0; host < hosts_for(d); ++host) {
             world w;
             if (world_start(&w, kind, host, devices[d])) {
                 torture_case c = *pattern;
@@ -209,55 +217,59 @@ static void torture_all(int kind, const torture_case *pattern) {
     }
     printf("%s %s: %lld failures made in %d settings\n", pattern->name, job_kinds[kind].name,
            (long long)total, worlds);
-    if (worlds > 0)
+    if (must && worlds > 0)
         ck_assert_int_gt(total, 0);
 }
 
 START_TEST(one_shot) {
-    torture_all(_i, &(torture_case){.name = "one shot",
-                                    .setup = open_context,
-                                    .prepare = prepare,
-                                    .call = call_once,
-                                    .untouched = untouched,
-                                    .correct = correct});
+    torture_all(_i, true,
+                &(torture_case){.name = "one shot",
+                                .setup = open_context,
+                                .prepare = prepare,
+                                .call = call_once,
+                                .untouched = untouched,
+                                .correct = correct});
 }
 END_TEST
 
 START_TEST(plan) {
     if (job_kinds[_i].plannable)
-        torture_all(_i, &(torture_case){.name = "plan",
-                                        .setup = open_context,
-                                        .call = call_plan,
-                                        .untouched = no_plan,
-                                        .correct = plan_works,
-                                        .undo = end_plan});
+        torture_all(_i, true,
+                    &(torture_case){.name = "plan",
+                                    .setup = open_context,
+                                    .call = call_plan,
+                                    .untouched = no_plan,
+                                    .correct = plan_works,
+                                    .undo = end_plan});
 }
 END_TEST
 
 START_TEST(run_in_another_context) {
     if (job_kinds[_i].plannable)
-        torture_all(_i, &(torture_case){.name = "run elsewhere",
-                                        .setup = open_foreign_plan,
-                                        .prepare = prepare,
-                                        .call = call_run,
-                                        .untouched = untouched,
-                                        .correct = correct});
-}
-END_TEST
-
-START_TEST(donated_threads) {
-    torture_all(_i, &(torture_case){.name = "parts",
-                                    .setup = open_context,
+        torture_all(_i, false,
+                    &(torture_case){.name = "run elsewhere",
+                                    .setup = open_foreign_plan,
                                     .prepare = prepare,
-                                    .call = call_parts,
+                                    .call = call_run,
                                     .untouched = untouched,
                                     .correct = correct});
 }
 END_TEST
 
+START_TEST(donated_threads) {
+    torture_all(_i, true,
+                &(torture_case){.name = "parts",
+                                .setup = open_context,
+                                .prepare = prepare,
+                                .call = call_parts,
+                                .untouched = untouched,
+                                .correct = correct});
+}
+END_TEST
+
 START_TEST(pack) {
     for (int d = 0; d < device_count; ++d) {
-        for (int host = 0; host < HOSTS; ++host) {
+        for (int host = 0; host < hosts_for(d); ++host) {
             world w;
             bool served = world_start(&w, _i, host, devices[d]);
             if (served && w.job.op == JOB_GEMM) {
@@ -328,7 +340,7 @@ static void run_quietly(world *w) {
 
 START_TEST(steady_state_asks_for_nothing) {
     for (int d = 0; d < device_count; ++d) {
-        for (int host = 0; host < HOSTS; ++host) {
+        for (int host = 0; host < hosts_for(d); ++host) {
             world w;
             if (world_start(&w, _i, host, devices[d])) {
                 if (w.kind->plannable)

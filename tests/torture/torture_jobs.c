@@ -90,9 +90,9 @@ static tenon_tensor out4(job *j, tenon_dtype dtype, int64_t a, int64_t b, int64_
 
 static void gemm_f32(job *j) {
     j->op = JOB_GEMM;
-    j->gemm.a = in2(TENON_F32, 70, 301);
-    j->gemm.b = in2(TENON_F32, 301, 130);
-    j->gemm.c = out2(j, TENON_F32, 70, 130);
+    j->gemm.a = in2(TENON_F32, 13, 530);
+    j->gemm.b = in2(TENON_F32, 530, 100);
+    j->gemm.c = out2(j, TENON_F32, 13, 100);
 }
 
 static void gemm_row(job *j) {
@@ -104,11 +104,11 @@ static void gemm_row(job *j) {
 
 static void gemm_bf16_epilogue(job *j) {
     j->op = JOB_GEMM;
-    j->gemm.a = in2(TENON_BF16, 40, 96);
+    j->gemm.a = in2(TENON_BF16, 20, 96);
     j->gemm.b = tenon_transposed(in2(TENON_BF16, 72, 96));
-    j->gemm.c = out2(j, TENON_F32, 40, 72);
+    j->gemm.c = out2(j, TENON_F32, 20, 72);
     j->gemm.bias = tenon_vector(values(TENON_F32, 72), TENON_F32, 72);
-    j->gemm.residual = in2(TENON_F32, 40, 72);
+    j->gemm.residual = in2(TENON_F32, 20, 72);
     j->gemm.activation = TENON_ACTIVATION_GELU;
 }
 
@@ -145,11 +145,11 @@ static void softmax_columns(job *j) {
 
 static void attention_prefill(job *j) {
     j->op = JOB_ATTENTION;
-    j->attention.q = in4(TENON_F32, 1, 4, 90, 32);
+    j->attention.q = in4(TENON_F32, 1, 4, 30, 32);
     j->attention.k = in4(TENON_F32, 1, 2, 90, 32);
     j->attention.v = in4(TENON_F32, 1, 2, 90, 32);
-    j->attention.o = out4(j, TENON_F32, 1, 4, 90, 32);
-    j->attention.lse = out3(j, TENON_F32, 1, 4, 90);
+    j->attention.o = out4(j, TENON_F32, 1, 4, 30, 32);
+    j->attention.lse = out3(j, TENON_F32, 1, 4, 30);
     j->attention.causal = TENON_CAUSAL_BOTTOM_RIGHT;
 }
 
