@@ -58,7 +58,9 @@ static void find_setter(peer_cblas *peer) {
 
 bool peer_open(const char *argument, peer_cblas *peer) {
     *peer = (peer_cblas){0};
-    const char *equals = strchr(argument, '='), *file = equals ? equals + 1 : argument;
+    /* An = inside a path belongs to the path. */
+    const char *equals = argument[strcspn(argument, "=/")] == '=' ? strchr(argument, '=') : NULL;
+    const char *file = equals ? equals + 1 : argument;
     const char *slash = strrchr(file, '/');
     if (equals)
         snprintf(peer->name, sizeof peer->name, "%.*s", (int)(equals - argument), argument);
@@ -86,17 +88,17 @@ bool peer_open(const char *argument, peer_cblas *peer) {
         return false;
     }
     find_setter(peer);
+    if (!peer->set_threads)
+        complain("--vs: %s has no thread setter known here: it runs on as many threads as it likes",
+                 peer->name);
     return true;
 }
 
-bool peer_set_threads(const peer_cblas *peer, int threads) {
-    if (!peer->set_threads)
-        return false;
-    if (peer->set_threads_wide)
+void peer_set_threads(const peer_cblas *peer, int threads) {
+    if (peer->set_threads && peer->set_threads_wide)
         ((void (*)(int64_t))peer->set_threads)(threads);
-    else
+    else if (peer->set_threads)
         ((void (*)(int))peer->set_threads)(threads);
-    return true;
 }
 
 bool peer_has_gemm(const peer_cblas *peer, int element_bytes) {

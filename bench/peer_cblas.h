@@ -28,8 +28,9 @@ typedef struct peer_cblas {
  */
 bool peer_open(const char *argument, peer_cblas *peer);
 
-/* Sets the thread count; false if the library has no setter that is known here. */
-bool peer_set_threads(const peer_cblas *peer, int threads);
+/* Sets the thread count, where the library has a setter that is known here (peer_open says so if
+ * not). */
+void peer_set_threads(const peer_cblas *peer, int threads);
 
 /* Whether it has the product for this element size (4 or 8 bytes). */
 bool peer_has_gemm(const peer_cblas *peer, int element_bytes);

@@ -115,6 +115,7 @@ class MemoryInfo(Structure):
         ("allocations", c_uint64),
         ("frees", c_uint64),
         ("ladder", LadderStats),
+        ("damages", c_uint64),
     ]
 
 

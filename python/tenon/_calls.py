@@ -88,6 +88,17 @@ def _broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
     return tuple(next((extent for extent in column if extent != 1), 1) for column in zip(*padded))
 
 
+def _result(
+    like: Tensor, shape: tuple[int, ...], dtype: Any, default: str, out: Optional[Array], zeros: bool = False
+) -> tuple[Any, Tensor]:
+    """What the caller gets, and its view: `out` as given, or a new array."""
+    if out is not None:
+        return out, as_tensor(out)
+    name = default if dtype is None else dtype_name(dtype)
+    made = make_result(like, shape, name, zeros)
+    return made, as_tensor(made, name)
+
+
 class PackedMatrix:
     """A matrix B in the layout the kernels want, made by Context.pack: give it to matmul in the place of b."""
 
@@ -107,7 +118,7 @@ _FLOATS = ("f64", "f32", "f16", "bf16")
 _INTEGERS = ("s8", "u8")
 
 
-def _product_dtype(a: str, b: str) -> str:
+def product_dtype(a: str, b: str) -> str:
     if "f64" in (a, b):
         return "f64"
     if a in _INTEGERS and b in _INTEGERS:
@@ -172,16 +183,11 @@ def matmul(
 
     columns = tb.shape[-1] // 2 if pairing else tb.shape[-1]
     batch = () if offsets is not None else _broadcast(ta.shape[:-2], tb.shape[:-2])
-    if out is None:
-        if beta:
-            raise ValueError("beta scales what is in the result: give out=")
-        shape = batch + (() if vector_a else (ta.shape[-2],)) + (() if vector_b else (columns,))
-        kind = _product_dtype(ta.dtype, tb.dtype) if dtype is None else dtype_name(dtype)
-        # Rows behind the last group stay as they are, so they must be something.
-        call.result = make_result(ta, shape, kind, zeros=offsets is not None)
-    else:
-        call.result = out
-    tc = as_tensor(call.result)
+    if beta and out is None:
+        raise ValueError("beta scales what is in the result: give out=")
+    shape = batch + (() if vector_a else (ta.shape[-2],)) + (() if vector_b else (columns,))
+    # Rows behind the last group stay as they are, so in a new result they must be something.
+    call.result, tc = _result(ta, shape, dtype, product_dtype(ta.dtype, tb.dtype), out, zeros=offsets is not None)
 
     def as_matrix(t: Tensor) -> Tensor:
         """Gives operands shaped like the result the axes that one-dimensional a and b took from it."""
@@ -295,10 +301,9 @@ def softmax(
     call = Call(_abi.SoftmaxDesc())
     desc = call.desc
     tx = as_tensor(x)
-    if out is None:
-        out = make_result(tx, tx.shape, tx.dtype if dtype is None else dtype_name(dtype))
+    out, ty = _result(tx, tx.shape, dtype, tx.dtype, out)
     call.put("x", tx)
-    call.put_output("y", as_tensor(out))
+    call.put_output("y", ty)
     desc.axis = ctypes.pointer(ctypes.c_int32(axis))
     call.put_scalar("scale", scale)
     _put_masks(call, mask, bias, causal, window, alibi, softcap, sinks)
@@ -366,12 +371,11 @@ def attention(
     tq, tv = as_tensor(q), as_tensor(v)
     if tq.ndim != 4 or tv.ndim != 4:
         raise ValueError(f"q has {tq.ndim} and v {tv.ndim} dimensions, expected 4: (batch, heads, length, dim)")
-    if out is None:
-        out = make_result(tq, tq.shape[:3] + tv.shape[3:], tq.dtype if dtype is None else dtype_name(dtype))
+    out, to = _result(tq, tq.shape[:3] + tv.shape[3:], dtype, tq.dtype, out)
     call.put("q", tq)
     call.put("k", as_tensor(k))
     call.put("v", tv)
-    call.put_output("o", as_tensor(out))
+    call.put_output("o", to)
     call.put_scalar("scale", scale)
     _put_masks(call, mask, bias, causal, window, alibi, softcap, sinks)
     call.put("key_lengths", _optional_indices(key_lengths))
@@ -410,8 +414,9 @@ def attention_merge(
     desc = call.desc
     parts, sums = [as_tensor(o) for o in o_parts], [as_tensor(lse) for lse in lse_parts]
     if out is None:
-        out = make_result(parts[0], parts[0].shape, parts[0].dtype if dtype is None else dtype_name(dtype))
-    to = as_tensor(out)
+        out, to = _result(parts[0], parts[0].shape, dtype, parts[0].dtype, None)
+    else:
+        to = as_tensor(out)
     count = len(parts)
     desc.o_parts = (_abi.Tensor * count)(*(t.to_c() for t in parts))
     desc.lse_parts = (_abi.Tensor * count)(*(t.to_c() for t in sums))

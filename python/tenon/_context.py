@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Sequence
 
 from . import _abi, _calls
-from ._arrays import as_tensor
+from ._arrays import as_tensor, shape_only
 from ._calls import Array, Call, PackedMatrix
 from ._errors import Busy, Error, error
 from ._library import library
@@ -105,6 +105,7 @@ class MemoryStats:
     blocks: int
     allocations: int
     frees: int
+    damages: int  # overruns and second frees that were noticed
     ladder: dict[str, int]  # how often each rung was taken when memory was short
 
 
@@ -235,8 +236,14 @@ class Context:
     def pack(self, b: Array) -> PackedMatrix:
         """A copy of matrix b (..., k, n) in the layout the kernels want, for any number of products with it."""
         view = as_tensor(b)
+        if view.ndim < 2:
+            raise ValueError(f"b has {view.ndim} dimensions, expected at least 2")
         desc = _abi.GemmDesc(struct_size=ctypes.sizeof(_abi.GemmDesc))
         desc.b = view.to_c()
+        # A product of one row: only the type of its operands has a part in the layout.
+        batch, k, n = view.shape[:-2], view.shape[-2], view.shape[-1]
+        desc.a = shape_only(view.dtype, (1, k))
+        desc.c = shape_only(_calls.product_dtype(view.dtype, view.dtype), (*batch, 1, n))
         size = ctypes.c_size_t()
         self._enter(self._library.tenon_gemm_pack_size, ctypes.byref(desc), ctypes.byref(size))
         packed = PackedMatrix(view, size.value)

@@ -28,7 +28,7 @@ def _candidates() -> Iterator[str]:
     checkout = package.parent.parent
     folders = [package]
     if (checkout / "include" / "tenon" / "tenon.h").exists():
-        folders += sorted(checkout.glob("build*/")) + sorted(checkout.glob("build*/src/"))
+        folders += sorted(checkout.glob("build*/src/")) + sorted(checkout.glob("build/*/src/"))
     for folder in folders:
         yield from (str(folder / name) for name in _NAMES if (folder / name).exists())
     yield from _NAMES

@@ -74,6 +74,8 @@ static bool refill_from_segment(tenon_pool *pool, tn_records *records, size_t by
     if (pool->nodes.free >= TN_TLSF_SPLITS)
         place = tn_tlsf_find_thorough(&pool->tlsf, request.bytes, request.alignment);
     if (place.node != NULL) {
+        /* At the upper end, where it stays out of the way of the caller's blocks for good. */
+        place.offset = place.node->offset + place.node->bytes - request.bytes;
         tn_hand_out_locked(pool, place, &request, &block, &finding);
         tn_records_add(records, block.address, bytes, true);
     }

@@ -16,7 +16,7 @@
 #define MAX_HEAD_DIM 576
 
 static const char *const names[TN_ATTENTION_ROLES] = {
-    "q",     "k",           "v",             "o",            "bias",         "mask",        "alibi",   "sinks",
+    "q",           "k",             "v",            "o",            "bias",        "mask",    "alibi",   "sinks",
     "key_lengths", "query_offsets", "cu_seqlens_q", "cu_seqlens_k", "block_table", "k_scale", "v_scale", "lse"};
 
 static void operands_of(tenon_attention_desc *d, tenon_tensor *operand[TN_ATTENTION_ROLES])
@@ -85,12 +85,12 @@ static tenon_status check_tensors(const tn_check *c, tenon_attention_desc *d)
 static tenon_status check_attributes(const tn_check *c, const tenon_attention_desc *d)
 {
     if (d->scale) TN_TRY(tn_check_finite(c, "scale", *d->scale));
-    TN_TRY(tn_check_enum(c, "causal", d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
+    TN_TRY(tn_check_enum(c, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
     TN_TRY(tn_check_enum(c, "reserved", d->reserved, 0));
     TN_TRY(tn_check_enum(c, "window.enabled", d->window.enabled, 1));
     TN_TRY(tn_check_enum(c, "window.reserved", d->window.reserved, 0));
     TN_TRY(tn_check_not_negative(c, "softcap", d->softcap));
-    TN_TRY(tn_check_enum(c, "compute", d->compute, TENON_COMPUTE_FAST));
+    TN_TRY(tn_check_enum(c, "compute", (int)d->compute, TENON_COMPUTE_FAST));
     return tn_check_enum(c, "reserved2", d->reserved2, 0);
 }
 
@@ -317,10 +317,15 @@ static tenon_status check_blocks(const tn_check *c, const tn_attention_problem *
     return TENON_OK;
 }
 
-/* Field whose data say how many keys a sequence has. */
-static const char *length_field(const tn_attention_problem *p)
+/* The sentence for a sequence with more keys than there are, or than the masks cover. */
+static tenon_status too_long(const tn_check *c, const tn_attention_problem *p, int64_t b, const tn_attention_sequence *sequence,
+                             int64_t most)
 {
-    return given(p, TN_ATTENTION_CU_K) ? "cu_seqlens_k" : "key_lengths";
+    const bool offsets = given(p, TN_ATTENTION_CU_K);
+    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s[%lld] is %lld%s, expected 0 to %lld keys (%s)", c->op,
+                   offsets ? "cu_seqlens_k" : "key_lengths", (long long)b + offsets,
+                   (long long)(sequence->k_start + sequence->keys), offsets ? ", the end of a sequence too long" : "",
+                   (long long)most, most < p->keys ? "what bias or mask covers" : "what k holds");
 }
 
 tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const *addresses, tn_message *m)
@@ -349,10 +354,7 @@ tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const 
         if (!data_lengths) continue;
         tn_attention_sequence sequence;
         tn_attention_sequence_get(p, addresses, b, &sequence);
-        if (sequence.keys < 0 || sequence.keys > most)
-            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "attention: %s[%lld] is %lld, expected 0 to %lld (%s)",
-                           length_field(p), (long long)b, (long long)sequence.keys, (long long)most,
-                           most < p->keys ? "the keys that bias or mask cover" : "the keys that k holds");
+        if (sequence.keys < 0 || sequence.keys > most) return too_long(&c, p, b, &sequence, most);
         if (p->block_size > 0) TN_TRY(check_blocks(&c, p, addresses, b, sequence.keys));
     }
     return TENON_OK;

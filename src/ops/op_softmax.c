@@ -127,7 +127,7 @@ tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "softmax: axis is %d, expected %d to %d (the rank of x is %d)", (int)axis,
                        (int)-d.x.rank, (int)d.x.rank - 1, (int)d.x.rank);
     if (axis < 0) axis += d.x.rank;
-    TN_TRY(tn_check_enum(&c, "causal", d.causal, TENON_CAUSAL_BOTTOM_RIGHT));
+    TN_TRY(tn_check_enum(&c, "causal", (int)d.causal, TENON_CAUSAL_BOTTOM_RIGHT));
     TN_TRY(tn_check_enum(&c, "window.enabled", d.window.enabled, 1));
     TN_TRY(tn_check_enum(&c, "window.reserved", d.window.reserved, 0));
     TN_TRY(tn_check_enum(&c, "log", d.log, 1));

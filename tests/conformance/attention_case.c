@@ -234,7 +234,7 @@ static bound_scores scores_of(const attention_run *r)
     const double distance = (double)(r->total_q + 2 * x->keys + 8) + r->offsets.largest;
     const bool f64 = x->q == TENON_F64 || x->k == TENON_F64 || x->v == TENON_F64 || x->o == TENON_F64;
     return (bound_scores){
-        .terms = x->d, .keys = x->keys, .softcap = x->softcap,
+        .d = x->d, .keys = x->keys, .softcap = x->softcap,
         .size = scale * longest_row(&r->q.exact) * longest_row(&r->k.exact) * (x->k_scale ? r->k_scale.largest : 1),
         .addends = r->alibi.largest * distance + r->bias.largest + r->sinks.largest,
         .accumulate = f64 ? TENON_F64 : TENON_F32,

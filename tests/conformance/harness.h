@@ -32,6 +32,9 @@ extern char device_id[MAX_DEVICES][32];
  */
 int conform_main(const char *suite_name, const TTest *const *tests, int count);
 
+/* False if TENON_CPU asks for a level that this machine has not got. */
+bool conform_has_level(void);
+
 /* ---- one test's state ---- */
 
 typedef struct world {
@@ -40,6 +43,8 @@ typedef struct world {
     tenon_context *ctx, *reference;
     char what[256];         /* the case at hand, for messages */
     struct block *blocks;   /* everything a case allocated */
+    bool counting;          /* negative controls: count what is out of bounds instead of ending the test */
+    int64_t failures;
 } world;
 
 world world_start(const char *name, const char *device);
@@ -105,10 +110,7 @@ void set(operand *o, int64_t index, double value);
 /* Ends the test if anything but the elements of an output has changed; `written` (NULL: all) says which of them may. */
 void expect_untouched(world *w, const operand *o, const bool *written);
 
-/* Compares element `index` with what the reference says; counts, and ends the test with a message if it is out of bounds. */
+/* Compares element `index` with what the reference says; ends the test with a message if it is out of bounds. */
 void expect(world *w, const operand *o, int64_t index, double expected, double error);
-
-/* 64-bit hash of an operand's elements (FNV-1a over their bytes, in logical order). */
-uint64_t hash_of(const operand *o);
 
 #endif

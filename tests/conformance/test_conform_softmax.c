@@ -93,7 +93,7 @@ static void run_softmax_case(world *w, const softmax_case *given)
 
     const int64_t distance = length + (c.rank > 1 ? c.shape[c.rank - 2] : 0);
     const bound_scores s = {
-        .terms = 1, .keys = length, .softcap = c.softcap,
+        .keys = length, .softcap = c.softcap,
         .size = (c.scale != 0 ? fabs(c.scale) : 1) * x.largest,
         .addends = alibi.largest * (double)distance + bias.largest + sinks.largest,
         .accumulate = c.x == TENON_F64 || c.y == TENON_F64 ? TENON_F64 : TENON_F32,

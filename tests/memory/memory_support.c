@@ -64,9 +64,9 @@ void counted_fail(counted *c, long long nth, bool sticky)
 
 /* ---- texts ---- */
 
-int text_sink(void *user, const char *piece, size_t bytes)
+int gathered_sink(void *user, const char *piece, size_t bytes)
 {
-    text *t = user;
+    gathered *t = user;
     char *longer = realloc(t->bytes, t->length + bytes + 1);
     ck_assert_ptr_nonnull(longer);
     memcpy(longer + t->length, piece, bytes);
@@ -76,23 +76,23 @@ int text_sink(void *user, const char *piece, size_t bytes)
     return 0;
 }
 
-void text_log(void *user, tenon_log_level level, const char *line)
+void gathered_log(void *user, tenon_log_level level, const char *line)
 {
     static const char *const names[] = {"none", "warning", "info", "dispatch", "debug"};
     ck_assert_ptr_null(strchr(line, '\n'));
-    text_sink(user, names[level], strlen(names[level]));
-    text_sink(user, ": ", 2);
-    text_sink(user, line, strlen(line));
-    text_sink(user, "\n", 1);
+    gathered_sink(user, names[level], strlen(names[level]));
+    gathered_sink(user, ": ", 2);
+    gathered_sink(user, line, strlen(line));
+    gathered_sink(user, "\n", 1);
 }
 
-void text_free(text *t)
+void gathered_free(gathered *t)
 {
     free(t->bytes);
-    *t = (text){0};
+    *t = (gathered){0};
 }
 
-bool text_has(const text *t, const char *part)
+bool gathered_has(const gathered *t, const char *part)
 {
     return t->bytes != NULL && strstr(t->bytes, part) != NULL;
 }

@@ -29,17 +29,17 @@ tenon_allocator counted_hooks(counted *c);
 void counted_fail(counted *c, long long nth, bool sticky);
 
 /* A growing text; its functions are a sink and a logger. */
-typedef struct text {
+typedef struct gathered {
     char *bytes;
     size_t length;
-} text;
+} gathered;
 
-int text_sink(void *user, const char *piece, size_t bytes);
-void text_log(void *user, tenon_log_level level, const char *line);
-void text_free(text *t);
+int gathered_sink(void *user, const char *piece, size_t bytes);
+void gathered_log(void *user, tenon_log_level level, const char *line);
+void gathered_free(gathered *t);
 
 /* True if the text holds `part`. */
-bool text_has(const text *t, const char *part);
+bool gathered_has(const gathered *t, const char *part);
 
 /* True if the text is one whole JSON value (RFC 8259) and nothing after it but white space. */
 bool json_valid(const char *json);

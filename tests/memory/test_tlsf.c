@@ -62,14 +62,13 @@ static void check_bench(const bench *b)
         size_t at = 0;
         const tn_tlsf_node *below = NULL;
         for (const tn_tlsf_node *node = b->lowest[s]; node != NULL; node = node->upper) {
-            ck_assert_uint_eq(node->offset, at);
-            ck_assert_ptr_eq(node->lower, below);
-            ck_assert_ptr_eq(node->segment, &b->names[s]);
-            ck_assert_uint_gt(node->bytes, 0);
-            ck_assert_uint_eq(node->bytes % TN_GRANULE, 0);
+            bool right = node->offset == at && node->lower == below &&
+                         node->segment == &b->names[s] && node->bytes > 0 &&
+                         node->bytes % TN_GRANULE == 0 &&
+                         (below == NULL || below->used || node->used); /* else not merged */
             for (size_t g = 0; g < node->bytes / TN_GRANULE; ++g)
-                ck_assert_int_eq(b->map[s][at / TN_GRANULE + g] != 0, node->used);
-            ck_assert(below == NULL || below->used || node->used); /* free neighbours are merged */
+                right &= (b->map[s][at / TN_GRANULE + g] != 0) == node->used;
+            ck_assert_msg(right, "node at %zu of segment %d", at, s);
             if (!node->used && node->bytes > largest)
                 largest = node->bytes;
             at += node->bytes;
@@ -136,11 +135,13 @@ START_TEST(traffic_agrees_with_the_model)
             tn_tlsf_node *node = tn_tlsf_take(&b->tlsf, place, bytes, &b->nodes);
             ck_assert_uint_eq(node->offset % alignment, 0);
             ck_assert_uint_eq(node->bytes, bytes);
+            uint16_t *granules = &b->map[segment_of(b, node)][node->offset / TN_GRANULE];
+            bool free_before = true; /* nobody else's */
             for (size_t g = 0; g < bytes / TN_GRANULE; ++g) {
-                uint16_t *granule = &b->map[segment_of(b, node)][node->offset / TN_GRANULE + g];
-                ck_assert_uint_eq(*granule, 0); /* nobody else's */
-                *granule = (uint16_t)(slot + 1);
+                free_before &= granules[g] == 0;
+                granules[g] = (uint16_t)(slot + 1);
             }
+            ck_assert(free_before);
             live[slot] = node;
         }
         if (step % 500 == 0)

@@ -183,9 +183,11 @@ class Matmul(unittest.TestCase):
             close(self, out, np.maximum(oracle.f64(other) @ b, 0))
             with self.assertRaisesRegex(tenon.InvalidArgument, "."):
                 plan.run(a=other[:29], out=out[:29])
-            room = np.empty(plan.workspace + 64, np.uint8)
+            room = np.empty(plan.workspace + 128, np.uint8)
             start = -room.ctypes.data % 64
-            close(self, plan.run(workspace=room[start : start + plan.workspace]), expected)
+            close(self, plan.run(workspace=room[start : start + plan.workspace + 1]), expected)
+            with self.assertRaisesRegex(tenon.InvalidArgument, "aligned"):
+                plan.run(workspace=room[start + 1 :])
             self.assertEqual(tenon.plan_budget([plan, plan])[0], plan.workspace)
 
     def test_plan_with_out_runs_in_place(self) -> None:

@@ -6,10 +6,11 @@
 
 /* GEMM's blocks of k, 3.1. */
 #define KC 256
-/* Attention's blocks of keys, 5.1. */
-#define KB 64
-/* Virtual lanes of a softmax sum, 4.1. */
+/* Elements of a chunk of a softmax row, and lanes of its sum, 4.1. */
+#define CHUNK 2048
 #define LANES 16
+/* Attention's blocks of keys, 5.1. */
+#define KB 256
 
 static double min(double a, double b) { return a < b ? a : b; }
 static double max(double a, double b) { return a > b ? a : b; }
@@ -97,7 +98,7 @@ double bound_gemm(const bound_gemm_element *x) {
 
 /* Absolute error of a score, (4.2) and (5.2). */
 static double score_error(const bound_scores *s, double u) {
-    double size = s->size, e = bound_gamma((double)s->terms + 4, u) * size;
+    double size = s->size, e = bound_gamma((double)s->d + 4, u) * size;
     if (s->softcap > 0) {
         size = min(size, s->softcap);
         e += 12 * u * size;
@@ -111,21 +112,22 @@ static double range_of(const bound_scores *s) {
     return 2 * (size + s->addends);
 }
 
-/* Relative error of exp(s - max) as it enters the sums, with the rescalings of `blocks` merged blocks: (4.3), (5.3). */
-static double weight_error(const bound_scores *s, double blocks, double u) {
-    return score_error(s, u) + 2 * u * range_of(s) + (4 + 8 * blocks) * u;
+/* Chunks or blocks that are merged one after the other. */
+static double blocks_of(const bound_scores *s) { return ceil((double)s->keys / (s->d ? KB : CHUNK)); }
+
+/* Relative error of exp(s - max) as it enters the sums, with the rescalings of merged blocks: (4.3), (5.3). */
+static double weight_error(const bound_scores *s, double u) {
+    return score_error(s, u) + 2 * u * range_of(s) + (4 + 8 * blocks_of(s)) * u;
 }
 
-static double blocks_of(const bound_scores *s) { return ceil((double)s->keys / KB); }
-
-/* Roundings of the sum of n weights, the deepest of: 16 lanes and their tree, or blocks of KB keys merged one by one. */
+/* Roundings on the way of one weight through a sum: a lane or a chain within a block, then block by block (4.1, 5.1). */
 static double depth_of(const bound_scores *s) {
     const double n = (double)s->keys;
-    return max(ceil(n / LANES) + 5, min(n, KB) + 2 * blocks_of(s) + 5);
+    return 2 * blocks_of(s) + 6 + (s->d ? min(n, KB) : ceil(min(n, CHUNK) / LANES));
 }
 
 static double probability_with(const bound_scores *s, double depth, double u) {
-    const double d = weight_error(s, blocks_of(s), u);
+    const double d = weight_error(s, u);
     return expm1(2 * d) + bound_gamma(depth, u) + 4 * u;
 }
 
@@ -136,7 +138,7 @@ double bound_probability(const bound_scores *s) {
 
 static double lse_with(const bound_scores *s, double depth, double lse, double u) {
     const double log_sum = log((double)s->keys + 1);
-    return expm1(weight_error(s, blocks_of(s), u)) + bound_gamma(depth, u) +
+    return expm1(weight_error(s, u)) + bound_gamma(depth, u) +
            4 * u * (1 + log_sum) + 2 * u * (fabs(lse) + range_of(s) / 2);
 }
 
@@ -152,7 +154,7 @@ double bound_log_probability(const bound_scores *s, double y) {
 }
 
 static double attention_with(const bound_scores *s, double depth, double v, double u) {
-    return v * (expm1(2 * weight_error(s, blocks_of(s), u)) + 2 * bound_gamma(depth, u) + 6 * u);
+    return v * (expm1(2 * weight_error(s, u)) + 2 * bound_gamma(depth, u) + 6 * u);
 }
 
 double bound_attention(const bound_scores *s, double v) {

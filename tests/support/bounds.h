@@ -38,13 +38,13 @@ typedef struct bound_gemm_element {
 double bound_gemm(const bound_gemm_element *x);
 
 /*
- * The scores of one row of a softmax, or of one query.
+ * The scores of one row of a softmax (d = 0), or of one query (d: head dimension).
  *
- * terms: d for attention, 1 for softmax; size: largest |scale·q||k| or |scale·x|; addends: largest slope·distance +
- * |bias| + |sink| of an unmasked key; keys: how many there are.
+ * size: largest |scale|·|q||k| or |scale·x|; addends: largest slope·distance + |bias| + |sink| of an unmasked key; keys: how
+ * many there are.
  */
 typedef struct bound_scores {
-    int64_t terms, keys;
+    int64_t d, keys;
     double size, addends, softcap;
     tenon_dtype accumulate;
 } bound_scores;

@@ -35,7 +35,9 @@
 #define TN_CAT(a, b) TN_CAT_(a, b)
 
 /* Loops over vector registers must be unrolled completely, or the arrays live in memory. */
-#if defined(__clang__)
+#if defined(TN_EMULATE_AVX512)
+#define TN_UNROLL /* emulated vectors live in memory anyway; unrolled they compile for minutes */
+#elif defined(__clang__)
 #define TN_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define TN_UNROLL _Pragma("GCC unroll 32")

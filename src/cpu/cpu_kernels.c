@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/cpu_kernels.h"
+
+static const tn_gemm_tile *const tiles[] = {
+#define TN_GEMM_TILE(type, mr, nr, level) &tn_gemm_tile_##type##_##level,
+#include "cpu/kernels/gemm_tiles.def"
+#undef TN_GEMM_TILE
+};
+
+static const tn_softmax_kernels *const row_kernels[] = {
+#define TN_SOFTMAX_KERNELS(type, level) &tn_softmax_kernels_##type##_##level,
+#include "cpu/kernels/softmax_kernels.def"
+#undef TN_SOFTMAX_KERNELS
+};
+
+const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level)
+{
+    const tn_gemm_tile *best = NULL;
+    for (size_t i = 0; i < sizeof tiles / sizeof tiles[0]; ++i)
+        if (tiles[i]->type == type && tiles[i]->level <= level && (!best || tiles[i]->level > best->level))
+            best = tiles[i];
+    return best;
+}
+
+const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level)
+{
+    const tn_softmax_kernels *best = NULL;
+    for (size_t i = 0; i < sizeof row_kernels / sizeof row_kernels[0]; ++i)
+        if (row_kernels[i]->type == type && row_kernels[i]->level <= level && (!best || row_kernels[i]->level > best->level))
+            best = row_kernels[i];
+    return best;
+}

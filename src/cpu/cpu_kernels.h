@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cpu_kernels.h: finds kernel families by compute type and level in the tables of src/cpu/kernels.
+ */
+#ifndef TN_CPU_KERNELS_H
+#define TN_CPU_KERNELS_H
+
+#include "cpu/cpu_features.h"
+#include "cpu/kernels/gemm_kernels.h"
+#include "cpu/kernels/softmax_kernels.h"
+
+/* The family for f32 or f64 of the best level up to `level`; never NULL. */
+const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level);
+const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * softmax_f64.c: the f64 family of softmax and attention row kernels of one level.
+ *
+ * Compiled once per level; exports one constant, tn_softmax_kernels_f64_<level>.
+ */
+#include "vec.h"
+
+#include "math_f64.h"
+#include "softmax_exp.h"
+#include "softmax_kernels.h"
+
+#define REAL double
+#define VEC vd
+#define LANES VD
+#define V(op) vd_##op
+#define VM(op) vdm_##op
+#define KEEP(p, n) vdm_load_u8_n((p), (n))
+#define EXP tn_vd_exp_negative
+#define TANH tn_vd_tanh
+
+#include "softmax_scores.inc"
+
+#include "softmax_rows.inc"
+
+#include "attention_rows.inc"
+
+#define TYPE f64
+#define DTYPE TENON_F64
+#include "softmax_table.inc"

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Buffers: handles, views that keep their parent, foreign memory, copies through a context.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tenon/context.h>
+
+#include "memory_support.h"
+#include "suite.h"
+
+static tenon_memory_info info_of(tenon_pool *pool)
+{
+    tenon_memory_info info = {0};
+    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
+    return info;
+}
+
+START_TEST(handles)
+{
+    counted hooks = {0};
+    tenon_pool_desc desc = {.allocator = counted_hooks(&hooks)};
+    tenon_pool *pool;
+    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
+    tenon_buffer *buffer = (tenon_buffer *)1;
+    ck_assert_int_eq(tenon_buffer_alloc(NULL, 1, NULL, &buffer), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_null(buffer);
+    ck_assert_int_eq(tenon_buffer_alloc(pool, 1, NULL, NULL), TENON_ERROR_INVALID_ARGUMENT);
+    static const size_t wrong[] = {0, 3, 8192};
+    for (int i = 0; i < 3; ++i)
+        ck_assert_int_eq(tenon_buffer_alloc_aligned(pool, 1, wrong[i], NULL, &buffer), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_alloc(pool, SIZE_MAX, NULL, &buffer), TENON_ERROR_OUT_OF_MEMORY);
+    ck_assert_ptr_null(buffer);
+    ck_assert_uint_eq(info_of(pool).blocks, 0);
+
+    ck_assert_int_eq(tenon_buffer_alloc(pool, 0, NULL, &buffer), TENON_OK);
+    ck_assert_uint_eq(tenon_buffer_size(buffer), 0);
+    ck_assert_ptr_nonnull(tenon_buffer_host(buffer));
+    tenon_buffer_free(buffer);
+    for (size_t alignment = 1; alignment <= 4096; alignment *= 2) {
+        ck_assert_int_eq(tenon_buffer_alloc_aligned(pool, 100, alignment, "x", &buffer), TENON_OK);
+        ck_assert_uint_eq((uintptr_t)tenon_buffer_host(buffer) % alignment, 0);
+        void *native;
+        size_t offset;
+        tenon_native_kind kind;
+        ck_assert_int_eq(tenon_buffer_native(buffer, &kind, &native, &offset), TENON_OK);
+        ck_assert_int_eq(kind, TENON_NATIVE_HOST);
+        ck_assert_ptr_eq((char *)native + offset, tenon_buffer_host(buffer));
+        tenon_buffer_free(buffer);
+    }
+    tenon_buffer_free(NULL);
+    ck_assert_uint_eq(tenon_buffer_size(NULL), 0);
+    ck_assert_ptr_null(tenon_buffer_host(NULL));
+    ck_assert_int_eq(tenon_buffer_native(NULL, NULL, NULL, NULL), TENON_ERROR_INVALID_ARGUMENT);
+
+    /* A buffer keeps its pool. */
+    ck_assert_int_eq(tenon_buffer_alloc(pool, 1000, NULL, &buffer), TENON_OK);
+    tenon_pool_destroy(pool);
+    memset(tenon_buffer_host(buffer), 1, 1000);
+    ck_assert_int_gt(atomic_load(&hooks.live), 0);
+    tenon_buffer_free(buffer);
+    ck_assert_int_eq(atomic_load(&hooks.live), 0);
+}
+END_TEST
+
+START_TEST(views)
+{
+    tenon_pool *pool;
+    ck_assert_int_eq(tenon_pool_create(NULL, &pool), TENON_OK);
+    tenon_buffer *root, *view, *inner, *bad = (tenon_buffer *)1;
+    ck_assert_int_eq(tenon_buffer_alloc(pool, 1000, "root", &root), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_view(root, 100, 800, &view), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_view(view, 800, 0, &inner), TENON_OK);
+    tenon_buffer_free(inner);
+    ck_assert_int_eq(tenon_buffer_view(view, 50, 10, &inner), TENON_OK);
+    static const size_t outside[][2] = {{0, 801}, {801, 0}, {800, 1}, {SIZE_MAX, 2}, {2, SIZE_MAX}};
+    for (int i = 0; i < 5; ++i) {
+        ck_assert_int_eq(tenon_buffer_view(view, outside[i][0], outside[i][1], &bad), TENON_ERROR_INVALID_ARGUMENT);
+        ck_assert_ptr_null(bad);
+    }
+    ck_assert_int_eq(tenon_buffer_view(NULL, 0, 0, &bad), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_view(view, 0, 0, NULL), TENON_ERROR_INVALID_ARGUMENT);
+    char *at = tenon_buffer_host(root);
+    ck_assert_ptr_eq(tenon_buffer_host(inner), at + 150);
+    ck_assert_uint_eq(tenon_buffer_size(inner), 10);
+    /* In any order: the block goes with the last one. */
+    tenon_buffer_free(root);
+    tenon_buffer_free(view);
+    ck_assert_uint_eq(info_of(pool).blocks, 1);
+    memset(tenon_buffer_host(inner), 7, 10);
+    tenon_buffer_free(root); /* twice: noticed, and does not take the view's hold */
+    ck_assert_uint_eq(info_of(pool).damages, 1);
+    ck_assert_uint_eq(info_of(pool).blocks, 1);
+    tenon_buffer_free(inner);
+    ck_assert_uint_eq(info_of(pool).blocks, 0);
+    tenon_pool_destroy(pool);
+}
+END_TEST
+
+START_TEST(foreign_memory)
+{
+    tenon_pool_desc desc = {.budget = 4096};
+    tenon_pool *pool;
+    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
+    static char memory[100000];
+    tenon_buffer *buffer, *view;
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, memory, sizeof memory, &buffer), TENON_OK);
+    ck_assert_ptr_eq(tenon_buffer_host(buffer), memory);
+    ck_assert_uint_eq(info_of(pool).reserved, 0);
+    ck_assert_int_eq(tenon_buffer_view(buffer, 5, 10, &view), TENON_OK);
+    tenon_buffer_free(buffer);
+    ck_assert_ptr_eq(tenon_buffer_host(view), memory + 5);
+    tenon_buffer_free(view);
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, NULL, 1, &buffer), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_CUDA, memory, 1, &buffer), TENON_ERROR_UNSUPPORTED);
+    ck_assert_ptr_null(buffer);
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, NULL, 0, &buffer), TENON_OK);
+    tenon_buffer_free(buffer);
+    tenon_pool_destroy(pool);
+}
+END_TEST
+
+START_TEST(copies)
+{
+    tenon_context_desc desc = {.device = "reference", .threads = 1};
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    tenon_buffer *buffer;
+    ck_assert_int_eq(tenon_buffer_alloc(tenon_context_pool(ctx, 0), 16, NULL, &buffer), TENON_OK);
+    char digits[16] = "0123456789abcde", back[16] = {0};
+    ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 0, digits, 16), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 4, "xy", 2), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 2, back, 6), TENON_OK);
+    ck_assert_mem_eq(back, "23xy67", 6);
+    void *mapped;
+    ck_assert_int_eq(tenon_buffer_map(ctx, buffer, 4, 12, &mapped), TENON_OK);
+    ck_assert_ptr_eq(mapped, (char *)tenon_buffer_host(buffer) + 4);
+    ck_assert_int_eq(tenon_buffer_unmap(ctx, buffer, mapped), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_unmap(ctx, buffer, digits), TENON_ERROR_INVALID_ARGUMENT);
+    /* Refused, and nothing is written. */
+    ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 10, digits, 7), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "tenon_buffer_write: offset 10 and bytes 7"));
+    ck_assert_int_eq(tenon_buffer_read(ctx, buffer, SIZE_MAX, back, 2), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 0, NULL, 2), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_read(ctx, NULL, 0, back, 2), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_map(ctx, buffer, 10, 7, &mapped), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_null(mapped);
+    ck_assert_int_eq(tenon_buffer_map(ctx, buffer, 0, 1, NULL), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_write(NULL, buffer, 0, digits, 1), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 16, NULL, 0), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 10, back, 6), TENON_OK);
+    ck_assert_mem_eq(back, "abcde", 6);
+    tenon_buffer_free(buffer);
+    tenon_context_destroy(ctx);
+}
+END_TEST
+
+static Suite *buffer_suite(void)
+{
+    Suite *suite = suite_create("buffer");
+    TCase *tcase = tcase_create("buffer");
+    tcase_add_test(tcase, handles);
+    tcase_add_test(tcase, views);
+    tcase_add_test(tcase, foreign_memory);
+    tcase_add_test(tcase, copies);
+    suite_add_tcase(suite, tcase);
+    return suite;
+}
+
+int main(void)
+{
+    return run_suite(buffer_suite());
+}
