@@ -64,8 +64,6 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     switch (op) {
     case TN_OP_GEMM:
         return tn_cpu_gemm_plan(device->level, problem, threads, out, why);
-    case TN_OP_GEMM_PACK:
-        return tn_cpu_gemm_pack_plan(device->level, problem, out, why);
     case TN_OP_SOFTMAX:
         return tn_cpu_softmax_plan(problem, threads, device->level, out, why);
     case TN_OP_ATTENTION:
@@ -74,18 +72,19 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
         return tn_cpu_merge_plan(problem, threads, device->level, out, why);
     case TN_OP_APPEND:
         return tn_cpu_append_plan(problem, threads, device->level, out, why);
+    case TN_OP_GEMM_PACK:
+        break; /* is not planned */
     }
     return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)op);
 }
 
 static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
-    (void)device;
     switch (r->op) {
     case TN_OP_GEMM:
         tn_cpu_gemm_run(r);
         return TENON_OK;
     case TN_OP_GEMM_PACK:
-        tn_cpu_gemm_pack_run(r);
+        tn_cpu_gemm_pack_run(device->level, r);
         return TENON_OK;
     case TN_OP_SOFTMAX:
         tn_cpu_softmax_run(r);
