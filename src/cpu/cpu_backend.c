@@ -8,6 +8,7 @@
 #include "core/os.h"
 #include "cpu/cpu_features.h"
 #include "cpu/cpu_gemm.h"
+#include "cpu/cpu_ops.h"
 
 #include <stdio.h>
 
@@ -63,9 +64,18 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     switch (op) {
     case TN_OP_GEMM:
         return tn_cpu_gemm_plan(device->level, problem, threads, out, why);
-    default:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "operation %d: not yet on this device", (int)op);
+    case TN_OP_SOFTMAX:
+        return tn_cpu_softmax_plan(problem, threads, device->level, out, why);
+    case TN_OP_ATTENTION:
+        return tn_cpu_attention_plan(problem, threads, device->level, out, why);
+    case TN_OP_MERGE:
+        return tn_cpu_merge_plan(problem, threads, device->level, out, why);
+    case TN_OP_APPEND:
+        return tn_cpu_append_plan(problem, threads, device->level, out, why);
+    case TN_OP_GEMM_PACK:
+        break; /* is not planned */
     }
+    return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)op);
 }
 
 static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
@@ -76,9 +86,20 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     case TN_OP_GEMM_PACK:
         tn_cpu_gemm_pack_run(device->level, r);
         return TENON_OK;
-    default:
-        return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)r->op);
+    case TN_OP_SOFTMAX:
+        tn_cpu_softmax_run(r);
+        return TENON_OK;
+    case TN_OP_ATTENTION:
+        tn_cpu_attention_run(r);
+        return TENON_OK;
+    case TN_OP_MERGE:
+        tn_cpu_merge_run(r);
+        return TENON_OK;
+    case TN_OP_APPEND:
+        tn_cpu_append_run(r);
+        return TENON_OK;
     }
+    return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)r->op);
 }
 
 static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes, tn_message *why) {
