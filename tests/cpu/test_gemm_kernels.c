@@ -64,7 +64,7 @@ static void check_tile(const tn_gemm_tile *tile, int rows, int cols, int64_t kc,
         }
     }
     free(before);
-    ck_assert(guard_free(a) & guard_free(b) & guard_free(c));
+    ck_assert(guard_free_all());
 }
 
 START_TEST(microkernels) {
@@ -121,7 +121,7 @@ static void check_pack(const tn_gemm_tile *tile, tenon_dtype dtype, bool of_b, i
                           (int)dtype, width, layout, valid, (long long)kc, i, (int)p, got, want);
         }
     }
-    ck_assert(guard_free(src) & guard_free(dst));
+    ck_assert(guard_free_all());
 }
 
 START_TEST(packing) {
@@ -166,7 +166,7 @@ static void check_gemv(const tn_gemm_tile *tile, tenon_dtype dtype, bool by_rows
                       (long long)n, (long long)k, (long long)j, got, want);
     }
     free(before);
-    ck_assert(guard_free(a) & guard_free(b) & guard_free(y) & guard_free(scratch));
+    ck_assert(guard_free_all());
 }
 
 START_TEST(vector_times_matrix) {
@@ -235,7 +235,7 @@ static void check_store(const tn_gemm_tile *tile, tenon_dtype dtype, const void 
         ck_assert_msg((ax > down || (even && ax == down)) && (ax < up || (even && ax == up)), "%s: type %d: %a became %a", tile->name,
                       (int)dtype, x, got);
     }
-    ck_assert(guard_free(out) & guard_free(spread));
+    ck_assert(guard_free_all());
 }
 
 START_TEST(rows_of_every_type) {
