@@ -14,7 +14,7 @@ export TENON_LIBRARY=$PWD/$build/src/libtenon.so PYTHONPATH=$PWD/python
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 echo "== sentence embeddings with all-MiniLM-L6-v2, every product, softmax and attention by tenon"
-"$python" -m examples.minilm.main
+"$python" examples/minilm/main.py
 
 echo
 echo "== this machine"

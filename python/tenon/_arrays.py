@@ -12,6 +12,7 @@ import ctypes
 import math
 import sys
 from array import array
+from functools import lru_cache
 from typing import Any, NamedTuple, Sequence
 
 from . import _abi, _dlpack
@@ -177,7 +178,7 @@ def _import(x: Any) -> tuple[Tensor, int, str]:
         x = numpy.asarray(x)  # a scalar's own interface is that of a temporary
         x.flags.writeable = False
     if numpy is not None and isinstance(x, numpy.ndarray):
-        return _from_interface(x, x.__array_interface__, x.dtype.name)
+        return _from_numpy(x)
     if hasattr(x, "__dlpack__"):
         t = _dlpack.read(x)
         known = _BY_DLPACK.get((t.code, t.bits))
@@ -186,30 +187,39 @@ def _import(x: Any) -> tuple[Tensor, int, str]:
         view = Tensor(t.address, name, t.shape, t.strides, read_only=t.read_only, kind=kind, owner=t.owner)
         return view, t.bits // 8, str(getattr(x, "dtype", f"DLPack type {t.code} of {t.bits} bits"))
     if hasattr(x, "__array_interface__"):
-        interface = x.__array_interface__
-        return _from_interface(x, interface, interface["typestr"])
+        return _from_interface(x, x.__array_interface__)
     return _from_buffer(x)
 
 
-def _from_interface(x: Any, interface: dict[str, Any], name: str) -> tuple[Tensor, int, str]:
-    order, typestr = interface["typestr"][0], interface["typestr"][1:]
-    size = int(typestr[1:])
-    if order == (">" if _LITTLE else "<") and size > 1:
-        raise TypeError(f"elements are of the other byte order ({interface['typestr']})")
-    known = _BY_TYPESTR.get(typestr) or _BY_NAME.get(name)  # ml_dtypes have a name and an opaque typestr
+def _known_typestr(typestr: str, name: str) -> tuple[str, int, str]:
+    """tenon's name ("" if it has none), bytes of an element, and the type's name."""
+    size = int(typestr[2:])
+    if typestr[0] == (">" if _LITTLE else "<") and size > 1:
+        raise TypeError(f"elements are of the other byte order ({typestr})")
+    known = _BY_TYPESTR.get(typestr[1:]) or _BY_NAME.get(name)  # ml_dtypes have a name and an opaque typestr
+    return known.name if known else "", size, name
+
+
+# NumPy works a type's name out anew each time, which takes longer than all else here.
+@lru_cache(maxsize=64)
+def _known_numpy(dtype: Any) -> tuple[str, int, str]:
+    return _known_typestr(dtype.str, dtype.name)
+
+
+def _from_numpy(x: Any) -> tuple[Tensor, int, str]:
+    name, size, foreign = _known_numpy(x.dtype)
+    shape = x.shape
+    address, read_only = x.__array_interface__["data"]
+    strides = _element_strides(shape, x.strides, size)
+    return Tensor(address, name, shape, strides, read_only=read_only, kind="numpy", owner=x), size, foreign
+
+
+def _from_interface(x: Any, interface: dict[str, Any]) -> tuple[Tensor, int, str]:
+    name, size, foreign = _known_typestr(interface["typestr"], interface["typestr"])
     shape = tuple(interface["shape"])
     address, read_only = interface["data"]
-    byte_strides = interface.get("strides") or _dense_strides(shape, size)
-    view = Tensor(
-        address,
-        known.name if known else "",
-        shape,
-        _element_strides(shape, byte_strides, size),
-        read_only=read_only,
-        kind="numpy",
-        owner=x,
-    )
-    return view, size, name
+    strides = _element_strides(shape, interface.get("strides") or _dense_strides(shape, size), size)
+    return Tensor(address, name, shape, strides, read_only=read_only, kind="numpy", owner=x), size, foreign
 
 
 class _PyBuffer(ctypes.Structure):

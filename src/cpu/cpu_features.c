@@ -190,14 +190,54 @@ const char *tn_cpu_level_name(tn_cpu_level level) {
     }
 }
 
+static void copy_text(char *to, size_t bytes, const char *from) {
+    size_t length = strlen(from);
+    while (*from == ' ')
+        from++, length--;
+    if (!bytes)
+        return;
+    if (length > bytes - 1)
+        length = bytes - 1;
+    memcpy(to, from, length);
+    to[length] = '\0';
+}
+
+void tn_cpu_vendor(char *text, size_t bytes) {
+    char vendor[13] = "";
+#ifdef TN_CPU_X86
+    unsigned a, b, c, d;
+    if (__get_cpuid(0, &a, &b, &c, &d)) {
+        memcpy(vendor, &b, 4);
+        memcpy(vendor + 4, &d, 4);
+        memcpy(vendor + 8, &c, 4);
+    }
+#endif
+    copy_text(text, bytes, vendor);
+}
+
+void tn_cpu_brand(char *text, size_t bytes) {
+    char brand[49] = "";
+#ifdef TN_CPU_X86
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned r[4];
+        if (!__get_cpuid(0x80000002u + i, &r[0], &r[1], &r[2], &r[3]))
+            break;
+        memcpy(brand + 16 * i, r, sizeof r);
+    }
+#endif
+    copy_text(text, bytes, brand);
+}
+
 const char *tn_cpu_features_text(uint32_t features, char *text, size_t bytes) {
     size_t used = 0;
     if (!bytes)
         return text;
     for (size_t i = 0; i < sizeof feature_names / sizeof *feature_names; i++) {
         const size_t length = strlen(feature_names[i].name);
-        if (!(features & feature_names[i].bit) || used + length + 2 > bytes)
+        if (!(features & feature_names[i].bit))
             continue;
+        if (used + length + 2 > bytes)
+            break;
         if (used)
             text[used++] = ' ';
         memcpy(text + used, feature_names[i].name, length);

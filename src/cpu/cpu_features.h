@@ -61,6 +61,10 @@ tn_cpu_level tn_cpu_level_choose(const char *mask, bool *known);
 /** "scalar", "avx2", "avx512", or "avx512-emulated" in the test build that emulates it. */
 const char *tn_cpu_level_name(tn_cpu_level level);
 
+/** The processor's maker and name as cpuid has them ("" where it has none), always terminated. */
+void tn_cpu_vendor(char *text, size_t bytes);
+void tn_cpu_brand(char *text, size_t bytes);
+
 /** Writes the names of the features as "avx2 fma f16c ..." into `text`, always terminated; returns `text`. */
 const char *tn_cpu_features_text(uint32_t features, char *text, size_t bytes);
 

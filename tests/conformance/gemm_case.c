@@ -313,8 +313,9 @@ void run_gemm_case(world *w, const gemm_case *given)
     gemm_run r = {.w = w, .x = with_defaults(given)};
     const gemm_case *x = &r.x;
 
-    world_case(w, "gemm %s: %lldx%lldx%lld %s %s -> %s", x->name, (long long)x->m, (long long)x->n, (long long)x->k,
-               tenon_dtype_name(x->a), tenon_dtype_name(x->b), tenon_dtype_name(x->c));
+    world_case(w, "gemm %s: %lldx%lldx%lld %s %s -> %s, layouts %d %d -> %d", x->name, (long long)x->m, (long long)x->n,
+               (long long)x->k, tenon_dtype_name(x->a), tenon_dtype_name(x->b), tenon_dtype_name(x->c), (int)x->a_layout,
+               (int)x->b_layout, (int)x->c_layout);
     make_operands(&r);
     describe(&r);
     describe_magnitudes(&r);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* harness.c: see harness.h. */
-#define _GNU_SOURCE
 #include "harness.h"
 
 #include <stdarg.h>
@@ -40,7 +39,7 @@ static void find_devices(void)
 }
 
 /* The level in use is the first word of instruction_sets. */
-static bool has_level(void)
+bool conform_has_level(void)
 {
     const char *level = getenv("TENON_CPU");
     tenon_device_info info = {.struct_size = sizeof info};
@@ -53,7 +52,7 @@ static bool has_level(void)
 int conform_main(const char *suite_name, const TTest *const *tests, int count)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (!has_level()) {
+    if (!conform_has_level()) {
         printf("this machine has no %s\n", getenv("TENON_CPU"));
         return 77;
     }
@@ -351,16 +350,4 @@ void expect(world *w, const operand *o, int64_t index, double expected, double e
     }
     ck_abort_msg("%s: %s: element [%s] is %.9g, expected %.17g, differs by %.3g, allowed %.3g before rounding to %s", w->device,
                  w->what, where, value, expected, fabs(value - expected), error, tenon_dtype_name(o->t.dtype));
-}
-
-uint64_t hash_of(const operand *o)
-{
-    const int64_t count = count_of(&o->t);
-    const size_t size = number_size(o->t.dtype);
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (int64_t i = 0; i < count; ++i) {
-        const unsigned char *at = address_of(&o->t, i);
-        for (size_t byte = 0; byte < size; ++byte) hash = (hash ^ at[byte]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
 }

@@ -32,6 +32,9 @@ extern char device_id[MAX_DEVICES][32];
  */
 int conform_main(const char *suite_name, const TTest *const *tests, int count);
 
+/* False if TENON_CPU asks for a level that this machine has not got. */
+bool conform_has_level(void);
+
 /* ---- one test's state ---- */
 
 typedef struct world {
@@ -109,8 +112,5 @@ void expect_untouched(world *w, const operand *o, const bool *written);
 
 /* Compares element `index` with what the reference says; ends the test with a message if it is out of bounds. */
 void expect(world *w, const operand *o, int64_t index, double expected, double error);
-
-/* 64-bit hash of an operand's elements (FNV-1a over their bytes, in logical order). */
-uint64_t hash_of(const operand *o);
 
 #endif

@@ -205,11 +205,11 @@ START_TEST(combinations)
     for (int i = 0; i < 300; ++i) {
         rng *r = &w.random;
         gemm_case x = {.name = "combination", .m = rng_between(r, 1, 40), .n = rng_between(r, 1, 70), .k = 8 * rng_between(r, 0, 20)};
-        static const tenon_dtype types[] = {TENON_F32, TENON_F32, TENON_F64, TENON_F16, TENON_BF16, TENON_S8};
-        x.a = types[rng_below(r, 6)];
-        x.b = types[rng_below(r, 6)];
-        x.c = types[rng_below(r, 5)];
-        x.extra = types[rng_below(r, 5)];
+        static const tenon_dtype pick[] = {TENON_F32, TENON_F32, TENON_F64, TENON_F16, TENON_BF16, TENON_S8};
+        x.a = pick[rng_below(r, 6)];
+        x.b = pick[rng_below(r, 6)];
+        x.c = pick[rng_below(r, 5)];
+        x.extra = pick[rng_below(r, 5)];
         x.a_layout = (layout)rng_below(r, LAYOUTS);
         x.b_layout = (layout)rng_below(r, LAYOUTS);
         x.c_layout = rng_below(r, 2) ? DENSE : TRANSPOSED;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_support.h: what the memory tests share: hooks that count and fail, sinks that collect, a JSON checker.
+ * memory_support.h: what the memory tests share: hooks that count and fail, sinks that collect, a
+ * JSON checker.
  */
 #ifndef TEST_MEMORY_SUPPORT_H
 #define TEST_MEMORY_SUPPORT_H
@@ -13,14 +14,14 @@
 
 /* Allocation hooks that count, and fail on request. Thread-safe. */
 typedef struct counted {
-    atomic_llong calls;      /* of alloc, those that failed included */
-    atomic_llong live;       /* blocks */
+    atomic_llong calls; /* of alloc, those that failed included */
+    atomic_llong live;  /* blocks */
     atomic_llong live_bytes;
     atomic_llong most_bytes;
-    long long fail_nth;      /* the n-th call from fail_from on fails; 0: none */
-    bool sticky;             /* and every later one */
+    long long fail_nth; /* the n-th call from fail_from on fails; 0: none */
+    bool sticky;        /* and every later one */
     long long fail_from;
-    size_t limit;            /* bytes live at once that are to be had; 0: any */
+    size_t limit; /* bytes live at once that are to be had; 0: any */
 } counted;
 
 tenon_allocator counted_hooks(counted *c);
@@ -29,17 +30,17 @@ tenon_allocator counted_hooks(counted *c);
 void counted_fail(counted *c, long long nth, bool sticky);
 
 /* A growing text; its functions are a sink and a logger. */
-typedef struct text {
+typedef struct gathered {
     char *bytes;
     size_t length;
-} text;
+} gathered;
 
-int text_sink(void *user, const char *piece, size_t bytes);
-void text_log(void *user, tenon_log_level level, const char *line);
-void text_free(text *t);
+int gathered_sink(void *user, const char *piece, size_t bytes);
+void gathered_log(void *user, tenon_log_level level, const char *line);
+void gathered_free(gathered *t);
 
 /* True if the text holds `part`. */
-bool text_has(const text *t, const char *part);
+bool gathered_has(const gathered *t, const char *part);
 
 /* True if the text is one whole JSON value (RFC 8259) and nothing after it but white space. */
 bool json_valid(const char *json);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The block allocator against a brute-force model: a map of granules that says who holds what. Random traffic of small
- * and large blocks; no overlap, alignment, nothing lost, and everything merged again at the end.
+ * The block allocator against a brute-force model: a map of granules that says who holds what.
+ * Random traffic of small and large blocks; no overlap, alignment, nothing lost, and everything
+ * merged again at the end.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -19,20 +20,18 @@ typedef struct bench {
     tn_records nodes;
     tn_tlsf_node *lowest[SEGMENTS];
     size_t segment_bytes[SEGMENTS];
-    int names[SEGMENTS]; /* their addresses stand for the segments */
+    int names[SEGMENTS];              /* their addresses stand for the segments */
     uint16_t map[SEGMENTS][GRANULES]; /* 0 free, else who */
 } bench;
 
-static void add_nodes(tn_records *records)
-{
+static void add_nodes(tn_records *records) {
     size_t bytes = tn_records_slab_bytes(records, 0);
     void *slab = aligned_alloc(64, bytes);
     ck_assert_ptr_nonnull(slab);
     tn_records_add(records, slab, bytes, false);
 }
 
-static void open_bench(bench *b)
-{
+static void open_bench(bench *b) {
     memset(b, 0, sizeof *b);
     tn_records_open(&b->nodes, sizeof(tn_tlsf_node), false);
     add_nodes(&b->nodes);
@@ -43,33 +42,29 @@ static void open_bench(bench *b)
     }
 }
 
-static void close_bench(bench *b)
-{
+static void close_bench(bench *b) {
     for (tn_slab *slab; (slab = tn_records_next_slab(&b->nodes)) != NULL;)
         free(slab);
 }
 
-static int segment_of(const bench *b, const tn_tlsf_node *node)
-{
+static int segment_of(const bench *b, const tn_tlsf_node *node) {
     return (int)((const int *)node->segment - b->names);
 }
 
 /* The neighbour lists, the map and the size classes agree. */
-static void check_bench(const bench *b)
-{
+static void check_bench(const bench *b) {
     size_t largest = 0;
     for (int s = 0; s < SEGMENTS; ++s) {
         size_t at = 0;
         const tn_tlsf_node *below = NULL;
         for (const tn_tlsf_node *node = b->lowest[s]; node != NULL; node = node->upper) {
-            ck_assert_uint_eq(node->offset, at);
-            ck_assert_ptr_eq(node->lower, below);
-            ck_assert_ptr_eq(node->segment, &b->names[s]);
-            ck_assert_uint_gt(node->bytes, 0);
-            ck_assert_uint_eq(node->bytes % TN_GRANULE, 0);
+            bool right = node->offset == at && node->lower == below &&
+                         node->segment == &b->names[s] && node->bytes > 0 &&
+                         node->bytes % TN_GRANULE == 0 &&
+                         (below == NULL || below->used || node->used); /* else not merged */
             for (size_t g = 0; g < node->bytes / TN_GRANULE; ++g)
-                ck_assert_int_eq(b->map[s][at / TN_GRANULE + g] != 0, node->used);
-            ck_assert(below == NULL || below->used || node->used); /* free neighbours are merged */
+                right &= (b->map[s][at / TN_GRANULE + g] != 0) == node->used;
+            ck_assert_msg(right, "node at %zu of segment %d", at, s);
             if (!node->used && node->bytes > largest)
                 largest = node->bytes;
             at += node->bytes;
@@ -81,8 +76,7 @@ static void check_bench(const bench *b)
 }
 
 /* Whether any free run of the map holds the request: what the thorough search must find. */
-static bool model_fits(const bench *b, size_t bytes, size_t alignment)
-{
+static bool model_fits(const bench *b, size_t bytes, size_t alignment) {
     size_t need = bytes / TN_GRANULE, step = alignment / TN_GRANULE;
     for (int s = 0; s < SEGMENTS; ++s) {
         size_t count = b->segment_bytes[s] / TN_GRANULE, run = 0;
@@ -95,14 +89,12 @@ static bool model_fits(const bench *b, size_t bytes, size_t alignment)
     return false;
 }
 
-static size_t random_bytes(rng *r)
-{
+static size_t random_bytes(rng *r) {
     static const int64_t most[] = {1, 4, 40, 300, 4000, GRANULES};
     return (size_t)rng_between(r, 1, most[rng_below(r, 6)]) * TN_GRANULE;
 }
 
-START_TEST(traffic_agrees_with_the_model)
-{
+START_TEST(traffic_agrees_with_the_model) {
     rng r = rng_start("tlsf");
     bench *b = malloc(sizeof *b);
     open_bench(b);
@@ -136,11 +128,13 @@ START_TEST(traffic_agrees_with_the_model)
             tn_tlsf_node *node = tn_tlsf_take(&b->tlsf, place, bytes, &b->nodes);
             ck_assert_uint_eq(node->offset % alignment, 0);
             ck_assert_uint_eq(node->bytes, bytes);
+            uint16_t *granules = &b->map[segment_of(b, node)][node->offset / TN_GRANULE];
+            bool free_before = true; /* nobody else's */
             for (size_t g = 0; g < bytes / TN_GRANULE; ++g) {
-                uint16_t *granule = &b->map[segment_of(b, node)][node->offset / TN_GRANULE + g];
-                ck_assert_uint_eq(*granule, 0); /* nobody else's */
-                *granule = (uint16_t)(slot + 1);
+                free_before &= granules[g] == 0;
+                granules[g] = (uint16_t)(slot + 1);
             }
+            ck_assert(free_before);
             live[slot] = node;
         }
         if (step % 500 == 0)
@@ -167,8 +161,7 @@ START_TEST(traffic_agrees_with_the_model)
 END_TEST
 
 /* Sizes that no memory has here: the nodes are all there is. */
-START_TEST(large_blocks)
-{
+START_TEST(large_blocks) {
     tn_tlsf *tlsf = calloc(1, sizeof *tlsf);
     tn_records nodes;
     tn_records_open(&nodes, sizeof(tn_tlsf_node), false);
@@ -199,8 +192,7 @@ START_TEST(large_blocks)
 }
 END_TEST
 
-START_TEST(records_come_back_in_the_order_asked_for)
-{
+START_TEST(records_come_back_in_the_order_asked_for) {
     for (int patient = 0; patient < 2; ++patient) {
         tn_records records;
         tn_records_open(&records, 96, patient);
@@ -225,8 +217,7 @@ START_TEST(records_come_back_in_the_order_asked_for)
 }
 END_TEST
 
-static Suite *tlsf_suite(void)
-{
+static Suite *tlsf_suite(void) {
     Suite *suite = suite_create("tlsf");
     TCase *tcase = tcase_create("tlsf");
     tcase_set_timeout(tcase, 120);
@@ -237,7 +228,6 @@ static Suite *tlsf_suite(void)
     return suite;
 }
 
-int main(void)
-{
+int main(void) {
     return run_suite(tlsf_suite());
 }

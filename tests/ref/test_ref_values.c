@@ -77,7 +77,7 @@ START_TEST(activations)
         {TENON_ACTIVATION_NONE, -3, -3},
         {TENON_ACTIVATION_GELU, 1, 0.84134474606854294859},      /* Φ(1) */
         {TENON_ACTIVATION_GELU, -2, -0.04550026389635841440},    /* -2·Φ(-2) */
-        {TENON_ACTIVATION_GELU_TANH, 1, 0.84119199060827670478}, /* x/2·(1 + tanh(0.83355...)) */
+        {TENON_ACTIVATION_GELU_TANH, 1, 0.84119199060827670478}, /* x/2·(1 + tanh(0.83356…)) */
         {TENON_ACTIVATION_SILU, LN3, LN3 * 0.75},                /* 1/(1 + 1/3) */
         {TENON_ACTIVATION_SIGMOID, -LN3, 0.25},
         {TENON_ACTIVATION_TANH, LN2, 0.6},                       /* (4 - 1)/(4 + 1) */

@@ -115,7 +115,13 @@ static void gave(uintptr_t key) {
 /* The mapping that [at, at + bytes) is the whole, the front or the end of. */
 static void gave_pages(uintptr_t at, size_t bytes) {
     pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < TABLE_SIZE; ++i) {
+    entry *whole = find(at);
+    if (whole && whole->bytes == bytes) {
+        drop(whole);
+        pthread_mutex_unlock(&lock);
+        return;
+    }
+    for (size_t i = 0; i < TABLE_SIZE && live > 0; ++i) {
         entry old = table[i];
         if (old.key <= GONE || at < old.key || at - old.key >= old.bytes)
             continue;

@@ -17,7 +17,7 @@
 #define KIB ((size_t)1024)
 #define MIB (KIB * 1024)
 
-static char devices[MAX_DEVICES][64];
+static char devices[MAX_DEVICES][72];
 static int device_count;
 
 static void run_case(const torture_case *c, bool must_fail_somewhere) {

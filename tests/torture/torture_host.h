@@ -6,15 +6,18 @@
 #ifndef TORTURE_HOST_H
 #define TORTURE_HOST_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <tenon/tenon.h>
 
-enum { HOST_THREADS, HOST_ONE_THREAD, HOST_POOL, HOST_HOOKS, HOST_DEBUG, HOST_NO_CACHE, HOSTS };
+enum { HOST_THREADS, HOST_HOOKS, HOST_ONE_THREAD, HOST_POOL, HOST_DEBUG, HOST_NO_CACHE, HOSTS };
 
-static const char *const host_names[HOSTS] = {"own threads",    "one thread",   "caller's pool",
-                                              "caller's hooks", "debug memory", "no plan cache"};
+static const char *const host_names[HOSTS] = {
+    [HOST_THREADS] = "own threads",   [HOST_HOOKS] = "caller's hooks",
+    [HOST_ONE_THREAD] = "one thread", [HOST_POOL] = "caller's pool",
+    [HOST_DEBUG] = "debug memory",    [HOST_NO_CACHE] = "no plan cache"};
 
 static inline int host_pool_threads(void *user) {
     (void)user;
@@ -60,19 +63,20 @@ static inline tenon_context_desc host_of(int kind, const char *device, int64_t *
 }
 
 /* Usable devices and one chain; returns how many, at most `capacity`. */
-static inline int host_devices(char (*ids)[64], int capacity) {
+static inline int host_devices(char (*ids)[72], int capacity) {
     int n = 0;
     for (int i = 0; i < tenon_device_count() && n < capacity - 1; ++i) {
         tenon_device_info info;
         memset(&info, 0, sizeof info);
         if (tenon_device_get(i, &info) == TENON_OK && info.usable)
-            memcpy(ids[n++], info.id, sizeof info.id);
+            snprintf(ids[n++], sizeof ids[0], "%s", info.id);
     }
-    if (n == 1)
-        return n;
-    strcpy(ids[n], ids[0]);
-    strcat(strcat(ids[n], ","), ids[1]);
-    return n + 1;
+    if (n > 1) {
+        char chain[72];
+        snprintf(chain, sizeof chain, "%.32s,%.32s", ids[0], ids[1]);
+        memcpy(ids[n++], chain, sizeof chain);
+    }
+    return n;
 }
 
 #endif

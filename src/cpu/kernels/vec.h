@@ -35,7 +35,9 @@
 #define TN_CAT(a, b) TN_CAT_(a, b)
 
 /* Loops over vector registers must be unrolled completely, or the arrays live in memory. */
-#if defined(__clang__)
+#if defined(TN_EMULATE_AVX512)
+#define TN_UNROLL /* emulated vectors live in memory anyway; unrolled they compile for minutes */
+#elif defined(__clang__)
 #define TN_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define TN_UNROLL _Pragma("GCC unroll 32")
@@ -45,10 +47,12 @@
 
 #if defined(__GNUC__)
 #define TN_INLINE static inline __attribute__((always_inline, unused))
+#define TN_NOINLINE static __attribute__((noinline, unused)) /* rare paths: inlined they make the kernels slow to compile */
 #define TN_PREFETCH(p) __builtin_prefetch((p), 0, 3)
 #define TN_PREFETCH_W(p) __builtin_prefetch((p), 1, 3)
 #else
 #define TN_INLINE static inline
+#define TN_NOINLINE static
 #define TN_PREFETCH(p) ((void)(p))
 #define TN_PREFETCH_W(p) ((void)(p))
 #endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cpu_backend.c: the host's processor as a device: which level of kernels it runs, and which driver serves which operation.
+ *
+ * One device, "cpu". Its level is decided when it is opened, from the processor and TENON_CPU.
+ */
+#include "core/backend.h"
+#include "core/os.h"
+#include "cpu/cpu_features.h"
+#include "cpu/cpu_gemm.h"
+#include "cpu/cpu_ops.h"
+
+#include <stdio.h>
+
+/* Devices are constant: one for each level, so that opening needs no memory and contexts may differ in level (tests). */
+struct tn_device {
+    tn_cpu_level level;
+};
+
+static tn_device devices[TN_CPU_LEVELS] = {{TN_CPU_SCALAR}, {TN_CPU_AVX2}, {TN_CPU_AVX512}};
+
+static int count(void) { return 1; }
+
+static void info(int index, tenon_device_info *out) {
+    const tn_cpu_caches caches = tn_cpu_cache_sizes();
+    const tn_cpu_level level = tn_cpu_level_choose(tn_os_env("TENON_CPU"), NULL);
+    /* The level in use comes first, so it is not told again among the features. */
+    static const uint32_t told[TN_CPU_LEVELS] = {[TN_CPU_AVX2] = TN_CPU_HAS_AVX2, [TN_CPU_AVX512] = TN_CPU_HAS_AVX512};
+    char text[192];
+    (void)index;
+    out->usable = 1;
+    out->cores = tn_os_cores();
+    out->memory_total = tn_os_memory_total();
+    out->memory_free = tn_os_memory_available();
+    (void)snprintf(out->id, sizeof out->id, "cpu");
+    (void)snprintf(out->backend, sizeof out->backend, "cpu");
+    tn_cpu_brand(out->name, sizeof out->name);
+    tn_cpu_vendor(out->vendor, sizeof out->vendor);
+    (void)snprintf(out->instruction_sets, sizeof out->instruction_sets, "%s %s", tn_cpu_level_name(level),
+                   tn_cpu_features_text(tn_cpu_features() & ~told[level], text, sizeof text));
+    out->cache_l1 = caches.l1d;
+    out->cache_l2 = caches.l2;
+    out->cache_l3 = caches.l3;
+}
+
+static tenon_status open_device(const tn_open *how, tn_device **out, tn_message *why) {
+    const char *mask = tn_os_env("TENON_CPU");
+    bool known;
+    *out = NULL;
+    if (how->index != 0)
+        return tn_fail(why, TENON_ERROR_NO_DEVICE, "cpu:%d: there is one, cpu:0", how->index);
+    const tn_cpu_level level = tn_cpu_level_choose(mask, &known);
+    if (!known)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "TENON_CPU is \"%.32s\", expected scalar, avx2 or avx512", mask);
+    *out = &devices[level];
+    return TENON_OK;
+}
+
+static void close_device(tn_device *device) { (void)device; }
+
+static tenon_status sync_device(tn_device *device, tn_message *why) {
+    (void)device;
+    (void)why;
+    return TENON_OK;
+}
+
+static tenon_status plan(tn_device *device, tn_op op, const void *problem, int threads, tn_choices *out, tn_message *why) {
+    out->count = 0;
+    switch (op) {
+    case TN_OP_GEMM:
+        return tn_cpu_gemm_plan(device->level, problem, threads, out, why);
+    case TN_OP_SOFTMAX:
+        return tn_cpu_softmax_plan(problem, threads, device->level, out, why);
+    case TN_OP_ATTENTION:
+        return tn_cpu_attention_plan(problem, threads, device->level, out, why);
+    case TN_OP_MERGE:
+        return tn_cpu_merge_plan(problem, threads, device->level, out, why);
+    case TN_OP_APPEND:
+        return tn_cpu_append_plan(problem, threads, device->level, out, why);
+    case TN_OP_GEMM_PACK:
+        break; /* is not planned */
+    }
+    return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)op);
+}
+
+static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
+    switch (r->op) {
+    case TN_OP_GEMM:
+        tn_cpu_gemm_run(r);
+        return TENON_OK;
+    case TN_OP_GEMM_PACK:
+        tn_cpu_gemm_pack_run(device->level, r);
+        return TENON_OK;
+    case TN_OP_SOFTMAX:
+        tn_cpu_softmax_run(r);
+        return TENON_OK;
+    case TN_OP_ATTENTION:
+        tn_cpu_attention_run(r);
+        return TENON_OK;
+    case TN_OP_MERGE:
+        tn_cpu_merge_run(r);
+        return TENON_OK;
+    case TN_OP_APPEND:
+        tn_cpu_append_run(r);
+        return TENON_OK;
+    }
+    return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)r->op);
+}
+
+static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes, tn_message *why) {
+    return tn_cpu_gemm_pack_size(device->level, p, bytes, why);
+}
+
+static tenon_status pack_check(tn_device *device, const tn_gemm_problem *p, const void *packed, size_t bytes, tn_message *why) {
+    return tn_cpu_gemm_pack_check(device->level, p, packed, bytes, why);
+}
+
+const tn_backend tn_backend_cpu = {
+    .name = "cpu",
+    .host = 1,
+    .count = count,
+    .info = info,
+    .open = open_device,
+    .close = close_device,
+    .sync = sync_device,
+    .plan = plan,
+    .run = run,
+    .pack_size = pack_size,
+    .pack_check = pack_check,
+};

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gemm_kernels.h: what a GEMM driver may call: microkernels, packing, vector-matrix kernels and row conversion.
+ *
+ * A tile family (one row of gemm_tiles.def) is all of these for one compute type, level and tile shape. The drivers see it through
+ * tn_gemm_tile; kernels never know of threads, K blocks or the problem. Rule for all of them: within one call each output element is one
+ * chain of fused multiply-adds over ascending p, so that every kernel gives the same bits.
+ */
+#ifndef TN_GEMM_KERNELS_H
+#define TN_GEMM_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <tenon/tensor.h>
+
+#include "cpu/cpu_features.h"
+
+/* How a kernel's sum meets its output. */
+typedef enum tn_gemm_meet {
+    TN_GEMM_STORE, /* c = sum */
+    TN_GEMM_ADD,   /* c = c + sum */
+    TN_GEMM_CHAIN  /* the chain starts from c instead of zero: c = fma(a, b, ... c) */
+} tn_gemm_meet;
+
+/*
+ * One tile: c[i * ldc + j] meets sum over p < kc of a[p * mr + i] * b[p * ldb + j], for i < rows <= mr and j < cols <= nr.
+ * b must have nr readable columns, c only cols. All pointers are of the compute type.
+ */
+typedef struct tn_gemm_ukr_args {
+    const void *a, *b;
+    void *c;
+    int64_t kc, ldb, ldc;
+    int32_t rows, cols;
+    tn_gemm_meet meet;
+} tn_gemm_ukr_args;
+typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
+
+/*
+ * A panel: dst[p * width + i] = convert(src[i * along + p * across]) for i < valid, zero for valid <= i < width, p < kc. Strides in
+ * elements. dst has room for kc * width + TN_GEMM_SLACK elements, and the slack may be overwritten.
+ */
+typedef struct tn_gemm_pack_args {
+    const void *src;
+    void *dst;
+    int64_t along, across, kc;
+    int32_t valid;
+} tn_gemm_pack_args;
+typedef void tn_gemm_pack_fn(const tn_gemm_pack_args *t);
+
+#define TN_GEMM_SLACK 16
+
+/*
+ * One row times a matrix that is not packed: y[j] = sum over p < k of a[p] * convert(b[p * row + j * column]), j < n, in blocks of `block`
+ * steps of p whose sums are added in ascending order. Row or column is 1. `scratch` holds n elements.
+ */
+typedef struct tn_gemv_args {
+    const void *a, *b;
+    void *y, *scratch;
+    int64_t k, block, n, row, column;
+    bool chain; /* the first block's chains start from y instead of zero */
+} tn_gemv_args;
+typedef void tn_gemv_fn(const tn_gemv_args *t);
+
+/* dst[i] = convert(src[i * stride]) to the compute type, and back with rounding and saturation (num_convert.h). */
+typedef void tn_row_load_fn(const void *src, int64_t stride, int64_t n, void *dst);
+typedef void tn_row_store_fn(const void *src, int64_t n, void *dst, int64_t stride);
+
+/* Steps of the epilogue on rows of the compute type: n elements each, any alignment; x may be z. */
+typedef struct tn_row_ops {
+    void (*scale)(void *z, double alpha, int64_t n);                         /* z = alpha * z */
+    void (*axpy)(void *z, double beta, const void *x, int64_t n);            /* z = fma(beta, x, z) */
+    void (*add)(void *z, const void *x, int64_t n);                          /* z = z + x */
+    void (*mul)(void *z, const void *x, int64_t n);                          /* z = z * x */
+    void (*quotient)(void *z, const void *x, int64_t n);                     /* z = z / x */
+    /* z[s * n + i] = scale[i] * (z[s * n + i] - zero[i]) for s < steps; a NULL step is left out */
+    void (*dequantise)(void *z, const void *zero, const void *scale, int64_t n, int64_t steps);
+    void (*activate)(void *z, int activation, double low, double high, int64_t n);
+} tn_row_ops;
+
+/* Plain types, indexed by tenon_dtype; S32 is the last one that a product takes. */
+#define TN_GEMM_DTYPES ((int)TENON_S32 + 1)
+
+/* One compute type at one level. */
+typedef struct tn_gemm_tile {
+    const char *name; /* "gemm_f32_6x16_avx2" */
+    tenon_dtype type;
+    tn_cpu_level level;
+    int32_t mr, nr;
+    tn_gemm_ukr_fn *ukr;
+    tn_gemm_pack_fn *pack_a[TN_GEMM_DTYPES]; /* width mr; NULL: not a source of this compute type */
+    tn_gemm_pack_fn *pack_b[TN_GEMM_DTYPES]; /* width nr */
+    tn_gemv_fn *gemv[TN_GEMM_DTYPES];        /* by B's type; NULL: none, use the tiles */
+    tn_row_load_fn *load[TN_GEMM_DTYPES];
+    tn_row_store_fn *store[TN_GEMM_DTYPES];
+    tn_row_ops ops;
+} tn_gemm_tile;
+
+#define TN_GEMM_TILE(type, mr, nr, level) extern const tn_gemm_tile tn_gemm_tile_##type##_##level;
+#include "cpu/kernels/gemm_tiles.def"
+#undef TN_GEMM_TILE
+
+#endif
