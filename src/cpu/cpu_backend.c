@@ -24,15 +24,20 @@ static int count(void) { return 1; }
 static void info(int index, tenon_device_info *out) {
     const tn_cpu_caches caches = tn_cpu_cache_sizes();
     const tn_cpu_level level = tn_cpu_level_choose(tn_os_env("TENON_CPU"), NULL);
+    /* The level in use comes first, so it is not told again among the features. */
+    static const uint32_t told[TN_CPU_LEVELS] = {[TN_CPU_AVX2] = TN_CPU_HAS_AVX2, [TN_CPU_AVX512] = TN_CPU_HAS_AVX512};
     char text[192];
     (void)index;
     out->usable = 1;
+    out->cores = tn_os_cores();
+    out->memory_total = tn_os_memory_total();
+    out->memory_free = tn_os_memory_available();
     (void)snprintf(out->id, sizeof out->id, "cpu");
     (void)snprintf(out->backend, sizeof out->backend, "cpu");
     tn_cpu_brand(out->name, sizeof out->name);
     tn_cpu_vendor(out->vendor, sizeof out->vendor);
     (void)snprintf(out->instruction_sets, sizeof out->instruction_sets, "%s %s", tn_cpu_level_name(level),
-                   tn_cpu_features_text(tn_cpu_features(), text, sizeof text));
+                   tn_cpu_features_text(tn_cpu_features() & ~told[level], text, sizeof text));
     out->cache_l1 = caches.l1d;
     out->cache_l2 = caches.l2;
     out->cache_l3 = caches.l3;

@@ -2,13 +2,15 @@
 /*
  * layout.c: offsets for objects whose lifetimes are known.
  *
- * Objects are placed one after the other, largest first, each into the lowest gap between the objects already placed that
- * live at the same time (Pisarchyk and Lee 2020, section 5, with the lowest gap instead of the tightest: 5 % less on the problems of
- * tests/memory/test_traces.c). The order decides the quality, so small problems are placed again and again with the
- * objects that came out too high moved forward: squeaky wheel optimization (Joslin and Clements, JAIR 10, 1999).
+ * Objects are placed one after the other, largest first, each into the lowest gap between the
+ * objects already placed that live at the same time (Pisarchyk and Lee 2020, section 5, with the
+ * lowest gap instead of the tightest: 2 % less on the problems of tests/memory/test_traces.c). The
+ * order decides the quality, so small problems are placed again and again with the objects that
+ * came out too high moved forward: squeaky wheel optimization (Joslin and Clements, JAIR 10, 1999).
  *
- * An index over lifetimes finds the k placed objects that overlap in O(k log n), so that a graph of 100,000 objects of which
- * hundreds are alive at once takes about a second; all alive at once is the worst case, O(n^2).
+ * An index over lifetimes finds the k placed objects that overlap in O(k log n), so that a graph of
+ * 100,000 objects of which hundreds are alive at once takes about 3 seconds; all alive at once is
+ * the worst case, O(n^2): half a minute for 50,000.
  */
 #include <string.h>
 
@@ -18,7 +20,7 @@
 
 enum {
     DEFAULT_ALIGNMENT = 64,
-    PASSES_MOST = 256,      /* of placing everything again; gains are small after the first hundred */
+    PASSES_MOST = 256, /* of placing everything again; gains are small after the first hundred */
     PLACINGS_MOST = 1 << 15 /* of single objects in all passes: some tenths of a second */
 };
 
@@ -32,20 +34,18 @@ typedef struct layout {
     uint32_t *found;        /* placed objects that overlap the current one */
     unsigned char *marked;  /* the same as a set */
     uint64_t *key;          /* for sorting */
-    int64_t *last_most;     /* tree over by_first: largest `last` of placed objects, INT64_MIN for none */
+    int64_t *last_most;     /* tree over by_first: largest `last` placed; INT64_MIN: none */
     size_t *offset, *best_offset;
 } layout;
 
 /* ---- sorting ---- */
 
-static bool before(const uint64_t *key, uint32_t a, uint32_t b)
-{
+static bool before(const uint64_t *key, uint32_t a, uint32_t b) {
     return key[a] < key[b] || (key[a] == key[b] && a < b);
 }
 
 /* Heap sort of indices by key, then index: in place, no allocation, no bad case. */
-static void sort(uint32_t *index, uint32_t count, const uint64_t *key)
-{
+static void sort(uint32_t *index, uint32_t count, const uint64_t *key) {
     for (uint32_t start = count / 2, end = count; end > 1;) {
         uint32_t moved;
         if (start > 0) {
@@ -66,16 +66,14 @@ static void sort(uint32_t *index, uint32_t count, const uint64_t *key)
     }
 }
 
-static uint64_t ordered(int64_t step)
-{
+static uint64_t ordered(int64_t step) {
     return (uint64_t)step ^ ((uint64_t)1 << 63);
 }
 
 /* ---- who is alive with whom ---- */
 
 /* Enters an object into the tree when it is placed. */
-static void tree_set(layout *l, uint32_t object)
-{
+static void tree_set(layout *l, uint32_t object) {
     uint32_t node = l->leaves + l->rank[object];
     l->last_most[node] = l->objects[object].last;
     while (node > 1) {
@@ -86,8 +84,7 @@ static void tree_set(layout *l, uint32_t object)
 }
 
 /* Lists the placed objects alive at some step of `object` in l->found; returns how many. */
-static uint32_t find_overlaps(layout *l, const tenon_lifetime *object)
-{
+static uint32_t find_overlaps(layout *l, const tenon_lifetime *object) {
     /* Those that begin no later than `object` ends are a prefix of by_first. */
     uint32_t low = 0, high = l->count;
     while (low < high) {
@@ -119,9 +116,9 @@ static uint32_t find_overlaps(layout *l, const tenon_lifetime *object)
     return found;
 }
 
-/* Brings l->found in order of offset: by sorting, or by going through all that is placed if that is less work. */
-static void order_found(layout *l, uint32_t found, uint32_t placed)
-{
+/* Brings l->found in order of offset: by sorting, or by going through all that is placed if that is
+ * less work. */
+static void order_found(layout *l, uint32_t found, uint32_t placed) {
     uint32_t log2 = 1;
     while (found >> log2 != 0)
         ++log2;
@@ -145,14 +142,12 @@ static void order_found(layout *l, uint32_t found, uint32_t placed)
 
 /* ---- placing ---- */
 
-static size_t alignment_of(const tenon_lifetime *object)
-{
+static size_t alignment_of(const tenon_lifetime *object) {
     return object->alignment != 0 ? object->alignment : DEFAULT_ALIGNMENT;
 }
 
 /* The start of the lowest gap that fits, at worst above all that overlaps. */
-static size_t lowest_gap(const layout *l, const tenon_lifetime *object, uint32_t found)
-{
+static size_t lowest_gap(const layout *l, const tenon_lifetime *object, uint32_t found) {
     size_t mask = alignment_of(object) - 1, start = 0;
     for (uint32_t i = 0; i < found; ++i) {
         size_t begin = l->offset[l->found[i]];
@@ -165,8 +160,7 @@ static size_t lowest_gap(const layout *l, const tenon_lifetime *object, uint32_t
     return start;
 }
 
-static void insert_placed(layout *l, uint32_t object, uint32_t placed)
-{
+static void insert_placed(layout *l, uint32_t object, uint32_t placed) {
     uint32_t low = 0, high = placed;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -180,8 +174,7 @@ static void insert_placed(layout *l, uint32_t object, uint32_t placed)
 }
 
 /* Places all objects in l->order; returns the total. */
-static size_t place_all(layout *l)
-{
+static size_t place_all(layout *l) {
     size_t total = 0;
     for (uint32_t node = 0; node < 2 * l->leaves; ++node)
         l->last_most[node] = INT64_MIN;
@@ -205,8 +198,7 @@ static size_t place_all(layout *l)
 }
 
 /* The largest sum of bytes alive in one step. Uses l->order and l->key. */
-static size_t most_alive(layout *l)
-{
+static size_t most_alive(layout *l) {
     for (uint32_t i = 0; i < l->count; ++i) {
         l->key[i] = ordered(l->objects[i].last);
         l->order[i] = i;
@@ -225,11 +217,10 @@ static size_t most_alive(layout *l)
 }
 
 /*
- * Moves objects that lie too high forward in the order, to half their place: in turn all that end above the lower
- * bound, and only those that end highest. Uses l->key.
+ * Moves objects that lie too high forward in the order, to half their place: in turn all that end
+ * above the lower bound, and only those that end highest. Uses l->key.
  */
-static void promote(layout *l, size_t above)
-{
+static void promote(layout *l, size_t above) {
     for (uint32_t place = 0; place < l->count; ++place) {
         uint32_t object = l->order[place];
         bool high = l->offset[object] + l->objects[object].bytes > above;
@@ -239,8 +230,7 @@ static void promote(layout *l, size_t above)
 }
 
 /* Leaves the best offsets found in l->best_offset and returns their total. */
-static size_t place_best(layout *l, size_t lower_bound)
-{
+static size_t place_best(layout *l, size_t lower_bound) {
     for (uint32_t i = 0; i < l->count; ++i) {
         l->key[i] = ~(uint64_t)l->objects[i].bytes;
         l->order[i] = i;
@@ -264,13 +254,12 @@ static size_t place_best(layout *l, size_t lower_bound)
 
 /* ---- the call ---- */
 
-static tenon_status check(const tenon_lifetime *objects, size_t count)
-{
+static tenon_status check(const tenon_lifetime *objects, size_t count) {
     const char *call = "tenon_memory_layout";
     size_t sum = 0;
     if (count > UINT32_MAX / 4)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "%s: count is %zu, expected at most %u", call, count, UINT32_MAX / 4);
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: count is %zu, expected at most %u",
+                              call, count, UINT32_MAX / 4);
     for (size_t i = 0; i < count; ++i) {
         const tenon_lifetime *object = &objects[i];
         if (object->last < object->first)
@@ -283,27 +272,25 @@ static tenon_status check(const tenon_lifetime *objects, size_t count)
                                   i);
         if (object->alignment != 0 && !tn_is_power_of_two(object->alignment))
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                                  "%s: objects[%zu].alignment is %zu, expected a power of two", call,
-                                  i, object->alignment);
+                                  "%s: objects[%zu].alignment is %zu, expected a power of two",
+                                  call, i, object->alignment);
         /* No layout is longer than all objects in a row, each with its padding. */
-        if (!tn_add_size(sum, object->bytes, &sum) ||
-            !tn_add_size(sum, alignment_of(object), &sum))
+        if (!tn_add_size(sum, object->bytes, &sum) || !tn_add_size(sum, alignment_of(object), &sum))
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                                   "%s: the sum of bytes overflows at objects[%zu]", call, i);
     }
     return TENON_OK;
 }
 
-/* Cuts the next array out of a scratch block; with a block of NULL only counts. All of them are aligned to 8. */
-static void *cut(unsigned char *scratch, size_t *used, size_t count, size_t width)
-{
+/* Cuts the next array out of a scratch block; with a block of NULL only counts. All of them are
+ * aligned to 8. */
+static void *cut(unsigned char *scratch, size_t *used, size_t count, size_t width) {
     void *array = scratch != NULL ? scratch + *used : NULL;
     *used += (count * width + 7) & ~(size_t)7;
     return array;
 }
 
-static size_t cut_all(layout *l, unsigned char *scratch)
-{
+static size_t cut_all(layout *l, unsigned char *scratch) {
     size_t used = 0, n = l->count;
     l->order = cut(scratch, &used, n, sizeof *l->order);
     l->by_first = cut(scratch, &used, n, sizeof *l->by_first);
@@ -319,8 +306,7 @@ static size_t cut_all(layout *l, unsigned char *scratch)
 }
 
 tenon_status tenon_memory_layout(tenon_pool *pool, tenon_lifetime *objects, size_t count,
-                                 size_t *total, size_t *lower_bound)
-{
+                                 size_t *total, size_t *lower_bound) {
     if (total == NULL || (objects == NULL && count != 0))
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_memory_layout: %s is NULL",
                               total == NULL ? "total" : "objects");
