@@ -66,8 +66,8 @@ static int make_problems(world *w, problem list[MOST])
     world_case(w, "problems");
     memset(list, 0, sizeof(problem) * MOST);
 
-    list[n++] = (problem){.name = "gemm f32", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 131, 197, 700)};
-    list[n++] = (problem){.name = "gemm f64", .gemm = product(w, TENON_F64, TENON_F64, TENON_F64, 67, 130, 600)};
+    list[n++] = (problem){.name = "gemm f32", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 331, 197, 700)};
+    list[n++] = (problem){.name = "gemm f64", .gemm = product(w, TENON_F64, TENON_F64, TENON_F64, 267, 130, 600)};
     list[n++] = (problem){.name = "gemm bf16", .gemm = product(w, TENON_BF16, TENON_BF16, TENON_BF16, 65, 97, 520)};
     list[n++] = (problem){.name = "gemm f16 s8", .gemm = product(w, TENON_F16, TENON_S8, TENON_F32, 19, 97, 300)};
     list[n++] = (problem){.name = "gemm s8", .gemm = product(w, TENON_S8, TENON_S8, TENON_S32, 33, 97, 520)};
@@ -283,8 +283,8 @@ static tenon_tensor transposed_copy(world *w, const tenon_tensor *t)
 
 static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, int64_t k)
 {
-    static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31};
-    const int64_t m = 53, n = 71;
+    static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 64, 130};
+    const int64_t m = 283, n = 135;
     world_case(w, "gemm %s %s -> %s, k %lld", tenon_dtype_name(a), tenon_dtype_name(b), tenon_dtype_name(c), (long long)k);
     const tenon_gemm_desc whole = product(w, a, b, c, m, n, k);
     tenon_gemm_desc g = whole;
