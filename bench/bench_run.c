@@ -96,6 +96,7 @@ static bool sample_limits(bench_session *session, const row *r, limits *l, int o
            sample(session, stream, r->threads, bytes, l->stream + offset);
 }
 
+/* NaN where this CPU has no probe of what the job computes (integers without a dot product). */
 static double limit_seconds(const bench_job *job, limits *l) {
     const double arithmetic = timing_summarize(l->arithmetic, 2 * LIMIT_REPS).median;
     const double memory = timing_summarize(l->memory, 2 * LIMIT_REPS).median;
@@ -103,8 +104,10 @@ static double limit_seconds(const bench_job *job, limits *l) {
     const double rate = memory > stream ? memory : stream;
     const double moving = rate > 0 ? job->bytes / rate : 0;
     const double computing = arithmetic > 0 ? job->flops / arithmetic : 0;
-    const double seconds = moving > computing ? moving : computing;
-    return seconds > 0 ? seconds : NAN;
+    /* Half a roof would flatter or shame: without a probe of the arithmetic there is no limit. */
+    if (job->arithmetic < PEAK_KINDS && !(arithmetic > 0))
+        return NAN;
+    return moving > computing ? moving : computing;
 }
 
 static void shape_text(const bench_job *job, char *text, size_t capacity) {

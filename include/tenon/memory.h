@@ -215,11 +215,12 @@ typedef struct tenon_lifetime {
 /**
  * Places objects with known lifetimes in one block so that those alive together do not overlap.
  *
- * Greedy by size, best fit by lifetime (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
- * Inference", 2020, section 5). `total` gets the block's size; `lower_bound`, if not NULL, the largest sum of bytes alive in one
+ * Largest first, each in the lowest place that is free while it lives (Pisarchyk and Lee, "Efficient Memory Management for
+ * Deep Neural Net Inference", 2020, section 5); small problems are then improved by placing what came out too high earlier.
+ * The same input gives the same layout everywhere. `total` gets the block's size; `lower_bound`, if not NULL, the largest sum of bytes alive in one
  * step, below which no layout can go. Scratch memory comes from `pool`'s allocator hooks (NULL: the system).
  *
- * @return TENON_OK, INVALID_ARGUMENT (last < first, bad alignment, sums that overflow), OUT_OF_MEMORY; offsets untouched on failure.
+ * @return TENON_OK, INVALID_ARGUMENT (last < first, last == INT64_MIN, bad alignment, sums that overflow), OUT_OF_MEMORY; offsets untouched on failure.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_memory_layout(tenon_pool *pool, tenon_lifetime *objects, size_t count,
                                                             size_t *total, size_t *lower_bound);

@@ -69,7 +69,7 @@ TENON_API tenon_status tenon_dtype_block(tenon_dtype dtype, int64_t *elements, s
  *   where the operation says so; a stride of 0 repeats an element (inputs only).
  * - Strides of inputs may have any sign; outputs must not overlap themselves.
  * - Absent means data == NULL and buffer == NULL and rank == 0. A tensor with an extent of 0 may have NULL data.
- * - `data` is aligned to its element's size (block types: to 2 bytes, 4 for those with f32 scales).
+ * - `data` is aligned to its element's size (block types with f16 scales: to 2 bytes; those with 8-bit scales: to any).
  */
 typedef struct tenon_tensor {
     void *data;

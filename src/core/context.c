@@ -16,12 +16,7 @@ enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
 
 tenon_status tn_context_enter(tenon_context *ctx, const char *call)
 {
-    if (!ctx) {
-        tn_message message;
-        tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context", call);
-        tn_message_publish(&message);
-        return TENON_ERROR_INVALID_ARGUMENT;
-    }
+    if (!ctx) return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context", call);
     for (;;) {
         int expected = FREE;
         if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE, memory_order_acquire,

@@ -49,46 +49,32 @@ static void absent_info(const tn_backend_row *row, tenon_device_info *info)
     snprintf(info->reason, sizeof info->reason, "%s", row->reason);
 }
 
-static void publish(const tn_message *message)
-{
-    tn_message_publish(message);
-}
-
 tenon_status tenon_device_get(int index, tenon_device_info *info)
 {
-    tn_message message = {{0}};
-    if (!info) {
-        tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT, "tenon_device_get: info is NULL");
-        publish(&message);
-        return TENON_ERROR_INVALID_ARGUMENT;
-    }
-    const size_t size = info->struct_size ? info->struct_size : sizeof *info;
-    if (index >= 0 && size >= sizeof(size_t) && size <= sizeof *info) {
-        int left = index;
-        for (int r = 0; r < ROWS; ++r) {
-            const int entries = entries_of(&rows[r]);
-            if (left < entries) {
-                tenon_device_info full;
-                memset(&full, 0, sizeof full);
-                full.struct_size = info->struct_size;
-                if (rows[r].backend)
-                    rows[r].backend->info(left, &full);
-                else
-                    absent_info(&rows[r], &full);
-                memcpy(info, &full, size);
-                return TENON_OK;
-            }
-            left -= entries;
+    if (!info) return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_device_get: info is NULL, expected an address");
+    const size_t given = info->struct_size, size = given == 0 || given > sizeof *info ? sizeof *info : given;
+    if (size < sizeof given)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_device_get: info.struct_size is %zu, expected 0 or sizeof the struct (%zu)", given,
+                              sizeof *info);
+    int left = index;
+    for (int r = 0; r < ROWS && left >= 0; ++r) {
+        const int entries = entries_of(&rows[r]);
+        if (left < entries) {
+            tenon_device_info full;
+            memset(&full, 0, sizeof full);
+            full.struct_size = given;
+            if (rows[r].backend)
+                rows[r].backend->info(left, &full);
+            else
+                absent_info(&rows[r], &full);
+            memcpy(info, &full, size);
+            return TENON_OK;
         }
+        left -= entries;
     }
-    if (size < sizeof(size_t) || size > sizeof *info)
-        tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT,
-                "tenon_device_get: info.struct_size is %zu, expected 0 or at most %zu", size, sizeof *info);
-    else
-        tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT,
-                "tenon_device_get: index is %d, expected 0 to %d", index, tenon_device_count() - 1);
-    publish(&message);
-    return TENON_ERROR_INVALID_ARGUMENT;
+    return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_device_get: index is %d, expected 0 to %d", index,
+                          tenon_device_count() - 1);
 }
 
 /* ---------------------------------------------------------------- device strings */

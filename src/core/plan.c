@@ -50,22 +50,24 @@ void tenon_plan_destroy(tenon_plan *plan)
     tn_host_free(&allocator, plan, plan->bytes);
 }
 
-/* Copies a filled struct out as far as the caller's struct_size covers it. */
-static tenon_status copy_out(void *to, const void *from, size_t size)
+/* Copies a filled struct out as far as the caller's struct_size covers it; what a newer caller has beyond it stays as it was. */
+static tenon_status copy_out(const char *call, void *to, const void *from, size_t size)
 {
-    size_t wanted;
-    memcpy(&wanted, to, sizeof wanted);
-    const size_t keep = wanted;
-    if (wanted == 0) wanted = size;
-    if (wanted > size || wanted < sizeof wanted) return TENON_ERROR_INVALID_ARGUMENT;
+    size_t given;
+    memcpy(&given, to, sizeof given);
+    const size_t wanted = given == 0 || given > size ? size : given;
+    if (wanted < sizeof given)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call,
+                              given, size);
     memcpy(to, from, wanted);
-    memcpy(to, &keep, sizeof keep);
+    memcpy(to, &given, sizeof given);
     return TENON_OK;
 }
 
 tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info)
 {
-    if (!plan || !info) return TENON_ERROR_INVALID_ARGUMENT;
+    if (!plan || !info)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_query: %s is NULL", plan ? "info" : "plan");
     const tn_decision *decision = &plan->decision;
     const tn_choices *choices = &decision->choices;
     const tn_choice *choice = &choices->choice[decision->chosen];
@@ -84,12 +86,16 @@ tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info)
     full.choices = choices->count;
     full.chosen = decision->chosen;
     full.declined = decision->declined;
-    return copy_out(info, &full, sizeof full);
+    return copy_out("tenon_plan_query", info, &full, sizeof full);
 }
 
 tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice)
 {
-    if (!plan || !choice || index < 0 || index >= plan->decision.choices.count) return TENON_ERROR_INVALID_ARGUMENT;
+    if (!plan || !choice)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choice_get: %s is NULL", plan ? "choice" : "plan");
+    if (index < 0 || index >= plan->decision.choices.count)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choice_get: index is %d, expected 0 to %d", index,
+                              plan->decision.choices.count - 1);
     const tn_choice *from = &plan->decision.choices.choice[index];
     tenon_plan_choice full;
 
@@ -98,7 +104,7 @@ tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan
     full.kernel = from->kernel;
     full.workspace = from->workspace;
     full.seconds = from->seconds;
-    return copy_out(choice, &full, sizeof full);
+    return copy_out("tenon_plan_choice_get", choice, &full, sizeof full);
 }
 
 const char *tenon_plan_declined(const tenon_plan *plan, int index)
@@ -113,9 +119,11 @@ tenon_status tenon_plan_budget(const tenon_plan *const *plans, size_t count, siz
 {
     size_t largest = 0, least = 0;
 
-    if (!plans && count > 0) return TENON_ERROR_INVALID_ARGUMENT;
+    if (!plans && count > 0)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_budget: plans is NULL, expected %zu plans", count);
     for (size_t i = 0; i < count; ++i) {
-        if (!plans[i]) return TENON_ERROR_INVALID_ARGUMENT;
+        if (!plans[i])
+            return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_budget: plans[%zu] is NULL, expected a plan", i);
         const tn_decision *decision = &plans[i]->decision;
         const size_t chosen = decision->choices.choice[decision->chosen].workspace;
         const size_t minimum = decision->choices.choice[decision->choices.count - 1].workspace;

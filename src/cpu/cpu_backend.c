@@ -8,6 +8,7 @@
 #include "core/os.h"
 #include "cpu/cpu_features.h"
 #include "cpu/cpu_gemm.h"
+#include "cpu/cpu_ops.h"
 
 #include <stdio.h>
 
@@ -23,15 +24,20 @@ static int count(void) { return 1; }
 static void info(int index, tenon_device_info *out) {
     const tn_cpu_caches caches = tn_cpu_cache_sizes();
     const tn_cpu_level level = tn_cpu_level_choose(tn_os_env("TENON_CPU"), NULL);
+    /* The level in use comes first, so it is not told again among the features. */
+    static const uint32_t told[TN_CPU_LEVELS] = {[TN_CPU_AVX2] = TN_CPU_HAS_AVX2, [TN_CPU_AVX512] = TN_CPU_HAS_AVX512};
     char text[192];
     (void)index;
     out->usable = 1;
+    out->cores = tn_os_cores();
+    out->memory_total = tn_os_memory_total();
+    out->memory_free = tn_os_memory_available();
     (void)snprintf(out->id, sizeof out->id, "cpu");
     (void)snprintf(out->backend, sizeof out->backend, "cpu");
     tn_cpu_brand(out->name, sizeof out->name);
     tn_cpu_vendor(out->vendor, sizeof out->vendor);
     (void)snprintf(out->instruction_sets, sizeof out->instruction_sets, "%s %s", tn_cpu_level_name(level),
-                   tn_cpu_features_text(tn_cpu_features(), text, sizeof text));
+                   tn_cpu_features_text(tn_cpu_features() & ~told[level], text, sizeof text));
     out->cache_l1 = caches.l1d;
     out->cache_l2 = caches.l2;
     out->cache_l3 = caches.l3;
@@ -63,25 +69,42 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     switch (op) {
     case TN_OP_GEMM:
         return tn_cpu_gemm_plan(device->level, problem, threads, out, why);
+    case TN_OP_SOFTMAX:
+        return tn_cpu_softmax_plan(problem, threads, device->level, out, why);
+    case TN_OP_ATTENTION:
+        return tn_cpu_attention_plan(problem, threads, device->level, out, why);
+    case TN_OP_MERGE:
+        return tn_cpu_merge_plan(problem, threads, device->level, out, why);
+    case TN_OP_APPEND:
+        return tn_cpu_append_plan(problem, threads, device->level, out, why);
     case TN_OP_GEMM_PACK:
-        return tn_cpu_gemm_pack_plan(device->level, problem, out, why);
-    default:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "operation %d: not yet on this device", (int)op);
+        break; /* is not planned */
     }
+    return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)op);
 }
 
 static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
-    (void)device;
     switch (r->op) {
     case TN_OP_GEMM:
         tn_cpu_gemm_run(r);
         return TENON_OK;
     case TN_OP_GEMM_PACK:
-        tn_cpu_gemm_pack_run(r);
+        tn_cpu_gemm_pack_run(device->level, r);
         return TENON_OK;
-    default:
-        return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)r->op);
+    case TN_OP_SOFTMAX:
+        tn_cpu_softmax_run(r);
+        return TENON_OK;
+    case TN_OP_ATTENTION:
+        tn_cpu_attention_run(r);
+        return TENON_OK;
+    case TN_OP_MERGE:
+        tn_cpu_merge_run(r);
+        return TENON_OK;
+    case TN_OP_APPEND:
+        tn_cpu_append_run(r);
+        return TENON_OK;
     }
+    return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)r->op);
 }
 
 static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes, tn_message *why) {

@@ -234,8 +234,10 @@ const char *tn_cpu_features_text(uint32_t features, char *text, size_t bytes) {
         return text;
     for (size_t i = 0; i < sizeof feature_names / sizeof *feature_names; i++) {
         const size_t length = strlen(feature_names[i].name);
-        if (!(features & feature_names[i].bit) || used + length + 2 > bytes)
+        if (!(features & feature_names[i].bit))
             continue;
+        if (used + length + 2 > bytes)
+            break;
         if (used)
             text[used++] = ' ';
         memcpy(text + used, feature_names[i].name, length);

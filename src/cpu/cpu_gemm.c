@@ -229,7 +229,7 @@ static void vector_task(void *arg, int64_t index, int worker) {
         .block = TN_GEMM_KC,
         .n = cols,
         .row = b->row,
-        .column = b->column,
+        .column = p->n == 1 ? b->row != 1 : b->column, /* a single column's own stride says nothing */
     };
     job->tile->gemv[b->dtype](&t);
     finish_rows(job, &x, &s, 0, 1, j0, cols);

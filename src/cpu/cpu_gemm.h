@@ -124,8 +124,8 @@ const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x
 tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes, tn_message *why);
 tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p, const void *packed, size_t bytes,
                                     tn_message *why);
-tenon_status tn_cpu_gemm_pack_plan(tn_cpu_level level, const tn_gemm_problem *p, tn_choices *out, tn_message *why);
-void tn_cpu_gemm_pack_run(const tn_run *run);
+/* Packing is not planned: run->choice and run->workspace are not looked at. */
+void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run);
 
 /* ---- cpu_gemm_epilogue.c */
 

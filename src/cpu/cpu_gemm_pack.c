@@ -6,6 +6,7 @@
  * A caller's packed B is a header and, for each member, block of k and panel, what tn_gemm_pack_b writes.
  */
 #include "core/checked.h"
+#include "core/team.h"
 #include "cpu/cpu_gemm.h"
 
 enum { WIDEST = 64 }; /* at least the widest panel of any tile */
@@ -205,21 +206,6 @@ tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p
     return TENON_OK;
 }
 
-tenon_status tn_cpu_gemm_pack_plan(tn_cpu_level level, const tn_gemm_problem *p, tn_choices *out, tn_message *why) {
-    tn_choice *choice = &out->choice[0];
-    size_t bytes;
-    TN_TRY(tn_cpu_gemm_pack_size(level, p, &bytes, why));
-    memset(choice, 0, sizeof *choice);
-    const tn_gemm_plan plan = {.tile = tn_cpu_gemm_tile(level, p->accumulate)};
-    memcpy(choice->state, &plan, sizeof plan);
-    choice->algorithm = "pack-panels";
-    choice->kernel = plan.tile->name;
-    choice->reason = "the only one";
-    choice->seconds = (double)bytes * 2e-10;
-    out->count = 1;
-    return TENON_OK;
-}
-
 /* One panel, all of its blocks of k, of one half and member. */
 static void pack_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
@@ -253,12 +239,11 @@ static void pack_task(void *arg, int64_t index, int worker) {
     }
 }
 
-void tn_cpu_gemm_pack_run(const tn_run *run) {
+void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run) {
     tn_gemm_job job;
     memset(&job, 0, sizeof job);
     job.p = *(const tn_gemm_problem *)run->problem;
-    job.plan = (const tn_gemm_plan *)(const void *)run->choice->state;
-    job.tile = job.plan->tile;
+    job.tile = tn_cpu_gemm_tile(level, job.p.accumulate);
     job.element = tn_gemm_element(job.tile->type);
     job.halves = halves_of(&job.p);
     for (int r = 0; r < TN_GEMM_ROLES; r++)

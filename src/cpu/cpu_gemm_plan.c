@@ -88,7 +88,7 @@ static bool plan_vector(const chooser *c, tn_gemm_plan *plan) {
     const tn_gemm_operand *b = &c->p->operand[TN_GEMM_B];
     const bool rows = b->column == 1 || c->p->n == 1;
     if (c->p->m != 1 || c->p->experts > 0 || c->halves > 1 || c->packed || c->factors_a || c->factors_b || !(rows || b->row == 1) ||
-        c->p->k == 0)
+        c->p->k == 0 || !c->tile->gemv[b->dtype])
         return false;
     const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members);
     const int64_t unit = c->tile->nr;

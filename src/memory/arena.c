@@ -2,9 +2,10 @@
 /*
  * arena.c: a context's workspace.
  *
- * Decides how an arena grows: a new block beside the old one if the pool allows both; otherwise in the old one's place if
- * the pool's free memory around it suffices; otherwise not at all, and the old block stays, because plans that were
- * made for it must go on running. Never more than was asked for: plans state their workspace exactly.
+ * Decides how an arena grows: a new block beside the old one if the pool allows both; otherwise in
+ * the old one's place if the pool's free memory around it suffices; otherwise not at all, and the
+ * old block stays, because plans that were made for it must go on running. Never more than was
+ * asked for: plans state their workspace exactly.
  */
 #include "memory/arena.h"
 
@@ -14,20 +15,17 @@
 
 static const char owner[] = "tenon: workspace";
 
-void tn_arena_open(tn_arena *arena, tenon_pool *pool)
-{
+void tn_arena_open(tn_arena *arena, tenon_pool *pool) {
     *arena = (tn_arena){.pool = pool};
 }
 
-void tn_arena_close(tn_arena *arena)
-{
+void tn_arena_close(tn_arena *arena) {
     if (arena->pool != NULL)
         tn_pool_free(arena->pool, &arena->block);
     *arena = (tn_arena){0};
 }
 
-tenon_status tn_arena_reserve(tn_arena *arena, size_t bytes, tn_message *message)
-{
+tenon_status tn_arena_reserve(tn_arena *arena, size_t bytes, tn_message *message) {
     /* A page of its own, so that threads' parts of the workspace share pages with nobody. */
     const size_t alignment = TN_ALIGNMENT_MOST;
     if (bytes <= arena->block.bytes)
@@ -43,15 +41,13 @@ tenon_status tn_arena_reserve(tn_arena *arena, size_t bytes, tn_message *message
     return status;
 }
 
-void *tn_arena_take(const tn_arena *arena, size_t bytes)
-{
+void *tn_arena_take(const tn_arena *arena, size_t bytes) {
     assert(bytes <= arena->block.bytes);
     (void)bytes;
     return arena->block.address;
 }
 
-size_t tn_arena_drop(tn_arena *arena)
-{
+size_t tn_arena_drop(tn_arena *arena) {
     size_t freed = arena->block.bytes;
     tn_pool_free(arena->pool, &arena->block);
     return freed;

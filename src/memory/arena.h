@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * arena.h: scratch memory of one context on one device: a single block, as large as the largest workspace asked for.
+ * arena.h: scratch memory of one context on one device: a single block, as large as the largest
+ * workspace asked for.
  *
- * Not thread-safe: belongs to whoever is inside the context. The core registers a reclaimer with the pool that
- * enters the context, if nobody is inside, and drops the block. Contents are undefined from one run to the next.
+ * Not thread-safe: belongs to whoever is inside the context. The core registers a reclaimer with
+ * the pool that enters the context, if nobody is inside, and drops the block. Contents are
+ * undefined from one run to the next.
  */
 #ifndef TN_MEMORY_ARENA_H
 #define TN_MEMORY_ARENA_H
@@ -25,8 +27,8 @@ void tn_arena_close(tn_arena *arena);
 TENON_MUST_CHECK tenon_status tn_arena_reserve(tn_arena *arena, size_t bytes, tn_message *message);
 
 /*
- * First byte of the block, aligned to 4096; NULL for bytes == 0 without a block, or where memory has no address.
- * Pre: `bytes` have been reserved by this thread since it entered the context.
+ * First byte of the block, aligned to 4096; NULL for bytes == 0 without a block, or where memory
+ * has no address. Pre: `bytes` have been reserved by this thread since it entered the context.
  */
 void *tn_arena_take(const tn_arena *arena, size_t bytes);
 

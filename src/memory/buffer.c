@@ -2,8 +2,9 @@
 /*
  * buffer.c: buffers, the caller's handles on blocks of a pool or on foreign memory.
  *
- * A handle is a record of its pool, so making one needs the system once in a hundred times and freeing never does.
- * Views share the root's block and keep it alive. Copies are for host memory; device memory goes through its backend.
+ * A handle is a record of its pool, so making one needs the system once in a hundred times and
+ * freeing never does. Views share the root's block and keep it alive. Copies are for host memory;
+ * device memory goes through its backend.
  */
 #include "memory/buffer.h"
 
@@ -15,8 +16,7 @@
 enum { MARK_LIVE = 0x6c697665, MARK_FREED = 0x64656164 };
 
 /* A handle with one holder that keeps the pool alive; NULL when there is no memory for it. */
-static tenon_buffer *take_handle(tenon_pool *pool)
-{
+static tenon_buffer *take_handle(tenon_pool *pool) {
     tn_mutex_lock(&pool->lock);
     tenon_buffer *buffer = tn_records_take(&pool->handles);
     tn_mutex_unlock(&pool->lock);
@@ -46,8 +46,7 @@ static tenon_buffer *take_handle(tenon_pool *pool)
     return buffer;
 }
 
-static void give_handle(tenon_buffer *buffer)
-{
+static void give_handle(tenon_buffer *buffer) {
     tenon_pool *pool = buffer->pool;
     atomic_store_explicit(&buffer->mark, MARK_FREED, memory_order_relaxed);
     tn_mutex_lock(&pool->lock);
@@ -57,16 +56,14 @@ static void give_handle(tenon_buffer *buffer)
 }
 
 /* One holder of a root less; the last one frees its block. */
-static void drop(tenon_buffer *root)
-{
+static void drop(tenon_buffer *root) {
     if (atomic_fetch_sub_explicit(&root->holders, 1, memory_order_acq_rel) != 1)
         return;
     tn_pool_free(root->pool, &root->block);
     give_handle(root);
 }
 
-static tenon_status check_new(tenon_pool *pool, tenon_buffer **out)
-{
+static tenon_status check_new(tenon_pool *pool, tenon_buffer **out) {
     if (out == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer: out is NULL");
     *out = NULL;
@@ -76,15 +73,14 @@ static tenon_status check_new(tenon_pool *pool, tenon_buffer **out)
 }
 
 tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t alignment,
-                                        const char *owner, tenon_buffer **out)
-{
+                                        const char *owner, tenon_buffer **out) {
     tenon_status status = check_new(pool, out);
     if (status != TENON_OK)
         return status;
     if (alignment == 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                       "buffer: alignment is 0; expected a power of two up to %d",
-                       TN_ALIGNMENT_MOST);
+                              "buffer: alignment is 0; expected a power of two up to %d",
+                              TN_ALIGNMENT_MOST);
     tenon_buffer *buffer = take_handle(pool);
     if (buffer == NULL)
         return TENON_ERROR_OUT_OF_MEMORY;
@@ -106,24 +102,22 @@ tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t a
 }
 
 tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner,
-                                tenon_buffer **out)
-{
+                                tenon_buffer **out) {
     return tenon_buffer_alloc_aligned(pool, bytes, TN_GRANULE, owner, out);
 }
 
 tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native,
-                                 size_t bytes, tenon_buffer **out)
-{
+                                 size_t bytes, tenon_buffer **out) {
     tenon_status status = check_new(pool, out);
     if (status != TENON_OK)
         return status;
     if (kind != TENON_NATIVE_HOST || !pool->source.host)
         return tn_fail_shared(TENON_ERROR_UNSUPPORTED,
-                       "buffer: import of native kind %d into a pool of device %s", (int)kind,
-                       pool->device);
+                              "buffer: import of native kind %d into a pool of device %s",
+                              (int)kind, pool->device);
     if (native == NULL && bytes != 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                       "buffer: native is NULL; expected the address of %zu bytes", bytes);
+                              "buffer: native is NULL; expected the address of %zu bytes", bytes);
     tenon_buffer *buffer = take_handle(pool);
     if (buffer == NULL)
         return TENON_ERROR_OUT_OF_MEMORY;
@@ -134,14 +128,12 @@ tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void 
 }
 
 /* True if [offset, offset + bytes) lies in the buffer. */
-static bool covers(const tenon_buffer *buffer, size_t offset, size_t bytes)
-{
+static bool covers(const tenon_buffer *buffer, size_t offset, size_t bytes) {
     return offset <= buffer->bytes && bytes <= buffer->bytes - offset;
 }
 
 tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes,
-                               tenon_buffer **out)
-{
+                               tenon_buffer **out) {
     if (out == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer view: out is NULL");
     *out = NULL;
@@ -149,8 +141,8 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer view: parent is NULL");
     if (!covers(parent, offset, bytes))
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                       "buffer view: %zu bytes at offset %zu leave the parent's %zu bytes", bytes,
-                       offset, parent->bytes);
+                              "buffer view: %zu bytes at offset %zu leave the parent's %zu bytes",
+                              bytes, offset, parent->bytes);
     tenon_buffer *view = take_handle(parent->pool);
     if (view == NULL)
         return TENON_ERROR_OUT_OF_MEMORY;
@@ -164,8 +156,7 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
     return TENON_OK;
 }
 
-void tenon_buffer_free(tenon_buffer *buffer)
-{
+void tenon_buffer_free(tenon_buffer *buffer) {
     if (buffer == NULL)
         return;
     unsigned live = MARK_LIVE;
@@ -185,21 +176,18 @@ void tenon_buffer_free(tenon_buffer *buffer)
     drop(root);
 }
 
-size_t tenon_buffer_size(const tenon_buffer *buffer)
-{
+size_t tenon_buffer_size(const tenon_buffer *buffer) {
     return buffer != NULL ? buffer->bytes : 0;
 }
 
-void *tenon_buffer_host(const tenon_buffer *buffer)
-{
+void *tenon_buffer_host(const tenon_buffer *buffer) {
     if (buffer == NULL || buffer->native == NULL || !buffer->pool->source.host)
         return NULL;
     return (unsigned char *)buffer->native + buffer->offset;
 }
 
 tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *kind, void **native,
-                                 size_t *offset)
-{
+                                 size_t *offset) {
     if (buffer == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer native: buffer is NULL");
     if (kind != NULL)
@@ -213,10 +201,10 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
 
 /* ---- copies: public calls on a context ---- */
 
-/* Checks a part of a buffer inside `ctx`; *at gets its host address, which may be NULL if bytes == 0. */
+/* Checks a part of a buffer inside `ctx`; *at gets its host address, which may be NULL if bytes ==
+ * 0. */
 static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
-                              size_t bytes, const char *call, unsigned char **at)
-{
+                              size_t bytes, const char *call, unsigned char **at) {
     tn_message *message = tn_context_message(ctx);
     *at = NULL;
     if (buffer == NULL)
@@ -237,8 +225,7 @@ static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, si
 
 /* One of `to` and `from` is NULL: the buffer's side. */
 static tenon_status copy(tenon_context *ctx, const tenon_buffer *buffer, size_t offset, void *to,
-                         const void *from, size_t bytes, const char *call)
-{
+                         const void *from, size_t bytes, const char *call) {
     TN_TRY(tn_context_enter(ctx, call));
     unsigned char *at;
     tenon_status status = find_part(ctx, buffer, offset, bytes, call, &at);
@@ -252,20 +239,17 @@ static tenon_status copy(tenon_context *ctx, const tenon_buffer *buffer, size_t 
 }
 
 tenon_status tenon_buffer_write(tenon_context *ctx, tenon_buffer *buffer, size_t offset,
-                                const void *host, size_t bytes)
-{
+                                const void *host, size_t bytes) {
     return copy(ctx, buffer, offset, NULL, host, bytes, "tenon_buffer_write");
 }
 
 tenon_status tenon_buffer_read(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
-                               void *host, size_t bytes)
-{
+                               void *host, size_t bytes) {
     return copy(ctx, buffer, offset, host, NULL, bytes, "tenon_buffer_read");
 }
 
 tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t offset, size_t bytes,
-                              void **host)
-{
+                              void **host) {
     const char *call = "tenon_buffer_map";
     TN_TRY(tn_context_enter(ctx, call));
     unsigned char *at;
@@ -279,8 +263,7 @@ tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t o
     return status;
 }
 
-tenon_status tenon_buffer_unmap(tenon_context *ctx, tenon_buffer *buffer, void *host)
-{
+tenon_status tenon_buffer_unmap(tenon_context *ctx, tenon_buffer *buffer, void *host) {
     const char *call = "tenon_buffer_unmap";
     TN_TRY(tn_context_enter(ctx, call));
     unsigned char *at;

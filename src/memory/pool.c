@@ -2,8 +2,8 @@
 /*
  * pool.c: the life of a pool, and the quick way of allocating and freeing.
  *
- * A request that the size classes can serve at once is served here under one short lock; everything else goes to
- * pool_ladder.c. This file must not call the system outside creation and closing.
+ * A request that the size classes can serve at once is served here under one short lock; everything
+ * else goes to pool_ladder.c. This file must not call the system outside creation and closing.
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,8 +14,9 @@
 #include "memory/pool_state.h"
 
 enum {
-    SEGMENT_BYTES = 2 << 20,     /* one huge page of x86-64 and arm64 */
-    FIXED_BYTES_PER_NODE = 16 << 10, /* fixed pools: nodes taken at creation; more come out of the segment */
+    SEGMENT_BYTES = 2 << 20, /* one huge page of x86-64 and arm64 */
+    FIXED_BYTES_PER_NODE =
+        16 << 10, /* fixed pools: nodes taken at creation; more come out of the segment */
     FIXED_NODES_LEAST = 128,
     FIXED_NODES_MOST = 16 << 10
 };
@@ -25,15 +26,16 @@ static const unsigned all_flags =
 
 /* ---- life ---- */
 
-static tenon_status check_desc(const tenon_pool_desc *desc, tn_message *message)
-{
+static tenon_status check_desc(const tenon_pool_desc *desc, tn_message *message) {
     if ((desc->flags & ~all_flags) != 0)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_pool_create: flags is 0x%x, expected a combination of TENON_POOL_* (0x%x)",
-                       desc->flags, all_flags);
+        return tn_fail(
+            message, TENON_ERROR_INVALID_ARGUMENT,
+            "tenon_pool_create: flags is 0x%x, expected a combination of TENON_POOL_* (0x%x)",
+            desc->flags, all_flags);
     if ((desc->allocator.alloc == NULL) != (desc->allocator.free == NULL))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_pool_create: allocator has only one of alloc and free, expected both or neither");
+                       "tenon_pool_create: allocator has only one of alloc and free, expected both "
+                       "or neither");
     if (desc->segment_bytes > TN_BLOCK_MOST)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
                        "tenon_pool_create: segment_bytes is %zu, expected at most %zu",
@@ -45,8 +47,7 @@ static tenon_status check_desc(const tenon_pool_desc *desc, tn_message *message)
     return TENON_OK;
 }
 
-static void close_pool(tenon_pool *pool)
-{
+static void close_pool(tenon_pool *pool) {
     tn_finding finding = {0};
     if (tn_guarded(pool)) {
         tn_mutex_lock(&pool->lock);
@@ -77,8 +78,7 @@ static void close_pool(tenon_pool *pool)
 }
 
 /* A fixed pool takes everything now: its segment and the nodes for it. */
-static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *message)
-{
+static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *message) {
     size_t granularity = pool->source.granularity;
     size_t bytes = pool->segment_bytes;
     if (budget != 0 && bytes > budget)
@@ -105,12 +105,10 @@ static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *mess
 }
 
 tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source *source,
-                          tn_message *message, tenon_pool **out)
-{
+                          tn_message *message, tenon_pool **out) {
     *out = NULL;
     tenon_pool_desc desc;
-    tenon_status status =
-        tn_read_desc("tenon_pool_create", given, &desc, sizeof desc, message);
+    tenon_status status = tn_read_desc("tenon_pool_create", given, &desc, sizeof desc, message);
     if (status == TENON_OK)
         status = check_desc(&desc, message);
     if (status != TENON_OK)
@@ -148,8 +146,7 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
     return TENON_OK;
 }
 
-tenon_status tenon_pool_create(const tenon_pool_desc *desc, tenon_pool **out)
-{
+tenon_status tenon_pool_create(const tenon_pool_desc *desc, tenon_pool **out) {
     if (out == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_pool_create: out is NULL, expected an address");
@@ -165,22 +162,20 @@ tenon_status tenon_pool_create(const tenon_pool_desc *desc, tenon_pool **out)
     return status;
 }
 
-void tn_pool_retain(tenon_pool *pool)
-{
+void tn_pool_retain(tenon_pool *pool) {
     atomic_fetch_add_explicit(&pool->holders, 1, memory_order_relaxed);
 }
 
-void tn_pool_release(tenon_pool *pool)
-{
+void tn_pool_release(tenon_pool *pool) {
     if (pool != NULL && atomic_fetch_sub_explicit(&pool->holders, 1, memory_order_acq_rel) == 1)
         close_pool(pool);
 }
 
-void tenon_pool_destroy(tenon_pool *pool)
-{
+void tenon_pool_destroy(tenon_pool *pool) {
     if (pool == NULL)
         return;
-    /* The leak report of a debug pool: what the caller gives up while something still lives in it. */
+    /* The leak report of a debug pool: what the caller gives up while something still lives in it.
+     */
     if ((pool->flags & TENON_POOL_DEBUG) != 0 && tn_logs(pool, TENON_LOG_WARNING)) {
         tenon_memory_owner top[3] = {{NULL, 0, 0}};
         size_t owners = tenon_memory_owners(pool, top, 3);
@@ -192,15 +187,14 @@ void tenon_pool_destroy(tenon_pool *pool)
     tn_pool_release(pool);
 }
 
-const tenon_allocator *tn_pool_hooks(const tenon_pool *pool)
-{
+const tenon_allocator *tn_pool_hooks(const tenon_pool *pool) {
     return pool != NULL ? &pool->hooks : NULL;
 }
 
 /* ---- blocks ---- */
 
-tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment, const char *owner)
-{
+tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment,
+                         const char *owner) {
     tn_request request = {.asked = bytes,
                           .alignment = alignment < TN_GRANULE ? TN_GRANULE : alignment,
                           .owner = owner != NULL ? owner : "caller"};
@@ -218,8 +212,7 @@ tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment,
 
 /* Fills in a node that was just taken, and the counts. */
 void tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place, const tn_request *request,
-                        tn_block *block, tn_finding *finding)
-{
+                        tn_block *block, tn_finding *finding) {
     tn_block_record *record =
         (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, request->bytes, &pool->nodes);
     tenon_memory_info *info = &pool->info;
@@ -247,8 +240,7 @@ void tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place, const tn_request 
 }
 
 /* The counts of a block that goes; its node is released by the caller. */
-static void take_back_locked(tenon_pool *pool, const tn_block_record *record)
-{
+static void take_back_locked(tenon_pool *pool, const tn_block_record *record) {
     --pool->info.blocks;
     ++pool->info.frees;
     pool->info.in_use -= record->asked;
@@ -257,8 +249,7 @@ static void take_back_locked(tenon_pool *pool, const tn_block_record *record)
 }
 
 tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           tn_block *block, tn_message *message)
-{
+                           tn_block *block, tn_message *message) {
     *block = (tn_block){0};
     if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
@@ -294,8 +285,7 @@ tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, con
     return status;
 }
 
-void tn_pool_free(tenon_pool *pool, tn_block *block)
-{
+void tn_pool_free(tenon_pool *pool, tn_block *block) {
     tn_block_record *record = block->node;
     if (record == NULL)
         return;
@@ -304,8 +294,7 @@ void tn_pool_free(tenon_pool *pool, tn_block *block)
     tn_mutex_lock(&pool->lock);
     /* A node that is free, or that serves another block by now: somebody frees twice. */
     if (!record->node.used || record->id != id) {
-        tn_finding_add_locked(pool, &finding, "block %llu was freed twice",
-                              (unsigned long long)id);
+        tn_finding_add_locked(pool, &finding, "block %llu was freed twice", (unsigned long long)id);
     } else {
         if (tn_guarded(pool))
             tn_guard_close_locked(pool, record, &finding);
@@ -322,8 +311,7 @@ void tn_pool_free(tenon_pool *pool, tn_block *block)
 }
 
 bool tn_pool_exchange(tenon_pool *pool, tn_block *block, size_t bytes, size_t alignment,
-                      const char *owner)
-{
+                      const char *owner) {
     tn_block_record *record = block->node;
     tn_request request = tn_request_of(pool, bytes, alignment, owner);
     tn_finding finding = {0};
@@ -337,8 +325,7 @@ bool tn_pool_exchange(tenon_pool *pool, tn_block *block, size_t bytes, size_t al
         if (tn_guarded(pool))
             tn_guard_close_locked(pool, record, &finding);
         tn_tlsf_node *merged = tn_tlsf_release(&pool->tlsf, &record->node, &pool->nodes);
-        tn_tlsf_place place =
-            tn_tlsf_find_thorough(&pool->tlsf, request.bytes, request.alignment);
+        tn_tlsf_place place = tn_tlsf_find_thorough(&pool->tlsf, request.bytes, request.alignment);
         if (place.node != NULL) {
             take_back_locked(pool, &old);
             tn_hand_out_locked(pool, place, &request, block, &finding);
@@ -346,8 +333,8 @@ bool tn_pool_exchange(tenon_pool *pool, tn_block *block, size_t bytes, size_t al
         } else {
             /* Merging gave back as many nodes as cutting the old block out again needs. */
             place = (tn_tlsf_place){merged, old.node.offset};
-            record = (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, old.node.bytes,
-                                                     &pool->nodes);
+            record =
+                (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, old.node.bytes, &pool->nodes);
             record->asked = old.asked;
             record->lead = old.lead;
             record->id = old.id;

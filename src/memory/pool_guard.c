@@ -2,10 +2,10 @@
 /*
  * pool_guard.c: debug pools, which notice writes outside of blocks and after their end.
  *
- * In a debug pool every free byte is POISON, every byte around a live block is GUARD, and a new block is FRESH, a NaN
- * in every floating-point type. Checked when a block is made, freed, on tenon_memory_check and at the end.
- * What is found is counted and told to the logger; nothing aborts. Everything is done under the pool's lock: a debug pool
- * may be slow.
+ * In a debug pool every free byte is POISON, every byte around a live block is GUARD, and a new
+ * block is FRESH, a NaN in every floating-point type. Checked when a block is made, freed, on
+ * tenon_memory_check and at the end. What is found is counted and told to the logger; nothing
+ * aborts. Everything is done under the pool's lock: a debug pool may be slow.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,23 +15,19 @@
 
 enum { POISON = 0xDD, GUARD = 0xFB, FRESH = 0xFF };
 
-static bool all_are(const unsigned char *bytes, size_t count, unsigned char value)
-{
+static bool all_are(const unsigned char *bytes, size_t count, unsigned char value) {
     return count == 0 || (bytes[0] == value && memcmp(bytes, bytes + 1, count - 1) == 0);
 }
 
-static unsigned char *first_byte(const tn_block_record *record)
-{
+static unsigned char *first_byte(const tn_block_record *record) {
     return (unsigned char *)tn_segment_of(record)->memory.address + record->node.offset;
 }
 
-static size_t tail_bytes(const tn_block_record *record)
-{
+static size_t tail_bytes(const tn_block_record *record) {
     return record->node.bytes - record->lead - record->asked;
 }
 
-void tn_finding_add_locked(tenon_pool *pool, tn_finding *finding, const char *format, ...)
-{
+void tn_finding_add_locked(tenon_pool *pool, tn_finding *finding, const char *format, ...) {
     ++pool->info.damages;
     if (finding->count++ != 0)
         return;
@@ -41,8 +37,7 @@ void tn_finding_add_locked(tenon_pool *pool, tn_finding *finding, const char *fo
     va_end(arguments);
 }
 
-void tn_finding_tell(tenon_pool *pool, const tn_finding *finding)
-{
+void tn_finding_tell(tenon_pool *pool, const tn_finding *finding) {
     if (finding->count > 1)
         tn_log(pool, TENON_LOG_WARNING, "pool %s: %s (and %u more)", pool->device, finding->line,
                finding->count - 1);
@@ -51,8 +46,7 @@ void tn_finding_tell(tenon_pool *pool, const tn_finding *finding)
 }
 
 static void check_free_locked(tenon_pool *pool, const tn_block_record *record,
-                              tn_finding *finding)
-{
+                              tn_finding *finding) {
     if (!all_are(first_byte(record), record->node.bytes, POISON))
         tn_finding_add_locked(pool, finding,
                               "free memory was written: %zu bytes at offset %zu of their segment",
@@ -60,8 +54,7 @@ static void check_free_locked(tenon_pool *pool, const tn_block_record *record,
 }
 
 static void check_used_locked(tenon_pool *pool, const tn_block_record *record,
-                              tn_finding *finding)
-{
+                              tn_finding *finding) {
     const unsigned char *at = first_byte(record);
     bool before = !all_are(at, record->lead, GUARD);
     bool after = !all_are(at + record->lead + record->asked, tail_bytes(record), GUARD);
@@ -75,14 +68,12 @@ static void check_used_locked(tenon_pool *pool, const tn_block_record *record,
 }
 
 /* A segment that nobody else knows yet. */
-void tn_guard_segment(const tn_segment_memory *memory)
-{
+void tn_guard_segment(const tn_segment_memory *memory) {
     memset(memory->address, POISON, memory->bytes);
 }
 
 /* A record that was just taken and filled in. */
-void tn_guard_open_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding)
-{
+void tn_guard_open_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding) {
     check_free_locked(pool, record, finding);
     unsigned char *at = first_byte(record);
     memset(at, GUARD, record->lead);
@@ -91,14 +82,12 @@ void tn_guard_open_locked(tenon_pool *pool, tn_block_record *record, tn_finding 
 }
 
 /* A record that is about to be released. */
-void tn_guard_close_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding)
-{
+void tn_guard_close_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding) {
     check_used_locked(pool, record, finding);
     memset(first_byte(record), POISON, record->node.bytes);
 }
 
-void tn_guard_sweep_locked(tenon_pool *pool, tn_finding *finding)
-{
+void tn_guard_sweep_locked(tenon_pool *pool, tn_finding *finding) {
     for (const tn_segment *segment = pool->segments; segment != NULL; segment = segment->next)
         for (const tn_tlsf_node *node = &segment->lowest->node; node != NULL; node = node->upper)
             if (node->used)
@@ -107,14 +96,14 @@ void tn_guard_sweep_locked(tenon_pool *pool, tn_finding *finding)
                 check_free_locked(pool, (const tn_block_record *)node, finding);
 }
 
-tenon_status tenon_memory_check(tenon_pool *pool)
-{
+tenon_status tenon_memory_check(tenon_pool *pool) {
     if (pool == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory check: pool is NULL");
     if (!tn_guarded(pool))
-        return tn_fail_shared(TENON_ERROR_UNSUPPORTED,
-                       "memory check: pool %s was not made with TENON_POOL_DEBUG for host memory",
-                       pool->device);
+        return tn_fail_shared(
+            TENON_ERROR_UNSUPPORTED,
+            "memory check: pool %s was not made with TENON_POOL_DEBUG for host memory",
+            pool->device);
     tn_finding finding = {0};
     tn_mutex_lock(&pool->lock);
     tn_guard_sweep_locked(pool, &finding);
@@ -123,5 +112,5 @@ tenon_status tenon_memory_check(tenon_pool *pool)
         return TENON_OK;
     tn_finding_tell(pool, &finding);
     return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "pool %s: %s (%u in all)", pool->device,
-                   finding.line, finding.count);
+                          finding.line, finding.count);
 }

@@ -2,10 +2,11 @@
 /*
  * pool_ladder.c: what a pool does before it says no.
  *
- * Entered when the constant-time search has missed. Rungs, in order: (1) a thorough search of the free blocks; a new
- * segment within the budget; (2) empty segments back to the system and ask again; (3) reclaimers: plan caches, idle arenas;
- * then the failure with its figures. Rungs 4 to 6 (smaller plan, wait, next device) belong to the core, which counts
- * them here. One thread climbs at a time; the others go on with the quick way. Nothing is logged until all locks are free.
+ * Entered when the constant-time search has missed. Rungs, in order: (1) a thorough search of the
+ * free blocks; a new segment within the budget; (2) empty segments back to the system and ask
+ * again; (3) reclaimers: plan caches, idle arenas; then the failure with its figures. Rungs 4 to 6
+ * (smaller plan, wait, next device) belong to the core, which counts them here. One thread climbs
+ * at a time; the others go on with the quick way. Nothing is logged until all locks are free.
  */
 #include "core/checked.h"
 #include "memory/pool_state.h"
@@ -15,23 +16,22 @@ typedef struct climb {
     const tn_request *request;
     tn_block *block;
     tn_finding *finding;
-    bool over_budget;    /* what the last attempt to grow failed for; otherwise the system refused */
+    bool over_budget; /* what the last attempt to grow failed for; otherwise the system refused */
     size_t grown, given, dropped;
     uint64_t segments_given;
 } climb;
 
 /* Enough nodes to cut blocks; see TN_NODES_READY. */
-static bool ready(tenon_pool *pool)
-{
+static bool ready(tenon_pool *pool) {
     tn_mutex_lock(&pool->lock);
     bool enough = pool->nodes.free >= TN_NODES_READY;
     tn_mutex_unlock(&pool->lock);
     return enough || tn_refill(pool, &pool->nodes, 0);
 }
 
-/* Rung 1: any free block that fits. The quick search comes first, for memory that came back meanwhile. */
-static bool reuse(climb *c)
-{
+/* Rung 1: any free block that fits. The quick search comes first, for memory that came back
+ * meanwhile. */
+static bool reuse(climb *c) {
     tenon_pool *pool = c->pool;
     const tn_request *request = c->request;
     tn_mutex_lock(&pool->lock);
@@ -47,15 +47,14 @@ static bool reuse(climb *c)
 }
 
 /* Least bytes of a segment for the request. False: there is no such size. */
-static bool segment_need(const climb *c, size_t *need)
-{
+static bool segment_need(const climb *c, size_t *need) {
     return tn_align_size(c->request->bytes, c->pool->source.granularity, need) &&
            *need <= TN_BLOCK_MOST;
 }
 
-/* A new segment, if the budget allows one: of the pool's usual size, or else as much as is allowed or to be had. */
-static bool grow(climb *c)
-{
+/* A new segment, if the budget allows one: of the pool's usual size, or else as much as is allowed
+ * or to be had. */
+static bool grow(climb *c) {
     tenon_pool *pool = c->pool;
     size_t granularity = pool->source.granularity, need, usual = pool->segment_bytes;
     /* reserved changes under slow only, which is held. */
@@ -81,8 +80,7 @@ static bool grow(climb *c)
 }
 
 /* Rung 2: room for a segment by giving others back. False if that gives none. */
-static bool give_segments(climb *c)
-{
+static bool give_segments(climb *c) {
     tenon_pool *pool = c->pool;
     size_t keep = 0, need;
     if (!segment_need(c, &need))
@@ -102,8 +100,7 @@ static bool give_segments(climb *c)
     return count != 0;
 }
 
-static bool serve(climb *c)
-{
+static bool serve(climb *c) {
     c->over_budget = false;
     if (!ready(c->pool) && !(give_segments(c) && ready(c->pool)))
         return false;
@@ -111,8 +108,7 @@ static bool serve(climb *c)
 }
 
 /* Rung 3: whoever can do without some blocks frees them, one holder at a time. */
-static bool reclaim(climb *c)
-{
+static bool reclaim(climb *c) {
     tenon_pool *pool = c->pool;
     for (tn_reclaimer *reclaimer = pool->reclaimers; reclaimer != NULL;
          reclaimer = reclaimer->next) {
@@ -130,8 +126,7 @@ static bool reclaim(climb *c)
 }
 
 tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block *block,
-                             tn_finding *finding, tn_message *message)
-{
+                             tn_finding *finding, tn_message *message) {
     climb c = {.pool = pool, .request = request, .block = block, .finding = finding};
     tenon_status status = TENON_OK;
     bool fixed = (pool->flags & TENON_POOL_FIXED) != 0;
@@ -163,8 +158,7 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
     return status;
 }
 
-void tn_pool_count_rung(tenon_pool *pool, tn_rung rung)
-{
+void tn_pool_count_rung(tenon_pool *pool, tn_rung rung) {
     tn_mutex_lock(&pool->lock);
     tenon_ladder_stats *ladder = &pool->info.ladder;
     switch (rung) {
@@ -181,8 +175,7 @@ void tn_pool_count_rung(tenon_pool *pool, tn_rung rung)
     tn_mutex_unlock(&pool->lock);
 }
 
-void tn_pool_add_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer)
-{
+void tn_pool_add_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer) {
     tn_mutex_lock(&pool->slow);
     reclaimer->previous = NULL;
     reclaimer->next = pool->reclaimers;
@@ -192,8 +185,7 @@ void tn_pool_add_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer)
     tn_mutex_unlock(&pool->slow);
 }
 
-void tn_pool_remove_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer)
-{
+void tn_pool_remove_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer) {
     tn_mutex_lock(&pool->slow);
     if (reclaimer->next != NULL)
         reclaimer->next->previous = reclaimer->previous;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool_report.c: what a pool tells about itself: statistics, owners, snapshot, the figures of a failure.
+ * pool_report.c: what a pool tells about itself: statistics, owners, snapshot, the figures of a
+ * failure.
  *
- * Allocates nothing, so that it can be asked when memory is short. Owners are told apart by the address of their
- * name, which costs a pointer comparison per allocation; equal texts at different addresses are joined here.
+ * Allocates nothing, so that it can be asked when memory is short. Owners are told apart by the
+ * address of their name, which costs a pointer comparison per allocation; equal texts at different
+ * addresses are joined here.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,8 +15,7 @@
 
 /* ---- owners ---- */
 
-uint32_t tn_owner_enter_locked(tenon_pool *pool, const char *name, size_t bytes)
-{
+uint32_t tn_owner_enter_locked(tenon_pool *pool, const char *name, size_t bytes) {
     uint32_t at = TN_OWNERS; /* "others", when the table is full */
     for (uint32_t i = 0; i < TN_OWNERS; ++i) {
         if (pool->owners[i].name == name) {
@@ -30,17 +31,16 @@ uint32_t tn_owner_enter_locked(tenon_pool *pool, const char *name, size_t bytes)
     return at;
 }
 
-void tn_owner_leave_locked(tenon_pool *pool, uint32_t owner, size_t bytes)
-{
+void tn_owner_leave_locked(tenon_pool *pool, uint32_t owner, size_t bytes) {
     tn_owner *slot = &pool->owners[owner];
     slot->bytes -= bytes;
     if (--slot->blocks == 0)
         slot->name = NULL; /* the name is only known to live as long as its blocks */
 }
 
-/* Copies the owners into `sorted` (TN_OWNERS + 1 places), joined by text, largest first; returns how many. */
-static size_t sort_owners_locked(const tenon_pool *pool, tenon_memory_owner *sorted)
-{
+/* Copies the owners into `sorted` (TN_OWNERS + 1 places), joined by text, largest first; returns
+ * how many. */
+static size_t sort_owners_locked(const tenon_pool *pool, tenon_memory_owner *sorted) {
     size_t count = 0;
     for (size_t i = 0; i <= TN_OWNERS; ++i) {
         const tn_owner *slot = &pool->owners[i];
@@ -64,8 +64,7 @@ static size_t sort_owners_locked(const tenon_pool *pool, tenon_memory_owner *sor
     return count;
 }
 
-size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t capacity)
-{
+size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t capacity) {
     if (pool == NULL)
         return 0;
     tenon_memory_owner sorted[TN_OWNERS + 1];
@@ -79,18 +78,16 @@ size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t 
 
 /* ---- statistics ---- */
 
-size_t tn_largest_free_locked(const tenon_pool *pool)
-{
+size_t tn_largest_free_locked(const tenon_pool *pool) {
     size_t largest = tn_tlsf_largest(&pool->tlsf);
     size_t guards = tn_guarded(pool) ? 2 * TN_GRANULE : 0;
     return largest > guards ? largest - guards : 0;
 }
 
-tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info)
-{
+tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     if (pool == NULL || info == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory stats: %s is NULL",
-                       pool == NULL ? "pool" : "info");
+                              pool == NULL ? "pool" : "info");
     size_t size = info->struct_size;
     if (size == 0 || size > sizeof *info)
         size = sizeof *info;
@@ -105,8 +102,7 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info)
 
 /* The sentence of a failed allocation. Returns `status`. */
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
-                                  const char *why, tn_message *message)
-{
+                                  const char *why, tn_message *message) {
     ++pool->info.ladder.failures;
     tn_record_locked(pool, "fail %zu\n", request->asked);
     tenon_memory_owner sorted[TN_OWNERS + 1];
@@ -139,8 +135,7 @@ typedef struct json {
     char text[1024];
 } json;
 
-static void json_flush(json *out)
-{
+static void json_flush(json *out) {
     if (out->length != 0 && !out->stopped)
         out->stopped = out->sink(out->user, out->text, out->length) != 0;
     out->length = 0;
@@ -148,8 +143,7 @@ static void json_flush(json *out)
 
 /* Appends a piece shorter than 256 bytes. */
 static void json_write(json *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void json_write(json *out, const char *format, ...)
-{
+static void json_write(json *out, const char *format, ...) {
     if (sizeof out->text - out->length < 256)
         json_flush(out);
     va_list arguments;
@@ -161,8 +155,7 @@ static void json_write(json *out, const char *format, ...)
         out->length += (size_t)more;
 }
 
-static void json_string(json *out, const char *text)
-{
+static void json_string(json *out, const char *text) {
     json_write(out, "\"");
     for (const char *at = text; *at != '\0'; ++at) {
         unsigned char c = (unsigned char)*at;
@@ -176,13 +169,11 @@ static void json_string(json *out, const char *text)
     json_write(out, "\"");
 }
 
-static void json_number(json *out, const char *key, uint64_t value)
-{
+static void json_number(json *out, const char *key, uint64_t value) {
     json_write(out, "\"%s\":%llu,", key, (unsigned long long)value);
 }
 
-static void write_statistics(json *out, const tenon_pool *pool)
-{
+static void write_statistics(json *out, const tenon_pool *pool) {
     const tenon_memory_info *info = &pool->info;
     const tenon_ladder_stats *ladder = &info->ladder;
     json_write(out, "{\"device\":");
@@ -208,8 +199,7 @@ static void write_statistics(json *out, const tenon_pool *pool)
     json_write(out, "\"failures\":%llu}", (unsigned long long)ladder->failures);
 }
 
-static void write_block(json *out, const tenon_pool *pool, const tn_block_record *record)
-{
+static void write_block(json *out, const tenon_pool *pool, const tn_block_record *record) {
     json_write(out, "{\"offset\":%zu,\"bytes\":%zu,", record->node.offset, record->node.bytes);
     if (!record->node.used) {
         json_write(out, "\"free\":true}");
@@ -221,11 +211,10 @@ static void write_block(json *out, const tenon_pool *pool, const tn_block_record
     json_write(out, "}");
 }
 
-tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void *user)
-{
+tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void *user) {
     if (pool == NULL || sink == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory snapshot: %s is NULL",
-                       pool == NULL ? "pool" : "sink");
+                              pool == NULL ? "pool" : "sink");
     json out = {.sink = sink, .user = user};
     tenon_memory_owner sorted[TN_OWNERS + 1];
 

@@ -2,17 +2,17 @@
 /*
  * pool_segments.c: segments of memory and slabs of bookkeeping, to and from the system.
  *
- * The only file of the pool that enters the system after creation. Called by the ladder, by trim and at creation, with `slow`
- * held, so that sizes of segments change on one thread at a time; `lock` is taken here for the bookkeeping and never
- * held during a call to the system or to the caller's hooks.
+ * The only file of the pool that enters the system after creation. Called by the ladder, by trim
+ * and at creation, with `slow` held, so that sizes of segments change on one thread at a time;
+ * `lock` is taken here for the bookkeeping and never held during a call to the system or to the
+ * caller's hooks.
  */
 #include "core/checked.h"
 #include "memory/pool_state.h"
 
 /* ---- host memory ---- */
 
-static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out)
-{
+static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
     const tenon_pool *pool = user;
     bool hooked = pool->hooks.alloc != NULL;
     bool touch = (pool->flags & TENON_POOL_TOUCH) != 0;
@@ -20,7 +20,8 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out)
     if (hooked) {
         address = tn_host_alloc(&pool->hooks, bytes, TN_ALIGNMENT_MOST);
     } else {
-        /* Systems that can't refuse while committing end the process instead: ask how much there is first. */
+        /* Systems that can't refuse while committing end the process instead: ask how much there is
+         * first. */
         size_t available = touch ? tn_os_memory_available() : 0;
         if (available != 0 && bytes > available)
             return false;
@@ -40,8 +41,7 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out)
     return true;
 }
 
-static void host_free(void *user, const tn_segment_memory *memory)
-{
+static void host_free(void *user, const tn_segment_memory *memory) {
     const tenon_pool *pool = user;
     if (pool->hooks.alloc != NULL)
         tn_host_free(&pool->hooks, memory->address, memory->bytes);
@@ -49,8 +49,7 @@ static void host_free(void *user, const tn_segment_memory *memory)
         tn_os_unmap(memory->address, memory->bytes);
 }
 
-tn_segment_source tn_host_source(tenon_pool *pool)
-{
+tn_segment_source tn_host_source(tenon_pool *pool) {
     return (tn_segment_source){.user = pool,
                                .alloc = host_alloc,
                                .free = host_free,
@@ -62,8 +61,7 @@ tn_segment_source tn_host_source(tenon_pool *pool)
 /* ---- slabs ---- */
 
 /* A fixed pool that has run out of records takes a slab out of its own segment. */
-static bool refill_from_segment(tenon_pool *pool, tn_records *records, size_t bytes)
-{
+static bool refill_from_segment(tenon_pool *pool, tn_records *records, size_t bytes) {
     if (!pool->source.host)
         return false;
     tn_block block = {0};
@@ -84,8 +82,7 @@ static bool refill_from_segment(tenon_pool *pool, tn_records *records, size_t by
 }
 
 /* One more slab, for at least `count` records (0: as growth has it). */
-bool tn_refill(tenon_pool *pool, tn_records *records, size_t count)
-{
+bool tn_refill(tenon_pool *pool, tn_records *records, size_t count) {
     tn_mutex_lock(&pool->lock);
     size_t bytes = tn_records_slab_bytes(records, count);
     bool fixed = (pool->flags & TENON_POOL_FIXED) != 0 && pool->segments != NULL;
@@ -106,12 +103,12 @@ bool tn_refill(tenon_pool *pool, tn_records *records, size_t count)
 /* ---- segments ---- */
 
 /*
- * Takes a segment of `bytes`, a multiple of the source's granularity, and serves `request` (if not NULL) from it before
- * anybody else can. Pre: the budget allows it, and TN_NODES_READY nodes were free when slow was held.
+ * Takes a segment of `bytes`, a multiple of the source's granularity, and serves `request` (if not
+ * NULL) from it before anybody else can. Pre: the budget allows it, and TN_NODES_READY nodes were
+ * free when slow was held.
  */
 bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request, tn_block *block,
-                    tn_finding *finding)
-{
+                    tn_finding *finding) {
     tn_segment *segment = tn_host_alloc_zero(&pool->hooks, sizeof *segment, TN_CACHE_LINE);
     if (segment == NULL)
         return false;
@@ -141,8 +138,7 @@ bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request, t
     return true;
 }
 
-static void unlink_locked(tenon_pool *pool, tn_segment *segment)
-{
+static void unlink_locked(tenon_pool *pool, tn_segment *segment) {
     if (segment->next != NULL)
         segment->next->previous = segment->previous;
     if (segment->previous != NULL)
@@ -152,8 +148,7 @@ static void unlink_locked(tenon_pool *pool, tn_segment *segment)
 }
 
 /* Bytes of segments that could be given back. */
-size_t tn_segments_empty(tenon_pool *pool)
-{
+size_t tn_segments_empty(tenon_pool *pool) {
     size_t bytes = 0;
     if ((pool->flags & TENON_POOL_FIXED) != 0)
         return 0;
@@ -165,9 +160,9 @@ size_t tn_segments_empty(tenon_pool *pool)
     return bytes;
 }
 
-/* Gives empty segments back until at most `keep` bytes are reserved; returns the bytes given, adds to *count. */
-size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count)
-{
+/* Gives empty segments back until at most `keep` bytes are reserved; returns the bytes given, adds
+ * to *count. */
+size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count) {
     if ((pool->flags & TENON_POOL_FIXED) != 0)
         return 0;
     tn_segment *given = NULL;
@@ -206,8 +201,7 @@ size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count)
 }
 
 /* Gives all segments back, used or not, at the end of a pool. */
-void tn_segments_close(tenon_pool *pool)
-{
+void tn_segments_close(tenon_pool *pool) {
     while (pool->segments != NULL) {
         tn_segment *segment = pool->segments;
         unlink_locked(pool, segment);
@@ -217,8 +211,7 @@ void tn_segments_close(tenon_pool *pool)
     }
 }
 
-size_t tenon_memory_trim(tenon_pool *pool, size_t keep)
-{
+size_t tenon_memory_trim(tenon_pool *pool, size_t keep) {
     if (pool == NULL)
         return 0;
     uint64_t count = 0;

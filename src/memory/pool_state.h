@@ -2,9 +2,10 @@
 /*
  * pool_state.h: the pool from inside, shared by the pool_*.c files and buffer.c only.
  *
- * pool.c: life, allocation and freeing. pool_ladder.c: what happens when the quick way fails. pool_segments.c: segments
- * and slabs, to and from the system. pool_guard.c: debug pools. pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault rules.
- * A function named *_locked is called with `lock` held.
+ * pool.c: life, allocation and freeing. pool_ladder.c: what happens when the quick way fails.
+ * pool_segments.c: segments and slabs, to and from the system. pool_guard.c: debug pools.
+ * pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault rules. A
+ * function named *_locked is called with `lock` held.
  */
 #ifndef TN_MEMORY_POOL_STATE_H
 #define TN_MEMORY_POOL_STATE_H
@@ -18,19 +19,19 @@
 
 enum {
     /*
-     * Free nodes without which an allocation goes the slow way: two for its own splits, and two each for the
-     * new segment and the slab in the segment that the slow way may need before it.
+     * Free nodes without which an allocation goes the slow way: two for its own splits, and two
+     * each for the new segment and the slab in the segment that the slow way may need before it.
      */
     TN_NODES_READY = 3 * TN_TLSF_SPLITS,
-    TN_OWNERS = 64,      /* owners told apart at once; later ones are counted together as "others" */
+    TN_OWNERS = 64, /* owners told apart at once; later ones are counted together as "others" */
     TN_DEVICE_BYTES = 32 /* longest device name, with its end */
 };
 
 /* A block. The node comes first: tn_tlsf_node * and tn_block_record * convert. */
 typedef struct tn_block_record {
     tn_tlsf_node node;
-    size_t asked;   /* bytes the caller wanted */
-    size_t lead;    /* guard bytes before the caller's first byte (debug pools) */
+    size_t asked; /* bytes the caller wanted */
+    size_t lead;  /* guard bytes before the caller's first byte (debug pools) */
     uint64_t id;
     uint32_t owner; /* index in the owners table */
 } tn_block_record;
@@ -42,7 +43,8 @@ typedef struct tn_segment {
 } tn_segment;
 
 typedef struct tn_owner {
-    const char *name; /* NULL: slot is free. Told apart by address; equal texts are joined for display */
+    const char
+        *name; /* NULL: slot is free. Told apart by address; equal texts are joined for display */
     size_t bytes;
     uint64_t blocks;
 } tn_owner;
@@ -82,7 +84,7 @@ struct tenon_pool {
 /* A request in the pool's terms. */
 typedef struct tn_request {
     size_t asked, alignment; /* as the caller said; alignment at least TN_GRANULE */
-    size_t bytes;            /* of the block: with guards, rounded up; 0 if no block can be so large */
+    size_t bytes; /* of the block: with guards, rounded up; 0 if no block can be so large */
     size_t lead;
     const char *owner;
 } tn_request;
@@ -129,23 +131,21 @@ tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, t
 
 /* pool_trace.c */
 bool tn_fault_strikes_locked(tenon_pool *pool, size_t bytes);
-void tn_record_locked(tenon_pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void tn_record_locked(tenon_pool *pool, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 void tn_log(tenon_pool *pool, tenon_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Debug checks need memory that the host can read and write. */
-static inline bool tn_guarded(const tenon_pool *pool)
-{
+static inline bool tn_guarded(const tenon_pool *pool) {
     return (pool->flags & TENON_POOL_DEBUG) != 0 && pool->source.host;
 }
 
-static inline bool tn_logs(const tenon_pool *pool, tenon_log_level level)
-{
+static inline bool tn_logs(const tenon_pool *pool, tenon_log_level level) {
     return pool->logger.log != NULL && level <= pool->log_level;
 }
 
-static inline tn_segment *tn_segment_of(const tn_block_record *record)
-{
+static inline tn_segment *tn_segment_of(const tn_block_record *record) {
     return record->node.segment;
 }
 

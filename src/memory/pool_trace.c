@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool_trace.c: the recording of a pool's events, its log lines, and allocations that fail on request.
+ * pool_trace.c: the recording of a pool's events, its log lines, and allocations that fail on
+ * request.
  *
- * Recordings and fault rules live under the pool's lock, so their order is the order of events. Log lines are
- * written without any lock of the pool, so a logger may ask the pool for statistics.
+ * Recordings and fault rules live under the pool's lock, so their order is the order of events. Log
+ * lines are written without any lock of the pool, so a logger may ask the pool for statistics.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,8 +16,7 @@ enum { LINE = 256 };
 
 /* ---- recording ---- */
 
-void tn_record_locked(tenon_pool *pool, const char *format, ...)
-{
+void tn_record_locked(tenon_pool *pool, const char *format, ...) {
     if (pool->record_sink == NULL)
         return;
     char line[LINE];
@@ -33,8 +33,7 @@ void tn_record_locked(tenon_pool *pool, const char *format, ...)
         pool->record_sink = NULL;
 }
 
-tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user)
-{
+tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user) {
     if (pool == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory record: pool is NULL");
     tn_mutex_lock(&pool->lock);
@@ -46,8 +45,7 @@ tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *u
 
 /* ---- log ---- */
 
-void tn_log(tenon_pool *pool, tenon_log_level level, const char *format, ...)
-{
+void tn_log(tenon_pool *pool, tenon_log_level level, const char *format, ...) {
     if (!tn_logs(pool, level))
         return;
     char line[2 * LINE];
@@ -60,9 +58,9 @@ void tn_log(tenon_pool *pool, tenon_log_level level, const char *format, ...)
 
 /* ---- fault rules ---- */
 
-/* splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): a draw in [0, 1). */
-static double draw(uint64_t *state)
-{
+/* splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): a draw
+ * in [0, 1). */
+static double draw(uint64_t *state) {
     uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
@@ -70,8 +68,7 @@ static double draw(uint64_t *state)
     return (double)(z >> 11) * 0x1p-53;
 }
 
-bool tn_fault_strikes_locked(tenon_pool *pool, size_t bytes)
-{
+bool tn_fault_strikes_locked(tenon_pool *pool, size_t bytes) {
     tn_fault *fault = &pool->fault;
     if (!fault->armed)
         return false;
@@ -79,14 +76,13 @@ bool tn_fault_strikes_locked(tenon_pool *pool, size_t bytes)
     uint64_t n = ++fault->seen;
     /* Drawn at every allocation, so that the other parts of the rule do not shift the sequence. */
     bool chance = rule->probability > 0 && draw(&fault->random) < rule->probability;
-    bool turn = rule->fail_nth != 0 &&
-                (n == rule->fail_nth || (rule->sticky != 0 && n > rule->fail_nth));
+    bool turn =
+        rule->fail_nth != 0 && (n == rule->fail_nth || (rule->sticky != 0 && n > rule->fail_nth));
     bool large = rule->fail_above != 0 && bytes > rule->fail_above;
     return chance || turn || large;
 }
 
-tenon_status tenon_memory_inject(tenon_pool *pool, const tenon_fault_rule *given)
-{
+tenon_status tenon_memory_inject(tenon_pool *pool, const tenon_fault_rule *given) {
     if (pool == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory inject: pool is NULL");
     tn_fault fault = {.armed = given != NULL};

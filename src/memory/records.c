@@ -2,25 +2,24 @@
 /*
  * records.c: slabs of equal records on one free list.
  *
- * Decides how slabs grow and in which order records are used again. Never allocates: the pool brings the slabs.
+ * Decides how slabs grow and in which order records are used again. Never allocates: the pool
+ * brings the slabs.
  */
 #include "memory/records.h"
 
 #include <stdint.h>
 
 enum {
-    SLAB_HEADER = 64,          /* keeps the first record on a cache line of its own */
-    SLAB_LEAST = 8 * 1024,     /* about a hundred nodes: enough for a small program for ever */
-    SLAB_MOST = 256 * 1024     /* above that the cost of a slab is already spread over thousands */
+    SLAB_HEADER = 64,      /* keeps the first record on a cache line of its own */
+    SLAB_LEAST = 8 * 1024, /* about a hundred nodes: enough for a small program for ever */
+    SLAB_MOST = 256 * 1024 /* above that the cost of a slab is already spread over thousands */
 };
 
-void tn_records_open(tn_records *records, size_t record_bytes, bool patient)
-{
+void tn_records_open(tn_records *records, size_t record_bytes, bool patient) {
     *records = (tn_records){.record_bytes = record_bytes, .patient = patient};
 }
 
-size_t tn_records_slab_bytes(const tn_records *records, size_t count)
-{
+size_t tn_records_slab_bytes(const tn_records *records, size_t count) {
     size_t bytes = SLAB_HEADER + count * records->record_bytes;
     if (count == 0) /* grow by half of what there is: constant cost per record, little waste */
         bytes += records->total / 2 * records->record_bytes;
@@ -31,8 +30,7 @@ size_t tn_records_slab_bytes(const tn_records *records, size_t count)
     return (bytes + 63) & ~(size_t)63;
 }
 
-void tn_records_add(tn_records *records, void *memory, size_t bytes, bool borrowed)
-{
+void tn_records_add(tn_records *records, void *memory, size_t bytes, bool borrowed) {
     tn_slab *slab = memory;
     *slab = (tn_slab){.next = records->slabs, .bytes = bytes, .borrowed = borrowed};
     records->slabs = slab;
@@ -43,8 +41,7 @@ void tn_records_add(tn_records *records, void *memory, size_t bytes, bool borrow
         tn_records_give(records, at);
 }
 
-void *tn_records_take(tn_records *records)
-{
+void *tn_records_take(tn_records *records) {
     tn_record *record = records->first;
     if (record == NULL)
         return NULL;
@@ -55,8 +52,7 @@ void *tn_records_take(tn_records *records)
     return record;
 }
 
-void tn_records_give(tn_records *records, void *memory)
-{
+void tn_records_give(tn_records *records, void *memory) {
     tn_record *record = memory;
     if (records->patient && records->last != NULL) {
         record->next = NULL;
@@ -71,8 +67,7 @@ void tn_records_give(tn_records *records, void *memory)
     ++records->free;
 }
 
-tn_slab *tn_records_next_slab(tn_records *records)
-{
+tn_slab *tn_records_next_slab(tn_records *records) {
     tn_slab *slab = records->slabs;
     if (slab != NULL)
         records->slabs = slab->next;

@@ -2,9 +2,10 @@
 /*
  * records.h: bookkeeping objects of one size, from slabs that somebody else provides.
  *
- * The pool's block nodes and buffer handles come from here, so an allocation from a pool needs the system's heap only
- * once per slab, and freeing never does. Not thread-safe: the pool calls it under its lock. A record that was given
- * back keeps its bytes apart from the first word until it is taken again.
+ * The pool's block nodes and buffer handles come from here, so an allocation from a pool needs the
+ * system's heap only once per slab, and freeing never does. Not thread-safe: the pool calls it
+ * under its lock. A record that was given back keeps its bytes apart from the first word until it
+ * is taken again.
  */
 #ifndef TN_MEMORY_RECORDS_H
 #define TN_MEMORY_RECORDS_H
@@ -43,7 +44,8 @@ void *tn_records_take(tn_records *records);
 
 void tn_records_give(tn_records *records, void *record);
 
-/* Takes the next slab out, for its memory to be freed; NULL when there are no more. All records are gone then. */
+/* Takes the next slab out, for its memory to be freed; NULL when there are no more. All records are
+ * gone then. */
 tn_slab *tn_records_next_slab(tn_records *records);
 
 #endif

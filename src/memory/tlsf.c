@@ -2,17 +2,18 @@
 /*
  * tlsf.c: two-level segregated fit over nodes that live apart from their blocks.
  *
- * Row i, column j of the table lists the free blocks of one size class; two levels of bitmaps find the first class
- * that is not empty with two bit scans. Merging keeps the lower node and splitting leaves the lower part in the old one,
- * so a segment's first node never changes. See tlsf.h for the source and what differs from it.
+ * Row i, column j of the table lists the free blocks of one size class; two levels of bitmaps find
+ * the first class that is not empty with two bit scans. Merging keeps the lower node and splitting
+ * leaves the lower part in the old one, so a segment's first node never changes. See tlsf.h for the
+ * source and what differs from it.
  */
 #include "memory/tlsf.h"
 
 #include <assert.h>
 
 /*
- * How many blocks of a list the constant-time search compares. 8 nodes are a few cache lines; on the replayed
- * traces of tests/memory the footprint does not improve beyond it.
+ * How many blocks of a list the constant-time search compares. 8 nodes are a few cache lines; on
+ * the replayed traces of tests/memory the footprint does not improve beyond it.
  */
 enum { LOOK = 8 };
 
@@ -20,14 +21,13 @@ typedef struct size_class {
     unsigned first, second;
 } size_class;
 
-static unsigned top_bit(size_t value)
-{
+static unsigned top_bit(size_t value) {
     return 63u - (unsigned)__builtin_clzll((unsigned long long)value);
 }
 
-/* The class whose blocks have at least the class's least size, the greatest such not above `bytes`. */
-static size_class class_of(size_t bytes)
-{
+/* The class whose blocks have at least the class's least size, the greatest such not above `bytes`.
+ */
+static size_class class_of(size_t bytes) {
     size_t granules = bytes / TN_GRANULE;
     if (granules < TN_TLSF_SECOND)
         return (size_class){0, (unsigned)granules};
@@ -37,8 +37,7 @@ static size_class class_of(size_t bytes)
 }
 
 /* The first class all of whose blocks have at least `bytes`. */
-static size_class class_above(size_t bytes)
-{
+static size_class class_above(size_t bytes) {
     size_t granules = bytes / TN_GRANULE;
     if (granules >= TN_TLSF_SECOND)
         granules += ((size_t)1 << (top_bit(granules) - TN_TLSF_SECOND_LOG2)) - 1;
@@ -46,8 +45,7 @@ static size_class class_above(size_t bytes)
 }
 
 /* The first class at or after `from` that is not empty. False: none. */
-static bool next_class(const tn_tlsf *tlsf, size_class from, size_class *found)
-{
+static bool next_class(const tn_tlsf *tlsf, size_class from, size_class *found) {
     if (from.first >= TN_TLSF_FIRST)
         return false;
     uint32_t seconds = from.second < TN_TLSF_SECOND
@@ -64,8 +62,7 @@ static bool next_class(const tn_tlsf *tlsf, size_class from, size_class *found)
     return true;
 }
 
-static void list(tn_tlsf *tlsf, tn_tlsf_node *node)
-{
+static void list(tn_tlsf *tlsf, tn_tlsf_node *node) {
     size_class c = class_of(node->bytes);
     tn_tlsf_node **head = &tlsf->heads[c.first][c.second];
     node->previous = NULL;
@@ -77,8 +74,7 @@ static void list(tn_tlsf *tlsf, tn_tlsf_node *node)
     tlsf->first_map |= (uint64_t)1 << c.first;
 }
 
-static void unlist(tn_tlsf *tlsf, tn_tlsf_node *node)
-{
+static void unlist(tn_tlsf *tlsf, tn_tlsf_node *node) {
     if (node->next != NULL)
         node->next->previous = node->previous;
     if (node->previous != NULL) {
@@ -95,8 +91,7 @@ static void unlist(tn_tlsf *tlsf, tn_tlsf_node *node)
 }
 
 /* The smallest block that fits among the first `limit` of a list. */
-static tn_tlsf_place best_of(tn_tlsf_node *head, size_t bytes, size_t alignment, size_t limit)
-{
+static tn_tlsf_place best_of(tn_tlsf_node *head, size_t bytes, size_t alignment, size_t limit) {
     tn_tlsf_place best = {NULL, 0};
     for (tn_tlsf_node *node = head; node != NULL && limit != 0; node = node->next, --limit) {
         size_t offset = (node->offset + alignment - 1) & ~(alignment - 1);
@@ -108,8 +103,7 @@ static tn_tlsf_place best_of(tn_tlsf_node *head, size_t bytes, size_t alignment,
     return best;
 }
 
-void tn_tlsf_add(tn_tlsf *tlsf, tn_tlsf_node *node, void *segment, size_t bytes)
-{
+void tn_tlsf_add(tn_tlsf *tlsf, tn_tlsf_node *node, void *segment, size_t bytes) {
     assert(bytes != 0 && bytes % TN_GRANULE == 0 && bytes <= TN_BLOCK_MOST);
     node->lower = node->upper = NULL;
     node->segment = segment;
@@ -119,14 +113,12 @@ void tn_tlsf_add(tn_tlsf *tlsf, tn_tlsf_node *node, void *segment, size_t bytes)
     list(tlsf, node);
 }
 
-void tn_tlsf_remove(tn_tlsf *tlsf, tn_tlsf_node *node)
-{
+void tn_tlsf_remove(tn_tlsf *tlsf, tn_tlsf_node *node) {
     assert(tn_tlsf_whole(node));
     unlist(tlsf, node);
 }
 
-tn_tlsf_place tn_tlsf_find(const tn_tlsf *tlsf, size_t bytes, size_t alignment)
-{
+tn_tlsf_place tn_tlsf_find(const tn_tlsf *tlsf, size_t bytes, size_t alignment) {
     size_class own = class_of(bytes);
     tn_tlsf_place place = best_of(tlsf->heads[own.first][own.second], bytes, alignment, LOOK);
     if (place.node != NULL)
@@ -138,8 +130,7 @@ tn_tlsf_place tn_tlsf_find(const tn_tlsf *tlsf, size_t bytes, size_t alignment)
     return best_of(tlsf->heads[found.first][found.second], bytes, alignment, LOOK);
 }
 
-tn_tlsf_place tn_tlsf_find_thorough(const tn_tlsf *tlsf, size_t bytes, size_t alignment)
-{
+tn_tlsf_place tn_tlsf_find_thorough(const tn_tlsf *tlsf, size_t bytes, size_t alignment) {
     size_class at = class_of(bytes);
     while (next_class(tlsf, at, &at)) {
         tn_tlsf_place place = best_of(tlsf->heads[at.first][at.second], bytes, alignment, SIZE_MAX);
@@ -150,9 +141,9 @@ tn_tlsf_place tn_tlsf_find_thorough(const tn_tlsf *tlsf, size_t bytes, size_t al
     return (tn_tlsf_place){NULL, 0};
 }
 
-/* Cuts `node` at `offset`; the lower part stays in `node`, the upper part is returned. Neither is listed. */
-static tn_tlsf_node *split(tn_tlsf_node *node, size_t offset, tn_records *nodes)
-{
+/* Cuts `node` at `offset`; the lower part stays in `node`, the upper part is returned. Neither is
+ * listed. */
+static tn_tlsf_node *split(tn_tlsf_node *node, size_t offset, tn_records *nodes) {
     tn_tlsf_node *upper = tn_records_take(nodes);
     assert(upper != NULL);
     upper->lower = node;
@@ -168,8 +159,7 @@ static tn_tlsf_node *split(tn_tlsf_node *node, size_t offset, tn_records *nodes)
     return upper;
 }
 
-tn_tlsf_node *tn_tlsf_take(tn_tlsf *tlsf, tn_tlsf_place place, size_t bytes, tn_records *nodes)
-{
+tn_tlsf_node *tn_tlsf_take(tn_tlsf *tlsf, tn_tlsf_place place, size_t bytes, tn_records *nodes) {
     tn_tlsf_node *node = place.node;
     unlist(tlsf, node);
     if (place.offset > node->offset) {
@@ -184,8 +174,7 @@ tn_tlsf_node *tn_tlsf_take(tn_tlsf *tlsf, tn_tlsf_place place, size_t bytes, tn_
 }
 
 /* Lets `lower` swallow its upper neighbour. */
-static void merge(tn_tlsf_node *lower, tn_records *nodes)
-{
+static void merge(tn_tlsf_node *lower, tn_records *nodes) {
     tn_tlsf_node *upper = lower->upper;
     lower->bytes += upper->bytes;
     lower->upper = upper->upper;
@@ -194,8 +183,7 @@ static void merge(tn_tlsf_node *lower, tn_records *nodes)
     tn_records_give(nodes, upper);
 }
 
-tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nodes)
-{
+tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nodes) {
     assert(node->used);
     node->used = false;
     if (node->upper != NULL && !node->upper->used) {
@@ -211,8 +199,7 @@ tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nod
     return node;
 }
 
-size_t tn_tlsf_largest(const tn_tlsf *tlsf)
-{
+size_t tn_tlsf_largest(const tn_tlsf *tlsf) {
     if (tlsf->first_map == 0)
         return 0;
     unsigned first = top_bit((size_t)tlsf->first_map);

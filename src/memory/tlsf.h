@@ -2,13 +2,15 @@
 /*
  * tlsf.h: which free block serves a request, in constant time.
  *
- * Two-level segregated fit (Masmano, Ripoll, Crespo, Real: "TLSF: a new dynamic memory allocator for real-time
- * systems", ECRTS 2004) with three changes. The nodes that describe blocks live apart from the blocks, which may be device
- * memory that the host can't touch. A request looks at a few blocks of its own size class before it goes to the next, so
- * that a block which was freed can serve the same size again. A thorough search, linear in the free blocks of the nearest
- * classes, finds any block that fits, so nothing is lost to the rounding when memory is short.
+ * Two-level segregated fit (Masmano, Ripoll, Crespo, Real: "TLSF: a new dynamic memory allocator
+ * for real-time systems", ECRTS 2004) with three changes. The nodes that describe blocks live apart
+ * from the blocks, which may be device memory that the host can't touch. A request looks at a few
+ * blocks of its own size class before it goes to the next, so that a block which was freed can
+ * serve the same size again. A thorough search, linear in the free blocks of the nearest classes,
+ * finds any block that fits, so nothing is lost to the rounding when memory is short.
  *
- * Knows sizes and neighbours only: no memory, no locks, no owners. Called by the pool under its lock.
+ * Knows sizes and neighbours only: no memory, no locks, no owners. Called by the pool under its
+ * lock.
  */
 #ifndef TN_MEMORY_TLSF_H
 #define TN_MEMORY_TLSF_H
@@ -20,11 +22,11 @@
 #include "memory/records.h"
 
 enum {
-    TN_GRANULE = 64,           /* every block starts at and spans a multiple: a cache line */
-    TN_ALIGNMENT_MOST = 4096,  /* segments start at such an address, so offsets carry alignment */
-    TN_TLSF_SECOND_LOG2 = 5,   /* 32 classes per power of two: a class spans 3 % */
+    TN_GRANULE = 64,          /* every block starts at and spans a multiple: a cache line */
+    TN_ALIGNMENT_MOST = 4096, /* segments start at such an address, so offsets carry alignment */
+    TN_TLSF_SECOND_LOG2 = 5,  /* 32 classes per power of two: a class spans 3 % */
     TN_TLSF_SECOND = 1 << TN_TLSF_SECOND_LOG2,
-    TN_TLSF_FIRST = 38         /* powers of two from 2 KiB (all smaller sizes are row 0) to 2^48 */
+    TN_TLSF_FIRST = 38 /* powers of two from 2 KiB (all smaller sizes are row 0) to 2^48 */
 };
 
 /* No block is larger: 128 TiB, and sums of two such sizes can't overflow. */
@@ -39,8 +41,8 @@ typedef struct tn_tlsf_node {
 } tn_tlsf_node;
 
 typedef struct tn_tlsf {
-    uint64_t first_map;                   /* bit i: some class of row i has a block */
-    uint32_t second_map[TN_TLSF_FIRST];   /* bit j: class (i, j) has a block */
+    uint64_t first_map;                 /* bit i: some class of row i has a block */
+    uint32_t second_map[TN_TLSF_FIRST]; /* bit j: class (i, j) has a block */
     tn_tlsf_node *heads[TN_TLSF_FIRST][TN_TLSF_SECOND];
 } tn_tlsf;
 
@@ -51,14 +53,13 @@ typedef struct tn_tlsf_place {
 } tn_tlsf_place;
 
 /*
- * Makes a segment's bytes one free block that `node` describes from now on. The node keeps describing the segment's
- * lowest block until tn_tlsf_remove. A zeroed tn_tlsf is empty.
+ * Makes a segment's bytes one free block that `node` describes from now on. The node keeps
+ * describing the segment's lowest block until tn_tlsf_remove. A zeroed tn_tlsf is empty.
  */
 void tn_tlsf_add(tn_tlsf *tlsf, tn_tlsf_node *node, void *segment, size_t bytes);
 
 /* True if the segment that begins with `lowest` is one free block. */
-static inline bool tn_tlsf_whole(const tn_tlsf_node *lowest)
-{
+static inline bool tn_tlsf_whole(const tn_tlsf_node *lowest) {
     return !lowest->used && lowest->upper == NULL;
 }
 
@@ -66,8 +67,9 @@ static inline bool tn_tlsf_whole(const tn_tlsf_node *lowest)
 void tn_tlsf_remove(tn_tlsf *tlsf, tn_tlsf_node *node);
 
 /*
- * A place for `bytes` at a multiple of `alignment`, in constant time; may miss a block that would only just fit.
- * Pre: bytes is a non-zero multiple of TN_GRANULE up to TN_BLOCK_MOST, alignment a power of two in [TN_GRANULE, TN_ALIGNMENT_MOST].
+ * A place for `bytes` at a multiple of `alignment`, in constant time; may miss a block that would
+ * only just fit. Pre: bytes is a non-zero multiple of TN_GRANULE up to TN_BLOCK_MOST, alignment a
+ * power of two in [TN_GRANULE, TN_ALIGNMENT_MOST].
  */
 tn_tlsf_place tn_tlsf_find(const tn_tlsf *tlsf, size_t bytes, size_t alignment);
 
@@ -81,7 +83,8 @@ tn_tlsf_place tn_tlsf_find_thorough(const tn_tlsf *tlsf, size_t bytes, size_t al
 tn_tlsf_node *tn_tlsf_take(tn_tlsf *tlsf, tn_tlsf_place place, size_t bytes, tn_records *nodes);
 enum { TN_TLSF_SPLITS = 2 };
 
-/* Frees a used node, merges it with free neighbours (their nodes go back to `nodes`) and returns the merged node. */
+/* Frees a used node, merges it with free neighbours (their nodes go back to `nodes`) and returns
+ * the merged node. */
 tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nodes);
 
 /* Bytes of the largest free block; linear in the blocks of one class. */

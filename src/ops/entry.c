@@ -83,16 +83,16 @@ static tenon_status merge_check_data(const call *c, tn_message *m)
     return TENON_OK;
 }
 
-#define ROW(id, op, desc_type)                                                                                         \
+#define ROW(id, op, name, desc_type)                                                                                   \
     {                                                                                                                  \
-        id, #op, sizeof(tn_##op##_problem), sizeof(desc_type), offsetof(desc_type, workspace), op##_make,              \
+        id, name, sizeof(tn_##op##_problem), sizeof(desc_type), offsetof(desc_type, workspace), op##_make,              \
             op##_addresses, op##_check_data, op##_cost, tn_##op##_describe                                             \
     }
-static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, tenon_gemm_desc);
-static const op_row softmax_row = ROW(TN_OP_SOFTMAX, softmax, tenon_softmax_desc);
-static const op_row attention_row = ROW(TN_OP_ATTENTION, attention, tenon_attention_desc);
-static const op_row merge_row = ROW(TN_OP_MERGE, merge, tenon_attention_merge_desc);
-static const op_row append_row = ROW(TN_OP_APPEND, append, tenon_kv_append_desc);
+static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, "gemm", tenon_gemm_desc);
+static const op_row softmax_row = ROW(TN_OP_SOFTMAX, softmax, "softmax", tenon_softmax_desc);
+static const op_row attention_row = ROW(TN_OP_ATTENTION, attention, "attention", tenon_attention_desc);
+static const op_row merge_row = ROW(TN_OP_MERGE, merge, "attention_merge", tenon_attention_merge_desc);
+static const op_row append_row = ROW(TN_OP_APPEND, append, "kv_append", tenon_kv_append_desc);
 
 /* ---------------------------------------------------------------- the walk */
 

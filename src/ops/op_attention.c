@@ -16,7 +16,7 @@
 #define MAX_HEAD_DIM 576
 
 static const char *const names[TN_ATTENTION_ROLES] = {
-    "q",     "k",           "v",             "o",            "bias",         "mask",        "alibi",   "sinks",
+    "q",           "k",             "v",            "o",            "bias",        "mask",    "alibi",   "sinks",
     "key_lengths", "query_offsets", "cu_seqlens_q", "cu_seqlens_k", "block_table", "k_scale", "v_scale", "lse"};
 
 static void operands_of(tenon_attention_desc *d, tenon_tensor *operand[TN_ATTENTION_ROLES])

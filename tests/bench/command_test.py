@@ -111,7 +111,8 @@ class Lines(unittest.TestCase):
             self.assertEqual(row["device"], "reference")
             self.assertGreater(row["seconds"], 0)
             self.assertLessEqual(row["seconds_min"], row["seconds"])
-            self.assertGreater(row["percent_of_limit"], 0)
+            if row["dtype"] != "s8":  # null where the CPU has no integer dot product to measure
+                self.assertGreater(row["percent_of_limit"], 0)
             self.assertGreaterEqual(row["error"], 0)
 
     def test_info(self):

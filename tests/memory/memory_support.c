@@ -16,8 +16,7 @@ typedef struct header {
     size_t bytes, pad;
 } header;
 
-static void *counted_alloc(void *user, size_t bytes, size_t alignment)
-{
+static void *counted_alloc(void *user, size_t bytes, size_t alignment) {
     counted *c = user;
     long long n = atomic_fetch_add(&c->calls, 1) + 1 - c->fail_from;
     if (c->fail_nth != 0 && (n == c->fail_nth || (c->sticky && n > c->fail_nth)))
@@ -40,8 +39,7 @@ static void *counted_alloc(void *user, size_t bytes, size_t alignment)
     return memory;
 }
 
-static void counted_free(void *user, void *memory, size_t bytes)
-{
+static void counted_free(void *user, void *memory, size_t bytes) {
     counted *c = user;
     const header *h = (const header *)memory - 1;
     ck_assert_uint_eq(h->bytes, bytes);
@@ -50,13 +48,11 @@ static void counted_free(void *user, void *memory, size_t bytes)
     free((unsigned char *)memory - h->pad);
 }
 
-tenon_allocator counted_hooks(counted *c)
-{
+tenon_allocator counted_hooks(counted *c) {
     return (tenon_allocator){.user = c, .alloc = counted_alloc, .free = counted_free};
 }
 
-void counted_fail(counted *c, long long nth, bool sticky)
-{
+void counted_fail(counted *c, long long nth, bool sticky) {
     c->fail_nth = nth;
     c->sticky = sticky;
     c->fail_from = atomic_load(&c->calls);
@@ -64,8 +60,7 @@ void counted_fail(counted *c, long long nth, bool sticky)
 
 /* ---- texts ---- */
 
-int gathered_sink(void *user, const char *piece, size_t bytes)
-{
+int gathered_sink(void *user, const char *piece, size_t bytes) {
     gathered *t = user;
     char *longer = realloc(t->bytes, t->length + bytes + 1);
     ck_assert_ptr_nonnull(longer);
@@ -76,8 +71,7 @@ int gathered_sink(void *user, const char *piece, size_t bytes)
     return 0;
 }
 
-void gathered_log(void *user, tenon_log_level level, const char *line)
-{
+void gathered_log(void *user, tenon_log_level level, const char *line) {
     static const char *const names[] = {"none", "warning", "info", "dispatch", "debug"};
     ck_assert_ptr_null(strchr(line, '\n'));
     gathered_sink(user, names[level], strlen(names[level]));
@@ -86,21 +80,18 @@ void gathered_log(void *user, tenon_log_level level, const char *line)
     gathered_sink(user, "\n", 1);
 }
 
-void gathered_free(gathered *t)
-{
+void gathered_free(gathered *t) {
     free(t->bytes);
     *t = (gathered){0};
 }
 
-bool gathered_has(const gathered *t, const char *part)
-{
+bool gathered_has(const gathered *t, const char *part) {
     return t->bytes != NULL && strstr(t->bytes, part) != NULL;
 }
 
 /* ---- JSON ---- */
 
-static const char *skip_space(const char *at)
-{
+static const char *skip_space(const char *at) {
     while (*at != '\0' && strchr(" \t\r\n", *at) != NULL)
         ++at;
     return at;
@@ -108,8 +99,7 @@ static const char *skip_space(const char *at)
 
 static const char *json_value(const char *at);
 
-static const char *json_text(const char *at)
-{
+static const char *json_text(const char *at) {
     if (*at++ != '"')
         return NULL;
     for (; *at != '"'; ++at) {
@@ -131,8 +121,7 @@ static const char *json_text(const char *at)
 }
 
 /* An object (with names) or an array, after its bracket. */
-static const char *json_members(const char *at, bool names, char end)
-{
+static const char *json_members(const char *at, bool names, char end) {
     at = skip_space(at);
     if (*at == end)
         return at + 1;
@@ -155,8 +144,7 @@ static const char *json_members(const char *at, bool names, char end)
     }
 }
 
-static const char *json_value(const char *at)
-{
+static const char *json_value(const char *at) {
     at = skip_space(at);
     if (*at == '{')
         return json_members(at + 1, true, '}');
@@ -177,8 +165,7 @@ static const char *json_value(const char *at)
     return end;
 }
 
-bool json_valid(const char *json)
-{
+bool json_valid(const char *json) {
     const char *end = json_value(json);
     return end != NULL && *skip_space(end) == '\0';
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_support.h: what the memory tests share: hooks that count and fail, sinks that collect, a JSON checker.
+ * memory_support.h: what the memory tests share: hooks that count and fail, sinks that collect, a
+ * JSON checker.
  */
 #ifndef TEST_MEMORY_SUPPORT_H
 #define TEST_MEMORY_SUPPORT_H
@@ -13,14 +14,14 @@
 
 /* Allocation hooks that count, and fail on request. Thread-safe. */
 typedef struct counted {
-    atomic_llong calls;      /* of alloc, those that failed included */
-    atomic_llong live;       /* blocks */
+    atomic_llong calls; /* of alloc, those that failed included */
+    atomic_llong live;  /* blocks */
     atomic_llong live_bytes;
     atomic_llong most_bytes;
-    long long fail_nth;      /* the n-th call from fail_from on fails; 0: none */
-    bool sticky;             /* and every later one */
+    long long fail_nth; /* the n-th call from fail_from on fails; 0: none */
+    bool sticky;        /* and every later one */
     long long fail_from;
-    size_t limit;            /* bytes live at once that are to be had; 0: any */
+    size_t limit; /* bytes live at once that are to be had; 0: any */
 } counted;
 
 tenon_allocator counted_hooks(counted *c);

@@ -11,15 +11,13 @@
 #include "memory_support.h"
 #include "suite.h"
 
-static tenon_memory_info info_of(tenon_pool *pool)
-{
+static tenon_memory_info info_of(tenon_pool *pool) {
     tenon_memory_info info = {0};
     ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
     return info;
 }
 
-START_TEST(handles)
-{
+START_TEST(handles) {
     counted hooks = {0};
     tenon_pool_desc desc = {.allocator = counted_hooks(&hooks)};
     tenon_pool *pool;
@@ -30,7 +28,8 @@ START_TEST(handles)
     ck_assert_int_eq(tenon_buffer_alloc(pool, 1, NULL, NULL), TENON_ERROR_INVALID_ARGUMENT);
     static const size_t wrong[] = {0, 3, 8192};
     for (int i = 0; i < 3; ++i)
-        ck_assert_int_eq(tenon_buffer_alloc_aligned(pool, 1, wrong[i], NULL, &buffer), TENON_ERROR_INVALID_ARGUMENT);
+        ck_assert_int_eq(tenon_buffer_alloc_aligned(pool, 1, wrong[i], NULL, &buffer),
+                         TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_buffer_alloc(pool, SIZE_MAX, NULL, &buffer), TENON_ERROR_OUT_OF_MEMORY);
     ck_assert_ptr_null(buffer);
     ck_assert_uint_eq(info_of(pool).blocks, 0);
@@ -65,8 +64,7 @@ START_TEST(handles)
 }
 END_TEST
 
-START_TEST(views)
-{
+START_TEST(views) {
     tenon_pool *pool;
     ck_assert_int_eq(tenon_pool_create(NULL, &pool), TENON_OK);
     tenon_buffer *root, *view, *inner, *bad = (tenon_buffer *)1;
@@ -77,7 +75,8 @@ START_TEST(views)
     ck_assert_int_eq(tenon_buffer_view(view, 50, 10, &inner), TENON_OK);
     static const size_t outside[][2] = {{0, 801}, {801, 0}, {800, 1}, {SIZE_MAX, 2}, {2, SIZE_MAX}};
     for (int i = 0; i < 5; ++i) {
-        ck_assert_int_eq(tenon_buffer_view(view, outside[i][0], outside[i][1], &bad), TENON_ERROR_INVALID_ARGUMENT);
+        ck_assert_int_eq(tenon_buffer_view(view, outside[i][0], outside[i][1], &bad),
+                         TENON_ERROR_INVALID_ARGUMENT);
         ck_assert_ptr_null(bad);
     }
     ck_assert_int_eq(tenon_buffer_view(NULL, 0, 0, &bad), TENON_ERROR_INVALID_ARGUMENT);
@@ -99,22 +98,24 @@ START_TEST(views)
 }
 END_TEST
 
-START_TEST(foreign_memory)
-{
+START_TEST(foreign_memory) {
     tenon_pool_desc desc = {.budget = 4096};
     tenon_pool *pool;
     ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
     static char memory[100000];
     tenon_buffer *buffer, *view;
-    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, memory, sizeof memory, &buffer), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, memory, sizeof memory, &buffer),
+                     TENON_OK);
     ck_assert_ptr_eq(tenon_buffer_host(buffer), memory);
     ck_assert_uint_eq(info_of(pool).reserved, 0);
     ck_assert_int_eq(tenon_buffer_view(buffer, 5, 10, &view), TENON_OK);
     tenon_buffer_free(buffer);
     ck_assert_ptr_eq(tenon_buffer_host(view), memory + 5);
     tenon_buffer_free(view);
-    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, NULL, 1, &buffer), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_CUDA, memory, 1, &buffer), TENON_ERROR_UNSUPPORTED);
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, NULL, 1, &buffer),
+                     TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_CUDA, memory, 1, &buffer),
+                     TENON_ERROR_UNSUPPORTED);
     ck_assert_ptr_null(buffer);
     ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, NULL, 0, &buffer), TENON_OK);
     tenon_buffer_free(buffer);
@@ -122,8 +123,7 @@ START_TEST(foreign_memory)
 }
 END_TEST
 
-START_TEST(copies)
-{
+START_TEST(copies) {
     tenon_context_desc desc = {.device = "reference", .threads = 1};
     tenon_context *ctx;
     ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
@@ -141,8 +141,10 @@ START_TEST(copies)
     ck_assert_int_eq(tenon_buffer_unmap(ctx, buffer, digits), TENON_ERROR_INVALID_ARGUMENT);
     /* Refused, and nothing is written. */
     ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 10, digits, 7), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "tenon_buffer_write: offset 10 and bytes 7"));
-    ck_assert_int_eq(tenon_buffer_read(ctx, buffer, SIZE_MAX, back, 2), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_nonnull(
+        strstr(tenon_error_message(ctx), "tenon_buffer_write: offset 10 and bytes 7"));
+    ck_assert_int_eq(tenon_buffer_read(ctx, buffer, SIZE_MAX, back, 2),
+                     TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 0, NULL, 2), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_buffer_read(ctx, NULL, 0, back, 2), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_buffer_map(ctx, buffer, 10, 7, &mapped), TENON_ERROR_INVALID_ARGUMENT);
@@ -157,8 +159,7 @@ START_TEST(copies)
 }
 END_TEST
 
-static Suite *buffer_suite(void)
-{
+static Suite *buffer_suite(void) {
     Suite *suite = suite_create("buffer");
     TCase *tcase = tcase_create("buffer");
     tcase_add_test(tcase, handles);
@@ -169,7 +170,6 @@ static Suite *buffer_suite(void)
     return suite;
 }
 
-int main(void)
-{
+int main(void) {
     return run_suite(buffer_suite());
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pools: descriptors, budgets to the byte, segments, fixed pools that never enter the system, trim, statistics.
+ * Pools: descriptors, budgets to the byte, segments, fixed pools that never enter the system, trim,
+ * statistics.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -12,22 +13,19 @@
 #include "rng.h"
 #include "suite.h"
 
-static tenon_pool *make(tenon_pool_desc desc)
-{
+static tenon_pool *make(tenon_pool_desc desc) {
     tenon_pool *pool;
     ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
     return pool;
 }
 
-static tenon_memory_info info_of(tenon_pool *pool)
-{
+static tenon_memory_info info_of(tenon_pool *pool) {
     tenon_memory_info info = {0};
     ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
     return info;
 }
 
-static tenon_status take(tenon_pool *pool, size_t bytes, tn_block *block)
-{
+static tenon_status take(tenon_pool *pool, size_t bytes, tn_block *block) {
     tn_message message = {{0}};
     tenon_status status = tn_pool_alloc(pool, bytes, 64, "test", block, &message);
     ck_assert_int_eq(status != TENON_OK, message.text[0] != 0);
@@ -35,8 +33,7 @@ static tenon_status take(tenon_pool *pool, size_t bytes, tn_block *block)
     return status;
 }
 
-START_TEST(descriptors)
-{
+START_TEST(descriptors) {
     tenon_pool *pool = (tenon_pool *)1;
     tenon_pool_desc desc = {.flags = 1u << 20};
     ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_ERROR_INVALID_ARGUMENT);
@@ -65,13 +62,13 @@ START_TEST(descriptors)
 }
 END_TEST
 
-START_TEST(blocks_do_not_overlap_and_are_aligned)
-{
+START_TEST(blocks_do_not_overlap_and_are_aligned) {
     rng r = rng_start("pool");
     enum { LIVE = 400 };
     static tn_block live[LIVE];
     for (int flags = 0; flags < 16; ++flags) {
-        tenon_pool *pool = make((tenon_pool_desc){.flags = (unsigned)flags, .segment_bytes = 16 << 20});
+        tenon_pool *pool =
+            make((tenon_pool_desc){.flags = (unsigned)flags, .segment_bytes = 16 << 20});
         for (int step = 0; step < 1500; ++step) {
             int slot = (int)rng_below(&r, LIVE);
             tn_block *block = &live[slot];
@@ -111,8 +108,7 @@ START_TEST(blocks_do_not_overlap_and_are_aligned)
 }
 END_TEST
 
-START_TEST(sizes_at_the_edges)
-{
+START_TEST(sizes_at_the_edges) {
     static const size_t budgets[] = {0, 1 << 20};
     for (int i = 0; i < 2; ++i) {
         tenon_pool *pool = make((tenon_pool_desc){.budget = budgets[i]});
@@ -141,8 +137,7 @@ START_TEST(sizes_at_the_edges)
 }
 END_TEST
 
-START_TEST(budget_to_the_byte)
-{
+START_TEST(budget_to_the_byte) {
     counted hooks = {0};
     const size_t budget = 10 * 4096 + 640;
     tenon_pool *pool = make((tenon_pool_desc){
@@ -154,7 +149,8 @@ START_TEST(budget_to_the_byte)
     tn_pool_free(pool, &whole);
     ck_assert_int_eq(take(pool, budget + 1, &whole), TENON_ERROR_OVER_BUDGET);
 
-    /* Two blocks that together are one granule too many: the segment is given back for the second size. */
+    /* Two blocks that together are one granule too many: the segment is given back for the second
+     * size. */
     ck_assert_int_eq(tenon_memory_trim(pool, 0), budget);
     ck_assert_int_eq(take(pool, budget / 2 / 64 * 64 + 64, &one), TENON_OK);
     ck_assert_int_eq(take(pool, budget / 2 / 64 * 64 + 64, &other), TENON_ERROR_OVER_BUDGET);
@@ -187,8 +183,7 @@ START_TEST(budget_to_the_byte)
 }
 END_TEST
 
-START_TEST(segments_follow_requests)
-{
+START_TEST(segments_follow_requests) {
     tenon_pool *pool = make((tenon_pool_desc){.budget = 8 << 20});
     tn_block small, large;
     ck_assert_int_eq(take(pool, 100, &small), TENON_OK);
@@ -230,17 +225,17 @@ START_TEST(segments_follow_requests)
 }
 END_TEST
 
-START_TEST(fixed_pools_never_enter_the_system)
-{
+START_TEST(fixed_pools_never_enter_the_system) {
     for (int debug = 0; debug < 2; ++debug) {
         counted hooks = {0};
-        tenon_pool *pool = make((tenon_pool_desc){
-            .segment_bytes = 1 << 20,
-            .flags = TENON_POOL_FIXED | TENON_POOL_TOUCH | (debug ? TENON_POOL_DEBUG : 0u),
-            .allocator = counted_hooks(&hooks)});
+        tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 1 << 20,
+                                                  .flags = TENON_POOL_FIXED | TENON_POOL_TOUCH |
+                                                           (debug ? TENON_POOL_DEBUG : 0u),
+                                                  .allocator = counted_hooks(&hooks)});
         long long calls = atomic_load(&hooks.calls);
         ck_assert_uint_eq(info_of(pool).reserved, 1 << 20);
-        /* More blocks and handles than were prepared: their bookkeeping comes out of the segment. */
+        /* More blocks and handles than were prepared: their bookkeeping comes out of the segment.
+         */
         static tenon_buffer *buffers[4000];
         int count = 0;
         while (tenon_buffer_alloc(pool, 64, "many", &buffers[count]) == TENON_OK)
@@ -269,8 +264,7 @@ START_TEST(fixed_pools_never_enter_the_system)
 }
 END_TEST
 
-START_TEST(owners_largest_first)
-{
+START_TEST(owners_largest_first) {
     tenon_pool *pool = make((tenon_pool_desc){0});
     static char names[100][24], same[] = "weights";
     static tn_block blocks[100], weights[2];
@@ -278,11 +272,13 @@ START_TEST(owners_largest_first)
     ck_assert_int_eq(tn_pool_alloc(pool, 500, 64, same, &weights[1], NULL), TENON_OK);
     for (int i = 0; i < 100; ++i) {
         snprintf(names[i], sizeof names[i], "owner %d", i);
-        ck_assert_int_eq(tn_pool_alloc(pool, (size_t)i + 1, 64, names[i], &blocks[i], NULL), TENON_OK);
+        ck_assert_int_eq(tn_pool_alloc(pool, (size_t)i + 1, 64, names[i], &blocks[i], NULL),
+                         TENON_OK);
     }
     tenon_memory_owner owners[100];
     size_t count = tenon_memory_owners(pool, owners, 100);
-    ck_assert_uint_eq(count, 64); /* 2 slots of equal text are shown as one, and the rest as others */
+    ck_assert_uint_eq(count,
+                      64); /* 2 slots of equal text are shown as one, and the rest as others */
     ck_assert_str_eq(owners[0].owner, "weights");
     ck_assert_uint_eq(owners[0].bytes, 7500);
     ck_assert_uint_eq(owners[0].blocks, 2);
@@ -310,8 +306,7 @@ START_TEST(owners_largest_first)
 }
 END_TEST
 
-START_TEST(statistics_of_an_older_program)
-{
+START_TEST(statistics_of_an_older_program) {
     tenon_pool *pool = make((tenon_pool_desc){.budget = 12345});
     tenon_memory_info info;
     memset(&info, 0xEE, sizeof info);
@@ -330,8 +325,7 @@ typedef struct device {
     size_t bytes;
 } device;
 
-static bool device_alloc(void *user, size_t bytes, tn_segment_memory *out)
-{
+static bool device_alloc(void *user, size_t bytes, tn_segment_memory *out) {
     device *d = user;
     ck_assert_uint_eq(bytes % 4096, 0);
     ++d->live;
@@ -340,19 +334,18 @@ static bool device_alloc(void *user, size_t bytes, tn_segment_memory *out)
     return true;
 }
 
-static void device_free(void *user, const tn_segment_memory *memory)
-{
+static void device_free(void *user, const tn_segment_memory *memory) {
     device *d = user;
     --d->live;
     d->bytes -= memory->bytes;
 }
 
-START_TEST(device_memory_is_never_touched)
-{
+START_TEST(device_memory_is_never_touched) {
     device d = {0};
-    tn_segment_source source = {.user = &d, .alloc = device_alloc, .free = device_free, .granularity = 4096};
-    tenon_pool_desc desc = {.device = "opencl:0", .budget = 64 << 20,
-                            .flags = TENON_POOL_DEBUG | TENON_POOL_TOUCH};
+    tn_segment_source source = {
+        .user = &d, .alloc = device_alloc, .free = device_free, .granularity = 4096};
+    tenon_pool_desc desc = {
+        .device = "opencl:0", .budget = 64 << 20, .flags = TENON_POOL_DEBUG | TENON_POOL_TOUCH};
     tenon_pool *pool;
     tn_message message;
     ck_assert_int_eq(tn_pool_open(&desc, &source, &message, &pool), TENON_OK);
@@ -374,8 +367,7 @@ START_TEST(device_memory_is_never_touched)
 }
 END_TEST
 
-static Suite *pool_suite(void)
-{
+static Suite *pool_suite(void) {
     Suite *suite = suite_create("pool");
     TCase *tcase = tcase_create("pool");
     tcase_set_timeout(tcase, 120);
@@ -392,7 +384,6 @@ static Suite *pool_suite(void)
     return suite;
 }
 
-int main(void)
-{
+int main(void) {
     return run_suite(pool_suite());
 }

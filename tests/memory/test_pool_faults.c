@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every request of the pool to the system, and to a caller's hooks, fails: once, and then for ever. The call answers
- * with a status, nothing is left over, and the same pool serves the same call afterwards.
+ * Every request of the pool to the system, and to a caller's hooks, fails: once, and then for ever.
+ * The call answers with a status, nothing is left over, and the same pool serves the same call
+ * afterwards.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -25,48 +26,41 @@ typedef struct scene {
     char foreign[64];
 } scene;
 
-static const char *sentence(void *state)
-{
+static const char *sentence(void *state) {
     (void)state;
     return tenon_error_message(NULL);
 }
 
 /* ---- making a pool ---- */
 
-static tenon_status create(void *state)
-{
+static tenon_status create(void *state) {
     scene *s = state;
     return tenon_pool_create(&s->desc, &s->pool);
 }
 
-static bool no_pool(void *state)
-{
+static bool no_pool(void *state) {
     return ((scene *)state)->pool == NULL;
 }
 
-static void destroy(void *state)
-{
+static void destroy(void *state) {
     scene *s = state;
     tenon_pool_destroy(s->pool);
     s->pool = NULL;
 }
 
-static bool have_pool(void *state)
-{
+static bool have_pool(void *state) {
     return create(state) == TENON_OK;
 }
 
 /* ---- buffers: more than one slab of handles and of nodes, more than one segment ---- */
 
-static void no_buffers(void *state)
-{
+static void no_buffers(void *state) {
     scene *s = state;
     for (int i = 0; i < BUFFERS; ++i)
         s->buffers[i] = (tenon_buffer *)s; /* must become NULL or a buffer */
 }
 
-static void free_buffers(void *state)
-{
+static void free_buffers(void *state) {
     scene *s = state;
     for (int i = 0; i < BUFFERS; ++i) {
         tenon_buffer_free(s->buffers[i]);
@@ -75,12 +69,12 @@ static void free_buffers(void *state)
     tenon_memory_trim(s->pool, 0);
 }
 
-static tenon_status alloc_buffers(void *state)
-{
+static tenon_status alloc_buffers(void *state) {
     scene *s = state;
     tenon_status first = TENON_OK;
     for (int i = 0; i < BUFFERS; ++i) {
-        tenon_status status = tenon_buffer_alloc(s->pool, (size_t)i * 97, "torture", &s->buffers[i]);
+        tenon_status status =
+            tenon_buffer_alloc(s->pool, (size_t)i * 97, "torture", &s->buffers[i]);
         if (first == TENON_OK)
             first = status;
     }
@@ -92,8 +86,7 @@ static tenon_status alloc_buffers(void *state)
     return first;
 }
 
-static bool all_null(void *state)
-{
+static bool all_null(void *state) {
     scene *s = state;
     for (int i = 0; i < BUFFERS; ++i)
         if (s->buffers[i] != NULL)
@@ -102,8 +95,7 @@ static bool all_null(void *state)
     return tenon_memory_stats(s->pool, &info) == TENON_OK && info.in_use == 0 && info.blocks == 0;
 }
 
-static bool all_there(void *state)
-{
+static bool all_there(void *state) {
     scene *s = state;
     for (int i = 0; i < BUFFERS; ++i)
         if (s->buffers[i] == NULL || tenon_buffer_size(s->buffers[i]) != (size_t)i * 97)
@@ -113,22 +105,21 @@ static bool all_there(void *state)
 
 /* ---- views and imports ---- */
 
-static bool have_root(void *state)
-{
+static bool have_root(void *state) {
     scene *s = state;
     if (!have_pool(state))
         return false;
-    return tenon_buffer_import(s->pool, TENON_NATIVE_HOST, s->foreign, sizeof s->foreign, &s->root) == TENON_OK;
+    return tenon_buffer_import(s->pool, TENON_NATIVE_HOST, s->foreign, sizeof s->foreign,
+                               &s->root) == TENON_OK;
 }
 
-static tenon_status view_buffers(void *state)
-{
+static tenon_status view_buffers(void *state) {
     scene *s = state;
     tenon_status first = TENON_OK;
     for (int i = 0; i < BUFFERS; ++i) {
-        tenon_status status = i % 2 == 0
-                                  ? tenon_buffer_view(s->root, 1, 2, &s->buffers[i])
-                                  : tenon_buffer_import(s->pool, TENON_NATIVE_HOST, s->foreign, 3, &s->buffers[i]);
+        tenon_status status = i % 2 == 0 ? tenon_buffer_view(s->root, 1, 2, &s->buffers[i])
+                                         : tenon_buffer_import(s->pool, TENON_NATIVE_HOST,
+                                                               s->foreign, 3, &s->buffers[i]);
         if (first == TENON_OK)
             first = status;
     }
@@ -140,8 +131,7 @@ static tenon_status view_buffers(void *state)
     return first;
 }
 
-static void lose_root(void *state)
-{
+static void lose_root(void *state) {
     scene *s = state;
     free_buffers(state);
     tenon_buffer_free(s->root);
@@ -150,8 +140,7 @@ static void lose_root(void *state)
 
 /* ---- arenas ---- */
 
-static bool have_arena(void *state)
-{
+static bool have_arena(void *state) {
     scene *s = state;
     if (!have_pool(state))
         return false;
@@ -159,19 +148,16 @@ static bool have_arena(void *state)
     return tn_arena_reserve(&s->arena, 1000, &s->message) == TENON_OK;
 }
 
-static tenon_status reserve(void *state)
-{
+static tenon_status reserve(void *state) {
     scene *s = state;
     return tn_arena_reserve(&s->arena, 5 << 20, &s->message);
 }
 
-static bool old_block(void *state)
-{
+static bool old_block(void *state) {
     return ((scene *)state)->arena.block.bytes == 1000;
 }
 
-static bool new_block(void *state)
-{
+static bool new_block(void *state) {
     scene *s = state;
     if (s->arena.block.bytes != 5 << 20)
         return false;
@@ -179,43 +165,38 @@ static bool new_block(void *state)
     return true;
 }
 
-static void shrink(void *state)
-{
+static void shrink(void *state) {
     scene *s = state;
     tn_arena_drop(&s->arena);
     tenon_memory_trim(s->pool, 0);
     (void)!tn_arena_reserve(&s->arena, 1000, &s->message);
 }
 
-static void lose_arena(void *state)
-{
+static void lose_arena(void *state) {
     tn_arena_close(&((scene *)state)->arena);
     destroy(state);
 }
 
-static const char *own_sentence(void *state)
-{
+static const char *own_sentence(void *state) {
     return ((scene *)state)->message.text;
 }
 
 /* ---- layouts ---- */
 
-static void prepare_objects(void *state)
-{
+static void prepare_objects(void *state) {
     scene *s = state;
     for (int i = 0; i < OBJECTS; ++i)
-        s->objects[i] = (tenon_lifetime){.bytes = 100, .first = i / 2, .last = i / 2 + 3, .offset = 77};
+        s->objects[i] =
+            (tenon_lifetime){.bytes = 100, .first = i / 2, .last = i / 2 + 3, .offset = 77};
     s->total = 77;
 }
 
-static tenon_status lay_out(void *state)
-{
+static tenon_status lay_out(void *state) {
     scene *s = state;
     return tenon_memory_layout(s->pool, s->objects, OBJECTS, &s->total, NULL);
 }
 
-static bool objects_untouched(void *state)
-{
+static bool objects_untouched(void *state) {
     scene *s = state;
     for (int i = 0; i < OBJECTS; ++i)
         if (s->objects[i].offset != 77)
@@ -227,29 +208,51 @@ static bool objects_untouched(void *state)
 
 static const torture_case cases[] = {
     {.name = "create", .call = create, .untouched = no_pool, .undo = destroy, .message = sentence},
-    {.name = "buffers", .setup = have_pool, .prepare = no_buffers, .call = alloc_buffers, .untouched = all_null,
-     .correct = all_there, .undo = free_buffers, .teardown = destroy, .message = sentence},
-    {.name = "views", .setup = have_root, .prepare = no_buffers, .call = view_buffers, .undo = free_buffers,
-     .teardown = lose_root, .message = sentence},
-    {.name = "arena", .setup = have_arena, .call = reserve, .untouched = old_block, .correct = new_block,
-     .undo = shrink, .teardown = lose_arena, .message = own_sentence},
-    {.name = "layout", .setup = have_pool, .prepare = prepare_objects, .call = lay_out,
-     .untouched = objects_untouched, .teardown = destroy, .message = sentence},
+    {.name = "buffers",
+     .setup = have_pool,
+     .prepare = no_buffers,
+     .call = alloc_buffers,
+     .untouched = all_null,
+     .correct = all_there,
+     .undo = free_buffers,
+     .teardown = destroy,
+     .message = sentence},
+    {.name = "views",
+     .setup = have_root,
+     .prepare = no_buffers,
+     .call = view_buffers,
+     .undo = free_buffers,
+     .teardown = lose_root,
+     .message = sentence},
+    {.name = "arena",
+     .setup = have_arena,
+     .call = reserve,
+     .untouched = old_block,
+     .correct = new_block,
+     .undo = shrink,
+     .teardown = lose_arena,
+     .message = own_sentence},
+    {.name = "layout",
+     .setup = have_pool,
+     .prepare = prepare_objects,
+     .call = lay_out,
+     .untouched = objects_untouched,
+     .teardown = destroy,
+     .message = sentence},
 };
 
 enum { CASES = sizeof cases / sizeof cases[0] };
 
-static const unsigned all_flags[] = {
-    0, TENON_POOL_TOUCH, TENON_POOL_HUGE_PAGES | TENON_POOL_TOUCH, TENON_POOL_DEBUG, TENON_POOL_FIXED};
+static const unsigned all_flags[] = {0, TENON_POOL_TOUCH, TENON_POOL_HUGE_PAGES | TENON_POOL_TOUCH,
+                                     TENON_POOL_DEBUG, TENON_POOL_FIXED};
 
-START_TEST(the_system_fails)
-{
+START_TEST(the_system_fails) {
     static scene s;
     const torture_case *one = &cases[_i % CASES];
     unsigned flags = all_flags[_i / CASES];
     memset(&s, 0, sizeof s);
-    s.desc = (tenon_pool_desc){.flags = flags,
-                               .segment_bytes = (flags & TENON_POOL_FIXED) != 0 ? 16 << 20 : 64 << 10};
+    s.desc = (tenon_pool_desc){
+        .flags = flags, .segment_bytes = (flags & TENON_POOL_FIXED) != 0 ? 16 << 20 : 64 << 10};
     torture_case c = *one;
     c.state = &s;
     int64_t injected = 0;
@@ -261,8 +264,7 @@ START_TEST(the_system_fails)
 }
 END_TEST
 
-START_TEST(the_hooks_fail)
-{
+START_TEST(the_hooks_fail) {
     static scene s;
     const torture_case *c = &cases[_i];
     for (int sticky = 0; sticky < 2; ++sticky) {
@@ -270,7 +272,8 @@ START_TEST(the_hooks_fail)
         for (long long nth = 1; nth < 1000; ++nth) {
             counted hooks = {0};
             memset(&s, 0, sizeof s);
-            s.desc = (tenon_pool_desc){.segment_bytes = 64 << 10, .allocator = counted_hooks(&hooks)};
+            s.desc =
+                (tenon_pool_desc){.segment_bytes = 64 << 10, .allocator = counted_hooks(&hooks)};
             ck_assert(c->setup == NULL || c->setup(&s));
             if (c->prepare != NULL)
                 c->prepare(&s);
@@ -299,18 +302,17 @@ START_TEST(the_hooks_fail)
 }
 END_TEST
 
-static Suite *faults_suite(void)
-{
+static Suite *faults_suite(void) {
     Suite *suite = suite_create("pool_faults");
     TCase *tcase = tcase_create("faults");
     tcase_set_timeout(tcase, 200);
-    tcase_add_loop_test(tcase, the_system_fails, 0, CASES * (int)(sizeof all_flags / sizeof all_flags[0]));
+    tcase_add_loop_test(tcase, the_system_fails, 0,
+                        CASES * (int)(sizeof all_flags / sizeof all_flags[0]));
     tcase_add_loop_test(tcase, the_hooks_fail, 0, CASES);
     suite_add_tcase(suite, tcase);
     return suite;
 }
 
-int main(void)
-{
+int main(void) {
     return run_suite(faults_suite());
 }

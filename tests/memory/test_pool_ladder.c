@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The recovery ladder as far as the pool goes, arenas that grow and give way, and threads that share one pool.
+ * The recovery ladder as far as the pool goes, arenas that grow and give way, and threads that
+ * share one pool.
  */
 #include <check.h>
 #include <pthread.h>
@@ -14,15 +15,13 @@
 
 enum { MIB = 1 << 20 };
 
-static tenon_pool *make(tenon_pool_desc desc)
-{
+static tenon_pool *make(tenon_pool_desc desc) {
     tenon_pool *pool;
     ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
     return pool;
 }
 
-static tenon_memory_info info_of(tenon_pool *pool)
-{
+static tenon_memory_info info_of(tenon_pool *pool) {
     tenon_memory_info info = {0};
     ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
     return info;
@@ -37,8 +36,7 @@ typedef struct cache {
     bool stubborn;
 } cache;
 
-static size_t cache_give_back(void *user, size_t wanted)
-{
+static size_t cache_give_back(void *user, size_t wanted) {
     cache *c = user;
     ck_assert_uint_gt(wanted, 0);
     ++c->asked;
@@ -48,16 +46,14 @@ static size_t cache_give_back(void *user, size_t wanted)
     return bytes;
 }
 
-static void cache_fill(cache *c, tenon_pool *pool, size_t bytes)
-{
+static void cache_fill(cache *c, tenon_pool *pool, size_t bytes) {
     c->pool = pool;
     c->reclaimer = (tn_reclaimer){.give_back = cache_give_back, .user = c};
     tn_pool_add_reclaimer(pool, &c->reclaimer);
     ck_assert_int_eq(tn_pool_alloc(pool, bytes, 64, "cache", &c->block, NULL), TENON_OK);
 }
 
-START_TEST(rungs_in_order)
-{
+START_TEST(rungs_in_order) {
     gathered log = {0};
     tenon_pool *pool = make((tenon_pool_desc){.budget = 8 * MIB,
                                               .logger = {.user = &log, .log = gathered_log},
@@ -88,10 +84,16 @@ START_TEST(rungs_in_order)
     ck_assert_uint_eq(info.ladder.failures, 1);
     ck_assert_uint_eq(info.ladder.caches_dropped, 2);
     ck_assert_int_gt(caches[1].asked, 0);
-    static const char *const parts[] = {"3145728", "'b'", "in use 6291456", "budget 8388608",
-                                        "largest free block", "'a' 4194304", "'cache' 2097152"};
+    static const char *const parts[] = {"3145728",
+                                        "'b'",
+                                        "in use 6291456",
+                                        "budget 8388608",
+                                        "largest free block",
+                                        "'a' 4194304",
+                                        "'cache' 2097152"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; ++i)
-        ck_assert_msg(strstr(message.text, parts[i]) != NULL, "'%s' lacks '%s'", message.text, parts[i]);
+        ck_assert_msg(strstr(message.text, parts[i]) != NULL, "'%s' lacks '%s'", message.text,
+                      parts[i]);
     ck_assert(gathered_has(&log, "TENON_ERROR_OVER_BUDGET"));
     /* Nothing is spoilt. */
     ck_assert_int_eq(tn_pool_alloc(pool, 2 * MIB, 64, "b", &b, &message), TENON_OK);
@@ -107,8 +109,7 @@ START_TEST(rungs_in_order)
 }
 END_TEST
 
-START_TEST(the_system_refuses)
-{
+START_TEST(the_system_refuses) {
     counted hooks = {.limit = 6 * MIB};
     tenon_pool *pool = make((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
     cache c = {.asked = 0};
@@ -118,7 +119,8 @@ START_TEST(the_system_refuses)
     ck_assert_int_eq(tn_pool_alloc(pool, 5 * MIB, 64, NULL, &a, &message), TENON_OK);
     ck_assert_int_eq(c.asked, 1);
     tn_block b;
-    ck_assert_int_eq(tn_pool_alloc(pool, 5 * MIB, 64, NULL, &b, &message), TENON_ERROR_OUT_OF_MEMORY);
+    ck_assert_int_eq(tn_pool_alloc(pool, 5 * MIB, 64, NULL, &b, &message),
+                     TENON_ERROR_OUT_OF_MEMORY);
     ck_assert_ptr_nonnull(strstr(message.text, "budget none"));
     tn_pool_free(pool, &a);
     tn_pool_remove_reclaimer(pool, &c.reclaimer);
@@ -127,20 +129,22 @@ START_TEST(the_system_refuses)
 }
 END_TEST
 
-START_TEST(a_tight_free_block_is_found)
-{
-    /* 33 granules more than a class boundary: the constant-time search looks in classes that hold for sure. */
+START_TEST(a_tight_free_block_is_found) {
+    /* 33 granules more than a class boundary: the constant-time search looks in classes that hold
+     * for sure. */
     tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 4 * MIB, .flags = TENON_POOL_FIXED});
     tn_block holes[12], fences[12], b;
     for (int i = 0; i < 12; ++i) {
-        ck_assert_int_eq(tn_pool_alloc(pool, 65536 + 64 * (size_t)i, 64, NULL, &holes[i], NULL), TENON_OK);
+        ck_assert_int_eq(tn_pool_alloc(pool, 65536 + 64 * (size_t)i, 64, NULL, &holes[i], NULL),
+                         TENON_OK);
         ck_assert_int_eq(tn_pool_alloc(pool, 64, 64, NULL, &fences[i], NULL), TENON_OK);
     }
     tn_block rest[4096];
     int count = 0;
     while (tn_pool_alloc(pool, 32768, 64, NULL, &rest[count], NULL) == TENON_OK)
         ++count;
-    tn_pool_free(pool, &holes[11]); /* the only one that is large enough, and the last of its list */
+    tn_pool_free(pool,
+                 &holes[11]); /* the only one that is large enough, and the last of its list */
     for (int i = 0; i < 11; ++i)
         tn_pool_free(pool, &holes[i]);
     uint64_t before = info_of(pool).ladder.coalesced;
@@ -159,12 +163,11 @@ START_TEST(a_tight_free_block_is_found)
 }
 END_TEST
 
-START_TEST(arenas_grow_in_place_when_they_must)
-{
+START_TEST(arenas_grow_in_place_when_they_must) {
     for (int debug = 0; debug < 2; ++debug) {
-        tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 10 * MIB,
-                                                  .flags = TENON_POOL_FIXED |
-                                                           (debug ? TENON_POOL_DEBUG : 0u)});
+        tenon_pool *pool =
+            make((tenon_pool_desc){.segment_bytes = 10 * MIB,
+                                   .flags = TENON_POOL_FIXED | (debug ? TENON_POOL_DEBUG : 0u)});
         tn_arena arena;
         tn_message message = {{0}};
         tn_arena_open(&arena, pool);
@@ -188,7 +191,8 @@ START_TEST(arenas_grow_in_place_when_they_must)
         /* A rule that fails everything fails the exchange too. */
         tenon_fault_rule rule = {.fail_nth = 1, .sticky = 1};
         ck_assert_int_eq(tenon_memory_inject(pool, &rule), TENON_OK);
-        ck_assert_int_eq(tn_arena_reserve(&arena, 9 * MIB + 4096, &message), TENON_ERROR_OUT_OF_MEMORY);
+        ck_assert_int_eq(tn_arena_reserve(&arena, 9 * MIB + 4096, &message),
+                         TENON_ERROR_OUT_OF_MEMORY);
         ck_assert_int_eq(tenon_memory_inject(pool, NULL), TENON_OK);
         ck_assert_ptr_eq(tn_arena_take(&arena, 9 * MIB), at);
         ck_assert_uint_eq(tn_arena_drop(&arena), 9 * MIB);
@@ -218,8 +222,7 @@ typedef struct worker {
     cache cache;
 } worker;
 
-static size_t worker_give_back(void *user, size_t wanted)
-{
+static size_t worker_give_back(void *user, size_t wanted) {
     worker *w = user;
     (void)wanted;
     if (pthread_mutex_trylock(&w->lock) != 0)
@@ -230,8 +233,7 @@ static size_t worker_give_back(void *user, size_t wanted)
     return bytes;
 }
 
-static void *work(void *arg)
-{
+static void *work(void *arg) {
     worker *w = arg;
     rng r = {w->seed};
     tn_block held[HELD] = {{0}};
@@ -275,8 +277,7 @@ static void *work(void *arg)
     return NULL;
 }
 
-START_TEST(threads_share_a_pool)
-{
+START_TEST(threads_share_a_pool) {
     rng r = rng_start("threads");
     static const unsigned flags[] = {0, TENON_POOL_DEBUG, TENON_POOL_FIXED};
     for (int round = 0; round < 3; ++round) {
@@ -309,11 +310,10 @@ START_TEST(threads_share_a_pool)
 END_TEST
 
 /*
- * Two threads whose blocks together fit in one segment that is all the budget: neither may be told that it does
- * not fit while the other is fetching the segment.
+ * Two threads whose blocks together fit in one segment that is all the budget: neither may be told
+ * that it does not fit while the other is fetching the segment.
  */
-static void *take_one(void *arg)
-{
+static void *take_one(void *arg) {
     tn_block block;
     tenon_pool *pool = arg;
     if (tn_pool_alloc(pool, 64, 64, NULL, &block, NULL) != TENON_OK)
@@ -322,8 +322,7 @@ static void *take_one(void *arg)
     return NULL;
 }
 
-START_TEST(growing_is_not_shortage)
-{
+START_TEST(growing_is_not_shortage) {
     for (int round = 0; round < 300; ++round) {
         tenon_pool *pool = make((tenon_pool_desc){.budget = 2 * MIB});
         pthread_t threads[THREADS];
@@ -339,8 +338,7 @@ START_TEST(growing_is_not_shortage)
 }
 END_TEST
 
-static Suite *ladder_suite(void)
-{
+static Suite *ladder_suite(void) {
     Suite *suite = suite_create("pool_ladder");
     TCase *tcase = tcase_create("ladder");
     tcase_set_timeout(tcase, 200);
@@ -354,7 +352,6 @@ static Suite *ladder_suite(void)
     return suite;
 }
 
-int main(void)
-{
+int main(void) {
     return run_suite(ladder_suite());
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a pool tells: snapshots are JSON and complete, recordings balance, fault rules are repeatable, debug pools see
- * damage and say so.
+ * What a pool tells: snapshots are JSON and complete, recordings balance, fault rules are
+ * repeatable, debug pools see damage and say so.
  */
 #include <check.h>
 #include <inttypes.h>
@@ -13,22 +13,19 @@
 #include "rng.h"
 #include "suite.h"
 
-static tenon_pool *make(tenon_pool_desc desc)
-{
+static tenon_pool *make(tenon_pool_desc desc) {
     tenon_pool *pool;
     ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
     return pool;
 }
 
-static tenon_memory_info info_of(tenon_pool *pool)
-{
+static tenon_memory_info info_of(tenon_pool *pool) {
     tenon_memory_info info = {0};
     ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
     return info;
 }
 
-static size_t count_of(const gathered *t, const char *part)
-{
+static size_t count_of(const gathered *t, const char *part) {
     size_t count = 0;
     for (const char *at = t->bytes; at != NULL && (at = strstr(at, part)) != NULL; ++at)
         ++count;
@@ -37,11 +34,11 @@ static size_t count_of(const gathered *t, const char *part)
 
 /* ---- snapshot ---- */
 
-START_TEST(the_checker_checks)
-{
-    static const char *const good[] = {"{}", "[1, -2.5e3, \"a\\u00e9\\n\", true, null, {\"x\":[]}]", " 0 "};
-    static const char *const bad[] = {"", "{", "{\"a\":1,}", "[1 2]", "\"a\nb\"", "01", "{} {}", "\"\\x\"",
-                                      "{\"a\" 1}", "[1,"};
+START_TEST(the_checker_checks) {
+    static const char *const good[] = {"{}", "[1, -2.5e3, \"a\\u00e9\\n\", true, null, {\"x\":[]}]",
+                                       " 0 "};
+    static const char *const bad[] = {"",   "{",     "{\"a\":1,}", "[1 2]",     "\"a\nb\"",
+                                      "01", "{} {}", "\"\\x\"",    "{\"a\" 1}", "[1,"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; ++i)
         ck_assert_msg(json_valid(good[i]), "%s", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i)
@@ -49,16 +46,14 @@ START_TEST(the_checker_checks)
 }
 END_TEST
 
-static int stop_at_once(void *user, const char *piece, size_t bytes)
-{
+static int stop_at_once(void *user, const char *piece, size_t bytes) {
     (void)piece;
     ck_assert_uint_gt(bytes, 0);
     ++*(int *)user;
     return 1;
 }
 
-START_TEST(snapshots_are_json)
-{
+START_TEST(snapshots_are_json) {
     rng r = rng_start("snapshot");
     tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10});
     gathered t = {0};
@@ -68,8 +63,9 @@ START_TEST(snapshots_are_json)
     static tn_block blocks[500];
     static const char *const owners[] = {"plain", "quote \" and \\ and \n", "", "caf\xc3\xa9"};
     for (int i = 0; i < 500; ++i)
-        ck_assert_int_eq(tn_pool_alloc(pool, (size_t)rng_below(&r, 3000), 64, owners[i % 4], &blocks[i], NULL),
-                         TENON_OK);
+        ck_assert_int_eq(
+            tn_pool_alloc(pool, (size_t)rng_below(&r, 3000), 64, owners[i % 4], &blocks[i], NULL),
+            TENON_OK);
     for (int i = 0; i < 500; i += 3)
         tn_pool_free(pool, &blocks[i]);
     ck_assert_int_eq(tenon_memory_snapshot(pool, gathered_sink, &t), TENON_OK);
@@ -93,8 +89,7 @@ END_TEST
 
 /* ---- recording ---- */
 
-START_TEST(recordings_balance)
-{
+START_TEST(recordings_balance) {
     rng r = rng_start("recording");
     tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10, .budget = 1 << 20});
     gathered t = {0};
@@ -105,7 +100,8 @@ START_TEST(recordings_balance)
         if (block->node != NULL)
             tn_pool_free(pool, block);
         else
-            (void)!tn_pool_alloc(pool, (size_t)rng_below(&r, 40000), 128, "two\nlines", block, NULL);
+            (void)!tn_pool_alloc(pool, (size_t)rng_below(&r, 40000), 128, "two\nlines", block,
+                                 NULL);
     }
     for (int i = 0; i < 100; ++i)
         tn_pool_free(pool, &blocks[i]);
@@ -120,7 +116,8 @@ START_TEST(recordings_balance)
     for (char *line = strtok(t.bytes, "\n"); line != NULL; line = strtok(NULL, "\n")) {
         size_t alignment;
         int owner = 0;
-        if (sscanf(line, "alloc %" SCNu64 " %" SCNu64 " %zu %n", &id, &bytes, &alignment, &owner) == 3) {
+        if (sscanf(line, "alloc %" SCNu64 " %" SCNu64 " %zu %n", &id, &bytes, &alignment, &owner) ==
+            3) {
             ck_assert_str_eq(line + owner, "two lines");
             ck_assert_uint_eq(alignment, 128);
             ck_assert_uint_eq(id, ++most);
@@ -164,8 +161,7 @@ END_TEST
 /* ---- fault rules ---- */
 
 /* Which of 200 allocations of 1, 2, … bytes fail under a rule, as a text of 0 and 1. */
-static void pattern(const tenon_fault_rule *rule, char out[201])
-{
+static void pattern(const tenon_fault_rule *rule, char out[201]) {
     tenon_pool *pool = make((tenon_pool_desc){0});
     ck_assert_int_eq(tenon_memory_inject(pool, rule), TENON_OK);
     for (size_t i = 0; i < 200; ++i) {
@@ -182,20 +178,19 @@ static void pattern(const tenon_fault_rule *rule, char out[201])
     tn_block block;
     ck_assert_int_eq(tn_pool_alloc(pool, 1, 64, NULL, &block, NULL), TENON_OK);
     tn_pool_free(pool, &block);
-    ck_assert_uint_eq(info_of(pool).ladder.failures, strspn(out, "01") - (size_t)info_of(pool).frees + 1);
+    ck_assert_uint_eq(info_of(pool).ladder.failures,
+                      strspn(out, "01") - (size_t)info_of(pool).frees + 1);
     tenon_pool_destroy(pool);
 }
 
-static size_t ones(const char *digits)
-{
+static size_t ones(const char *digits) {
     size_t count = 0;
     for (; *digits != '\0'; ++digits)
         count += *digits == '1';
     return count;
 }
 
-START_TEST(fault_rules)
-{
+START_TEST(fault_rules) {
     char a[201], b[201];
     pattern(&(tenon_fault_rule){0}, a);
     ck_assert_uint_eq(ones(a), 0);
@@ -231,9 +226,9 @@ END_TEST
 
 /* ---- logger ---- */
 
-START_TEST(log_levels)
-{
-    static const tenon_log_level levels[] = {TENON_LOG_NONE, TENON_LOG_WARNING, TENON_LOG_INFO, TENON_LOG_DEBUG};
+START_TEST(log_levels) {
+    static const tenon_log_level levels[] = {TENON_LOG_NONE, TENON_LOG_WARNING, TENON_LOG_INFO,
+                                             TENON_LOG_DEBUG};
     size_t length = 0;
     for (int i = 0; i < 4; ++i) {
         gathered t = {0};
@@ -241,7 +236,8 @@ START_TEST(log_levels)
                                                   .logger = {.user = &t, .log = gathered_log},
                                                   .log_level = levels[i]});
         tenon_buffer *buffer;
-        ck_assert_int_eq(tenon_buffer_alloc(pool, 1 << 21, "big", &buffer), TENON_ERROR_OVER_BUDGET);
+        ck_assert_int_eq(tenon_buffer_alloc(pool, 1 << 21, "big", &buffer),
+                         TENON_ERROR_OVER_BUDGET);
         ck_assert_int_eq(tenon_buffer_alloc(pool, 100, "small", &buffer), TENON_OK);
         tenon_buffer_free(buffer);
         tenon_pool_destroy(pool);
@@ -259,8 +255,7 @@ END_TEST
 
 typedef enum damage { NONE, AFTER, BEFORE, LATER, TWICE, DAMAGES } damage;
 
-START_TEST(debug_pools_see_damage)
-{
+START_TEST(debug_pools_see_damage) {
     static const char *const sentence[] = {NULL, "after its last byte", "before its first byte",
                                            "free memory was written", "freed twice"};
     for (damage kind = NONE; kind < DAMAGES; ++kind) {
@@ -280,7 +275,8 @@ START_TEST(debug_pools_see_damage)
         if (kind == BEFORE)
             at[-1] = 1;
         bool seen_now = kind == AFTER || kind == BEFORE;
-        ck_assert_int_eq(tenon_memory_check(pool), seen_now ? TENON_ERROR_INVALID_ARGUMENT : TENON_OK);
+        ck_assert_int_eq(tenon_memory_check(pool),
+                         seen_now ? TENON_ERROR_INVALID_ARGUMENT : TENON_OK);
         tenon_buffer_free(buffer);
         if (kind == LATER) {
             at[50] = 1;
@@ -309,8 +305,7 @@ START_TEST(debug_pools_see_damage)
 }
 END_TEST
 
-START_TEST(blocks_freed_twice)
-{
+START_TEST(blocks_freed_twice) {
     tenon_pool *pool = make((tenon_pool_desc){0});
     tn_block a, copy;
     ck_assert_int_eq(tn_pool_alloc(pool, 100, 64, NULL, &a, NULL), TENON_OK);
@@ -334,8 +329,7 @@ START_TEST(blocks_freed_twice)
 }
 END_TEST
 
-static Suite *tell_suite(void)
-{
+static Suite *tell_suite(void) {
     Suite *suite = suite_create("pool_tell");
     TCase *tcase = tcase_create("tell");
     tcase_set_timeout(tcase, 120);
@@ -350,7 +344,6 @@ static Suite *tell_suite(void)
     return suite;
 }
 
-int main(void)
-{
+int main(void) {
     return run_suite(tell_suite());
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The block allocator against a brute-force model: a map of granules that says who holds what. Random traffic of small
- * and large blocks; no overlap, alignment, nothing lost, and everything merged again at the end.
+ * The block allocator against a brute-force model: a map of granules that says who holds what.
+ * Random traffic of small and large blocks; no overlap, alignment, nothing lost, and everything
+ * merged again at the end.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -19,20 +20,18 @@ typedef struct bench {
     tn_records nodes;
     tn_tlsf_node *lowest[SEGMENTS];
     size_t segment_bytes[SEGMENTS];
-    int names[SEGMENTS]; /* their addresses stand for the segments */
+    int names[SEGMENTS];              /* their addresses stand for the segments */
     uint16_t map[SEGMENTS][GRANULES]; /* 0 free, else who */
 } bench;
 
-static void add_nodes(tn_records *records)
-{
+static void add_nodes(tn_records *records) {
     size_t bytes = tn_records_slab_bytes(records, 0);
     void *slab = aligned_alloc(64, bytes);
     ck_assert_ptr_nonnull(slab);
     tn_records_add(records, slab, bytes, false);
 }
 
-static void open_bench(bench *b)
-{
+static void open_bench(bench *b) {
     memset(b, 0, sizeof *b);
     tn_records_open(&b->nodes, sizeof(tn_tlsf_node), false);
     add_nodes(&b->nodes);
@@ -43,20 +42,17 @@ static void open_bench(bench *b)
     }
 }
 
-static void close_bench(bench *b)
-{
+static void close_bench(bench *b) {
     for (tn_slab *slab; (slab = tn_records_next_slab(&b->nodes)) != NULL;)
         free(slab);
 }
 
-static int segment_of(const bench *b, const tn_tlsf_node *node)
-{
+static int segment_of(const bench *b, const tn_tlsf_node *node) {
     return (int)((const int *)node->segment - b->names);
 }
 
 /* The neighbour lists, the map and the size classes agree. */
-static void check_bench(const bench *b)
-{
+static void check_bench(const bench *b) {
     size_t largest = 0;
     for (int s = 0; s < SEGMENTS; ++s) {
         size_t at = 0;
@@ -80,8 +76,7 @@ static void check_bench(const bench *b)
 }
 
 /* Whether any free run of the map holds the request: what the thorough search must find. */
-static bool model_fits(const bench *b, size_t bytes, size_t alignment)
-{
+static bool model_fits(const bench *b, size_t bytes, size_t alignment) {
     size_t need = bytes / TN_GRANULE, step = alignment / TN_GRANULE;
     for (int s = 0; s < SEGMENTS; ++s) {
         size_t count = b->segment_bytes[s] / TN_GRANULE, run = 0;
@@ -94,14 +89,12 @@ static bool model_fits(const bench *b, size_t bytes, size_t alignment)
     return false;
 }
 
-static size_t random_bytes(rng *r)
-{
+static size_t random_bytes(rng *r) {
     static const int64_t most[] = {1, 4, 40, 300, 4000, GRANULES};
     return (size_t)rng_between(r, 1, most[rng_below(r, 6)]) * TN_GRANULE;
 }
 
-START_TEST(traffic_agrees_with_the_model)
-{
+START_TEST(traffic_agrees_with_the_model) {
     rng r = rng_start("tlsf");
     bench *b = malloc(sizeof *b);
     open_bench(b);
@@ -168,8 +161,7 @@ START_TEST(traffic_agrees_with_the_model)
 END_TEST
 
 /* Sizes that no memory has here: the nodes are all there is. */
-START_TEST(large_blocks)
-{
+START_TEST(large_blocks) {
     tn_tlsf *tlsf = calloc(1, sizeof *tlsf);
     tn_records nodes;
     tn_records_open(&nodes, sizeof(tn_tlsf_node), false);
@@ -200,8 +192,7 @@ START_TEST(large_blocks)
 }
 END_TEST
 
-START_TEST(records_come_back_in_the_order_asked_for)
-{
+START_TEST(records_come_back_in_the_order_asked_for) {
     for (int patient = 0; patient < 2; ++patient) {
         tn_records records;
         tn_records_open(&records, 96, patient);
@@ -226,8 +217,7 @@ START_TEST(records_come_back_in_the_order_asked_for)
 }
 END_TEST
 
-static Suite *tlsf_suite(void)
-{
+static Suite *tlsf_suite(void) {
     Suite *suite = suite_create("tlsf");
     TCase *tcase = tcase_create("tlsf");
     tcase_set_timeout(tcase, 120);
@@ -238,7 +228,6 @@ static Suite *tlsf_suite(void)
     return suite;
 }
 
-int main(void)
-{
+int main(void) {
     return run_suite(tlsf_suite());
 }

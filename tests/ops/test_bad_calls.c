@@ -17,11 +17,12 @@ static tenon_context *ctx;
 static tenon_pool *pool;
 
 /* `status` is `expected` and the sentence of `from` (NULL: of calls without a context) has both parts. */
-static void refused(int line, tenon_status status, tenon_status expected, const tenon_context *from, const char *field, const char *says)
+static void refused(int line, tenon_status status, tenon_status expected, const tenon_context *from, const char *about,
+                    const char *says)
 {
     const char *said = tenon_error_message(from);
     ck_assert_msg(status == expected, "line %d: %s, expected %s", line, tenon_status_name(status), tenon_status_name(expected));
-    ck_assert_msg(strstr(said, field) && strstr(said, says), "line %d: does not say %s and %s: %s", line, field, says, said);
+    ck_assert_msg(strstr(said, about) && strstr(said, says), "line %d: does not say %s and %s: %s", line, about, says, said);
 }
 #define REFUSED(call, field, says) refused(__LINE__, call, INVALID, NULL, field, says)
 #define REFUSED_BY(context, call, field, says) refused(__LINE__, call, INVALID, context, field, says)

@@ -68,7 +68,7 @@ static tenon_tensor random_tensor(bool negative)
 START_TEST(outputs)
 {
     int accepted = 0, refused_without_need = 0;
-    for (int n = 0; n < 20000; ++n) {
+    for (int n = 0; n < 8000; ++n) {
         unsigned char count[SPAN] = {0};
         bool twice = false;
         tenon_tensor t = random_tensor(false);
@@ -83,8 +83,8 @@ START_TEST(outputs)
         if (!ok) ck_assert_ptr_nonnull(strstr(message.text, "y.stride"));
     }
     printf("outputs: %d accepted, %d interleaved ones refused without need\n", accepted, refused_without_need);
-    ck_assert_int_gt(accepted, 5000);
-    ck_assert_int_lt(refused_without_need, 2000);
+    ck_assert_int_gt(accepted, 4000);
+    ck_assert_int_lt(refused_without_need, 800);
 }
 END_TEST
 
@@ -93,7 +93,7 @@ START_TEST(overlaps)
 {
     int passed = 0, refused_without_need = 0, sharing = 0;
     static unsigned char memory[SPAN];
-    for (int n = 0; n < 40000; ++n) {
+    for (int n = 0; n < 10000; ++n) {
         unsigned char count[SPAN] = {0};
         bool shared = false;
         const tenon_tensor a = random_tensor(true), b = random_tensor(true);
@@ -114,8 +114,8 @@ START_TEST(overlaps)
         refused_without_need += !apart && !shared;
     }
     printf("overlaps: %d passed, %d share memory, %d refused without need\n", passed, sharing, refused_without_need);
-    ck_assert_int_gt(passed, 10000);
-    ck_assert_int_gt(sharing, 1000);
+    ck_assert_int_gt(passed, 5000);
+    ck_assert_int_gt(sharing, 300);
 }
 END_TEST
 
@@ -249,6 +249,7 @@ int main(void)
 {
     Suite *suite = suite_create("tensor check");
     TCase *tc = tcase_create("checks");
+    tcase_set_timeout(tc, 120);
     tcase_add_test(tc, outputs);
     tcase_add_test(tc, overlaps);
     tcase_add_test(tc, slices);

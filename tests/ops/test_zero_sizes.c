@@ -150,6 +150,7 @@ int main(void)
 {
     Suite *suite = suite_create("zero sizes");
     TCase *tc = tcase_create("on every device");
+    tcase_set_timeout(tc, 60);
     const int devices = tenon_device_count();
     tcase_add_loop_test(tc, gemm, 0, devices);
     tcase_add_loop_test(tc, softmax, 0, devices);

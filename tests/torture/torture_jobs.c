@@ -90,16 +90,16 @@ static tenon_tensor out4(job *j, tenon_dtype dtype, int64_t a, int64_t b, int64_
 
 static void gemm_f32(job *j) {
     j->op = JOB_GEMM;
-    j->gemm.a = in2(TENON_F32, 13, 530);
-    j->gemm.b = in2(TENON_F32, 530, 100);
-    j->gemm.c = out2(j, TENON_F32, 13, 100);
+    j->gemm.a = in2(TENON_F32, 9, 300);
+    j->gemm.b = in2(TENON_F32, 300, 41);
+    j->gemm.c = out2(j, TENON_F32, 9, 41);
 }
 
 static void gemm_row(job *j) {
     j->op = JOB_GEMM;
-    j->gemm.a = in2(TENON_F32, 1, 400);
-    j->gemm.b = tenon_transposed(in2(TENON_F32, 500, 400));
-    j->gemm.c = out2(j, TENON_F32, 1, 500);
+    j->gemm.a = in2(TENON_F32, 1, 200);
+    j->gemm.b = tenon_transposed(in2(TENON_F32, 300, 200));
+    j->gemm.c = out2(j, TENON_F32, 1, 300);
 }
 
 static void gemm_bf16_epilogue(job *j) {
@@ -129,9 +129,9 @@ static void gemm_f64_batch(job *j) {
 
 static void softmax_rows(job *j) {
     j->op = JOB_SOFTMAX;
-    j->softmax.x = in2(TENON_F32, 37, 700);
-    j->softmax.y = out2(j, TENON_F32, 37, 700);
-    int64_t rows[] = {37};
+    j->softmax.x = in2(TENON_F32, 17, 300);
+    j->softmax.y = out2(j, TENON_F32, 17, 300);
+    int64_t rows[] = {17};
     j->softmax.lse = out_of(j, TENON_F32, 1, rows);
 }
 
@@ -145,19 +145,19 @@ static void softmax_columns(job *j) {
 
 static void attention_prefill(job *j) {
     j->op = JOB_ATTENTION;
-    j->attention.q = in4(TENON_F32, 1, 4, 30, 32);
-    j->attention.k = in4(TENON_F32, 1, 2, 90, 32);
-    j->attention.v = in4(TENON_F32, 1, 2, 90, 32);
-    j->attention.o = out4(j, TENON_F32, 1, 4, 30, 32);
-    j->attention.lse = out3(j, TENON_F32, 1, 4, 30);
+    j->attention.q = in4(TENON_F32, 1, 2, 20, 32);
+    j->attention.k = in4(TENON_F32, 1, 1, 70, 32);
+    j->attention.v = in4(TENON_F32, 1, 1, 70, 32);
+    j->attention.o = out4(j, TENON_F32, 1, 2, 20, 32);
+    j->attention.lse = out3(j, TENON_F32, 1, 2, 20);
     j->attention.causal = TENON_CAUSAL_BOTTOM_RIGHT;
 }
 
 static void attention_decode(job *j) {
     j->op = JOB_ATTENTION;
     j->attention.q = in4(TENON_F32, 1, 2, 1, 64);
-    j->attention.k = in4(TENON_F32, 1, 1, 1500, 64);
-    j->attention.v = in4(TENON_F32, 1, 1, 1500, 64);
+    j->attention.k = in4(TENON_F32, 1, 1, 600, 64);
+    j->attention.v = in4(TENON_F32, 1, 1, 600, 64);
     j->attention.o = out4(j, TENON_F32, 1, 2, 1, 64);
 }
 
@@ -218,7 +218,8 @@ const int job_kind_count = (int)(sizeof job_kinds / sizeof job_kinds[0]);
 
 void job_end(job *j) {
     for (int i = 0; i < j->outputs; ++i)
-        free(j->output[i].expected);
+        for (int a = 0; a < j->answers; ++a)
+            free(j->output[i].answer[a]);
     guard_free_all();
     memset(j, 0, sizeof *j);
 }
@@ -235,19 +236,36 @@ bool job_untouched(const job *j) {
     return true;
 }
 
-bool job_correct(job *j) {
+static bool written(const job *j) {
     for (int i = 0; i < j->outputs; ++i) {
-        job_output *out = &j->output[i];
+        const job_output *out = &j->output[i];
         if (!guard_intact(out->memory) || canary_intact(out->memory, out->bytes))
             return false;
-        if (!out->expected) {
-            out->expected = malloc(out->bytes);
-            memcpy(out->expected, out->memory, out->bytes);
-        } else if (memcmp(out->expected, out->memory, out->bytes) != 0) {
-            return false;
-        }
     }
     return true;
+}
+
+bool job_learn(job *j) {
+    if (!written(j) || j->answers == JOB_ANSWERS)
+        return false;
+    for (int i = 0; i < j->outputs; ++i) {
+        job_output *out = &j->output[i];
+        out->answer[j->answers] = malloc(out->bytes);
+        memcpy(out->answer[j->answers], out->memory, out->bytes);
+    }
+    ++j->answers;
+    return true;
+}
+
+bool job_correct(const job *j) {
+    for (int a = 0; a < j->answers; ++a) {
+        int same = 0;
+        for (int i = 0; i < j->outputs; ++i)
+            same += memcmp(j->output[i].memory, j->output[i].answer[a], j->output[i].bytes) == 0;
+        if (same == j->outputs)
+            return written(j);
+    }
+    return false;
 }
 
 tenon_status job_once(tenon_context *ctx, job *j) {

@@ -101,7 +101,7 @@ ROW_STORE(s8, int8_t, TO_S8)
 ROW_STORE(u8, uint8_t, TO_U8)
 ROW_STORE(s32, int32_t, TO_S32)
 
-#define EACH_SOURCE(X)                                                                             \
+#define EACH_VECTOR_SOURCE(X)                                                                             \
     X(TENON_F32, f32)                                                                              \
     X(TENON_F16, f16)                                                                              \
     X(TENON_BF16, bf16)                                                                            \
@@ -109,6 +109,7 @@ ROW_STORE(s32, int32_t, TO_S32)
     X(TENON_F8_E5M2, f8e5m2)                                                                       \
     X(TENON_S8, s8)                                                                                \
     X(TENON_U8, u8)
+#define EACH_SOURCE EACH_VECTOR_SOURCE
 #define EACH_ROW(X)                                                                                \
     EACH_SOURCE(X)                                                                                 \
     X(TENON_F64, f64)                                                                              \

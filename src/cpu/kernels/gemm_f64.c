@@ -63,46 +63,25 @@
 #include "gemm_source.inc"
 
 /* Beside f64 the narrow floats are rare: they are converted one by one. */
-#define LOAD_ONE_BY_ONE(tag, type, convert)                                                        \
-    TN_INLINE vd load_##tag##_n(const type *p, int n) {                                            \
-        double t[VD] = {0};                                                                        \
-        for (int i = 0; i < n; i++)                                                                \
-            t[i] = (double)convert(p[i]);                                                          \
-        return vd_load(t);                                                                         \
-    }                                                                                              \
-    TN_INLINE vd load_##tag(const type *p) { return load_##tag##_n(p, VD); }
-LOAD_ONE_BY_ONE(f16, uint16_t, tn_f16_to_f32)
-LOAD_ONE_BY_ONE(bf16, uint16_t, tn_bf16_to_f32)
-LOAD_ONE_BY_ONE(f8e4m3, uint8_t, tn_f8e4m3_to_f32)
-LOAD_ONE_BY_ONE(f8e5m2, uint8_t, tn_f8e5m2_to_f32)
-
 #define SOURCE uint16_t
 #define TAG f16
-#define LOAD load_f16
-#define LOAD_N load_f16_n
 #define ONE tn_f16_to_f32
-#include "gemm_source.inc"
+#include "gemm_source_plain.inc"
 
 #define SOURCE uint16_t
 #define TAG bf16
-#define LOAD load_bf16
-#define LOAD_N load_bf16_n
 #define ONE tn_bf16_to_f32
-#include "gemm_source.inc"
+#include "gemm_source_plain.inc"
 
 #define SOURCE uint8_t
 #define TAG f8e4m3
-#define LOAD load_f8e4m3
-#define LOAD_N load_f8e4m3_n
 #define ONE tn_f8e4m3_to_f32
-#include "gemm_source.inc"
+#include "gemm_source_plain.inc"
 
 #define SOURCE uint8_t
 #define TAG f8e5m2
-#define LOAD load_f8e5m2
-#define LOAD_N load_f8e5m2_n
 #define ONE tn_f8e5m2_to_f32
-#include "gemm_source.inc"
+#include "gemm_source_plain.inc"
 
 ROW_LOAD(s32, int32_t, , vd_load_s32, vd_load_s32_n)
 
@@ -121,15 +100,17 @@ ROW_STORE(s8, int8_t, TO_S8)
 ROW_STORE(u8, uint8_t, TO_U8)
 ROW_STORE(s32, int32_t, TO_S32)
 
-#define EACH_SOURCE(X)                                                                             \
+#define EACH_VECTOR_SOURCE(X)                                                                      \
     X(TENON_F64, f64)                                                                              \
     X(TENON_F32, f32)                                                                              \
+    X(TENON_S8, s8)                                                                                \
+    X(TENON_U8, u8)
+#define EACH_SOURCE(X)                                                                             \
+    EACH_VECTOR_SOURCE(X)                                                                          \
     X(TENON_F16, f16)                                                                              \
     X(TENON_BF16, bf16)                                                                            \
     X(TENON_F8_E4M3, f8e4m3)                                                                       \
-    X(TENON_F8_E5M2, f8e5m2)                                                                       \
-    X(TENON_S8, s8)                                                                                \
-    X(TENON_U8, u8)
+    X(TENON_F8_E5M2, f8e5m2)
 #define EACH_ROW(X)                                                                                \
     EACH_SOURCE(X)                                                                                 \
     X(TENON_S32, s32)

@@ -58,6 +58,7 @@ typedef struct tn_gemv_args {
     const void *a, *b;
     void *y, *scratch;
     int64_t k, block, n, row, column;
+    bool chain; /* the first block's chains start from y instead of zero */
 } tn_gemv_args;
 typedef void tn_gemv_fn(const tn_gemv_args *t);
 

@@ -3,8 +3,8 @@
  * num_convert.h: single numbers between f32 and the storage types f16, bf16, f8_e4m3, f8_e5m2, s8, u8, s32.
  *
  * Every conversion to a narrower type rounds to nearest, ties to even; NaN stays NaN (quiet, its upper payload bits
- * kept where the type has room). f16, bf16 and f8_e5m2 overflow to infinity as IEEE 754 has it; f8_e4m3, which has
- * no infinity, and the integers saturate. NaN to an integer gives 0. The vector headers agree bit for bit.
+ * kept where the type has room). f16 and bf16 overflow to infinity as IEEE 754 has it; the f8 types, infinities
+ * included, and the integers saturate. NaN to an integer gives 0. The vector headers agree bit for bit.
  * f8 formats: Micikevicius et al., FP8 Formats for Deep Learning, 2022.
  */
 #ifndef TN_NUM_CONVERT_H
@@ -93,8 +93,8 @@ static inline uint8_t tn_f32_to_f8e5m2(float x) {
     const uint32_t u = tn_bits_f32(x), sign = (u >> 24) & 0x80, a = u & 0x7fffffff;
     if (a > 0x7f800000)
         return (uint8_t)(sign | 0x7e | ((a >> 21) & 3));
-    if (a >= 0x47700000) /* 61440, half way to the next power of two, and up */
-        return (uint8_t)(sign | 0x7c);
+    if (a >= 0x47600000) /* 57344, the largest */
+        return (uint8_t)(sign | 0x7b);
     return (uint8_t)(sign | tn_round_magnitude(a, 2, 15));
 }
 

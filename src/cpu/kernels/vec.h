@@ -47,10 +47,12 @@
 
 #if defined(__GNUC__)
 #define TN_INLINE static inline __attribute__((always_inline, unused))
+#define TN_NOINLINE static __attribute__((noinline, unused)) /* rare paths: inlined they make the kernels slow to compile */
 #define TN_PREFETCH(p) __builtin_prefetch((p), 0, 3)
 #define TN_PREFETCH_W(p) __builtin_prefetch((p), 1, 3)
 #else
 #define TN_INLINE static inline
+#define TN_NOINLINE static
 #define TN_PREFETCH(p) ((void)(p))
 #define TN_PREFETCH_W(p) ((void)(p))
 #endif

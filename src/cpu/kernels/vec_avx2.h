@@ -69,19 +69,19 @@ TN_INLINE vf vf_ldexp(vf x, vf n) {
 }
 
 /* Narrow tails go through a zeroed copy: AVX2 has no masked loads below 32 bits. */
-TN_INLINE __m128i tn_load16_n(const uint16_t *p, int n) {
+TN_NOINLINE __m128i tn_load16_n(const uint16_t *p, int n) {
     uint16_t t[8] = {0};
     for (int i = 0; i < n; i++)
         t[i] = p[i];
     return _mm_loadu_si128((const __m128i *)(const void *)t);
 }
-TN_INLINE void tn_store16_n(uint16_t *p, __m128i v, int n) {
+TN_NOINLINE void tn_store16_n(uint16_t *p, __m128i v, int n) {
     uint16_t t[8];
     _mm_storeu_si128((__m128i *)(void *)t, v);
     for (int i = 0; i < n; i++)
         p[i] = t[i];
 }
-TN_INLINE __m128i tn_load8_n(const uint8_t *p, int n) {
+TN_NOINLINE __m128i tn_load8_n(const uint8_t *p, int n) {
     uint8_t t[8] = {0};
     for (int i = 0; i < n; i++)
         t[i] = p[i];

@@ -66,19 +66,19 @@ TN_INLINE vf vf_ldexp(vf x, vf n) { return _mm512_scalef_ps(x, n); }
 TN_INLINE __m256i tn_load16x16(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 TN_INLINE __m128i tn_load8x16(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 #ifdef TN_EMULATE_AVX512
-TN_INLINE __m256i tn_load16_n(const uint16_t *p, int n) {
+TN_NOINLINE __m256i tn_load16_n(const uint16_t *p, int n) {
     uint16_t t[16] = {0};
     for (int i = 0; i < n; i++)
         t[i] = p[i];
     return tn_load16x16(t);
 }
-TN_INLINE __m128i tn_load8_n(const void *p, int n) {
+TN_NOINLINE __m128i tn_load8_n(const void *p, int n) {
     uint8_t t[16] = {0};
     for (int i = 0; i < n; i++)
         t[i] = ((const uint8_t *)p)[i];
     return tn_load8x16(t);
 }
-TN_INLINE void tn_store16_n(uint16_t *p, __m256i v, int n) {
+TN_NOINLINE void tn_store16_n(uint16_t *p, __m256i v, int n) {
     uint16_t t[16];
     _mm256_storeu_si256((__m256i *)(void *)t, v);
     for (int i = 0; i < n; i++)

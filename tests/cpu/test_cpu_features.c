@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Levels: which one a mask gives, that detection repeats itself, and that names fit into small buffers.
+ */
+#include "cpu/cpu_features.h"
+
+#include "suite.h"
+
+#include <string.h>
+
+START_TEST(masks) {
+    bool known = false;
+    const tn_cpu_level best = tn_cpu_level_best();
+    ck_assert_int_eq(tn_cpu_level_choose(NULL, &known), best);
+    ck_assert(known);
+    ck_assert_int_eq(tn_cpu_level_choose("", NULL), best);
+    ck_assert_int_eq(tn_cpu_level_choose("scalar", &known), TN_CPU_SCALAR);
+    ck_assert(known);
+    ck_assert_int_eq(tn_cpu_level_choose("avx2", NULL), best < TN_CPU_AVX2 ? best : TN_CPU_AVX2);
+    ck_assert_int_eq(tn_cpu_level_choose("avx512", NULL), best);
+    ck_assert_int_eq(tn_cpu_level_choose("sse9", &known), best);
+    ck_assert(!known);
+}
+END_TEST
+
+START_TEST(detection) {
+    const uint32_t word = tn_cpu_features();
+    const tn_cpu_caches caches = tn_cpu_cache_sizes();
+    ck_assert(word & TN_CPU_DETECTED);
+    ck_assert_uint_eq(word, tn_cpu_features());
+    ck_assert_uint_ge(caches.l1d, 16u << 10);
+    ck_assert_uint_ge(caches.l2, 128u << 10);
+    ck_assert(caches.l3 == 0 || caches.l3 >= caches.l2);
+}
+END_TEST
+
+START_TEST(names) {
+    char text[256], full[256];
+    tn_cpu_features_text(~0u, full, sizeof full);
+    ck_assert(strstr(full, "avx512_bf16"));
+    for (size_t bytes = 1; bytes < sizeof text; bytes++) {
+        memset(text, '#', sizeof text);
+        ck_assert_uint_lt(strlen(tn_cpu_features_text(~0u, text, bytes)), bytes);
+        ck_assert_int_eq(strncmp(text, full, strlen(text)), 0);
+        for (size_t i = bytes; i < sizeof text; i++)
+            ck_assert_int_eq(text[i], '#');
+        memset(text, '#', sizeof text);
+        tn_cpu_brand(text, bytes);
+        ck_assert_uint_lt(strlen(text), bytes);
+        tn_cpu_vendor(text, bytes);
+        ck_assert_uint_lt(strlen(text), bytes);
+    }
+    ck_assert_str_eq(tn_cpu_level_name(TN_CPU_SCALAR), "scalar");
+}
+END_TEST
+
+static Suite *suite(void) {
+    Suite *s = suite_create("cpu features");
+    TCase *t = tcase_create("features");
+    tcase_add_test(t, masks);
+    tcase_add_test(t, detection);
+    tcase_add_test(t, names);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+int main(void) { return run_suite(suite()); }
