@@ -483,9 +483,14 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
     t.end = min64(t.first + BLOCK, u->sequence.keys);
     t.a = max64(u->lo, t.first);
     t.b = min64(u->hi, t.end);
-    if (t.a < t.b && present(u, TN_ATTENTION_K_SCALE))
+    if (t.a >= t.b) {
+        if (apart)
+            empty_parts(part_slot, u->rows);
+        return;
+    }
+    if (present(u, TN_ATTENTION_K_SCALE))
         load_scales(u, TN_ATTENTION_K_SCALE, t.a, t.b, u->w.k_scale + (t.a - t.first) * real);
-    if (t.a < t.b && present(u, TN_ATTENTION_V_SCALE))
+    if (present(u, TN_ATTENTION_V_SCALE))
         load_scales(u, TN_ATTENTION_V_SCALE, t.a, t.b, u->w.v_scale + (t.a - t.first) * real);
 
     if (walks(u, TN_ATTENTION_K))
