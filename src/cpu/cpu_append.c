@@ -2,8 +2,8 @@
 /*
  * cpu_append.c: writes new rows into a key-value cache, contiguous or paged, converting types.
  *
- * Types without scales go through f32, which holds all of them but f64; with scales the quotient is made in f64, so that it is
- * rounded once, to the cache's type.
+ * Types without scales go through f32, which holds all of them but f64; with scales the quotient is
+ * made in f64, so that it is rounded once, to the cache's type.
  */
 #include "cpu/cpu_kernels.h"
 #include "cpu/cpu_ops.h"
@@ -28,39 +28,48 @@ typedef struct append_run {
 /* The operands of keys, or of values. */
 static const struct append_side {
     tn_append_role rows, cache, scale;
-} sides[2] = {{TN_APPEND_K, TN_APPEND_K_CACHE, TN_APPEND_K_SCALE}, {TN_APPEND_V, TN_APPEND_V_CACHE, TN_APPEND_V_SCALE}};
+} sides[2] = {{TN_APPEND_K, TN_APPEND_K_CACHE, TN_APPEND_K_SCALE},
+              {TN_APPEND_V, TN_APPEND_V_CACHE, TN_APPEND_V_SCALE}};
 
-static int64_t size_of(tenon_dtype dtype)
-{
+static int64_t size_of(tenon_dtype dtype) {
     switch (dtype) {
     case TENON_F64:
-    case TENON_S64: return 8;
+    case TENON_S64:
+        return 8;
     case TENON_F32:
-    case TENON_S32: return 4;
+    case TENON_S32:
+        return 4;
     case TENON_F16:
-    case TENON_BF16: return 2;
-    default: return 1;
+    case TENON_BF16:
+        return 2;
+    default:
+        return 1;
     }
 }
 
-static int64_t width_of(const tn_append_problem *p, int side) { return side == 0 ? p->d : p->dv; }
+static int64_t width_of(const tn_append_problem *p, int side) {
+    return side == 0 ? p->d : p->dv;
+}
 
-static bool present(const tn_append_problem *p, tn_append_role role) { return p->operand[role].dtype != TENON_DTYPE_NONE; }
+static bool present(const tn_append_problem *p, tn_append_role role) {
+    return p->operand[role].dtype != TENON_DTYPE_NONE;
+}
 
-static const tn_gemm_tile *choose_tile(const tn_append_problem *p, int side, tn_cpu_level level)
-{
-    const tenon_dtype from = p->operand[sides[side].rows].dtype, to = p->operand[sides[side].cache].dtype;
+static const tn_gemm_tile *choose_tile(const tn_append_problem *p, int side, tn_cpu_level level) {
+    const tenon_dtype from = p->operand[sides[side].rows].dtype,
+                      to = p->operand[sides[side].cache].dtype;
     if (from == TENON_DTYPE_NONE)
         return NULL;
     if (present(p, sides[side].scale) || from == TENON_F64 || to == TENON_F64)
         return tn_cpu_tile_find(TENON_F64, level);
-    if (from == to && p->operand[sides[side].rows].stride[3] == 1 && p->operand[sides[side].cache].stride[3] == 1)
+    if (from == to && p->operand[sides[side].rows].stride[3] == 1 &&
+        p->operand[sides[side].cache].stride[3] == 1)
         return NULL;
     return tn_cpu_tile_find(TENON_F32, level);
 }
 
-tenon_status tn_cpu_append_plan(const tn_append_problem *p, int threads, tn_cpu_level level, tn_choices *out, tn_message *why)
-{
+tenon_status tn_cpu_append_plan(const tn_append_problem *p, int threads, tn_cpu_level level,
+                                tn_choices *out, tn_message *why) {
     const int64_t widest = p->d > p->dv ? p->d : p->dv, elements = p->kv_heads * (p->d + p->dv);
     tn_choice *c = &out->choice[0];
     append_state s = {0};
@@ -81,24 +90,25 @@ tenon_status tn_cpu_append_plan(const tn_append_problem *p, int threads, tn_cpu_
     return TENON_OK;
 }
 
-static int64_t index_at(const append_run *r, tn_append_role role, int64_t b, int64_t i)
-{
+static int64_t index_at(const append_run *r, tn_append_role role, int64_t b, int64_t i) {
     const tn_attention_operand *o = &r->p->operand[role];
     const int64_t element = b * o->stride[0] + i * o->stride[1];
-    return o->dtype == TENON_S64 ? ((const int64_t *)r->addresses[role])[element] : ((const int32_t *)r->addresses[role])[element];
+    return o->dtype == TENON_S64 ? ((const int64_t *)r->addresses[role])[element]
+                                 : ((const int32_t *)r->addresses[role])[element];
 }
 
-static char *element(const append_run *r, tn_append_role role, int64_t i0, int64_t i1, int64_t i2)
-{
+static char *element(const append_run *r, tn_append_role role, int64_t i0, int64_t i1, int64_t i2) {
     const tn_attention_operand *o = &r->p->operand[role];
-    return (char *)r->addresses[role] + (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * size_of(o->dtype);
+    return (char *)r->addresses[role] +
+           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * size_of(o->dtype);
 }
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot] for every head. */
-static void append_row(const append_run *r, int side, int64_t x_batch, int64_t t, int64_t outer, int64_t slot, char *mine)
-{
+static void append_row(const append_run *r, int side, int64_t x_batch, int64_t t, int64_t outer,
+                       int64_t slot, char *mine) {
     const tn_append_problem *p = r->p;
-    const tn_attention_operand *from = &p->operand[sides[side].rows], *to = &p->operand[sides[side].cache];
+    const tn_attention_operand *from = &p->operand[sides[side].rows],
+                               *to = &p->operand[sides[side].cache];
     const tn_attention_operand *scale = &p->operand[sides[side].scale];
     const tn_gemm_tile *tile = r->state.tile[side];
     const int64_t n = width_of(p, side);
@@ -121,8 +131,7 @@ static void append_row(const append_run *r, int side, int64_t x_batch, int64_t t
 }
 
 /* The sequence that ragged token t belongs to: the last that starts at or before it. */
-static int64_t sequence_of(const append_run *r, int64_t t)
-{
+static int64_t sequence_of(const append_run *r, int64_t t) {
     int64_t low = 0, high = r->p->batch;
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
@@ -134,8 +143,7 @@ static int64_t sequence_of(const append_run *r, int64_t t)
     return low;
 }
 
-static void append_task(void *arg, int64_t index, int worker)
-{
+static void append_task(void *arg, int64_t index, int worker) {
     const append_run *r = arg;
     const tn_append_problem *p = r->p;
     char *mine = r->workspace + (size_t)worker * r->state.worker_bytes;
@@ -152,12 +160,12 @@ static void append_task(void *arg, int64_t index, int worker)
         }
         for (int side = 0; side < 2; ++side)
             if (present(p, sides[side].rows))
-                append_row(r, side, r->ragged ? 0 : b, r->ragged ? t : in_sequence, outer, slot, mine);
+                append_row(r, side, r->ragged ? 0 : b, r->ragged ? t : in_sequence, outer, slot,
+                           mine);
     }
 }
 
-void tn_cpu_append_run(const tn_run *run)
-{
+void tn_cpu_append_run(const tn_run *run) {
     append_run r = {.p = run->problem, .addresses = run->addresses, .workspace = run->workspace};
     memcpy(&r.state, run->choice->state, sizeof r.state);
     r.ragged = present(r.p, TN_APPEND_CU);

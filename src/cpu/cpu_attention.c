@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_attention.c: how an attention is cut in units, and how units meet threads. The arithmetic is in cpu_attention_unit.c.
+ * cpu_attention.c: how an attention is cut in units, and how units meet threads. The arithmetic is
+ * in cpu_attention_unit.c.
  *
  * Two ways with the same bits, because blocks of keys are always joined in ascending order:
  *   sweep  one task per unit: all its blocks, one after the other;
- *   split  few units, as in decoding: tasks are blocks, whose results wait in slots and are then joined per unit. In waves, so that the slots'
- *          memory is bounded whatever the number of keys.
+ *   split  few units, as in decoding: tasks are blocks, whose results wait in slots and are then
+ * joined per unit. In waves, so that the slots' memory is bounded whatever the number of keys.
  */
 #include "cpu/cpu_attention.h"
 #include "cpu/cpu_ops.h"
 
 #define BLOCK TN_ATTENTION_BLOCK
-/* Rows of a unit where there are many: packing K and V costs one part in about 60 of the products then (1x32x1024x128, Zen 3, November 2026). */
+/* Rows of a unit where there are many: packing K and V costs one part in about 60 of the products
+ * then (1x32x1024x128, Zen 3, November 2026). */
 #define UNIT_ROWS 128
 /* Tasks per thread and wave of a split: what is lost at a wave's end is about one part in this. */
 #define WAVE_TASKS 32
@@ -21,34 +23,43 @@ typedef struct attention_run {
     tn_attention_state state;
     void *const *addresses;
     char *workspace;
-    int64_t *starts;      /* ragged queries: first unit of each sequence, batch + 1 of them; else NULL */
+    int64_t *starts; /* ragged queries: first unit of each sequence, batch + 1 of them; else NULL */
     int64_t group, units;
     char *slots, *states; /* split: units × wave, and units */
     int64_t first_block;  /* of the wave */
     bool last;
 } attention_run;
 
-static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return a / b + (a % b != 0);
+}
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+static size_t round_up(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
 
-static bool is_ragged(const tn_attention_problem *p) { return p->operand[TN_ATTENTION_CU_Q].dtype != TENON_DTYPE_NONE; }
+static bool is_ragged(const tn_attention_problem *p) {
+    return p->operand[TN_ATTENTION_CU_Q].dtype != TENON_DTYPE_NONE;
+}
 
 /* ---------------------------------------------------------------- plan */
 
 /* Most units of `rows` rows. */
-static int64_t units_of(const tn_attention_problem *p, int64_t rows)
-{
+static int64_t units_of(const tn_attention_problem *p, int64_t rows) {
     const int64_t all = p->queries * (p->heads / p->kv_heads);
     if (is_ragged(p))
         return p->kv_heads * min64(all, all / rows + p->batch);
     return p->batch * p->kv_heads * ceil_div(all, rows);
 }
 
-/* Units of about UNIT_ROWS rows and equal size; more and smaller ones where there would be too few for the threads. */
-static int64_t choose_unit_rows(const tn_attention_problem *p, int threads, int32_t mr)
-{
+/* Units of about UNIT_ROWS rows and equal size; more and smaller ones where there would be too few
+ * for the threads. */
+static int64_t choose_unit_rows(const tn_attention_problem *p, int threads, int32_t mr) {
     const int64_t all = p->queries * (p->heads / p->kv_heads);
     int64_t rows = UNIT_ROWS;
     while (rows > 4 * mr && units_of(p, rows) < 4 * (int64_t)threads)
@@ -57,29 +68,30 @@ static int64_t choose_unit_rows(const tn_attention_problem *p, int threads, int3
     return max64(1, min64(ceil_div(ceil_div(all, pieces), mr) * mr, all));
 }
 
-static size_t shared_bytes(const tn_attention_problem *p, const tn_attention_state *s)
-{
+static size_t shared_bytes(const tn_attention_problem *p, const tn_attention_state *s) {
     size_t bytes = is_ragged(p) ? round_up((size_t)(p->batch + 1) * sizeof(int64_t)) : 0;
     if (s->wave > 0)
         bytes += (size_t)s->units * (size_t)(s->wave + 1) * s->slot_bytes;
     return bytes;
 }
 
-static void complete(const tn_attention_problem *p, tn_attention_state *s, bool may_split)
-{
+static void complete(const tn_attention_problem *p, tn_attention_state *s, bool may_split) {
     const int64_t width = tn_attention_width(p, s->tile);
     const int64_t blocks = ceil_div(p->keys, BLOCK);
     s->units = units_of(p, s->unit_rows);
     s->worker_bytes = tn_attention_worker_layout(p, s, NULL, NULL);
-    s->slot_bytes = round_up((size_t)(s->unit_rows * (width * tn_attention_size(p->accumulate) + (int64_t)sizeof(tn_softmax_part))));
-    if (may_split && s->threads > 1 && blocks > 1 && s->units > 0 && s->units < 4 * (int64_t)s->threads)
+    s->slot_bytes = round_up((size_t)(s->unit_rows * (width * tn_attention_size(p->accumulate) +
+                                                      (int64_t)sizeof(tn_softmax_part))));
+    if (may_split && s->threads > 1 && blocks > 1 && s->units > 0 &&
+        s->units < 4 * (int64_t)s->threads)
         s->wave = min64(blocks, ceil_div(WAVE_TASKS * (int64_t)s->threads, s->units));
 }
 
-static void add_choice(const tn_attention_problem *p, const tn_attention_state *s, const char *reason, tn_choices *out)
-{
+static void add_choice(const tn_attention_problem *p, const tn_attention_state *s,
+                       const char *reason, tn_choices *out) {
     tn_choice *c = &out->choice[out->count++];
-    const double flops = 2.0 * (double)p->batch * (double)p->heads * (double)p->queries * (double)p->keys * (double)(p->d + p->dv);
+    const double flops = 2.0 * (double)p->batch * (double)p->heads * (double)p->queries *
+                         (double)p->keys * (double)(p->d + p->dv);
     c->algorithm = s->wave > 0 ? "attention-split" : "attention-sweep";
     c->kernel = s->kernels->attention_name;
     c->reason = reason;
@@ -88,8 +100,8 @@ static void add_choice(const tn_attention_problem *p, const tn_attention_state *
     memcpy(c->state, s, sizeof *s);
 }
 
-tenon_status tn_cpu_attention_plan(const tn_attention_problem *p, int threads, tn_cpu_level level, tn_choices *out, tn_message *why)
-{
+tenon_status tn_cpu_attention_plan(const tn_attention_problem *p, int threads, tn_cpu_level level,
+                                   tn_choices *out, tn_message *why) {
     tn_attention_state s = {0};
     (void)why;
     out->count = 0;
@@ -98,7 +110,9 @@ tenon_status tn_cpu_attention_plan(const tn_attention_problem *p, int threads, t
     s.threads = threads;
     s.unit_rows = choose_unit_rows(p, threads, s.tile->mr);
     complete(p, &s, true);
-    add_choice(p, &s, s.wave > 0 ? "there are fewer rows than threads: blocks of keys are shared out" : "rows are shared out over the threads",
+    add_choice(p, &s,
+               s.wave > 0 ? "there are fewer rows than threads: blocks of keys are shared out"
+                          : "rows are shared out over the threads",
                out);
 
     /* The same without slots and with units of one tile: a few dozen KB per thread. */
@@ -114,8 +128,7 @@ tenon_status tn_cpu_attention_plan(const tn_attention_problem *p, int threads, t
 /* ---------------------------------------------------------------- units */
 
 /* Fills everything that does not depend on a worker. */
-static void unit_of(const attention_run *r, int64_t index, tn_attention_unit *u)
-{
+static void unit_of(const attention_run *r, int64_t index, tn_attention_unit *u) {
     const tn_attention_problem *p = r->p;
     int64_t low = 0, high = p->batch, tiles, in_sequence;
 
@@ -141,19 +154,19 @@ static void unit_of(const attention_run *r, int64_t index, tn_attention_unit *u)
     }
     tn_attention_sequence_get(p, r->addresses, u->b, &u->sequence);
     u->kv_head = in_sequence / tiles;
-    /* Last rows first: under a causal mask they are the most work, and the end of the list is evened out by the small ones. */
+    /* Last rows first: under a causal mask they are the most work, and the end of the list is
+     * evened out by the small ones. */
     u->first_row = (tiles - 1 - in_sequence % tiles) * r->state.unit_rows;
     u->rows = min64(r->state.unit_rows, u->sequence.queries * r->group - u->first_row);
     tn_attention_unit_range(u);
 }
 
-static void set_worker(const attention_run *r, tn_attention_unit *u, int worker)
-{
-    tn_attention_worker_layout(r->p, &r->state, r->workspace + (size_t)worker * r->state.worker_bytes, &u->w);
+static void set_worker(const attention_run *r, tn_attention_unit *u, int worker) {
+    tn_attention_worker_layout(r->p, &r->state,
+                               r->workspace + (size_t)worker * r->state.worker_bytes, &u->w);
 }
 
-static void sweep_task(void *arg, int64_t index, int worker)
-{
+static void sweep_task(void *arg, int64_t index, int worker) {
     const attention_run *r = arg;
     tn_attention_unit u;
     unit_of(r, index, &u);
@@ -167,13 +180,12 @@ static void sweep_task(void *arg, int64_t index, int worker)
 
 /* ---------------------------------------------------------------- split */
 
-static tn_softmax_part *slot_parts(const attention_run *r, char *slot)
-{
-    return (tn_softmax_part *)(void *)(slot + r->state.slot_bytes - (size_t)r->state.unit_rows * sizeof(tn_softmax_part));
+static tn_softmax_part *slot_parts(const attention_run *r, char *slot) {
+    return (tn_softmax_part *)(void *)(slot + r->state.slot_bytes -
+                                       (size_t)r->state.unit_rows * sizeof(tn_softmax_part));
 }
 
-static void split_block(void *arg, int64_t index, int worker)
-{
+static void split_block(void *arg, int64_t index, int worker) {
     const attention_run *r = arg;
     const int64_t block = r->first_block + index % r->state.wave;
     char *slot = r->slots + (size_t)index * r->state.slot_bytes;
@@ -186,8 +198,7 @@ static void split_block(void *arg, int64_t index, int worker)
     tn_attention_unit_block(&u, block, true, slot, slot_parts(r, slot));
 }
 
-static void split_join(void *arg, int64_t index, int worker)
-{
+static void split_join(void *arg, int64_t index, int worker) {
     const attention_run *r = arg;
     char *state = r->states + (size_t)index * r->state.slot_bytes;
     const int64_t width = tn_attention_width(r->p, r->state.tile);
@@ -199,7 +210,8 @@ static void split_join(void *arg, int64_t index, int worker)
         char *slot = r->slots + (size_t)(index * r->state.wave + i) * r->state.slot_bytes;
         const int64_t block = r->first_block + i;
         if (u.hi > block * BLOCK && u.lo < (block + 1) * BLOCK)
-            r->state.kernels->merge(u.rows, r->p->dv, width, state, slot_parts(r, state), slot, slot_parts(r, slot));
+            r->state.kernels->merge(u.rows, r->p->dv, width, state, slot_parts(r, state), slot,
+                                    slot_parts(r, slot));
     }
     if (r->last) {
         set_worker(r, &u, worker);
@@ -207,8 +219,7 @@ static void split_join(void *arg, int64_t index, int worker)
     }
 }
 
-static void run_split(attention_run *r, tn_team *team)
-{
+static void run_split(attention_run *r, tn_team *team) {
     int64_t blocks = 1;
     for (int64_t b = 0; b < r->p->batch; ++b) {
         tn_attention_sequence s;
@@ -224,8 +235,7 @@ static void run_split(attention_run *r, tn_team *team)
 
 /* ---------------------------------------------------------------- run */
 
-void tn_cpu_attention_run(const tn_run *run)
-{
+void tn_cpu_attention_run(const tn_run *run) {
     const tn_attention_problem *p = run->problem;
     attention_run r = {.p = p, .addresses = run->addresses, .workspace = run->workspace};
     char *shared;
@@ -243,7 +253,8 @@ void tn_cpu_attention_run(const tn_run *run)
         for (int64_t b = 0; b < p->batch; ++b) {
             tn_attention_sequence s;
             tn_attention_sequence_get(p, r.addresses, b, &s);
-            r.starts[b + 1] = r.starts[b] + p->kv_heads * ceil_div(s.queries * r.group, r.state.unit_rows);
+            r.starts[b + 1] =
+                r.starts[b] + p->kv_heads * ceil_div(s.queries * r.group, r.state.unit_rows);
         }
         r.units = r.starts[p->batch];
     }

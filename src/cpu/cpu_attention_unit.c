@@ -2,10 +2,12 @@
 /*
  * cpu_attention_unit.c: attention of one unit over one block of keys at a time, and its end.
  *
- * Both products run on the GEMM microkernels: q·k over panels of keys, p·v over panels of v's columns, or, for a unit of one row, on the
- * vector-matrix kernels straight from the cache in memory. Every sum is one chain (over d; over a block's keys), so all of
- * these give the same bits. A panel of keys is packed, and used by all rows, before the next; tiles of rows that see nothing of it don't touch it.
- * Online softmax: Milakov and Gimelshein, 2018; Dao et al., 2022, algorithm 1.
+ * Both products run on the GEMM microkernels: q·k over panels of keys, p·v over panels of v's
+ * columns, or, for a unit of one row, on the vector-matrix kernels straight from the cache in
+ * memory. Every sum is one chain (over d; over a block's keys), so all of these give the same bits.
+ * A panel of keys is packed, and used by all rows, before the next; tiles of rows that see nothing
+ * of it don't touch it. Online softmax: Milakov and Gimelshein, 2018; Dao et al., 2022,
+ * algorithm 1.
  */
 #include "cpu/cpu_attention.h"
 
@@ -13,47 +15,59 @@
 #include <string.h>
 
 #define BLOCK TN_ATTENTION_BLOCK
-/* Farthest apart that rows of v may be to be read in place by the tiles (Zen 3: 512 bytes cost nothing, 16 KB a quarter of the speed). */
+/* Farthest apart that rows of v may be to be read in place by the tiles (Zen 3: 512 bytes cost
+ * nothing, 16 KB a quarter of the speed). */
 #define V_DIRECT_BYTES 1024
-/* Units of up to so many tiles wait for memory rather than for arithmetic: they touch keys ahead. */
+/* Units of up to so many tiles wait for memory rather than for arithmetic: they touch keys ahead.
+ */
 #define TOUCH_TILES 4
-/* Keys of v that are packed, or read by the vector-matrix kernels, for all columns before the next: they stay in L1. */
+/* Keys of v that are packed, or read by the vector-matrix kernels, for all columns before the next:
+ * they stay in L1. */
 #define V_CHUNK 32
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
-int64_t tn_attention_size(tenon_dtype dtype)
-{
+int64_t tn_attention_size(tenon_dtype dtype) {
     switch (dtype) {
-    case TENON_F64: return 8;
-    case TENON_F32: return 4;
+    case TENON_F64:
+        return 8;
+    case TENON_F32:
+        return 4;
     case TENON_F16:
-    case TENON_BF16: return 2;
-    default: return 1;
+    case TENON_BF16:
+        return 2;
+    default:
+        return 1;
     }
 }
 
-static bool present(const tn_attention_unit *u, tn_attention_role role) { return u->p->operand[role].dtype != TENON_DTYPE_NONE; }
+static bool present(const tn_attention_unit *u, tn_attention_role role) {
+    return u->p->operand[role].dtype != TENON_DTYPE_NONE;
+}
 
-static int64_t real_size(const tn_attention_unit *u) { return tn_attention_size(u->p->accumulate); }
+static int64_t real_size(const tn_attention_unit *u) {
+    return tn_attention_size(u->p->accumulate);
+}
 
-int64_t tn_attention_width(const tn_attention_problem *p, const tn_gemm_tile *tile)
-{
+int64_t tn_attention_width(const tn_attention_problem *p, const tn_gemm_tile *tile) {
     return (p->dv + tile->nr - 1) / tile->nr * tile->nr;
 }
 
 /* ---------------------------------------------------------------- workspace */
 
-static void *take(char *memory, size_t *used, int64_t count, size_t size)
-{
+static void *take(char *memory, size_t *used, int64_t count, size_t size) {
     char *at = memory ? memory + *used : NULL;
     *used += ((size_t)count * size + 63) & ~(size_t)63;
     return at;
 }
 
-size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attention_state *s, char *memory, tn_attention_worker *w)
-{
+size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attention_state *s,
+                                  char *memory, tn_attention_worker *w) {
     const size_t real = (size_t)tn_attention_size(p->accumulate);
     const int64_t mr = s->tile->mr, nr = s->tile->nr, width = tn_attention_width(p, s->tile);
     const int64_t tiles = (s->unit_rows + mr - 1) / mr, v_room = tiles > 1 ? BLOCK : V_CHUNK;
@@ -82,41 +96,41 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
 /* ---------------------------------------------------------------- addresses */
 
 /* Query and head of a row. */
-static int64_t query_of(const tn_attention_unit *u, int64_t row) { return (u->first_row + row) / (u->p->heads / u->p->kv_heads); }
+static int64_t query_of(const tn_attention_unit *u, int64_t row) {
+    return (u->first_row + row) / (u->p->heads / u->p->kv_heads);
+}
 
-static int64_t head_of(const tn_attention_unit *u, int64_t row)
-{
+static int64_t head_of(const tn_attention_unit *u, int64_t row) {
     const int64_t group = u->p->heads / u->p->kv_heads;
     return u->kv_head * group + (u->first_row + row) % group;
 }
 
-static char *element(const tn_attention_unit *u, tn_attention_role role, int64_t i0, int64_t i1, int64_t i2)
-{
+static char *element(const tn_attention_unit *u, tn_attention_role role, int64_t i0, int64_t i1,
+                     int64_t i2) {
     const tn_attention_operand *o = &u->p->operand[role];
-    return (char *)u->addresses[role] + (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * tn_attention_size(o->dtype);
+    return (char *)u->addresses[role] +
+           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) *
+               tn_attention_size(o->dtype);
 }
 
-static char *query_element(const tn_attention_unit *u, tn_attention_role role, int64_t row)
-{
-    return element(u, role, u->sequence.q_batch, head_of(u, row), u->sequence.q_start + query_of(u, row));
+static char *query_element(const tn_attention_unit *u, tn_attention_role role, int64_t row) {
+    return element(u, role, u->sequence.q_batch, head_of(u, row),
+                   u->sequence.q_start + query_of(u, row));
 }
 
-static char *key_element(const tn_attention_unit *u, tn_attention_role role, int64_t j)
-{
+static char *key_element(const tn_attention_unit *u, tn_attention_role role, int64_t j) {
     int64_t outer, row;
     tn_attention_key_row(u->p, u->addresses, &u->sequence, u->b, j, &outer, &row);
     return element(u, role, outer, u->kv_head, row);
 }
 
 /* How many of the keys [j, end) lie one row stride apart from j on. */
-static int64_t key_run(const tn_attention_unit *u, int64_t j, int64_t end)
-{
+static int64_t key_run(const tn_attention_unit *u, int64_t j, int64_t end) {
     const int64_t size = u->p->block_size;
     return size > 0 ? min64(end - j, size - j % size) : end - j;
 }
 
-static double scalar(const tn_attention_unit *u, tn_attention_role role, const char *at)
-{
+static double scalar(const tn_attention_unit *u, tn_attention_role role, const char *at) {
     double d = 0;
     float f = 0;
     const bool wide = u->p->accumulate == TENON_F64;
@@ -124,38 +138,36 @@ static double scalar(const tn_attention_unit *u, tn_attention_role role, const c
     return wide ? d : (double)f;
 }
 
-/* A unit of one row goes without packing where the vector-matrix kernels can walk k (or v) as it lies. */
-static bool walks(const tn_attention_unit *u, tn_attention_role role)
-{
+/* A unit of one row goes without packing where the vector-matrix kernels can walk k (or v) as it
+ * lies. */
+static bool walks(const tn_attention_unit *u, tn_attention_role role) {
     const tn_attention_operand *x = &u->p->operand[role];
-    return u->rows == 1 && u->state->tile->gemv[x->dtype] && (x->stride[2] == 1 || x->stride[3] == 1);
+    return u->rows == 1 && u->state->tile->gemv[x->dtype] &&
+           (x->stride[2] == 1 || x->stride[3] == 1);
 }
 
 /* ---------------------------------------------------------------- rows */
 
 /* First key that a query at position p sees, and the one after the last. */
-static int64_t first_seen(const tn_attention_unit *u, int64_t p)
-{
+static int64_t first_seen(const tn_attention_unit *u, int64_t p) {
     const int64_t left = u->p->left;
     return left == TN_UNLIMITED || left >= p ? 0 : min64(p - left, u->sequence.keys);
 }
 
-static int64_t end_seen(const tn_attention_unit *u, int64_t p)
-{
+static int64_t end_seen(const tn_attention_unit *u, int64_t p) {
     const int64_t right = u->p->right, keys = u->sequence.keys;
     return right == TN_UNLIMITED || right >= keys - 1 - p ? keys : max64(0, p + right + 1);
 }
 
-void tn_attention_unit_range(tn_attention_unit *u)
-{
+void tn_attention_unit_range(tn_attention_unit *u) {
     /* Positions ascend with the rows. */
     u->lo = first_seen(u, u->sequence.offset + query_of(u, 0));
     u->hi = end_seen(u, u->sequence.offset + query_of(u, u->rows - 1));
 }
 
-static void open_row(const tn_attention_unit *u, int64_t row, tn_score_row *x)
-{
-    const tn_attention_operand *bias = &u->p->operand[TN_ATTENTION_BIAS], *alibi = &u->p->operand[TN_ATTENTION_ALIBI];
+static void open_row(const tn_attention_unit *u, int64_t row, tn_score_row *x) {
+    const tn_attention_operand *bias = &u->p->operand[TN_ATTENTION_BIAS],
+                               *alibi = &u->p->operand[TN_ATTENTION_ALIBI];
     memset(x, 0, sizeof *x);
     x->position = u->sequence.offset + query_of(u, row);
     x->lo = first_seen(u, x->position);
@@ -165,7 +177,9 @@ static void open_row(const tn_attention_unit *u, int64_t row, tn_score_row *x)
         x->bias = query_element(u, TN_ATTENTION_BIAS, row);
         x->bias_step = bias->stride[3];
         x->bias_size = tn_attention_size(bias->dtype);
-        x->bias_load = bias->dtype == u->p->accumulate && x->bias_step == 1 ? NULL : u->state->tile->load[bias->dtype];
+        x->bias_load = bias->dtype == u->p->accumulate && x->bias_step == 1
+                           ? NULL
+                           : u->state->tile->load[bias->dtype];
     }
     if (present(u, TN_ATTENTION_MASK)) {
         x->mask = (const uint8_t *)query_element(u, TN_ATTENTION_MASK, row);
@@ -174,11 +188,11 @@ static void open_row(const tn_attention_unit *u, int64_t row, tn_score_row *x)
     if (alibi->dtype != TENON_DTYPE_NONE)
         x->slope = scalar(u, TN_ATTENTION_ALIBI,
                           (const char *)u->addresses[TN_ATTENTION_ALIBI] +
-                              (u->b * alibi->stride[0] + head_of(u, row) * alibi->stride[1]) * tn_attention_size(alibi->dtype));
+                              (u->b * alibi->stride[0] + head_of(u, row) * alibi->stride[1]) *
+                                  tn_attention_size(alibi->dtype));
 }
 
-void tn_attention_unit_open(tn_attention_unit *u)
-{
+void tn_attention_unit_open(tn_attention_unit *u) {
     const tn_attention_operand *q = &u->p->operand[TN_ATTENTION_Q];
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t d = u->p->d, mr = tile->mr, real = real_size(u);
@@ -193,10 +207,15 @@ void tn_attention_unit_open(tn_attention_unit *u)
     for (int64_t first = 0; first < u->rows; first += mr) {
         const int64_t valid = min64(mr, u->rows - first);
         for (int64_t r = 0; r < valid; ++r)
-            tile->load[q->dtype](query_element(u, TN_ATTENTION_Q, first + r), q->stride[3], d, u->w.gather + r * d * real);
+            tile->load[q->dtype](query_element(u, TN_ATTENTION_Q, first + r), q->stride[3], d,
+                                 u->w.gather + r * d * real);
         tile->ops.scale(u->w.gather, u->p->scale, valid * d);
-        const tn_gemm_pack_args pack = {
-            .src = u->w.gather, .dst = u->w.q + first * d * real, .along = d, .across = 1, .kc = d, .valid = (int32_t)valid};
+        const tn_gemm_pack_args pack = {.src = u->w.gather,
+                                        .dst = u->w.q + first * d * real,
+                                        .along = d,
+                                        .across = 1,
+                                        .kc = d,
+                                        .valid = (int32_t)valid};
         tile->pack_a[u->p->accumulate](&pack);
     }
 }
@@ -214,25 +233,26 @@ typedef struct key_range {
     int64_t a, b;
 } key_range;
 
-static key_range tile_range(const tn_attention_unit *u, const block_work *t, int64_t row, int64_t n)
-{
-    return (key_range){max64(u->w.rows[row].lo, t->first), min64(u->w.rows[row + n - 1].hi, t->end)};
+static key_range tile_range(const tn_attention_unit *u, const block_work *t, int64_t row,
+                            int64_t n) {
+    return (key_range){max64(u->w.rows[row].lo, t->first),
+                       min64(u->w.rows[row + n - 1].hi, t->end)};
 }
 
-static void load_scales(const tn_attention_unit *u, tn_attention_role role, int64_t a, int64_t b, char *to)
-{
+static void load_scales(const tn_attention_unit *u, tn_attention_role role, int64_t a, int64_t b,
+                        char *to) {
     const tn_attention_operand *o = &u->p->operand[role];
     const int64_t real = real_size(u);
     for (int64_t j = a; j < b;) {
         const int64_t n = key_run(u, j, b);
-        u->state->tile->load[o->dtype](key_element(u, role, j), o->stride[2], n, to + (j - a) * real);
+        u->state->tile->load[o->dtype](key_element(u, role, j), o->stride[2], n,
+                                       to + (j - a) * real);
         j += n;
     }
 }
 
 /* Keys [j, j + n) as one panel of k. */
-static void pack_k(const tn_attention_unit *u, int64_t j, int64_t n, char *to)
-{
+static void pack_k(const tn_attention_unit *u, int64_t j, int64_t n, char *to) {
     const tn_attention_operand *k = &u->p->operand[TN_ATTENTION_K];
     const tn_gemm_tile *tile = u->state->tile;
     tn_gemm_pack_args pack = {.dst = to, .kc = u->p->d, .valid = (int32_t)n};
@@ -244,16 +264,17 @@ static void pack_k(const tn_attention_unit *u, int64_t j, int64_t n, char *to)
         return;
     }
     for (int64_t i = 0; i < n; ++i)
-        tile->load[k->dtype](key_element(u, TN_ATTENTION_K, j + i), k->stride[3], u->p->d, u->w.gather + i * u->p->d * real_size(u));
+        tile->load[k->dtype](key_element(u, TN_ATTENTION_K, j + i), k->stride[3], u->p->d,
+                             u->w.gather + i * u->p->d * real_size(u));
     pack.src = u->w.gather;
     pack.along = u->p->d;
     pack.across = 1;
     tile->pack_b[u->p->accumulate](&pack);
 }
 
-/* Keys [a, b) of v as panels of nr columns, each `room` keys long; key `base` is the first of a panel. */
-static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t base, int64_t room)
-{
+/* Keys [a, b) of v as panels of nr columns, each `room` keys long; key `base` is the first of a
+ * panel. */
+static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t base, int64_t room) {
     const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t nr = tile->nr, dv = u->p->dv, real = real_size(u);
@@ -261,7 +282,8 @@ static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t bas
         n = min64(key_run(u, j, b), V_CHUNK);
         const char *src = key_element(u, TN_ATTENTION_V, j);
         for (int64_t c = 0; c < dv; c += nr) {
-            const tn_gemm_pack_args pack = {.src = src + c * v->stride[3] * tn_attention_size(v->dtype),
+            const tn_gemm_pack_args pack = {.src = src +
+                                                   c * v->stride[3] * tn_attention_size(v->dtype),
                                             .dst = u->w.v + (c * room + (j - base) * nr) * real,
                                             .along = v->stride[3],
                                             .across = v->stride[2],
@@ -273,8 +295,8 @@ static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t bas
 }
 
 /*
- * Keys whose lines of k or v are touched on the way, some per tile: what packing and the tiles read in strides, prefetchers then see as a
- * stream, and its latency hides behind the products.
+ * Keys whose lines of k or v are touched on the way, some per tile: what packing and the tiles read
+ * in strides, prefetchers then see as a stream, and its latency hides behind the products.
  */
 typedef struct key_touch {
     tn_attention_role role;
@@ -283,14 +305,16 @@ typedef struct key_touch {
     const char *line;
 } key_touch;
 
-static key_touch touch_start(const tn_attention_unit *u, tn_attention_role role, int64_t width, int64_t j, int64_t end)
-{
+static key_touch touch_start(const tn_attention_unit *u, tn_attention_role role, int64_t width,
+                             int64_t j, int64_t end) {
     const tn_attention_operand *x = &u->p->operand[role];
-    return (key_touch){.role = role, .j = j, .end = x->stride[3] == 1 ? end : j, .bytes = width * tn_attention_size(x->dtype)};
+    return (key_touch){.role = role,
+                       .j = j,
+                       .end = x->stride[3] == 1 ? end : j,
+                       .bytes = width * tn_attention_size(x->dtype)};
 }
 
-static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines)
-{
+static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines) {
     for (; lines > 0 && t->j < t->end; --lines) {
         if (t->at == 0)
             t->line = key_element(u, t->role, t->j);
@@ -303,21 +327,28 @@ static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines)
     }
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
 /* Scores of all rows, one packed panel of keys after the other, which stays in L1 meanwhile. */
-static void unit_scores(const tn_attention_unit *u, const block_work *t)
-{
+static void unit_scores(const tn_attention_unit *u, const block_work *t) {
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t nr = tile->nr, mr = tile->mr, d = u->p->d, real = real_size(u);
     const int64_t tiles = ceil_div(u->rows, mr), panels = ceil_div(t->b - t->a, nr);
-    key_touch k = touch_start(u, TN_ATTENTION_K, d, min64(t->a + nr, u->hi), min64(t->b + nr, u->hi));
+    key_touch k =
+        touch_start(u, TN_ATTENTION_K, d, min64(t->a + nr, u->hi), min64(t->b + nr, u->hi));
     key_touch v = touch_start(u, TN_ATTENTION_V, u->p->dv, t->a, t->b);
     const bool few = tiles <= TOUCH_TILES;
     const int64_t k_lines = few ? ceil_div(nr * ceil_div(k.bytes, 64), tiles) : 0;
-    const int64_t v_lines = few ? ceil_div((t->b - t->a) * ceil_div(v.bytes, 64), panels * tiles) : 0;
-    tn_gemm_ukr_args g = {
-        .b = u->w.k, .kc = d, .ldb = nr, .ldc = TN_ATTENTION_LD, .cols = (int32_t)nr, .meet = TN_GEMM_STORE};
+    const int64_t v_lines =
+        few ? ceil_div((t->b - t->a) * ceil_div(v.bytes, 64), panels * tiles) : 0;
+    tn_gemm_ukr_args g = {.b = u->w.k,
+                          .kc = d,
+                          .ldb = nr,
+                          .ldc = TN_ATTENTION_LD,
+                          .cols = (int32_t)nr,
+                          .meet = TN_GEMM_STORE};
 
     for (int64_t j = t->first + (t->a - t->first) / nr * nr; j < t->b; j += nr) {
         pack_k(u, j, min64(nr, t->end - j), u->w.k);
@@ -336,23 +367,26 @@ static void unit_scores(const tn_attention_unit *u, const block_work *t)
     }
 }
 
-/* Whether panels of v can be read where they lie: whole panels of reals, rows evenly apart and not so far that they compete for cache sets. */
-static bool direct_v(const tn_attention_unit *u, const block_work *t)
-{
+/* Whether panels of v can be read where they lie: whole panels of reals, rows evenly apart and not
+ * so far that they compete for cache sets. */
+static bool direct_v(const tn_attention_unit *u, const block_work *t) {
     const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
-    return v->dtype == u->p->accumulate && v->stride[3] == 1 && u->p->dv % u->state->tile->nr == 0 && v->stride[2] >= 0 &&
+    return v->dtype == u->p->accumulate && v->stride[3] == 1 &&
+           u->p->dv % u->state->tile->nr == 0 && v->stride[2] >= 0 &&
            v->stride[2] * real_size(u) <= V_DIRECT_BYTES && key_run(u, t->a, t->b) == t->b - t->a;
 }
 
 /*
- * o_block = weights · v over keys [a, b) for the n rows whose weights are at s. Where several tiles share the block its visible part is packed
- * once; a single tile goes through v a few keys at a time, which stay in L1, and goes on with its sums.
+ * o_block = weights · v over keys [a, b) for the n rows whose weights are at s. Where several tiles
+ * share the block its visible part is packed once; a single tile goes through v a few keys at a
+ * time, which stay in L1, and goes on with its sums.
  */
-static void tile_values(const tn_attention_unit *u, block_work *t, const char *s, int64_t n, int64_t a, int64_t b, char *o_block)
-{
+static void tile_values(const tn_attention_unit *u, block_work *t, const char *s, int64_t n,
+                        int64_t a, int64_t b, char *o_block) {
     const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
     const tn_gemm_tile *tile = u->state->tile;
-    const int64_t nr = tile->nr, mr = tile->mr, real = real_size(u), width = tn_attention_width(u->p, tile);
+    const int64_t nr = tile->nr, mr = tile->mr, real = real_size(u),
+                  width = tn_attention_width(u->p, tile);
     const bool shared = u->state->unit_rows > mr, direct = direct_v(u, t);
     const int64_t room = shared ? BLOCK : V_CHUNK;
     const tn_gemm_pack_args pack = {.src = s + (a - t->first) * real,
@@ -392,8 +426,7 @@ static void tile_values(const tn_attention_unit *u, block_work *t, const char *s
     }
 }
 
-static void row_scores(const tn_attention_unit *u, const block_work *t, int64_t a, int64_t b)
-{
+static void row_scores(const tn_attention_unit *u, const block_work *t, int64_t a, int64_t b) {
     const tn_attention_operand *k = &u->p->operand[TN_ATTENTION_K];
     for (int64_t j = a, n; j < b; j += n) {
         n = key_run(u, j, b);
@@ -409,8 +442,8 @@ static void row_scores(const tn_attention_unit *u, const block_work *t, int64_t 
     }
 }
 
-static void row_values(const tn_attention_unit *u, const block_work *t, int64_t a, int64_t b, char *o_block)
-{
+static void row_values(const tn_attention_unit *u, const block_work *t, int64_t a, int64_t b,
+                       char *o_block) {
     const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
     for (int64_t j = a, n; j < b; j += n) {
         n = key_run(u, j, b);
@@ -427,9 +460,10 @@ static void row_values(const tn_attention_unit *u, const block_work *t, int64_t 
     }
 }
 
-/* The same chain as the kernels', without the keys that are masked: whatever v holds there stays out. */
-static void careful_values(const tn_attention_unit *u, const block_work *t, int64_t a, int64_t b, char *o_block)
-{
+/* The same chain as the kernels', without the keys that are masked: whatever v holds there stays
+ * out. */
+static void careful_values(const tn_attention_unit *u, const block_work *t, int64_t a, int64_t b,
+                           char *o_block) {
     const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t real = real_size(u);
@@ -438,16 +472,18 @@ static void careful_values(const tn_attention_unit *u, const block_work *t, int6
         const char *weight = u->w.s + (j - t->first) * real;
         if (u->w.dead[j - t->first])
             continue;
-        tile->load[v->dtype](key_element(u, TN_ATTENTION_V, j), v->stride[3], u->p->dv, u->w.gather);
-        tile->ops.axpy(o_block, real == 8 ? *(const double *)(const void *)weight : (double)*(const float *)(const void *)weight,
+        tile->load[v->dtype](key_element(u, TN_ATTENTION_V, j), v->stride[3], u->p->dv,
+                             u->w.gather);
+        tile->ops.axpy(o_block,
+                       real == 8 ? *(const double *)(const void *)weight
+                                 : (double)*(const float *)(const void *)weight,
                        u->w.gather, u->p->dv);
     }
 }
 
 /* Scores of a tile to weights; parts of rows that see nothing are empty. */
-static void tile_weights(const tn_attention_unit *u, const block_work *t, char *s, int64_t row, int64_t n, int64_t a, int64_t b,
-                         tn_softmax_part *parts)
-{
+static void tile_weights(const tn_attention_unit *u, const block_work *t, char *s, int64_t row,
+                         int64_t n, int64_t a, int64_t b, tn_softmax_part *parts) {
     const int64_t real = real_size(u);
     tn_attention_weights x = {.scratch = u->w.scratch,
                               .k_scale = present(u, TN_ATTENTION_K_SCALE) ? u->w.k_scale : NULL,
@@ -470,15 +506,15 @@ static void tile_weights(const tn_attention_unit *u, const block_work *t, char *
     }
 }
 
-static void empty_parts(tn_softmax_part *parts, int64_t n)
-{
+static void empty_parts(tn_softmax_part *parts, int64_t n) {
     for (int64_t r = 0; r < n; ++r)
         parts[r] = (tn_softmax_part){-INFINITY, 0};
 }
 
-void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apart, char *o_slot, tn_softmax_part *part_slot)
-{
-    const int64_t mr = u->state->tile->mr, real = real_size(u), width = tn_attention_width(u->p, u->state->tile);
+void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apart, char *o_slot,
+                             tn_softmax_part *part_slot) {
+    const int64_t mr = u->state->tile->mr, real = real_size(u),
+                  width = tn_attention_width(u->p, u->state->tile);
     block_work t = {.first = block * BLOCK};
     t.end = min64(t.first + BLOCK, u->sequence.keys);
     t.a = max64(u->lo, t.first);
@@ -515,21 +551,21 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
         else
             tile_values(u, &t, s, n, seen.a, seen.b, o_block);
         if (!apart)
-            u->state->kernels->merge(n, u->p->dv, width, o_slot + row * width * real, part_slot + row, o_block, parts);
+            u->state->kernels->merge(n, u->p->dv, width, o_slot + row * width * real,
+                                     part_slot + row, o_block, parts);
     }
 }
 
 /* ---------------------------------------------------------------- the end */
 
-void tn_attention_clear(const tn_attention_unit *u, char *o, tn_softmax_part *parts)
-{
+void tn_attention_clear(const tn_attention_unit *u, char *o, tn_softmax_part *parts) {
     memset(o, 0, (size_t)(u->rows * tn_attention_width(u->p, u->state->tile) * real_size(u)));
     empty_parts(parts, u->rows);
 }
 
-/* Computes one row again into o, which came out as NaN or infinite: rightly so, or because of a value under a mask. */
-static tn_softmax_part redo_row(const tn_attention_unit *u, int64_t row, double sink, char *o)
-{
+/* Computes one row again into o, which came out as NaN or infinite: rightly so, or because of a
+ * value under a mask. */
+static tn_softmax_part redo_row(const tn_attention_unit *u, int64_t row, double sink, char *o) {
     tn_attention_unit one = *u;
     tn_softmax_part part;
     one.first_row += row;
@@ -544,18 +580,20 @@ static tn_softmax_part redo_row(const tn_attention_unit *u, int64_t row, double 
     return part;
 }
 
-void tn_attention_unit_close(const tn_attention_unit *u, char *o, tn_softmax_part *parts)
-{
-    const tn_attention_operand *out = &u->p->operand[TN_ATTENTION_O], *sinks = &u->p->operand[TN_ATTENTION_SINKS];
+void tn_attention_unit_close(const tn_attention_unit *u, char *o, tn_softmax_part *parts) {
+    const tn_attention_operand *out = &u->p->operand[TN_ATTENTION_O],
+                               *sinks = &u->p->operand[TN_ATTENTION_SINKS];
     const int64_t width = tn_attention_width(u->p, u->state->tile), real = real_size(u);
     for (int64_t r = 0; r < u->rows; ++r) {
         char *row = o + r * width * real;
         double sink = -INFINITY;
         if (sinks->dtype != TENON_DTYPE_NONE)
-            sink = scalar(u, TN_ATTENTION_SINKS, element(u, TN_ATTENTION_SINKS, 0, head_of(u, r), 0));
+            sink =
+                scalar(u, TN_ATTENTION_SINKS, element(u, TN_ATTENTION_SINKS, 0, head_of(u, r), 0));
         if (!u->state->kernels->divide(row, u->p->dv, &parts[r], sink))
             parts[r] = redo_row(u, r, sink, row);
-        u->state->tile->store[out->dtype](row, u->p->dv, query_element(u, TN_ATTENTION_O, r), out->stride[3]);
+        u->state->tile->store[out->dtype](row, u->p->dv, query_element(u, TN_ATTENTION_O, r),
+                                          out->stride[3]);
         if (present(u, TN_ATTENTION_LSE)) {
             void *lse = query_element(u, TN_ATTENTION_LSE, r);
             const double value = parts[r].sum == 0 ? -INFINITY : parts[r].max + log(parts[r].sum);

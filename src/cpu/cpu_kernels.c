@@ -13,20 +13,20 @@ static const tn_softmax_kernels *const row_kernels[] = {
 #undef TN_SOFTMAX_KERNELS
 };
 
-const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level)
-{
+const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level) {
     const tn_gemm_tile *best = NULL;
     for (size_t i = 0; i < sizeof tiles / sizeof tiles[0]; ++i)
-        if (tiles[i]->type == type && tiles[i]->level <= level && (!best || tiles[i]->level > best->level))
+        if (tiles[i]->type == type && tiles[i]->level <= level &&
+            (!best || tiles[i]->level > best->level))
             best = tiles[i];
     return best;
 }
 
-const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level)
-{
+const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level) {
     const tn_softmax_kernels *best = NULL;
     for (size_t i = 0; i < sizeof row_kernels / sizeof row_kernels[0]; ++i)
-        if (row_kernels[i]->type == type && row_kernels[i]->level <= level && (!best || row_kernels[i]->level > best->level))
+        if (row_kernels[i]->type == type && row_kernels[i]->level <= level &&
+            (!best || row_kernels[i]->level > best->level))
             best = row_kernels[i];
     return best;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_merge.c: joins attentions over disjoint sets of keys by their log-sum-exps (Dao et al., 2022, section 3.1), parts in index order.
+ * cpu_merge.c: joins attentions over disjoint sets of keys by their log-sum-exps (Dao et al., 2022,
+ * section 3.1), parts in index order.
  *
- * The weights of a row are worked out in double precision, once per row; the row itself in f32, or f64 where one of the tensors is.
+ * The weights of a row are worked out in double precision, once per row; the row itself in f32, or
+ * f64 where one of the tensors is.
  */
 #include "cpu/cpu_kernels.h"
 #include "cpu/cpu_ops.h"
@@ -24,10 +26,12 @@ typedef struct merge_run {
     char *workspace;
 } merge_run;
 
-static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t round_up(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
 
-tenon_status tn_cpu_merge_plan(const tn_merge_problem *p, int threads, tn_cpu_level level, tn_choices *out, tn_message *why)
-{
+tenon_status tn_cpu_merge_plan(const tn_merge_problem *p, int threads, tn_cpu_level level,
+                               tn_choices *out, tn_message *why) {
     tn_choice *c = &out->choice[0];
     bool wide = p->o.dtype == TENON_F64;
     merge_state s = {0};
@@ -48,8 +52,7 @@ tenon_status tn_cpu_merge_plan(const tn_merge_problem *p, int threads, tn_cpu_le
     return TENON_OK;
 }
 
-static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, int64_t index)
-{
+static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, int64_t index) {
     int64_t start = 0;
     for (int32_t d = p->rank - 1; d >= 0; --d) {
         start += index % p->extent[d] * x->row[d];
@@ -58,25 +61,25 @@ static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, i
     return start;
 }
 
-static void *at(const void *base, tenon_dtype dtype, int64_t element)
-{
+static void *at(const void *base, tenon_dtype dtype, int64_t element) {
     const int64_t size = dtype == TENON_F64 ? 8 : dtype == TENON_F32 ? 4 : 2;
     return (char *)(uintptr_t)base + element * size;
 }
 
-static void merge_row(const merge_run *r, int64_t row, void *sum, void *part)
-{
+static void merge_row(const merge_run *r, int64_t row, void *sum, void *part) {
     const tn_merge_problem *p = r->p;
     const tn_gemm_tile *tile = r->state.tile;
     const size_t real = tile->type == TENON_F64 ? sizeof(double) : sizeof(float);
-    const void *const *o = r->addresses[TN_MERGE_O_PARTS], *const *lse = r->addresses[TN_MERGE_LSE_PARTS];
+    const void *const *o = r->addresses[TN_MERGE_O_PARTS], *const *lse =
+                                                               r->addresses[TN_MERGE_LSE_PARTS];
     double weight[TN_MERGE_MAX_PARTS], max = -INFINITY, total = 0;
 
     for (int64_t i = 0; i < p->count; ++i) {
         const tn_merge_operand *x = &p->lse_part[i];
         const void *from = at(lse[i], x->dtype, row_start(p, x, row));
         weight[i] = x->dtype == TENON_F64 ? *(const double *)from : (double)*(const float *)from;
-        max = weight[i] > max || weight[i] != weight[i] ? weight[i] : max; /* a NaN comes back in the total */
+        max = weight[i] > max || weight[i] != weight[i] ? weight[i]
+                                                        : max; /* a NaN comes back in the total */
     }
     for (int64_t i = 0; i < p->count && max != -INFINITY; ++i)
         total += exp(weight[i] - max);
@@ -89,7 +92,8 @@ static void merge_row(const merge_run *r, int64_t row, void *sum, void *part)
         tile->load[x->dtype](at(o[i], x->dtype, row_start(p, x, row)), x->step, p->dv, part);
         tile->ops.axpy(sum, exp(weight[i] - max) / total, part, p->dv);
     }
-    tile->store[p->o.dtype](sum, p->dv, at(r->addresses[TN_MERGE_O], p->o.dtype, row_start(p, &p->o, row)), p->o.step);
+    tile->store[p->o.dtype](
+        sum, p->dv, at(r->addresses[TN_MERGE_O], p->o.dtype, row_start(p, &p->o, row)), p->o.step);
     if (p->lse.dtype != TENON_DTYPE_NONE) {
         void *to = at(r->addresses[TN_MERGE_LSE], p->lse.dtype, row_start(p, &p->lse, row));
         const double value = max == -INFINITY ? -INFINITY : max + log(total);
@@ -100,16 +104,15 @@ static void merge_row(const merge_run *r, int64_t row, void *sum, void *part)
     }
 }
 
-static void merge_task(void *arg, int64_t index, int worker)
-{
+static void merge_task(void *arg, int64_t index, int worker) {
     const merge_run *r = arg;
     char *mine = r->workspace + (size_t)worker * r->state.worker_bytes;
-    for (int64_t row = index * r->state.grain; row < (index + 1) * r->state.grain && row < r->p->rows; ++row)
+    for (int64_t row = index * r->state.grain;
+         row < (index + 1) * r->state.grain && row < r->p->rows; ++row)
         merge_row(r, row, mine, mine + r->state.worker_bytes / 2);
 }
 
-void tn_cpu_merge_run(const tn_run *run)
-{
+void tn_cpu_merge_run(const tn_run *run) {
     merge_run r = {.p = run->problem, .addresses = run->addresses, .workspace = run->workspace};
     memcpy(&r.state, run->choice->state, sizeof r.state);
     tn_team_run(run->team, merge_task, &r, (r.p->rows + r.state.grain - 1) / r.state.grain);

@@ -2,11 +2,11 @@
 /*
  * cpu_softmax.c: which kernel computes which rows of a softmax, and on how many threads.
  *
- * Four ways, chosen by the problem alone, all with the same bits for a row (kernels/softmax_kernels.h):
- *   rows     whole rows of plain reals along contiguous elements, up to a chunk long;
- *   columns  the same with the rows side by side;
- *   lines    everything else, row by row and chunk by chunk: masks, other types, any strides, long rows;
- *   split    few long lines: their chunks are shared out over the threads.
+ * Four ways, chosen by the problem alone, all with the same bits for a row
+ * (kernels/softmax_kernels.h): rows     whole rows of plain reals along contiguous elements, up to
+ * a chunk long; columns  the same with the rows side by side; lines    everything else, row by row
+ * and chunk by chunk: masks, other types, any strides, long rows; split    few long lines: their
+ * chunks are shared out over the threads.
  */
 #include "cpu/cpu_kernels.h"
 #include "cpu/cpu_ops.h"
@@ -43,50 +43,59 @@ typedef struct softmax_work {
     int64_t pieces;                  /* tasks of one run, or of one row */
 } softmax_work;
 
-static bool present(const tn_softmax_problem *p, tn_softmax_role role) { return p->operand[role].dtype != TENON_DTYPE_NONE; }
+static bool present(const tn_softmax_problem *p, tn_softmax_role role) {
+    return p->operand[role].dtype != TENON_DTYPE_NONE;
+}
 
-static int64_t size_of(tenon_dtype dtype)
-{
+static int64_t size_of(tenon_dtype dtype) {
     switch (dtype) {
-    case TENON_F64: return 8;
-    case TENON_F32: return 4;
+    case TENON_F64:
+        return 8;
+    case TENON_F32:
+        return 4;
     case TENON_F16:
-    case TENON_BF16: return 2;
-    default: return 1;
+    case TENON_BF16:
+        return 2;
+    default:
+        return 1;
     }
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return a / b + (a % b != 0);
+}
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
 /* ---------------------------------------------------------------- plan */
 
-static bool is_plain(const tn_softmax_problem *p)
-{
-    return !present(p, TN_SOFTMAX_BIAS) && !present(p, TN_SOFTMAX_MASK) && !present(p, TN_SOFTMAX_ALIBI) && p->softcap == 0 &&
-           p->left == TN_UNLIMITED && p->right == TN_UNLIMITED;
+static bool is_plain(const tn_softmax_problem *p) {
+    return !present(p, TN_SOFTMAX_BIAS) && !present(p, TN_SOFTMAX_MASK) &&
+           !present(p, TN_SOFTMAX_ALIBI) && p->softcap == 0 && p->left == TN_UNLIMITED &&
+           p->right == TN_UNLIMITED;
 }
 
-static bool is_real(const tn_softmax_problem *p)
-{
-    return p->operand[TN_SOFTMAX_X].dtype == p->accumulate && p->operand[TN_SOFTMAX_Y].dtype == p->accumulate;
+static bool is_real(const tn_softmax_problem *p) {
+    return p->operand[TN_SOFTMAX_X].dtype == p->accumulate &&
+           p->operand[TN_SOFTMAX_Y].dtype == p->accumulate;
 }
 
 /* The longest row dimension along which both x and y have stride 1, or -1. */
-static int32_t contiguous_dim(const tn_softmax_problem *p)
-{
+static int32_t contiguous_dim(const tn_softmax_problem *p) {
     int32_t best = -1;
     for (int32_t d = 0; d < p->rank; ++d)
-        if (p->operand[TN_SOFTMAX_X].row[d] == 1 && p->operand[TN_SOFTMAX_Y].row[d] == 1 && p->extent[d] > 1 &&
-            (best < 0 || p->extent[d] > p->extent[best]))
+        if (p->operand[TN_SOFTMAX_X].row[d] == 1 && p->operand[TN_SOFTMAX_Y].row[d] == 1 &&
+            p->extent[d] > 1 && (best < 0 || p->extent[d] > p->extent[best]))
             best = d;
     return best;
 }
 
 /* The longest row dimension: the fewest addresses to work out. */
-static int32_t longest_dim(const tn_softmax_problem *p)
-{
+static int32_t longest_dim(const tn_softmax_problem *p) {
     int32_t best = p->rank - 1;
     for (int32_t d = p->rank - 2; d >= 0; --d)
         if (p->extent[d] > p->extent[best])
@@ -94,8 +103,7 @@ static int32_t longest_dim(const tn_softmax_problem *p)
     return best;
 }
 
-static softmax_way choose_way(const tn_softmax_problem *p, int threads, int64_t chunks)
-{
+static softmax_way choose_way(const tn_softmax_problem *p, int threads, int64_t chunks) {
     const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y];
     if (chunks == 1 && is_plain(p) && is_real(p) && !present(p, TN_SOFTMAX_SINKS) && p->rank > 0) {
         if (x->step == 1 && y->step == 1)
@@ -106,14 +114,19 @@ static softmax_way choose_way(const tn_softmax_problem *p, int threads, int64_t 
     return threads > 1 && p->rows < 4 * (int64_t)threads && chunks >= 4 ? WAY_SPLIT : WAY_LINES;
 }
 
-static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t round_up(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
 
-tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cpu_level level, tn_choices *out, tn_message *why)
-{
-    static const char *const names[] = {"softmax-rows", "softmax-columns", "softmax-lines", "softmax-split"};
+tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cpu_level level,
+                                 tn_choices *out, tn_message *why) {
+    static const char *const names[] = {"softmax-rows", "softmax-columns", "softmax-lines",
+                                        "softmax-split"};
     static const char *const reasons[] = {
-        "rows are contiguous and at most a chunk long", "rows lie side by side and are at most a chunk long",
-        "rows have masks, other types or strides, or several chunks", "there are few rows and they are long"};
+        "rows are contiguous and at most a chunk long",
+        "rows lie side by side and are at most a chunk long",
+        "rows have masks, other types or strides, or several chunks",
+        "there are few rows and they are long"};
     const size_t real = p->accumulate == TENON_F64 ? sizeof(double) : sizeof(float);
     tn_choice *choice = &out->choice[0];
     softmax_state s = {0};
@@ -137,7 +150,8 @@ tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cp
         break;
     case WAY_LINES:
         s.grain = max64(1, TASK_ELEMENTS / max64(1, p->length));
-        s.worker_bytes = round_up(TN_SOFTMAX_BUFFER * real) + round_up((size_t)s.chunks * sizeof(tn_softmax_part));
+        s.worker_bytes = round_up(TN_SOFTMAX_BUFFER * real) +
+                         round_up((size_t)s.chunks * sizeof(tn_softmax_part));
         break;
     case WAY_SPLIT:
         s.grain = max64(1, s.chunks / (8 * (int64_t)threads));
@@ -159,8 +173,7 @@ tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cp
 /* ---------------------------------------------------------------- rows and columns */
 
 /* Element offset of the first row of run `index` (all dimensions but work->inner). */
-static int64_t run_offset(const softmax_work *w, tn_softmax_role role, int64_t index)
-{
+static int64_t run_offset(const softmax_work *w, tn_softmax_role role, int64_t index) {
     int64_t offset = 0;
     for (int32_t d = w->p->rank - 1; d >= 0; --d) {
         if (d == w->inner)
@@ -171,8 +184,8 @@ static int64_t run_offset(const softmax_work *w, tn_softmax_role role, int64_t i
     return offset;
 }
 
-static void store_lse(const tn_softmax_problem *p, void *base, int64_t offset, const tn_softmax_part *part)
-{
+static void store_lse(const tn_softmax_problem *p, void *base, int64_t offset,
+                      const tn_softmax_part *part) {
     const double lse = part->sum == 0 ? -INFINITY : part->max + log(part->sum);
     if (p->operand[TN_SOFTMAX_LSE].dtype == TENON_F64)
         ((double *)base)[offset] = lse;
@@ -180,28 +193,33 @@ static void store_lse(const tn_softmax_problem *p, void *base, int64_t offset, c
         ((float *)base)[offset] = (float)lse;
 }
 
-static void rows_task(void *arg, int64_t index, int worker)
-{
+static void rows_task(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const tn_softmax_problem *p = w->p;
     const softmax_state *s = w->state;
-    const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y], *lse = &p->operand[TN_SOFTMAX_LSE];
+    const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y],
+                             *lse = &p->operand[TN_SOFTMAX_LSE];
     const int64_t size = size_of(p->accumulate), run = index / w->pieces;
-    const int64_t first = index % w->pieces * s->grain, end = min64(first + s->grain, p->extent[w->inner]);
-    const int64_t x_start = run_offset(w, TN_SOFTMAX_X, run), y_start = run_offset(w, TN_SOFTMAX_Y, run);
+    const int64_t first = index % w->pieces * s->grain,
+                  end = min64(first + s->grain, p->extent[w->inner]);
+    const int64_t x_start = run_offset(w, TN_SOFTMAX_X, run),
+                  y_start = run_offset(w, TN_SOFTMAX_Y, run);
     const bool columns = s->way == WAY_COLUMNS, lse_out = lse->dtype != TENON_DTYPE_NONE;
     tn_softmax_rows t = {.length = p->length, .scale = p->scale, .log = p->log};
 
     t.x_row = columns ? x->step : x->row[w->inner];
     t.y_row = columns ? y->step : y->row[w->inner];
-    t.parts = lse_out ? (tn_softmax_part *)(void *)(w->workspace + (size_t)worker * s->worker_bytes) : NULL;
+    t.parts = lse_out ? (tn_softmax_part *)(void *)(w->workspace + (size_t)worker * s->worker_bytes)
+                      : NULL;
     for (int64_t r = first; r < end; r += t.rows) {
         t.rows = lse_out ? min64(end - r, PARTS) : end - r;
         t.x = (const char *)w->addresses[TN_SOFTMAX_X] + (x_start + r * x->row[w->inner]) * size;
         t.y = (char *)w->addresses[TN_SOFTMAX_Y] + (y_start + r * y->row[w->inner]) * size;
         (columns ? s->kernels->columns : s->kernels->rows)(&t);
         for (int64_t i = 0; i < t.rows && lse_out; ++i)
-            store_lse(p, w->addresses[TN_SOFTMAX_LSE], run_offset(w, TN_SOFTMAX_LSE, run) + (r + i) * lse->row[w->inner], &t.parts[i]);
+            store_lse(p, w->addresses[TN_SOFTMAX_LSE],
+                      run_offset(w, TN_SOFTMAX_LSE, run) + (r + i) * lse->row[w->inner],
+                      &t.parts[i]);
     }
 }
 
@@ -213,8 +231,8 @@ typedef struct line {
     int64_t lse;
 } line;
 
-static double scalar_at(const void *base, tenon_dtype dtype, int64_t offset, const softmax_state *s)
-{
+static double scalar_at(const void *base, tenon_dtype dtype, int64_t offset,
+                        const softmax_state *s) {
     double d = 0;
     float f = 0;
     if (s->kernels->type == TENON_F64) {
@@ -225,8 +243,7 @@ static double scalar_at(const void *base, tenon_dtype dtype, int64_t offset, con
     return (double)f;
 }
 
-static line line_of(const softmax_work *w, int64_t index, int worker)
-{
+static line line_of(const softmax_work *w, int64_t index, int worker) {
     const tn_softmax_problem *p = w->p;
     const softmax_state *s = w->state;
     const tn_softmax_operand *o = p->operand;
@@ -263,32 +280,41 @@ static line line_of(const softmax_work *w, int64_t index, int worker)
     if (present(p, TN_SOFTMAX_BIAS)) {
         const tn_softmax_operand *b = &o[TN_SOFTMAX_BIAS];
         score->bias_size = size_of(b->dtype);
-        score->bias = (const char *)w->addresses[TN_SOFTMAX_BIAS] + start[TN_SOFTMAX_BIAS] * score->bias_size;
+        score->bias =
+            (const char *)w->addresses[TN_SOFTMAX_BIAS] + start[TN_SOFTMAX_BIAS] * score->bias_size;
         score->bias_step = b->step;
-        score->bias_load = b->dtype == p->accumulate && b->step == 1 ? NULL : s->convert->load[b->dtype];
+        score->bias_load =
+            b->dtype == p->accumulate && b->step == 1 ? NULL : s->convert->load[b->dtype];
     }
     if (present(p, TN_SOFTMAX_MASK)) {
         score->mask = (const uint8_t *)w->addresses[TN_SOFTMAX_MASK] + start[TN_SOFTMAX_MASK];
         score->mask_step = o[TN_SOFTMAX_MASK].step;
     }
     if (present(p, TN_SOFTMAX_ALIBI))
-        score->slope = scalar_at(w->addresses[TN_SOFTMAX_ALIBI], o[TN_SOFTMAX_ALIBI].dtype, start[TN_SOFTMAX_ALIBI], s);
+        score->slope = scalar_at(w->addresses[TN_SOFTMAX_ALIBI], o[TN_SOFTMAX_ALIBI].dtype,
+                                 start[TN_SOFTMAX_ALIBI], s);
     score->softcap = p->softcap;
     score->position = position;
-    score->lo = p->left == TN_UNLIMITED || p->left >= position ? 0 : min64(position - p->left, p->length);
-    score->hi = p->right == TN_UNLIMITED || p->right >= p->length - 1 - position ? p->length : max64(0, position + p->right + 1);
-    l.sink = present(p, TN_SOFTMAX_SINKS) ? scalar_at(w->addresses[TN_SOFTMAX_SINKS], o[TN_SOFTMAX_SINKS].dtype, start[TN_SOFTMAX_SINKS], s)
-                                          : -INFINITY;
+    score->lo =
+        p->left == TN_UNLIMITED || p->left >= position ? 0 : min64(position - p->left, p->length);
+    score->hi = p->right == TN_UNLIMITED || p->right >= p->length - 1 - position
+                    ? p->length
+                    : max64(0, position + p->right + 1);
+    l.sink = present(p, TN_SOFTMAX_SINKS)
+                 ? scalar_at(w->addresses[TN_SOFTMAX_SINKS], o[TN_SOFTMAX_SINKS].dtype,
+                             start[TN_SOFTMAX_SINKS], s)
+                 : -INFINITY;
     l.lse = start[TN_SOFTMAX_LSE];
     return l;
 }
 
-static void lines_task(void *arg, int64_t index, int worker)
-{
+static void lines_task(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const softmax_state *s = w->state;
     char *const mine = w->workspace + (size_t)worker * s->worker_bytes;
-    tn_softmax_part *parts = (tn_softmax_part *)(void *)(mine + s->worker_bytes - round_up((size_t)s->chunks * sizeof *parts));
+    tn_softmax_part *parts =
+        (tn_softmax_part *)(void *)(mine + s->worker_bytes -
+                                    round_up((size_t)s->chunks * sizeof *parts));
     const int64_t end = min64((index + 1) * s->grain, w->p->rows);
 
     for (int64_t r = index * s->grain; r < end; ++r) {
@@ -305,8 +331,7 @@ static void lines_task(void *arg, int64_t index, int worker)
 
 /* ---------------------------------------------------------------- split */
 
-static void split_reduce(void *arg, int64_t index, int worker)
-{
+static void split_reduce(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
     const line l = line_of(w, r, worker);
@@ -314,17 +339,16 @@ static void split_reduce(void *arg, int64_t index, int worker)
         w->parts[r * w->state->chunks + c] = w->state->kernels->reduce(&l.row, c);
 }
 
-static void split_join(void *arg, int64_t r, int worker)
-{
+static void split_join(void *arg, int64_t r, int worker) {
     const softmax_work *w = arg;
     const line l = line_of(w, r, worker);
-    w->totals[r] = w->state->kernels->join(w->parts + r * w->state->chunks, w->state->chunks, l.sink);
+    w->totals[r] =
+        w->state->kernels->join(w->parts + r * w->state->chunks, w->state->chunks, l.sink);
     if (present(w->p, TN_SOFTMAX_LSE))
         store_lse(w->p, w->addresses[TN_SOFTMAX_LSE], l.lse, &w->totals[r]);
 }
 
-static void split_finish(void *arg, int64_t index, int worker)
-{
+static void split_finish(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
     const line l = line_of(w, r, worker);
@@ -334,11 +358,11 @@ static void split_finish(void *arg, int64_t index, int worker)
 
 /* ---------------------------------------------------------------- run */
 
-void tn_cpu_softmax_run(const tn_run *run)
-{
+void tn_cpu_softmax_run(const tn_run *run) {
     const tn_softmax_problem *p = run->problem;
     softmax_state s;
-    softmax_work w = {.p = p, .state = &s, .addresses = run->addresses, .workspace = run->workspace};
+    softmax_work w = {
+        .p = p, .state = &s, .addresses = run->addresses, .workspace = run->workspace};
 
     memcpy(&s, run->choice->state, sizeof s);
     if (p->rows == 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The row kernels of softmax and attention by themselves: e^x against libm's in higher precision over the whole range, the same bits at every
- * level, and the same bits for a row whichever kernel computes it.
+ * The row kernels of softmax and attention by themselves: e^x against libm's in higher precision
+ * over the whole range, the same bits at every level, and the same bits for a row whichever kernel
+ * computes it.
  */
 #include "gemm_tiles.h"
 
@@ -19,7 +20,9 @@ static const tn_softmax_kernels *const families[] = {
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 
-static bool runs(const tn_softmax_kernels *k) { return k->level <= tn_cpu_level_best(); }
+static bool runs(const tn_softmax_kernels *k) {
+    return k->level <= tn_cpu_level_best();
+}
 
 static const tn_softmax_kernels *scalar_of(const tn_softmax_kernels *k) {
     for (int i = 0; i < FAMILIES; i++)
@@ -35,7 +38,9 @@ static const tn_gemm_tile *tile_of(const tn_softmax_kernels *k) {
     return NULL;
 }
 
-static size_t real_of(const tn_softmax_kernels *k) { return k->type == TENON_F64 ? 8 : 4; }
+static size_t real_of(const tn_softmax_kernels *k) {
+    return k->type == TENON_F64 ? 8 : 4;
+}
 
 static void put(const tn_softmax_kernels *k, void *base, int64_t i, double x) {
     if (k->type == TENON_F64)
@@ -52,7 +57,8 @@ static double get(const tn_softmax_kernels *k, const void *base, int64_t i) {
 
 enum { BLOCK = TN_ATTENTION_BLOCK };
 
-/* Errors in units of the last place, of normal results; what is below the smallest normal number may be off by that number. */
+/* Errors in units of the last place, of normal results; what is below the smallest normal number
+ * may be off by that number. */
 typedef struct error {
     double ulp, at;
 } error;
@@ -61,7 +67,8 @@ typedef struct error {
 static void measure(const tn_softmax_kernels *k, double *x, int n, error *worst) {
     double line[BLOCK + 16], scratch[BLOCK];
     const tn_score_row row = {.hi = n};
-    const tn_attention_weights t = {.row = &row, .s = line, .scratch = scratch, .b = n, .clear_b = n};
+    const tn_attention_weights t = {
+        .row = &row, .s = line, .scratch = scratch, .b = n, .clear_b = n};
     const bool single = k->type == TENON_F32;
     x[0] = 0;
     for (int i = 0; i < n; i++)
@@ -72,7 +79,8 @@ static void measure(const tn_softmax_kernels *k, double *x, int n, error *worst)
         const double got = get(k, line, i), smallest = single ? 0x1p-126 : 0x1p-1022;
         const long double unit = ldexpl(1, ilogbl(want) - (single ? 23 : 52));
         if (want < (long double)smallest) {
-            ck_assert_msg(got >= 0 && got <= smallest, "%s: exp(%a) is %a", k->attention_name, x[i], got);
+            ck_assert_msg(got >= 0 && got <= smallest, "%s: exp(%a) is %a", k->attention_name, x[i],
+                          got);
             continue;
         }
         const double off = (double)(fabsl((long double)got - want) / unit);
@@ -108,7 +116,8 @@ START_TEST(exponential) {
         }
     }
     printf("%s: exp is off by at most %.3f ulp, at %a\n", k->attention_name, worst.ulp, worst.at);
-    ck_assert_msg(worst.ulp <= 1.0, "%s: exp(%a) is off by %.3f ulp", k->attention_name, worst.at, worst.ulp);
+    ck_assert_msg(worst.ulp <= 1.0, "%s: exp(%a) is off by %.3f ulp", k->attention_name, worst.at,
+                  worst.ulp);
 }
 END_TEST
 
@@ -116,7 +125,8 @@ START_TEST(exponential_of_special_numbers) {
     const tn_softmax_kernels *k = families[_i];
     double line[BLOCK + 16] = {0}, scratch[BLOCK];
     const tn_score_row row = {.hi = 5};
-    const tn_attention_weights t = {.row = &row, .s = line, .scratch = scratch, .b = 5, .clear_b = 40};
+    const tn_attention_weights t = {
+        .row = &row, .s = line, .scratch = scratch, .b = 5, .clear_b = 40};
     const double x[5] = {0, -INFINITY, NAN, -1e30, -0.0};
     if (!runs(k))
         return;
@@ -125,7 +135,8 @@ START_TEST(exponential_of_special_numbers) {
     for (int i = 5; i < 60; i++)
         put(k, line, i, NAN); /* not scores */
     const tn_softmax_part part = k->weights(&t);
-    ck_assert(get(k, line, 0) == 1 && get(k, line, 1) == 0 && isnan(get(k, line, 2)) && get(k, line, 3) == 0 && get(k, line, 4) == 1);
+    ck_assert(get(k, line, 0) == 1 && get(k, line, 1) == 0 && isnan(get(k, line, 2)) &&
+              get(k, line, 3) == 0 && get(k, line, 4) == 1);
     ck_assert(part.max == 0 && isnan(part.sum));
     for (int i = 5; i < 40; i++)
         ck_assert(get(k, line, i) == 0);
@@ -195,7 +206,9 @@ static void compute(const tn_softmax_kernels *k, row_data *t, tenon_dtype y_type
         k->finish(&t->row, c, &t->parts[c], &t->total);
 }
 
-static bool same(double a, double b) { return a == b || (a != a && b != b); }
+static bool same(double a, double b) {
+    return a == b || (a != a && b != b);
+}
 
 START_TEST(rows_at_every_level) {
     const tn_softmax_kernels *k = families[_i], *plain = scalar_of(k);
@@ -209,11 +222,15 @@ START_TEST(rows_at_every_level) {
         memcpy(other, mine, sizeof *other);
         compute(k, mine, type, sink);
         compute(plain, other, type, sink);
-        ck_assert_msg(same(mine->total.max, other->total.max) && same(mine->total.sum, other->total.sum), "%s, round %d: sum %a, scalar %a",
-                      k->softmax_name, round, mine->total.sum, other->total.sum);
+        ck_assert_msg(same(mine->total.max, other->total.max) &&
+                          same(mine->total.sum, other->total.sum),
+                      "%s, round %d: sum %a, scalar %a", k->softmax_name, round, mine->total.sum,
+                      other->total.sum);
         for (int64_t i = 0; i < mine->row.length; i++)
-            ck_assert_msg(same(element_at(mine->y, type, i), element_at(other->y, type, i)), "%s, round %d: element %lld is %a, scalar %a",
-                          k->softmax_name, round, (long long)i, element_at(mine->y, type, i), element_at(other->y, type, i));
+            ck_assert_msg(same(element_at(mine->y, type, i), element_at(other->y, type, i)),
+                          "%s, round %d: element %lld is %a, scalar %a", k->softmax_name, round,
+                          (long long)i, element_at(mine->y, type, i),
+                          element_at(other->y, type, i));
     }
     free(mine);
     free(other);
@@ -231,7 +248,15 @@ START_TEST(every_way_through_a_row) {
     for (int round = 0; round < 20 && runs(k); round++) {
         const int64_t n = rng_between(&r, 1, LENGTH);
         tn_softmax_part of_rows[ROWS], of_columns[ROWS];
-        tn_softmax_rows t = {.x = x, .y = y, .x_row = n, .y_row = n, .length = n, .rows = ROWS, .scale = 0.7, .log = round & 1, .parts = of_rows};
+        tn_softmax_rows t = {.x = x,
+                             .y = y,
+                             .x_row = n,
+                             .y_row = n,
+                             .length = n,
+                             .rows = ROWS,
+                             .scale = 0.7,
+                             .log = round & 1,
+                             .parts = of_rows};
         for (int64_t i = 0; i < ROWS * n; i++) {
             const double value = (double)rng_f32(&r) * 9;
             put(k, x, i, value);
@@ -245,17 +270,27 @@ START_TEST(every_way_through_a_row) {
         k->columns(&t);
         for (int64_t row = 0; row < ROWS; row++) {
             draw(&r, k, line);
-            line->row = (tn_softmax_row){.score = {.hi = n}, .x_step = 1, .y_step = 1, .length = n, .scale = 0.7, .log = round & 1, .plain = 1};
+            line->row = (tn_softmax_row){.score = {.hi = n},
+                                         .x_step = 1,
+                                         .y_step = 1,
+                                         .length = n,
+                                         .scale = 0.7,
+                                         .log = round & 1,
+                                         .plain = 1};
             line->row.x_size = line->row.y_size = (int64_t)real_of(k);
             for (int64_t j = 0; j < n; j++)
                 put(k, line->x, j, get(k, x, row * n + j));
             compute(k, line, k->type, -INFINITY);
-            ck_assert(same(of_rows[row].sum, of_columns[row].sum) && same(of_rows[row].sum, line->total.sum));
-            ck_assert(same(of_rows[row].max, of_columns[row].max) && same(of_rows[row].max, line->total.max));
+            ck_assert(same(of_rows[row].sum, of_columns[row].sum) &&
+                      same(of_rows[row].sum, line->total.sum));
+            ck_assert(same(of_rows[row].max, of_columns[row].max) &&
+                      same(of_rows[row].max, line->total.max));
             for (int64_t j = 0; j < n; j++) {
-                const double a = get(k, y, row * n + j), b = get(k, z, j * ROWS + row), c = get(k, line->y, j);
-                ck_assert_msg(same(a, b) && same(a, c), "%s: row %lld, element %lld of %lld: rows %a, columns %a, lines %a", k->softmax_name,
-                              (long long)row, (long long)j, (long long)n, a, b, c);
+                const double a = get(k, y, row * n + j), b = get(k, z, j * ROWS + row),
+                             c = get(k, line->y, j);
+                ck_assert_msg(same(a, b) && same(a, c),
+                              "%s: row %lld, element %lld of %lld: rows %a, columns %a, lines %a",
+                              k->softmax_name, (long long)row, (long long)j, (long long)n, a, b, c);
             }
         }
         t.x = t.y = x;
@@ -273,11 +308,17 @@ START_TEST(attention_steps_at_every_level) {
     const tn_softmax_kernels *k = families[_i], *levels[2] = {k, scalar_of(k)};
     rng r = rng_start("attention steps");
     for (int round = 0; round < 200 && runs(k); round++) {
-        double s[2][BLOCK + 16], scratch[BLOCK], k_scale[BLOCK], v_scale[BLOCK], o[2][ROWS * WIDTH], more[ROWS * WIDTH];
+        double s[2][BLOCK + 16], scratch[BLOCK], k_scale[BLOCK], v_scale[BLOCK], o[2][ROWS * WIDTH],
+            more[ROWS * WIDTH];
         uint8_t dead[2][BLOCK], mask[BLOCK];
         tn_softmax_part part[2], all[2][ROWS], block[ROWS];
         const int64_t a = rng_below(&r, BLOCK - 1), b = rng_between(&r, a + 1, BLOCK);
-        const tn_score_row row = {.mask = round % 2 ? mask : NULL, .mask_step = 1, .lo = a, .hi = b, .slope = round % 3 ? 0 : 0.25, .position = 77};
+        const tn_score_row row = {.mask = round % 2 ? mask : NULL,
+                                  .mask_step = 1,
+                                  .lo = a,
+                                  .hi = b,
+                                  .slope = round % 3 ? 0 : 0.25,
+                                  .position = 77};
         bool finite[2];
         for (int i = 0; i < BLOCK; i++) {
             put(k, s[0], i, (double)rng_f32(&r) * 30);
@@ -293,24 +334,35 @@ START_TEST(attention_steps_at_every_level) {
         memcpy(o[1], o[0], sizeof o[0]);
         for (int i = 0; i < ROWS; i++) {
             all[0][i] = all[1][i] = (tn_softmax_part){(double)rng_f32(&r), 1 + rng_unit(&r)};
-            block[i] = rng_below(&r, 4) ? (tn_softmax_part){(double)rng_f32(&r), 1 + rng_unit(&r)} : (tn_softmax_part){-INFINITY, 0};
+            block[i] = rng_below(&r, 4) ? (tn_softmax_part){(double)rng_f32(&r), 1 + rng_unit(&r)}
+                                        : (tn_softmax_part){-INFINITY, 0};
             if (k->type == TENON_F32) {
                 all[0][i].sum = all[1][i].sum = (double)(float)all[0][i].sum;
                 block[i].sum = (double)(float)block[i].sum;
             }
         }
         for (int l = 0; l < 2; l++) {
-            const tn_attention_weights t = {.row = &row, .s = s[l], .scratch = scratch, .k_scale = round % 5 ? NULL : k_scale,
-                                            .v_scale = round % 7 ? NULL : v_scale, .dead = dead[l], .a = a, .b = b, .clear_b = BLOCK};
+            const tn_attention_weights t = {.row = &row,
+                                            .s = s[l],
+                                            .scratch = scratch,
+                                            .k_scale = round % 5 ? NULL : k_scale,
+                                            .v_scale = round % 7 ? NULL : v_scale,
+                                            .dead = dead[l],
+                                            .a = a,
+                                            .b = b,
+                                            .clear_b = BLOCK};
             part[l] = levels[l]->weights(&t);
             levels[l]->merge(ROWS, WIDTH, WIDTH, o[l], all[l], more, block);
             finite[l] = levels[l]->divide(o[l], WIDTH, &all[l][0], round % 2 ? 0.5 : -INFINITY);
         }
-        ck_assert(same(part[0].max, part[1].max) && same(part[0].sum, part[1].sum) && finite[0] && finite[1]);
+        ck_assert(same(part[0].max, part[1].max) && same(part[0].sum, part[1].sum) && finite[0] &&
+                  finite[1]);
         ck_assert(memcmp(dead[0], dead[1], sizeof dead[0]) == 0);
         for (int i = 0; i < BLOCK; i++)
-            ck_assert_msg(same(get(k, s[0], i), get(k, s[1], i)) && (dead[0][i] == 0 || get(k, s[0], i) == 0), "%s: weight %d is %a, scalar %a",
-                          k->attention_name, i, get(k, s[0], i), get(k, s[1], i));
+            ck_assert_msg(same(get(k, s[0], i), get(k, s[1], i)) &&
+                              (dead[0][i] == 0 || get(k, s[0], i) == 0),
+                          "%s: weight %d is %a, scalar %a", k->attention_name, i, get(k, s[0], i),
+                          get(k, s[1], i));
         for (int i = 0; i < ROWS * WIDTH; i++)
             ck_assert(same(get(k, o[0], i), get(k, o[1], i)));
         for (int i = 0; i < ROWS; i++)
@@ -323,7 +375,8 @@ END_TEST
 START_TEST(measure_is_sharp) {
     double worst = 0;
     for (double x = -0.34; x < 0; x += 0.01) {
-        const double want = exp(x), wrong = 1 + x + x * x / 2 + x * x * x / 6 + x * x * x * x / 24 + x * x * x * x * x / 120;
+        const double want = exp(x), wrong = 1 + x + x * x / 2 + x * x * x / 6 + x * x * x * x / 24 +
+                                            x * x * x * x * x / 120;
         worst = fmax(worst, fabs(wrong - want) / ldexp(1, ilogb(want) - 23));
     }
     ck_assert(worst > 1);
@@ -344,4 +397,6 @@ static Suite *suite(void) {
     return s;
 }
 
-int main(void) { return run_suite(suite()); }
+int main(void) {
+    return run_suite(suite());
+}

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * softmax_exp.h: e^x for x <= 0, the only exponential that softmax and attention need, at half the cost of tn_v_exp.
+ * softmax_exp.h: e^x for x <= 0, the only exponential that softmax and attention need, at half the
+ * cost of tn_v_exp.
  *
- * x = n ln2 + r, |r| <= ln2 / 2 (Cody and Waite, 1980), e^r a polynomial that is minimax in relative error (Remez). At most 1 ulp
- * (f64: 1 ulp) for results down to the smallest normal number; results below 2^-126.5 (f64: 2^-1022.5) are exactly 0, so
- * that -inf needs no test of its own: n is clamped to where the biased exponent of 2^n is 0. NaN stays NaN; e^0 is exactly 1.
+ * x = n ln2 + r, |r| <= ln2 / 2 (Cody and Waite, 1980), e^r a polynomial that is minimax in
+ * relative error (Remez). At most 1 ulp (f64: 1 ulp) for results down to the smallest normal
+ * number; results below 2^-126.5 (f64: 2^-1022.5) are exactly 0, so that -inf needs no test of its
+ * own: n is clamped to where the biased exponent of 2^n is 0. NaN stays NaN; e^0 is exactly 1.
  */
 #ifndef TN_SOFTMAX_EXP_H
 #define TN_SOFTMAX_EXP_H
 
 #include "vec.h"
 
-/* The power of two whose biased exponent stands in the low bits of z (z being an integer plus 1.5 * 2^23, or 2^52): 0.0 for exponent 0. */
+/* The power of two whose biased exponent stands in the low bits of z (z being an integer plus 1.5 *
+ * 2^23, or 2^52): 0.0 for exponent 0. */
 #if defined(TN_ISA_AVX512)
 TN_INLINE vf tn_pow2_low(vf z) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(z), 23));
@@ -27,7 +30,9 @@ TN_INLINE vd tn_vd_pow2_low(vd z) {
     return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(z), 52));
 }
 #else
-TN_INLINE vf tn_pow2_low(vf z) { return tn_f32_bits(tn_bits_f32(z) << 23); }
+TN_INLINE vf tn_pow2_low(vf z) {
+    return tn_f32_bits(tn_bits_f32(z) << 23);
+}
 TN_INLINE vd tn_vd_pow2_low(vd z) {
     uint64_t u;
     memcpy(&u, &z, sizeof u);
@@ -37,20 +42,23 @@ TN_INLINE vd tn_vd_pow2_low(vd z) {
 }
 #endif
 
-/* Replaces x[0 … n) by their exponentials, step by step side by side: one chain of dependent operations alone leaves the multipliers idle (Zen 3
- * keeps 64 operations waiting, 18 make one exponential). n is a constant where this is called. */
+/* Replaces x[0 … n) by their exponentials, step by step side by side: one chain of dependent
+ * operations alone leaves the multipliers idle (Zen 3 keeps 64 operations waiting, 18 make one
+ * exponential). n is a constant where this is called. */
 TN_INLINE void tn_v_exp_negative(vf *x, const int n) {
     const vf magic = vf_set1(0x1.8p23f + 127.0f); /* rounds, and biases the exponent */
     vf z[4], r[4], r2[4], p[4], q[4];
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        x[i] = vf_max(vf_set1(-0x1.60cp+6f), x[i]); /* -88.1875: exponent -127; max() returns the second on NaN */
+        x[i] = vf_max(vf_set1(-0x1.60cp+6f),
+                      x[i]); /* -88.1875: exponent -127; max() returns the second on NaN */
     TN_UNROLL
     for (int i = 0; i < n; i++)
         z[i] = vf_fma(x[i], vf_set1(0x1.715476p+0f), magic);
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        r[i] = vf_fma(vf_sub(z[i], magic), vf_set1(-0x1.62e400p-1f), x[i]); /* ln 2 in two parts, the first of 15 bits: exact */
+        r[i] = vf_fma(vf_sub(z[i], magic), vf_set1(-0x1.62e400p-1f),
+                      x[i]); /* ln 2 in two parts, the first of 15 bits: exact */
     TN_UNROLL
     for (int i = 0; i < n; i++)
         r[i] = vf_fma(vf_sub(z[i], magic), vf_set1(-0x1.7f7d1cp-20f), r[i]);

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * softmax_kernels.h: what the softmax and attention drivers may call of one compute type at one level.
+ * softmax_kernels.h: what the softmax and attention drivers may call of one compute type at one
+ * level.
  *
- * "Real" below is the compute type, float or double. Rules that make all levels and all ways through the drivers give the same bits:
- * - a row is cut in chunks of TN_SOFTMAX_CHUNK elements (attention: blocks of TN_ATTENTION_BLOCK keys), counted from element 0;
- * - element j adds its exponential to lane j mod 16 of its chunk, j ascending; lanes are then joined as i and i + 8, i + 4, i + 2, i + 1;
- * - chunks are joined in ascending order. What is masked adds exactly nothing, so leaving it out changes no bit.
- * Scores of masked elements are -inf from the mask on: nothing that they were computed from can leak.
+ * "Real" below is the compute type, float or double. Rules that make all levels and all ways
+ * through the drivers give the same bits:
+ * - a row is cut in chunks of TN_SOFTMAX_CHUNK elements (attention: blocks of TN_ATTENTION_BLOCK
+ * keys), counted from element 0;
+ * - element j adds its exponential to lane j mod 16 of its chunk, j ascending; lanes are then
+ * joined as i and i + 8, i + 4, i + 2, i + 1;
+ * - chunks are joined in ascending order. What is masked adds exactly nothing, so leaving it out
+ * changes no bit. Scores of masked elements are -inf from the mask on: nothing that they were
+ * computed from can leak.
  */
 #ifndef TN_SOFTMAX_KERNELS_H
 #define TN_SOFTMAX_KERNELS_H
@@ -18,28 +23,32 @@
 #include "cpu/cpu_features.h"
 #include "cpu/kernels/gemm_kernels.h"
 
-/* Elements of a chunk: x and y of f32 stay in a 32 KB L1 between the passes. Part of the definition of the result: the same everywhere. */
+/* Elements of a chunk: x and y of f32 stay in a 32 KB L1 between the passes. Part of the definition
+ * of the result: the same everywhere. */
 #define TN_SOFTMAX_CHUNK 2048
 /* Lanes of a sum. */
 #define TN_SOFTMAX_LANES 16
-/* Keys of a block of attention. Part of the definition of the result, as above. A multiple of every tile width and of the lanes. */
+/* Keys of a block of attention. Part of the definition of the result, as above. A multiple of every
+ * tile width and of the lanes. */
 #define TN_ATTENTION_BLOCK 256
 
-/* Maximum of some scores and the sum of exp(score - maximum): real values, widened. Nothing at all: { -inf, 0 }. */
+/* Maximum of some scores and the sum of exp(score - maximum): real values, widened. Nothing at all:
+ * { -inf, 0 }. */
 typedef struct tn_softmax_part {
     double max, sum;
 } tn_softmax_part;
 
-/* What happens to the scores of one row after scaling, and which of them count: s -> softcap -> + alibi -> + bias -> masks. */
+/* What happens to the scores of one row after scaling, and which of them count: s -> softcap -> +
+ * alibi -> + bias -> masks. */
 typedef struct tn_score_row {
-    const char *bias;          /* of element 0; NULL: none */
-    const uint8_t *mask;       /* of element 0; NULL: none */
-    tn_row_load_fn *bias_load; /* NULL: bias is an array of reals */
+    const char *bias;             /* of element 0; NULL: none */
+    const uint8_t *mask;          /* of element 0; NULL: none */
+    tn_row_load_fn *bias_load;    /* NULL: bias is an array of reals */
     int64_t bias_step, bias_size; /* elements; bytes of an element */
     int64_t mask_step;
-    int64_t position;          /* of the query */
-    int64_t lo, hi;            /* elements outside [lo, hi) are masked */
-    double softcap, slope;     /* 0: none */
+    int64_t position;      /* of the query */
+    int64_t lo, hi;        /* elements outside [lo, hi) are masked */
+    double softcap, slope; /* 0: none */
 } tn_score_row;
 
 typedef struct tn_softmax_row {
@@ -53,17 +62,19 @@ typedef struct tn_softmax_row {
     double scale;
     int32_t log;
     int32_t plain; /* nothing of `score` is in use */
-    void *buffer;  /* TN_SOFTMAX_BUFFER reals; between reduce and finish of a one-chunk row it must stay as it is */
+    void *buffer;  /* TN_SOFTMAX_BUFFER reals; between reduce and finish of a one-chunk row it must
+                      stay as it is */
 } tn_softmax_row;
 
 /* A chunk of scores, room for a group that runs over it, and a chunk of bias. */
 #define TN_SOFTMAX_BUFFER (2 * TN_SOFTMAX_CHUNK + TN_SOFTMAX_LANES)
 
-/* Rows of at most one chunk without masks, reals in and out: y = softmax(scale * x), or its logarithm. Strides in elements. */
+/* Rows of at most one chunk without masks, reals in and out: y = softmax(scale * x), or its
+ * logarithm. Strides in elements. */
 typedef struct tn_softmax_rows {
     const void *x;
     void *y;
-    int64_t x_row, y_row;   /* rows: from row to row. columns: along the axis */
+    int64_t x_row, y_row; /* rows: from row to row. columns: along the axis */
     int64_t length, rows;
     double scale;
     int32_t log;
@@ -73,13 +84,13 @@ typedef struct tn_softmax_rows {
 /* One row of scores of one block of keys, on its way to weights. */
 typedef struct tn_attention_weights {
     const tn_score_row *row;
-    void *s;             /* reals, in: scores of keys first ... (only [a, b) matter), out: weights, 0 outside [a, b) up to the 16-groups
-                            that clear_a and clear_b lie in */
-    void *scratch;       /* TN_ATTENTION_BLOCK reals */
+    void *s; /* reals, in: scores of keys first ... (only [a, b) matter), out: weights, 0 outside
+                [a, b) up to the 16-groups that clear_a and clear_b lie in */
+    void *scratch;                 /* TN_ATTENTION_BLOCK reals */
     const void *k_scale, *v_scale; /* NULL, or reals, one per key of the block */
-    uint8_t *dead;       /* NULL, or out: 1 for each key of the block that is masked */
-    int64_t first;       /* key that s starts with, a multiple of TN_ATTENTION_BLOCK */
-    int64_t a, b;        /* visible part of the block, not empty */
+    uint8_t *dead;                 /* NULL, or out: 1 for each key of the block that is masked */
+    int64_t first;                 /* key that s starts with, a multiple of TN_ATTENTION_BLOCK */
+    int64_t a, b;                  /* visible part of the block, not empty */
     int64_t clear_a, clear_b;
 } tn_attention_weights;
 
@@ -88,12 +99,14 @@ typedef struct tn_softmax_kernels {
     tenon_dtype type;
     tn_cpu_level level;
 
-    /* Chunk `chunk` of a row: its maximum and sum. Leaves the exponentials where finish will look for them. */
+    /* Chunk `chunk` of a row: its maximum and sum. Leaves the exponentials where finish will look
+     * for them. */
     tn_softmax_part (*reduce)(const tn_softmax_row *row, int64_t chunk);
     /* Joins the parts of a row in order, and the sink (-inf: none). */
     tn_softmax_part (*join)(const tn_softmax_part *parts, int64_t count, double sink);
     /* Writes chunk `chunk` of y, after reduce of all chunks. */
-    void (*finish)(const tn_softmax_row *row, int64_t chunk, const tn_softmax_part *own, const tn_softmax_part *total);
+    void (*finish)(const tn_softmax_row *row, int64_t chunk, const tn_softmax_part *own,
+                   const tn_softmax_part *total);
     /* Whole rows, each along contiguous elements. */
     void (*rows)(const tn_softmax_rows *t);
     /* Whole rows side by side: element j of row r at x[j * x_row + r]. */
@@ -101,14 +114,17 @@ typedef struct tn_softmax_kernels {
 
     /* Scores to weights. */
     tn_softmax_part (*weights)(const tn_attention_weights *t);
-    /* Joins a block into what is known so far: for each row, o (ld elements apart) and its part. A row whose block part is empty is left alone. */
-    void (*merge)(int64_t rows, int64_t width, int64_t ld, void *o, tn_softmax_part *part, const void *o_block,
-                  const tn_softmax_part *block);
-    /* Joins the sink (-inf: none) and divides o by the sum. False if some element came out as NaN or infinite. */
+    /* Joins a block into what is known so far: for each row, o (ld elements apart) and its part. A
+     * row whose block part is empty is left alone. */
+    void (*merge)(int64_t rows, int64_t width, int64_t ld, void *o, tn_softmax_part *part,
+                  const void *o_block, const tn_softmax_part *block);
+    /* Joins the sink (-inf: none) and divides o by the sum. False if some element came out as NaN
+     * or infinite. */
     bool (*divide)(void *o, int64_t width, tn_softmax_part *part, double sink);
 } tn_softmax_kernels;
 
-#define TN_SOFTMAX_KERNELS(type, level) extern const tn_softmax_kernels tn_softmax_kernels_##type##_##level;
+#define TN_SOFTMAX_KERNELS(type, level)                                                            \
+    extern const tn_softmax_kernels tn_softmax_kernels_##type##_##level;
 #include "cpu/kernels/softmax_kernels.def"
 #undef TN_SOFTMAX_KERNELS
 
