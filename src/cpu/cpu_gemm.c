@@ -201,7 +201,7 @@ static void run_private(tn_gemm_job *job, tn_team *team) {
     tn_team_run(team, piece_task, job, pieces_down(job) * tn_ceil_div(job->p.n, job->plan->nc));
 }
 
-/* ---- m = 1 */
+/* ---- a few rows: B in place */
 
 static void vector_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
@@ -209,19 +209,23 @@ static void vector_task(void *arg, int64_t index, int worker) {
     const tn_gemm_plan *plan = job->plan;
     const tn_gemm_operand *a = &p->operand[TN_GEMM_A], *b = &p->operand[TN_GEMM_B];
     const int64_t across = tn_ceil_div(p->n, plan->nc), j0 = index % across * plan->nc;
-    const int64_t cols = tn_min64(plan->nc, p->n - j0);
+    const int64_t cols = tn_min64(plan->nc, p->n - j0), size = (int64_t)job->element;
     char *own = worker_buffer(job, worker);
     tn_gemm_member x;
     batch_member(job, index / across, &x);
 
     const sums s = plan->in_place ? sums_in_c(job, &x, 0, j0) : sums_in_buffer(job, own + plan->a_bytes + plan->b_bytes, cols);
-    const void *row = x.at[TN_GEMM_A];
+    const void *rows = x.at[TN_GEMM_A];
+    int64_t a_step = a->row;
     if (a->dtype != job->tile->type || a->column != 1) {
-        job->tile->load[a->dtype](row, a->column, p->k, own);
-        row = own;
+        for (int64_t i = 0; i < p->m; i++)
+            job->tile->load[a->dtype](x.at[TN_GEMM_A] + i * a->row * (int64_t)tn_gemm_element(a->dtype), a->column, p->k,
+                                      own + i * p->k * size);
+        rows = own;
+        a_step = p->k;
     }
     const tn_gemv_args t = {
-        .a = row,
+        .a = rows,
         .b = x.at[TN_GEMM_B] + j0 * b->column * (int64_t)tn_gemm_element(b->dtype),
         .y = s.at,
         .scratch = own + plan->a_bytes,
@@ -230,9 +234,12 @@ static void vector_task(void *arg, int64_t index, int worker) {
         .n = cols,
         .row = b->row,
         .column = p->n == 1 ? b->row != 1 : b->column, /* a single column's own stride says nothing */
+        .rows = p->m,
+        .a_step = a_step,
+        .y_step = s.ld,
     };
     job->tile->gemv[b->dtype](&t);
-    finish_rows(job, &x, &s, 0, 1, j0, cols);
+    finish_rows(job, &x, &s, 0, p->m, j0, cols);
 }
 
 static void run_vector(tn_gemm_job *job, tn_team *team) {

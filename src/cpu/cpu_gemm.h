@@ -24,7 +24,7 @@
 #define TN_GEMM_SMALL_STEP INT64_C(32)
 
 typedef enum tn_gemm_kind {
-    TN_GEMM_VECTOR,  /* m = 1: B is read in place */
+    TN_GEMM_VECTOR,  /* a few rows: B is read in place */
     TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to end is one task */
     TN_GEMM_SHARED,  /* workers pack A and B together, block of k after block of k */
     TN_GEMM_SMALL    /* one worker, one tile at a time, a few KB */

@@ -8,6 +8,9 @@
  */
 #include "cpu/cpu_gemm.h"
 
+/* Rows up to which B is read in place: beyond, transposing it once for all rows pays for a packed panel. */
+#define VECTOR_ROWS 8
+
 /* Rows up to which A is packed once in whole and every worker packs its own columns of B: no worker then packs anything twice. */
 #define FEW_ROWS 256
 
@@ -87,17 +90,19 @@ static size_t sum_bytes(const chooser *c, int64_t rows, int64_t cols) {
 static bool plan_vector(const chooser *c, tn_gemm_plan *plan) {
     const tn_gemm_operand *b = &c->p->operand[TN_GEMM_B];
     const bool rows = b->column == 1 || c->p->n == 1;
-    if (c->p->m != 1 || c->p->experts > 0 || c->halves > 1 || c->packed || c->factors_a || c->factors_b || !(rows || b->row == 1) ||
+    if (c->p->m < 1 || c->p->m > VECTOR_ROWS || c->p->experts > 0 || c->halves > 1 || c->packed || c->factors_a || c->factors_b || !(rows || b->row == 1) ||
         c->p->k == 0 || !c->tile->gemv[b->dtype])
         return false;
     const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members);
     const int64_t unit = c->tile->nr;
     plan->kind = TN_GEMM_VECTOR;
     /* The outputs wait in L1 while rows pass; columns are read in groups of nr and need only balance. */
-    plan->nc = clamp64(tn_round_up(tn_ceil_div(c->p->n, pieces), unit), unit, b->column == 1 ? 2048 : 512);
-    plan->a_bytes = tn_round64((size_t)(c->p->k * c->element));
-    plan->b_bytes = tn_round64((size_t)(plan->nc * c->element));
-    plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, 1, plan->nc);
+    plan->nc = clamp64(tn_round_up(tn_ceil_div(c->p->n, pieces), unit), unit, b->column == 1 && c->p->m == 1 ? 2048 : 512);
+    const tn_gemm_operand *a = &c->p->operand[TN_GEMM_A];
+    const bool ready = a->dtype == c->tile->type && a->column == 1;
+    plan->a_bytes = ready ? 0 : tn_round64((size_t)(c->p->m * c->p->k * c->element));
+    plan->b_bytes = tn_round64((size_t)(c->p->m * plan->nc * c->element));
+    plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, c->p->m, plan->nc);
     return true;
 }
 
@@ -182,7 +187,7 @@ static const char *const algorithm_names[] = {
 };
 
 static const char *const algorithm_reasons[] = {
-    [TN_GEMM_VECTOR] = "one row or column: B is read once, in place",
+    [TN_GEMM_VECTOR] = "a few rows or columns: B is read in place",
     [TN_GEMM_PRIVATE] = "few rows, or many members: each worker packs for itself",
     [TN_GEMM_SHARED] = "large: packed once by all workers",
     [TN_GEMM_SMALL] = "a few KB of workspace, one worker",

@@ -51,13 +51,14 @@ typedef void tn_gemm_pack_fn(const tn_gemm_pack_args *t);
 #define TN_GEMM_SLACK 16
 
 /*
- * One row times a matrix that is not packed: y[j] = sum over p < k of a[p] * convert(b[p * row + j * column]), j < n, in blocks of `block`
- * steps of p whose sums are added in ascending order. Row or column is 1. `scratch` holds n elements.
+ * A few rows times a matrix that is not packed: y[i * y_step + j] = sum over p < k of a[i * a_step + p] * convert(b[p * row + j * column]) for i < rows,
+ * j < n, in blocks of `block` steps of p whose sums are added in ascending order. Row or column is 1. `scratch` holds n elements for each row.
  */
 typedef struct tn_gemv_args {
     const void *a, *b;
     void *y, *scratch;
     int64_t k, block, n, row, column;
+    int64_t rows, a_step, y_step; /* rows = 0 means 1 */
     bool chain; /* the first block's chains start from y instead of zero */
 } tn_gemv_args;
 typedef void tn_gemv_fn(const tn_gemv_args *t);
