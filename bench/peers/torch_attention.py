@@ -58,7 +58,9 @@ class Case:
                 raise ValueError(causal)
             numbers = [int(n) for n in (batch, q_heads, kv_heads or q_heads, q_len, k_len, head_dim)]
         except ValueError:
-            raise SystemExit(f"{text}: expected batch x heads[/kv_heads] x queries x keys x dim, then maybe +causal") from None
+            raise SystemExit(
+                f"{text}: expected batch x heads[/kv_heads] x queries x keys x dim, then maybe +causal"
+            ) from None
         return Case(name or text, *numbers, causal=bool(causal))
 
     @property
@@ -130,8 +132,10 @@ def measure(ctx: tenon.Context, case: Case, dtype: str, seconds: float) -> dict[
     causal = "bottom_right" if case.causal else None
     square = case.q_len == case.k_len
     # torch's is_causal aligns at the top left; with more keys than queries its users give a mask.
-    mask = None if square or not case.causal else torch.ones(case.q_len, case.k_len, dtype=torch.bool).tril(
-        case.k_len - case.q_len
+    mask = (
+        None
+        if square or not case.causal
+        else torch.ones(case.q_len, case.k_len, dtype=torch.bool).tril(case.k_len - case.q_len)
     )
 
     def run_tenon() -> torch.Tensor:
@@ -186,7 +190,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of both; default: all cores")
     parser.add_argument("--device", default="cpu", help="of tenon")
     parser.add_argument("--seconds", type=float, default=4.0, help="per case")
-    parser.add_argument("--json", action="store_true", help="one object per case and line, as `tenon bench --json` has it")
+    parser.add_argument(
+        "--json", action="store_true", help="one object per case and line, as `tenon bench --json` has it"
+    )
     args = parser.parse_args()
     cases = [Case.parse(text) for text in args.cases] or [Case.parse(text, name) for name, text in STANDARD.items()]
 
@@ -195,7 +201,9 @@ def main() -> None:
         torch.set_num_threads(ctx.threads)
         if not args.json:
             print(f"{args.dtype}, {ctx.threads} threads, tenon {tenon.library_version()}, torch {torch.__version__}")
-            print(f"{'case':28s}{'tenon':>11s}{'spread':>8s}{'torch':>11s}{'spread':>8s}{'ratio':>8s}{'GFLOP/s':>9s}{'GB/s':>7s}{'error':>9s}")
+            print(
+                f"{'case':28s}{'tenon':>11s}{'spread':>8s}{'torch':>11s}{'spread':>8s}{'ratio':>8s}{'GFLOP/s':>9s}{'GB/s':>7s}{'error':>9s}"
+            )
         for case in cases:
             row = measure(ctx, case, args.dtype, args.seconds)
             if args.json:

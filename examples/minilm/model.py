@@ -3,11 +3,13 @@
 
 A layer is five calls. The linear layers see the tokens of all sentences as the rows of one matrix; bias, GELU and
 residual are done by the product that makes their input. Attention reads q, k and v where the first product left
-them, as strided views, and the offsets of the sentences keep them apart: no padding, no copy.
+them, as strided views, and the offsets of the sentences keep them apart: no padding, no copy. The weights are packed
+once, into the layout that the kernels want.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Sequence
 
 import numpy as np
@@ -15,13 +17,23 @@ import tenon
 
 from weights import Batch, Weights, embed, in_batches, layer_norm, make_batch, mean_pool
 
-# Tokens in a batch: the fastest of 256, 512, 1024, 2048, 4096 for the sample text (main.py --batch).
-BATCH_TOKENS = 1024
+# Tokens in a batch. From 1024 to 4096 the sample text takes about as long (main.py --batch); below, calls begin to cost.
+BATCH_TOKENS = 2048
 
 
 class TenonEncoder:
     def __init__(self, weights: Weights, context: tenon.Context, batch_tokens: int = BATCH_TOKENS) -> None:
         self._w = weights
+        self._layers = [
+            replace(
+                layer,
+                qkv=context.pack(layer.qkv),
+                out=context.pack(layer.out),
+                up=context.pack(layer.up),
+                down=context.pack(layer.down),
+            )
+            for layer in weights.layers
+        ]
         self._ctx = context
         self._batch_tokens = batch_tokens
 
@@ -39,13 +51,13 @@ class TenonEncoder:
         y = np.empty_like(x)
         mixed = np.empty_like(x)
         qkv = np.empty((rows, 3 * w.width), np.float32)
-        hidden = np.empty((rows, w.layers[0].up.shape[1]), np.float32)
+        hidden = np.empty((rows, self._layers[0].up.shape[1]), np.float32)
 
         # (rows, 3, heads, head_dim) seen as three of (1, heads, rows, head_dim), attention's own order.
         q, k, v = qkv.reshape(rows, 3, w.heads, head_dim).transpose(1, 2, 0, 3)[:, None]
         o = mixed.reshape(rows, w.heads, head_dim).transpose(1, 0, 2)[None]
 
-        for layer in w.layers:
+        for layer in self._layers:
             ctx.matmul(x, layer.qkv, bias=layer.qkv_bias, out=qkv)
             ctx.attention(q, k, v, cu_seqlens_q=batch.offsets, cu_seqlens_k=batch.offsets, out=o)
             ctx.matmul(mixed, layer.out, bias=layer.out_bias, residual=x, out=y)

@@ -14,7 +14,7 @@ import numpy as np
 
 from weights import Batch, Weights, embed, in_batches, layer_norm, make_batch, mean_pool
 
-# Tokens in a batch: the fastest of 256, 512, 1024, 2048, 4096 for the sample text (main.py --batch).
+# Tokens in a batch: the fastest of 128, 256, 512, 1024, 2048, 4096 and all at once for the sample text (main.py --batch).
 BATCH_TOKENS = 2048
 
 

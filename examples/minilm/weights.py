@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -28,18 +28,21 @@ def model_path() -> Path:
     return Path(get_model_path())
 
 
+Matrix = Any  # an array, or what tenon has packed of one
+
+
 @dataclass(frozen=True)
 class Layer:
     """One transformer block; matrices are (inputs, outputs), as views of the file's (outputs, inputs)."""
 
-    qkv: np.ndarray  # (384, 1152): query, key and value projections side by side
+    qkv: Matrix  # (384, 1152): query, key and value projections side by side
     qkv_bias: np.ndarray
-    out: np.ndarray  # (384, 384)
+    out: Matrix  # (384, 384)
     out_bias: np.ndarray
     norm1: tuple[np.ndarray, np.ndarray]  # gain, bias
-    up: np.ndarray  # (384, 1536)
+    up: Matrix  # (384, 1536)
     up_bias: np.ndarray
-    down: np.ndarray  # (1536, 384)
+    down: Matrix  # (1536, 384)
     down_bias: np.ndarray
     norm2: tuple[np.ndarray, np.ndarray]
 

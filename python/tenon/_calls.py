@@ -110,6 +110,11 @@ class PackedMatrix:
         self.address = (ctypes.addressof(self.memory) + 63) & ~63
         self.bytes = size
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the matrix that was packed."""
+        return self.view.shape
+
     def __repr__(self) -> str:
         return f"tenon.PackedMatrix({self.view.dtype}, shape={self.view.shape}, {self.bytes} bytes)"
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Seq
 from . import _abi, _calls
 from ._arrays import as_tensor, shape_only
 from ._calls import Array, Call, PackedMatrix
-from ._errors import Busy, Error, error
+from ._errors import Busy, error
 from ._library import library
 
 P = ParamSpec("P")
@@ -155,7 +155,9 @@ class Context:
                 raise ValueError(f"log_level is {log_level!r}, expected one of {', '.join(_LOG_LEVELS)}")
             tell = logger  # not self: the library would keep the context alive
             log = _abi.LogFunction(
-                lambda user, level, line: tell(_LOG_NAMES.get(level, str(level)), (line or b"").decode("utf-8", "replace"))
+                lambda user, level, line: tell(
+                    _LOG_NAMES.get(level, str(level)), (line or b"").decode("utf-8", "replace")
+                )
             )
             desc.logger = _abi.Logger(None, log)
             desc.log_level = _LOG_LEVELS[log_level]
@@ -174,7 +176,11 @@ class Context:
         self.close()
 
     def __repr__(self) -> str:
-        return "tenon.Context(closed)" if self._handle is None else f"tenon.Context({self.device!r}, threads={self.threads})"
+        return (
+            "tenon.Context(closed)"
+            if self._handle is None
+            else f"tenon.Context({self.device!r}, threads={self.threads})"
+        )
 
     def _enter(self, function: Callable[..., int], *args: object) -> None:
         """Calls a C function on this context, and raises what went wrong with the library's sentence."""

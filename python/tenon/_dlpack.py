@@ -99,7 +99,9 @@ def read(x: Any) -> Import:
     """Imports an object with __dlpack__ that lies in host memory."""
     kind, index = x.__dlpack_device__()
     if kind not in _HOST_DEVICES:
-        raise TypeError(f"tensor lies on DLPack device ({int(kind)}, {index}), not in host memory; move it to the CPU first")
+        raise TypeError(
+            f"tensor lies on DLPack device ({int(kind)}, {index}), not in host memory; move it to the CPU first"
+        )
     try:
         capsule = x.__dlpack__(max_version=_NEWEST)
     except TypeError:  # a producer from before version 1.0 has no such argument

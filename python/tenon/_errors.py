@@ -15,7 +15,8 @@ class Error(Exception):
     def status_name(self) -> str:
         """Name of the status in the C headers, e.g. "TENON_ERROR_OUT_OF_MEMORY"."""
         return next(
-            (n for n, v in _abi.CONSTANTS.items() if v == self.status and n.startswith("TENON_ERROR_")), "unknown status"
+            (n for n, v in _abi.CONSTANTS.items() if v == self.status and n.startswith("TENON_ERROR_")),
+            "unknown status",
         )
 
 
@@ -75,7 +76,17 @@ class InternalError(Error, RuntimeError):
 
 _BY_STATUS: dict[int, type[Error]] = {
     kind.status: kind
-    for kind in (InvalidArgument, Unsupported, OutOfMemory, OverBudget, NoDevice, DeviceLost, Busy, IoError, InternalError)
+    for kind in (
+        InvalidArgument,
+        Unsupported,
+        OutOfMemory,
+        OverBudget,
+        NoDevice,
+        DeviceLost,
+        Busy,
+        IoError,
+        InternalError,
+    )
 }
 
 

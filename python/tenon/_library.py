@@ -53,4 +53,6 @@ def library() -> ctypes.CDLL:
             wanted, found = (".".join(map(str, v)) for v in (_abi.VERSION, version))
             raise ImportError(f"{path} is tenon {found}, this package is for tenon {wanted}")
         return loaded
-    raise ImportError("libtenon was not found; name it with TENON_LIBRARY=/path/to/libtenon.so. Tried " + "; ".join(tried))
+    raise ImportError(
+        "libtenon was not found; name it with TENON_LIBRARY=/path/to/libtenon.so. Tried " + "; ".join(tried)
+    )

@@ -74,7 +74,10 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
             if (decision->chosen >= 0) return TENON_OK;
             failure = status;
             memory = why;
-            if (s + 1 < ctx->slots) tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
+            if (s + 1 < ctx->slots) {
+                tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
+                (void)tn_arena_drop(&slot->arena); /* the next device may draw from the same pool */
+            }
         } else if (status != TENON_ERROR_UNSUPPORTED && failure == TENON_ERROR_UNSUPPORTED) {
             failure = status;
             memory = why;
@@ -167,6 +170,7 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
         tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %s; going on with %s", slot->name.id, first.text,
                     ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
+        (void)tn_arena_drop(&slot->arena); /* the next device may draw from the same pool */
         memset(&next, 0, sizeof next);
         if (decide(ctx, after, request, workspace->memory != NULL, &next) != TENON_OK) {
             ctx->message = first;

@@ -46,13 +46,15 @@ static int64_t units_of(const tn_attention_problem *p, int64_t rows)
     return p->batch * p->kv_heads * ceil_div(all, rows);
 }
 
+/* Units of about UNIT_ROWS rows and equal size; more and smaller ones where there would be too few for the threads. */
 static int64_t choose_unit_rows(const tn_attention_problem *p, int threads, int32_t mr)
 {
-    int64_t rows = UNIT_ROWS / mr * mr;
     const int64_t all = p->queries * (p->heads / p->kv_heads);
-    while (rows > 4 * mr && units_of(p, rows) < 4 * (int64_t)threads) /* more, smaller units for many threads */
-        rows = ceil_div(rows / 2, mr) * mr;
-    return max64(1, min64(rows, all));
+    int64_t rows = UNIT_ROWS;
+    while (rows > 4 * mr && units_of(p, rows) < 4 * (int64_t)threads)
+        rows /= 2;
+    const int64_t pieces = max64(1, (all + rows / 2) / rows);
+    return max64(1, min64(ceil_div(ceil_div(all, pieces), mr) * mr, all));
 }
 
 static size_t shared_bytes(const tn_attention_problem *p, const tn_attention_state *s)

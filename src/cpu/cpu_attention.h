@@ -33,9 +33,10 @@ _Static_assert(sizeof(tn_attention_state) <= TN_CHOICE_STATE, "a choice keeps it
 typedef struct tn_attention_worker {
     char *q;       /* packed panels of a unit's scaled queries; a unit of one row: the row */
     char *gather;  /* rows on their way to a panel */
-    char *s;       /* a tile's scores, then weights */
-    char *p;       /* the weights, packed */
-    char *k, *v;   /* packed panels of a block */
+    char *s;       /* the unit's scores for a block, then weights */
+    char *p;       /* weights of a tile, packed */
+    char *k;       /* a packed panel of keys */
+    char *v;       /* packed panels of the block's values, or of some of its keys */
     char *o_block; /* a tile's sums over a block */
     char *o;       /* the unit's result */
     char *k_scale, *v_scale, *scratch; /* one element per key of a block */

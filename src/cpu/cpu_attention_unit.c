@@ -4,7 +4,7 @@
  *
  * Both products run on the GEMM microkernels: q·k over panels of keys, p·v over panels of v's columns, or, for a unit of one row, on the
  * vector-matrix kernels straight from the cache in memory. Every sum is one chain (over d; over a block's keys), so all of
- * these give the same bits. K and V are packed once per unit and block; tiles of rows that see nothing of a panel don't touch it.
+ * these give the same bits. A panel of keys is packed, and used by all rows, before the next; tiles of rows that see nothing of it don't touch it.
  * Online softmax: Milakov and Gimelshein, 2018; Dao et al., 2022, algorithm 1.
  */
 #include "cpu/cpu_attention.h"
@@ -13,6 +13,8 @@
 #include <string.h>
 
 #define BLOCK TN_ATTENTION_BLOCK
+/* Farthest apart that rows of v may be to be read in place by the tiles (Zen 3: 512 bytes cost nothing, 16 KB a quarter of the speed). */
+#define V_DIRECT_BYTES 1024
 /* Keys of v that are packed, or read by the vector-matrix kernels, for all columns before the next: they stay in L1. */
 #define V_CHUNK 32
 
@@ -52,16 +54,16 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
 {
     const size_t real = (size_t)tn_attention_size(p->accumulate);
     const int64_t mr = s->tile->mr, nr = s->tile->nr, width = tn_attention_width(p, s->tile);
-    const int64_t tiles = (s->unit_rows + mr - 1) / mr, kept = tiles > 1 ? BLOCK : nr, v_room = tiles > 1 ? BLOCK : V_CHUNK;
+    const int64_t tiles = (s->unit_rows + mr - 1) / mr, v_room = tiles > 1 ? BLOCK : V_CHUNK;
     tn_attention_worker unused;
     size_t used = 0;
     if (!w)
         w = &unused;
     w->q = take(memory, &used, tiles * mr * p->d + TN_GEMM_SLACK, real);
     w->gather = take(memory, &used, max64(max64(mr, nr) * p->d, p->dv), real);
-    w->s = take(memory, &used, mr * TN_ATTENTION_LD, real);
+    w->s = take(memory, &used, s->unit_rows * TN_ATTENTION_LD, real);
     w->p = take(memory, &used, mr * BLOCK + TN_GEMM_SLACK, real);
-    w->k = take(memory, &used, kept * p->d + TN_GEMM_SLACK, real);
+    w->k = take(memory, &used, nr * p->d + TN_GEMM_SLACK, real);
     w->v = take(memory, &used, v_room * width + TN_GEMM_SLACK, real);
     w->o_block = take(memory, &used, mr * width, real);
     w->o = take(memory, &used, s->unit_rows * width, real);
@@ -202,12 +204,18 @@ void tn_attention_unit_open(tn_attention_unit *u)
 typedef struct block_work {
     int64_t first, end; /* keys of the block that exist */
     int64_t a, b;       /* those that the unit sees */
-    int64_t kept;       /* panels of k that have a place of their own: all, or 1 */
-    uint64_t k_packed;  /* bit i: panel i of k is packed */
     bool v_packed;
 } block_work;
 
-_Static_assert(BLOCK / 4 <= 64, "one bit per panel of at least 4 keys");
+/* Keys of the block that rows [row, row + n) see. */
+typedef struct key_range {
+    int64_t a, b;
+} key_range;
+
+static key_range tile_range(const tn_attention_unit *u, const block_work *t, int64_t row, int64_t n)
+{
+    return (key_range){max64(u->w.rows[row].lo, t->first), min64(u->w.rows[row + n - 1].hi, t->end)};
+}
 
 static void load_scales(const tn_attention_unit *u, tn_attention_role role, int64_t a, int64_t b, char *to)
 {
@@ -262,62 +270,78 @@ static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t bas
     }
 }
 
-/* Scores of rows [row, row + n) for keys [a, b), into s as from the block's first key. */
-static void tile_scores(const tn_attention_unit *u, block_work *t, int64_t row, int64_t n, int64_t a, int64_t b)
+/* Scores of all rows, one packed panel of keys after the other, which stays in L1 meanwhile. */
+static void unit_scores(const tn_attention_unit *u, const block_work *t)
 {
     const tn_gemm_tile *tile = u->state->tile;
-    const int64_t nr = tile->nr, d = u->p->d, real = real_size(u);
-    tn_gemm_ukr_args g = {.a = u->w.q + row * d * real,
-                          .kc = d,
-                          .ldb = nr,
-                          .ldc = TN_ATTENTION_LD,
-                          .rows = (int32_t)n,
-                          .cols = (int32_t)nr,
-                          .meet = TN_GEMM_STORE};
-    for (int64_t i = (a - t->first) / nr; t->first + i * nr < b; ++i) {
-        const int64_t j = t->first + i * nr;
-        char *panel = u->w.k + i % t->kept * nr * d * real;
-        if (!(t->k_packed >> i & 1)) {
-            pack_k(u, j, min64(nr, t->end - j), panel);
-            t->k_packed |= t->kept > 1 ? UINT64_C(1) << i : 0;
+    const int64_t nr = tile->nr, mr = tile->mr, d = u->p->d, real = real_size(u);
+    tn_gemm_ukr_args g = {
+        .b = u->w.k, .kc = d, .ldb = nr, .ldc = TN_ATTENTION_LD, .cols = (int32_t)nr, .meet = TN_GEMM_STORE};
+    for (int64_t j = t->first + (t->a - t->first) / nr * nr; j < t->b; j += nr) {
+        pack_k(u, j, min64(nr, t->end - j), u->w.k);
+        for (int64_t row = 0; row < u->rows; row += mr) {
+            const int64_t n = min64(mr, u->rows - row);
+            const key_range seen = tile_range(u, t, row, n);
+            if (seen.a >= j + nr || seen.b <= j)
+                continue;
+            g.a = u->w.q + row * d * real;
+            g.c = u->w.s + (row * TN_ATTENTION_LD + j - t->first) * real;
+            g.rows = (int32_t)n;
+            tile->ukr(&g);
         }
-        g.b = panel;
-        g.c = u->w.s + i * nr * real;
-        tile->ukr(&g);
     }
 }
 
-/*
- * o_block = weights · v over keys [a, b). Where several tiles share the block its visible part is packed once; a single tile packs a few keys at a
- * time and goes on with its sums, so that v stays in L1.
- */
-static void tile_values(const tn_attention_unit *u, block_work *t, int64_t n, int64_t a, int64_t b, char *o_block)
+/* Whether panels of v can be read where they lie: whole panels of reals, rows evenly apart and not so far that they compete for cache sets. */
+static bool direct_v(const tn_attention_unit *u, const block_work *t)
 {
+    const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
+    return v->dtype == u->p->accumulate && v->stride[3] == 1 && u->p->dv % u->state->tile->nr == 0 && v->stride[2] >= 0 &&
+           v->stride[2] * real_size(u) <= V_DIRECT_BYTES && key_run(u, t->a, t->b) == t->b - t->a;
+}
+
+/*
+ * o_block = weights · v over keys [a, b) for the n rows whose weights are at s. Where several tiles share the block its visible part is packed
+ * once; a single tile goes through v a few keys at a time, which stay in L1, and goes on with its sums.
+ */
+static void tile_values(const tn_attention_unit *u, block_work *t, const char *s, int64_t n, int64_t a, int64_t b, char *o_block)
+{
+    const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t nr = tile->nr, mr = tile->mr, real = real_size(u), width = tn_attention_width(u->p, tile);
-    const bool shared = t->kept > 1;
+    const bool shared = u->state->unit_rows > mr, direct = direct_v(u, t);
     const int64_t room = shared ? BLOCK : V_CHUNK;
-    const tn_gemm_pack_args pack = {.src = u->w.s + (a - t->first) * real,
+    const tn_gemm_pack_args pack = {.src = s + (a - t->first) * real,
                                     .dst = u->w.p,
                                     .along = TN_ATTENTION_LD,
                                     .across = 1,
                                     .kc = b - a,
                                     .valid = (int32_t)n};
-    tn_gemm_ukr_args g = {.ldb = nr, .ldc = width, .rows = (int32_t)n, .cols = (int32_t)nr, .meet = TN_GEMM_STORE};
-    if (shared && !t->v_packed) {
+    tn_gemm_ukr_args g = {.ldb = direct ? v->stride[2] : nr,
+                          .ldc = width,
+                          .rows = (int32_t)n,
+                          .cols = (int32_t)nr,
+                          .meet = TN_GEMM_STORE};
+    if (shared && !direct && !t->v_packed) {
         pack_v(u, t->a, t->b, t->first, room);
         t->v_packed = true;
     }
     tile->pack_a[u->p->accumulate](&pack);
     for (int64_t j = a; j < b; j += g.kc) {
         const int64_t base = shared ? t->first : j;
+        const char *panel = u->w.v + (j - base) * nr * real;
+        int64_t panel_size = room * nr * real;
         g.kc = shared ? b - a : min64(V_CHUNK, b - j);
-        if (!shared)
+        if (direct) {
+            panel = key_element(u, TN_ATTENTION_V, j);
+            panel_size = nr * real;
+        } else if (!shared) {
             pack_v(u, j, j + g.kc, base, room);
+        }
         g.a = u->w.p + (j - a) * mr * real;
-        for (int64_t c = 0; c < width; c += nr) {
-            g.b = u->w.v + (c * room + (j - base) * nr) * real;
-            g.c = o_block + c * real;
+        for (int64_t c = 0; c < width / nr; ++c) {
+            g.b = panel + c * panel_size;
+            g.c = o_block + c * nr * real;
             tile->ukr(&g);
         }
         g.meet = TN_GEMM_CHAIN;
@@ -377,7 +401,7 @@ static void careful_values(const tn_attention_unit *u, const block_work *t, int6
 }
 
 /* Scores of a tile to weights; parts of rows that see nothing are empty. */
-static void tile_weights(const tn_attention_unit *u, const block_work *t, int64_t row, int64_t n, int64_t a, int64_t b,
+static void tile_weights(const tn_attention_unit *u, const block_work *t, char *s, int64_t row, int64_t n, int64_t a, int64_t b,
                          tn_softmax_part *parts)
 {
     const int64_t real = real_size(u);
@@ -390,7 +414,7 @@ static void tile_weights(const tn_attention_unit *u, const block_work *t, int64_
                               .clear_b = b};
     for (int64_t r = 0; r < n; ++r) {
         x.row = &u->w.rows[row + r];
-        x.s = u->w.s + r * TN_ATTENTION_LD * real;
+        x.s = s + r * TN_ATTENTION_LD * real;
         x.a = max64(x.row->lo, t->first);
         x.b = min64(x.row->hi, t->end);
         if (x.a < x.b) {
@@ -415,32 +439,32 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
     t.end = min64(t.first + BLOCK, u->sequence.keys);
     t.a = max64(u->lo, t.first);
     t.b = min64(u->hi, t.end);
-    t.kept = u->state->unit_rows > mr ? BLOCK / u->state->tile->nr : 1;
     if (t.a < t.b && present(u, TN_ATTENTION_K_SCALE))
         load_scales(u, TN_ATTENTION_K_SCALE, t.a, t.b, u->w.k_scale + (t.a - t.first) * real);
     if (t.a < t.b && present(u, TN_ATTENTION_V_SCALE))
         load_scales(u, TN_ATTENTION_V_SCALE, t.a, t.b, u->w.v_scale + (t.a - t.first) * real);
 
+    if (walks(u, TN_ATTENTION_K))
+        row_scores(u, &t, t.a, t.b);
+    else
+        unit_scores(u, &t);
     for (int64_t row = 0; row < u->rows; row += mr) {
         const int64_t n = min64(mr, u->rows - row);
-        const int64_t a = max64(u->w.rows[row].lo, t.first), b = min64(u->w.rows[row + n - 1].hi, t.end);
+        const key_range seen = tile_range(u, &t, row, n);
+        char *s = u->w.s + row * TN_ATTENTION_LD * real;
         char *o_block = apart ? o_slot + row * width * real : u->w.o_block;
         tn_softmax_part *parts = apart ? part_slot + row : u->w.block_parts;
-        if (a >= b) {
+        if (seen.a >= seen.b) {
             empty_parts(parts, n);
             continue;
         }
-        if (walks(u, TN_ATTENTION_K))
-            row_scores(u, &t, a, b);
-        else
-            tile_scores(u, &t, row, n, a, b);
-        tile_weights(u, &t, row, n, a, b, parts);
+        tile_weights(u, &t, s, row, n, seen.a, seen.b, parts);
         if (u->careful)
-            careful_values(u, &t, a, b, o_block);
+            careful_values(u, &t, seen.a, seen.b, o_block);
         else if (walks(u, TN_ATTENTION_V))
-            row_values(u, &t, a, b, o_block);
+            row_values(u, &t, seen.a, seen.b, o_block);
         else
-            tile_values(u, &t, n, a, b, o_block);
+            tile_values(u, &t, s, n, seen.a, seen.b, o_block);
         if (!apart)
             u->state->kernels->merge(n, u->p->dv, width, o_slot + row * width * real, part_slot + row, o_block, parts);
     }

@@ -39,7 +39,7 @@ static void find_devices(void)
 }
 
 /* The level in use is the first word of instruction_sets. */
-bool conform_has_level(void)
+static bool has_level(void)
 {
     const char *level = getenv("TENON_CPU");
     tenon_device_info info = {.struct_size = sizeof info};
@@ -52,7 +52,7 @@ bool conform_has_level(void)
 int conform_main(const char *suite_name, const TTest *const *tests, int count)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (!conform_has_level()) {
+    if (!has_level()) {
         printf("this machine has no %s\n", getenv("TENON_CPU"));
         return 77;
     }

@@ -32,9 +32,6 @@ extern char device_id[MAX_DEVICES][32];
  */
 int conform_main(const char *suite_name, const TTest *const *tests, int count);
 
-/* False if TENON_CPU asks for a level that this machine has not got. */
-bool conform_has_level(void);
-
 /* ---- one test's state ---- */
 
 typedef struct world {

@@ -40,6 +40,9 @@ START_TEST(layouts)
 }
 END_TEST
 
+#define INT8 .a = TENON_S8, .b = TENON_S8
+#define UINT8 .a = TENON_U8, .b = TENON_S8
+
 START_TEST(large)
 {
     /* Several blocks of every kind that a driver may have; K over block edges. */
@@ -54,6 +57,17 @@ START_TEST(large)
         {.name = "block edge", .m = 17, .n = 33, .k = 257},
         {.name = "block edge", .m = 17, .n = 33, .k = 511, .b_layout = TRANSPOSED},
         {.name = "block edge", .m = 17, .n = 33, .k = 513, .a_layout = TRANSPOSED},
+        {.name = "many rows", .m = 301, .n = 133, .k = 300},
+        {.name = "many rows", .m = 301, .n = 133, .k = 300, .a = TENON_F64, .c = TENON_F64, .b_layout = TRANSPOSED},
+        {.name = "many rows", .m = 301, .n = 133, .k = 300, .beta = 0.5, .residual = FULL, .c_layout = TRANSPOSED},
+        {.name = "many rows", .m = 301, .n = 77, .k = 300, .gated = TENON_GATED_INTERLEAVED, .activation = TENON_ACTIVATION_SILU},
+        {.name = "many rows", .m = 301, .n = 77, .k = 300, .gated = TENON_GATED_HALVES, .a = TENON_BF16, .c = TENON_BF16},
+        {.name = "many rows", .m = 301, .n = 133, .k = 300, .b = TENON_S8, .b_scale = PER_BOTH, .groups = 4, .packed = 1},
+        {.name = "many rows", .m = 301, .n = 133, .k = 520, .packed = 1, .bias = ROW, .c_layout = PADDED},
+        {.name = "many rows", .m = 301, .n = 133, .k = 520, INT8, .c = TENON_S32},
+        {.name = "more than a block", .m = 1101, .n = 2113, .k = 5, .beta = 1},
+        {.name = "more than a block", .m = 4201, .n = 81, .k = 3},
+        {.name = "more than a block", .m = 301, .n = 4211, .k = 7, .a_layout = TRANSPOSED, .activation = TENON_ACTIVATION_RELU},
         {.name = "tall", .m = 1031, .n = 7, .k = 65},
         {.name = "wide", .m = 7, .n = 4099, .k = 33},
         {.name = "column", .m = 1031, .n = 1, .k = 65},
@@ -93,9 +107,6 @@ START_TEST(types)
 END_TEST
 
 /* ---------------------------------------------------------------- every field, on a row, a small and a larger problem */
-
-#define INT8 .a = TENON_S8, .b = TENON_S8
-#define UINT8 .a = TENON_U8, .b = TENON_S8
 
 static const gemm_case features[] = {
     {.name = "alpha", .alpha = 0.7},
@@ -184,10 +195,10 @@ enum { FEATURES = sizeof features / sizeof *features };
 
 START_TEST(every_field)
 {
-    static const int64_t m[] = {1, 6, 35}, n[] = {17, 8, 50}, k[] = {40, 24, 264};
+    static const int64_t m[] = {1, 6, 35, 263}, n[] = {17, 8, 50, 70}, k[] = {40, 24, 264, 16};
     world w = world_start("gemm fields", device_id[_i]);
     for (int f = 0; f < FEATURES; ++f)
-        for (int size = 0; size < 3; ++size) {
+        for (int size = 0; size < 4; ++size) {
             gemm_case x = features[f];
             x.m = m[size];
             x.n = n[size];

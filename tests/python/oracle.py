@@ -24,7 +24,9 @@ def f64(x: Any) -> np.ndarray:
     return np.asarray(x, np.float64)
 
 
-def masked_softmax(s: np.ndarray, keep: np.ndarray, sinks: Optional[np.ndarray] = None) -> tuple[np.ndarray, np.ndarray]:
+def masked_softmax(
+    s: np.ndarray, keep: np.ndarray, sinks: Optional[np.ndarray] = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the last axis and their log-sum-exp; `sinks` broadcasts to s without its last axis."""
     s = np.where(keep, s, -np.inf)
     sink = np.full(s.shape[:-1], -np.inf) if sinks is None else np.broadcast_to(sinks, s.shape[:-1])

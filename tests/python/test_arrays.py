@@ -49,7 +49,15 @@ class Views(unittest.TestCase):
         t = tenon.as_tensor(x)
         self.assertEqual((t.dtype, t.shape, t.strides), ("f32", (2, 2), (12, -3)))
         self.assertEqual(t.address, x.ctypes.data)
-        for dtype, name in (("f8", "f64"), ("f2", "f16"), ("i1", "s8"), ("u1", "u8"), ("i4", "s32"), ("i8", "s64"), ("?", "bool")):
+        for dtype, name in (
+            ("f8", "f64"),
+            ("f2", "f16"),
+            ("i1", "s8"),
+            ("u1", "u8"),
+            ("i4", "s32"),
+            ("i8", "s64"),
+            ("?", "bool"),
+        ):
             self.assertEqual(tenon.as_tensor(np.zeros(3, dtype)).dtype, name)
         self.assertEqual(tenon.as_tensor(np.zeros((), "f4")).shape, ())
         self.assertTrue(tenon.as_tensor(np.float32(3)).read_only)
@@ -158,7 +166,12 @@ class Torch(unittest.TestCase):
         torch.manual_seed(4)
 
     def test_result_is_a_tensor(self) -> None:
-        for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)):
+        for dtype, tolerance in (
+            (torch.float32, 1e-5),
+            (torch.float64, 1e-12),
+            (torch.bfloat16, 2e-2),
+            (torch.float16, 2e-3),
+        ):
             with self.subTest(dtype):
                 a, b = torch.randn(5, 20).to(dtype), torch.randn(7, 20).to(dtype)
                 c = tenon.matmul(a, b.T)

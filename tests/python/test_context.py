@@ -47,7 +47,13 @@ class Errors(unittest.TestCase):
 
     def test_words_that_do_not_exist(self) -> None:
         a = np.ones((4, 4), np.float32)
-        for options in ({"activation": "rely"}, {"gated": "yes"}, {"compute": "slow"}, {"workspace_limit": 0}, {"beta": 1.0}):
+        for options in (
+            {"activation": "rely"},
+            {"gated": "yes"},
+            {"compute": "slow"},
+            {"workspace_limit": 0},
+            {"beta": 1.0},
+        ):
             with self.subTest(**options), self.assertRaises(ValueError):
                 tenon.matmul(a, a, **options)
         with self.assertRaisesRegex(ValueError, "top_left"):

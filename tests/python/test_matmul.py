@@ -116,9 +116,7 @@ class Matmul(unittest.TestCase):
         for activation, apply in oracle.ACTIVATIONS.items():
             with self.subTest(activation):
                 out = start.copy()
-                tenon.matmul(
-                    a, b, bias=bias, residual=residual, activation=activation, alpha=0.5, beta=2.0, out=out
-                )
+                tenon.matmul(a, b, bias=bias, residual=residual, activation=activation, alpha=0.5, beta=2.0, out=out)
                 z = 0.5 * (oracle.f64(a) @ b) + 2 * oracle.f64(start) + bias
                 close(self, out, apply(z) + residual)
         close(self, tenon.matmul(a, b, activation="clamp", clamp=(-1, 2)), np.clip(oracle.f64(a) @ b, -1, 2))

@@ -71,6 +71,7 @@ class MiniLM(unittest.TestCase):
                     return ctx.attention(q, k, v, out=out)
 
                 matmul = staticmethod(ctx.matmul)
+                pack = staticmethod(ctx.pack)
 
             self.assertGreater(self.difference(TenonEncoder(self.weights, Leaky())), 100 * TOLERANCE)
 

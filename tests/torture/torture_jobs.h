@@ -5,8 +5,8 @@
  *
  * Large enough that drivers pack, split over threads and take workspace; small enough for the
  * reference device to do hundreds of them. Operands never change; outputs are filled with a pattern
- * before each call and compared with the first result after it, bit for bit: whatever way a call
- * found around a failure, the promise is the same bits.
+ * before each call and compared after it with what the device answers when nothing fails, bit for
+ * bit: whatever way a call found around a failure, the promise is the same bits.
  */
 #ifndef TORTURE_JOBS_H
 #define TORTURE_JOBS_H
@@ -17,9 +17,12 @@
 
 typedef enum job_op { JOB_GEMM, JOB_SOFTMAX, JOB_ATTENTION, JOB_MERGE, JOB_APPEND } job_op;
 
+/* A chain of devices may answer as any of them does. */
+#define JOB_ANSWERS 2
+
 typedef struct job_output {
     void *memory;
-    void *expected; /* the first result; NULL before it */
+    void *answer[JOB_ANSWERS];
     size_t bytes;
 } job_output;
 
@@ -30,7 +33,7 @@ typedef struct job {
     tenon_attention_desc attention;
     tenon_attention_merge_desc merge;
     tenon_kv_append_desc append;
-    int outputs;
+    int outputs, answers;
     job_output output[3];
 } job;
 
@@ -48,8 +51,11 @@ void job_end(job *j);
 
 void job_prepare(job *j);
 bool job_untouched(const job *j);
-/* The same bits as the first time this was asked. */
-bool job_correct(job *j);
+/* Takes what the outputs hold for a right answer. False if nothing was written or a guard was
+ * touched. */
+bool job_learn(job *j);
+/* All outputs hold one of the right answers, bit for bit. */
+bool job_correct(const job *j);
 
 /* The public calls of the job's operation. */
 tenon_status job_once(tenon_context *ctx, job *j);

@@ -37,23 +37,51 @@ TN_INLINE vd tn_vd_pow2_low(vd z) {
 }
 #endif
 
-TN_INLINE vf tn_v_exp_negative(vf x) {
+/* Replaces x[0 … n) by their exponentials, step by step side by side: one chain of dependent operations alone leaves the multipliers idle (Zen 3
+ * keeps 64 operations waiting, 18 make one exponential). n is a constant where this is called. */
+TN_INLINE void tn_v_exp_negative(vf *x, const int n) {
     const vf magic = vf_set1(0x1.8p23f + 127.0f); /* rounds, and biases the exponent */
-    const vf y = vf_max(vf_set1(-0x1.60cp+6f), x); /* -88.1875: n = -127; max() returns the second on NaN */
-    const vf z = vf_fma(y, vf_set1(0x1.715476p+0f), magic);
-    const vf n = vf_sub(z, magic);
-    vf r = vf_fma(n, vf_set1(-0x1.62e400p-1f), y); /* ln 2 in two parts, the first of 15 bits: n times it is exact */
-    r = vf_fma(n, vf_set1(-0x1.7f7d1cp-20f), r);
-    vf p = vf_fma(r, vf_set1(0x1.6a23d0p-10f), vf_set1(0x1.123a20p-7f));
-    p = vf_fma(p, r, vf_set1(0x1.5558f2p-5f));
-    p = vf_fma(p, r, vf_set1(0x1.555492p-3f));
-    p = vf_fma(p, r, vf_set1(0x1.fffffcp-2f));
-    p = vf_fma(p, r, vf_set1(1.0f));
-    p = vf_fma(p, r, vf_set1(1.0f));
-    return vf_mul(p, tn_pow2_low(z));
+    vf z[4], r[4], r2[4], p[4], q[4];
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        x[i] = vf_max(vf_set1(-0x1.60cp+6f), x[i]); /* -88.1875: exponent -127; max() returns the second on NaN */
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        z[i] = vf_fma(x[i], vf_set1(0x1.715476p+0f), magic);
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        r[i] = vf_fma(vf_sub(z[i], magic), vf_set1(-0x1.62e400p-1f), x[i]); /* ln 2 in two parts, the first of 15 bits: exact */
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        r[i] = vf_fma(vf_sub(z[i], magic), vf_set1(-0x1.7f7d1cp-20f), r[i]);
+    /* 1 + (r + r^2 (c2 + c3 r + r^2 (c4 + c5 r + c6 r^2))) */
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        r2[i] = vf_mul(r[i], r[i]);
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        q[i] = vf_fma(r[i], vf_set1(0x1.123a20p-7f), vf_set1(0x1.5558f2p-5f));
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        p[i] = vf_fma(r[i], vf_set1(0x1.555492p-3f), vf_set1(0x1.fffffcp-2f));
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        q[i] = vf_fma(r2[i], vf_set1(0x1.6a23d0p-10f), q[i]);
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        p[i] = vf_fma(q[i], r2[i], p[i]);
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        p[i] = vf_fma(p[i], r2[i], r[i]);
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        p[i] = vf_add(p[i], vf_set1(1.0f));
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        x[i] = vf_mul(p[i], tn_pow2_low(z[i]));
 }
 
-TN_INLINE vd tn_vd_exp_negative(vd x) {
+TN_INLINE void tn_vd_exp_negative(vd *x, const int n) {
     static const double c[12] = {1.0,
                                  1.0,
                                  0x1.000000000000ap-1,
@@ -67,16 +95,24 @@ TN_INLINE vd tn_vd_exp_negative(vd x) {
                                  0x1.28ad689e8aee0p-22,
                                  0x1.ad7f7b1096349p-26};
     const vd magic = vd_set1(0x1.8p52 + 1023.0);
-    const vd y = vd_max(vd_set1(-709.25), x); /* n = -1023 */
-    const vd z = vd_fma(y, vd_set1(0x1.71547652b82fep+0), magic);
-    const vd n = vd_sub(z, magic);
-    vd r = vd_fma(n, vd_set1(-0x1.62e42fefa0000p-1), y);
-    r = vd_fma(n, vd_set1(-0x1.cf79abc9e3b3ap-40), r);
-    vd p = vd_set1(c[11]);
+    vd z[4], r[4], p[4];
     TN_UNROLL
-    for (int i = 10; i >= 0; i--)
-        p = vd_fma(p, r, vd_set1(c[i]));
-    return vd_mul(p, tn_vd_pow2_low(z));
+    for (int i = 0; i < n; i++) {
+        x[i] = vd_max(vd_set1(-709.25), x[i]); /* exponent -1023 */
+        z[i] = vd_fma(x[i], vd_set1(0x1.71547652b82fep+0), magic);
+        r[i] = vd_fma(vd_sub(z[i], magic), vd_set1(-0x1.62e42fefa0000p-1), x[i]);
+        r[i] = vd_fma(vd_sub(z[i], magic), vd_set1(-0x1.cf79abc9e3b3ap-40), r[i]);
+        p[i] = vd_set1(c[11]);
+    }
+    TN_UNROLL
+    for (int k = 10; k >= 0; k--) {
+        TN_UNROLL
+        for (int i = 0; i < n; i++)
+            p[i] = vd_fma(p[i], r[i], vd_set1(c[k]));
+    }
+    TN_UNROLL
+    for (int i = 0; i < n; i++)
+        x[i] = vd_mul(p[i], tn_vd_pow2_low(z[i]));
 }
 
 #endif
