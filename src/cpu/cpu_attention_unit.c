@@ -15,6 +15,8 @@
 #define BLOCK TN_ATTENTION_BLOCK
 /* Farthest apart that rows of v may be to be read in place by the tiles (Zen 3: 512 bytes cost nothing, 16 KB a quarter of the speed). */
 #define V_DIRECT_BYTES 1024
+/* Units of up to so many tiles wait for memory rather than for arithmetic: they touch keys ahead. */
+#define TOUCH_TILES 4
 /* Keys of v that are packed, or read by the vector-matrix kernels, for all columns before the next: they stay in L1. */
 #define V_CHUNK 32
 
@@ -270,18 +272,60 @@ static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t bas
     }
 }
 
+/*
+ * Keys whose lines of k or v are touched on the way, some per tile: what packing and the tiles read in strides, prefetchers then see as a
+ * stream, and its latency hides behind the products.
+ */
+typedef struct key_touch {
+    tn_attention_role role;
+    int64_t j, end; /* next key, and the one after the last */
+    int64_t at, bytes;
+    const char *line;
+} key_touch;
+
+static key_touch touch_start(const tn_attention_unit *u, tn_attention_role role, int64_t width, int64_t j, int64_t end)
+{
+    const tn_attention_operand *x = &u->p->operand[role];
+    return (key_touch){.role = role, .j = j, .end = x->stride[3] == 1 ? end : j, .bytes = width * tn_attention_size(x->dtype)};
+}
+
+static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines)
+{
+    for (; lines > 0 && t->j < t->end; --lines) {
+        if (t->at == 0)
+            t->line = key_element(u, t->role, t->j);
+        __builtin_prefetch(t->line + t->at);
+        t->at += 64;
+        if (t->at >= t->bytes) {
+            t->at = 0;
+            ++t->j;
+        }
+    }
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 /* Scores of all rows, one packed panel of keys after the other, which stays in L1 meanwhile. */
 static void unit_scores(const tn_attention_unit *u, const block_work *t)
 {
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t nr = tile->nr, mr = tile->mr, d = u->p->d, real = real_size(u);
+    const int64_t tiles = ceil_div(u->rows, mr), panels = ceil_div(t->b - t->a, nr);
+    key_touch k = touch_start(u, TN_ATTENTION_K, d, min64(t->a + nr, u->hi), min64(t->b + nr, u->hi));
+    key_touch v = touch_start(u, TN_ATTENTION_V, u->p->dv, t->a, t->b);
+    const bool few = tiles <= TOUCH_TILES;
+    const int64_t k_lines = few ? ceil_div(nr * ceil_div(k.bytes, 64), tiles) : 0;
+    const int64_t v_lines = few ? ceil_div((t->b - t->a) * ceil_div(v.bytes, 64), panels * tiles) : 0;
     tn_gemm_ukr_args g = {
         .b = u->w.k, .kc = d, .ldb = nr, .ldc = TN_ATTENTION_LD, .cols = (int32_t)nr, .meet = TN_GEMM_STORE};
+
     for (int64_t j = t->first + (t->a - t->first) / nr * nr; j < t->b; j += nr) {
         pack_k(u, j, min64(nr, t->end - j), u->w.k);
         for (int64_t row = 0; row < u->rows; row += mr) {
             const int64_t n = min64(mr, u->rows - row);
             const key_range seen = tile_range(u, t, row, n);
+            touch(u, &k, k_lines);
+            touch(u, &v, v_lines);
             if (seen.a >= j + nr || seen.b <= j)
                 continue;
             g.a = u->w.q + row * d * real;
