@@ -71,7 +71,7 @@ void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t
         void *at = z + done * (int64_t)job->element;
         linear(job, x, 0, i, j, count, at, buffer);
         if (p->activation != TENON_ACTIVATION_NONE)
-            tile->ops.activate(at, p->activation, p->clamp_low, p->clamp_high, count);
+            tile->ops.activate(at, (int)p->activation, p->clamp_low, p->clamp_high, count);
         if (p->gated != TENON_GATED_NONE) {
             void *gate = z2 + done * (int64_t)job->element;
             linear(job, x, 1, i, j, count, gate, buffer);
