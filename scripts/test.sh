@@ -23,5 +23,7 @@ suite() {
 
 suite test
 [ "${1:-}" = quick ] && exit 0
+# Undefined behaviour must end a test, not only be printed.
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Db_ndebug=false -Dpython=disabled
 suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Db_ndebug=false -Dpython=disabled

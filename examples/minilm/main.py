@@ -77,7 +77,7 @@ def time_alternating(runs: Sequence[Callable[[], object]], seconds: float) -> li
         run()
     times: list[list[float]] = [[] for _ in runs]
     end = time.perf_counter() + seconds
-    while not times[0] or time.perf_counter() < end:
+    while len(times[0]) < 3 or time.perf_counter() < end:
         for run, t in zip(runs, times):
             start = time.perf_counter()
             run()

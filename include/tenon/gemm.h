@@ -94,7 +94,10 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_plan(tenon_context *ctx, cons
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_run(tenon_context *ctx, const tenon_plan *plan, const tenon_gemm_desc *desc);
 
-/** Bytes that tenon_gemm_pack will write for desc->b (type, shape, strides) on the context's first device. */
+/**
+ * Bytes that tenon_gemm_pack will write on the context's first device. Of the descriptor only these are read: b, b_scale and b_zero (type, shape, strides), group_offsets,
+ * gated, compute, and a.dtype, the type that A will have (NONE: that of b).
+ */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes);
 
 /**

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_backend.c: the host's processor as a device: which level of kernels it runs, and which driver serves which operation.
+ * cpu_backend.c: the host's processor as a device: which level of kernels it runs, and which driver
+ * serves which operation.
  *
  * One device, "cpu". Its level is decided when it is opened, from the processor and TENON_CPU.
  */
@@ -12,20 +13,24 @@
 
 #include <stdio.h>
 
-/* Devices are constant: one for each level, so that opening needs no memory and contexts may differ in level (tests). */
+/* Devices are constant: one for each level, so that opening needs no memory and contexts may differ
+ * in level (tests). */
 struct tn_device {
     tn_cpu_level level;
 };
 
 static tn_device devices[TN_CPU_LEVELS] = {{TN_CPU_SCALAR}, {TN_CPU_AVX2}, {TN_CPU_AVX512}};
 
-static int count(void) { return 1; }
+static int count(void) {
+    return 1;
+}
 
 static void info(int index, tenon_device_info *out) {
     const tn_cpu_caches caches = tn_cpu_cache_sizes();
     const tn_cpu_level level = tn_cpu_level_choose(tn_os_env("TENON_CPU"), NULL);
     /* The level in use comes first, so it is not told again among the features. */
-    static const uint32_t told[TN_CPU_LEVELS] = {[TN_CPU_AVX2] = TN_CPU_HAS_AVX2, [TN_CPU_AVX512] = TN_CPU_HAS_AVX512};
+    static const uint32_t told[TN_CPU_LEVELS] = {
+        [TN_CPU_AVX2] = TN_CPU_HAS_AVX2, [TN_CPU_AVX512] = TN_CPU_HAS_AVX512};
     char text[192];
     (void)index;
     out->usable = 1;
@@ -36,7 +41,8 @@ static void info(int index, tenon_device_info *out) {
     (void)snprintf(out->backend, sizeof out->backend, "cpu");
     tn_cpu_brand(out->name, sizeof out->name);
     tn_cpu_vendor(out->vendor, sizeof out->vendor);
-    (void)snprintf(out->instruction_sets, sizeof out->instruction_sets, "%s %s", tn_cpu_level_name(level),
+    (void)snprintf(out->instruction_sets, sizeof out->instruction_sets, "%s %s",
+                   tn_cpu_level_name(level),
                    tn_cpu_features_text(tn_cpu_features() & ~told[level], text, sizeof text));
     out->cache_l1 = caches.l1d;
     out->cache_l2 = caches.l2;
@@ -51,12 +57,15 @@ static tenon_status open_device(const tn_open *how, tn_device **out, tn_message 
         return tn_fail(why, TENON_ERROR_NO_DEVICE, "cpu:%d: there is one, cpu:0", how->index);
     const tn_cpu_level level = tn_cpu_level_choose(mask, &known);
     if (!known)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "TENON_CPU is \"%.32s\", expected scalar, avx2 or avx512", mask);
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "TENON_CPU is \"%.32s\", expected scalar, avx2 or avx512", mask);
     *out = &devices[level];
     return TENON_OK;
 }
 
-static void close_device(tn_device *device) { (void)device; }
+static void close_device(tn_device *device) {
+    (void)device;
+}
 
 static tenon_status sync_device(tn_device *device, tn_message *why) {
     (void)device;
@@ -64,7 +73,8 @@ static tenon_status sync_device(tn_device *device, tn_message *why) {
     return TENON_OK;
 }
 
-static tenon_status plan(tn_device *device, tn_op op, const void *problem, int threads, tn_choices *out, tn_message *why) {
+static tenon_status plan(tn_device *device, tn_op op, const void *problem, int threads,
+                         tn_choices *out, tn_message *why) {
     out->count = 0;
     switch (op) {
     case TN_OP_GEMM:
@@ -107,11 +117,13 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)r->op);
 }
 
-static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes, tn_message *why) {
+static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes,
+                              tn_message *why) {
     return tn_cpu_gemm_pack_size(device->level, p, bytes, why);
 }
 
-static tenon_status pack_check(tn_device *device, const tn_gemm_problem *p, const void *packed, size_t bytes, tn_message *why) {
+static tenon_status pack_check(tn_device *device, const tn_gemm_problem *p, const void *packed,
+                               size_t bytes, tn_message *why) {
     return tn_cpu_gemm_pack_check(device->level, p, packed, bytes, why);
 }
 

@@ -2,9 +2,10 @@
 /*
  * cpu_features.c: cpuid and xgetbv read into one word, and the kernel level chosen from it.
  *
- * The only global state of the CPU backend is that word: it is written with the same value by whoever comes
- * first, so the race is harmless. Bits from Intel's SDM, volume 2, CPUID, and AMD's APM, volume 3, appendix E.
- * With TN_EMULATE_AVX512 (tests only) the avx512 kernels of this library are emulated on AVX2.
+ * The only global state of the CPU backend is that word: it is written with the same value by
+ * whoever comes first, so the race is harmless. Bits from Intel's SDM, volume 2, CPUID, and AMD's
+ * APM, volume 3, appendix E. With TN_EMULATE_AVX512 (tests only) the avx512 kernels of this library
+ * are emulated on AVX2.
  */
 #include "cpu_features.h"
 
@@ -50,9 +51,9 @@ static uint32_t detect(void) {
         return word;
     const unsigned leaf1c = c;
     const uint64_t xcr0 = read_xcr0();
-    const bool ymm = (xcr0 & 0x06) == 0x06;                  /* XMM and YMM */
-    const bool zmm = ymm && (xcr0 & 0xe0) == 0xe0;           /* opmask, ZMM high halves, ZMM16 to 31 */
-    const bool tiles = (xcr0 & 0x60000) == 0x60000;          /* TILECFG, TILEDATA */
+    const bool ymm = (xcr0 & 0x06) == 0x06;         /* XMM and YMM */
+    const bool zmm = ymm && (xcr0 & 0xe0) == 0xe0;  /* opmask, ZMM high halves, ZMM16 to 31 */
+    const bool tiles = (xcr0 & 0x60000) == 0x60000; /* TILECFG, TILEDATA */
     if (ymm && (leaf1c & (1u << 12)))
         word |= TN_CPU_HAS_FMA;
     if (ymm && (leaf1c & (1u << 29)))
@@ -86,7 +87,8 @@ static uint32_t detect(void) {
     return word;
 }
 
-/* Reads the deterministic cache parameters: leaf 4 (Intel), or 0x8000001D (AMD), which share one layout. */
+/* Reads the deterministic cache parameters: leaf 4 (Intel), or 0x8000001D (AMD), which share one
+ * layout. */
 static void detect_caches(unsigned leaf, tn_cpu_caches *caches) {
     for (unsigned i = 0; i < 16; i++) {
         unsigned a, b, c, d;
@@ -94,7 +96,8 @@ static void detect_caches(unsigned leaf, tn_cpu_caches *caches) {
             return;
         if ((a & 31) == 2) /* instructions only */
             continue;
-        const size_t ways = (b >> 22) + 1, partitions = ((b >> 12) & 1023) + 1, line = (b & 4095) + 1;
+        const size_t ways = (b >> 22) + 1, partitions = ((b >> 12) & 1023) + 1,
+                     line = (b & 4095) + 1;
         const size_t bytes = ways * partitions * line * ((size_t)c + 1);
         switch ((a >> 5) & 7) {
         case 1:
@@ -114,7 +117,9 @@ static void detect_caches(unsigned leaf, tn_cpu_caches *caches) {
 
 #else
 
-static uint32_t detect(void) { return TN_CPU_DETECTED; }
+static uint32_t detect(void) {
+    return TN_CPU_DETECTED;
+}
 
 #endif
 

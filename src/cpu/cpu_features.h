@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_features.h: which instruction sets and caches the processor has, and the level of kernels that follows.
+ * cpu_features.h: which instruction sets and caches the processor has, and the level of kernels
+ * that follows.
  *
- * Called by the backend when it opens and by tests. The environment is read by the core, never here:
- * the caller passes TENON_CPU's value. Detection is pure and idempotent; its result is kept in one word.
+ * Called by the backend when it opens and by tests. The environment is read by the core, never
+ * here: the caller passes TENON_CPU's value. Detection is pure and idempotent; its result is kept
+ * in one word.
  */
 #ifndef TN_CPU_FEATURES_H
 #define TN_CPU_FEATURES_H
@@ -46,7 +48,8 @@ typedef struct tn_cpu_caches {
 /** The feature word of this processor; any thread, any time. */
 uint32_t tn_cpu_features(void);
 
-/** Data caches of the calling processor; sizes that it does not tell are those of a small core of 2015. */
+/** Data caches of the calling processor; sizes that it does not tell are those of a small core of
+ * 2015. */
 tn_cpu_caches tn_cpu_cache_sizes(void);
 
 /** The best level that this processor (or, in the emulated test build, the emulator) runs. */
@@ -54,7 +57,8 @@ tn_cpu_level tn_cpu_level_best(void);
 
 /**
  * The level to use when `mask` (TENON_CPU's value, or NULL) is "scalar", "avx2" or "avx512".
- * A level that the processor lacks is lowered to its best one, and `*known` (may be NULL) is false for any other word.
+ * A level that the processor lacks is lowered to its best one, and `*known` (may be NULL) is false
+ * for any other word.
  */
 tn_cpu_level tn_cpu_level_choose(const char *mask, bool *known);
 
@@ -65,7 +69,8 @@ const char *tn_cpu_level_name(tn_cpu_level level);
 void tn_cpu_vendor(char *text, size_t bytes);
 void tn_cpu_brand(char *text, size_t bytes);
 
-/** Writes the names of the features as "avx2 fma f16c ..." into `text`, always terminated; returns `text`. */
+/** Writes the names of the features as "avx2 fma f16c ..." into `text`, always terminated; returns
+ * `text`. */
 const char *tn_cpu_features_text(uint32_t features, char *text, size_t bytes);
 
 #endif

@@ -2,9 +2,11 @@
 /*
  * cpu_gemm.c: runs a planned product: the loops around the microkernel, and who does which piece.
  *
- * The loops are those of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008) in four arrangements (tn_gemm_kind).
- * In all of them k is cut into blocks of TN_GEMM_KC, a block's sum is one chain per element, and block sums are added in ascending order, in C itself
- * where it has the compute type and needs nothing else meanwhile, else in a buffer. So the arrangement never shows in the result.
+ * The loops are those of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication,
+ * 2008) in four arrangements (tn_gemm_kind). In all of them k is cut into blocks of TN_GEMM_KC, a
+ * block's sum is one chain per element, and block sums are added in ascending order, in C itself
+ * where it has the compute type and needs nothing else meanwhile, else in a buffer. So the
+ * arrangement never shows in the result.
  */
 #include "core/team.h"
 #include "cpu/cpu_gemm.h"
@@ -23,8 +25,11 @@ static void batch_member(const tn_gemm_job *job, int64_t index, tn_gemm_member *
     const tn_gemm_problem *p = &job->p;
     for (int r = 0; r < TN_GEMM_OFFSETS; r++) {
         const bool listed = p->pointer_array && r <= TN_GEMM_C;
-        x->at[r] = listed ? ((char *const *)job->address[r])[index]
-                          : member_address(job, r, p->pointer_array ? 0 : tn_gemm_batch_offset(p, &p->operand[r], index));
+        x->at[r] = listed
+                       ? ((char *const *)job->address[r])[index]
+                       : member_address(
+                             job, r,
+                             p->pointer_array ? 0 : tn_gemm_batch_offset(p, &p->operand[r], index));
     }
     x->m = p->m;
     x->packed = p->operand[TN_GEMM_B_PACKED].dtype ? tn_gemm_packed_member(p, index) : 0;
@@ -69,11 +74,12 @@ static char *sum_at(const tn_gemm_job *job, const sums *s, int half, int64_t i, 
 }
 
 /* All row tiles of one panel of B. */
-static void panel_product(const tn_gemm_job *job, const char *a, int64_t rows, const char *b, int64_t ldb, int64_t kc, char *c,
-                          int64_t ldc, int64_t cols, bool first) {
+static void panel_product(const tn_gemm_job *job, const char *a, int64_t rows, const char *b,
+                          int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols, bool first) {
     const tn_gemm_tile *tile = job->tile;
     const int64_t size = (int64_t)job->element, a_step = tn_gemm_a_stride(tile, kc) * size;
-    tn_gemm_ukr_args t = {.b = b, .kc = kc, .ldb = ldb, .ldc = ldc, .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD};
+    tn_gemm_ukr_args t = {
+        .b = b, .kc = kc, .ldb = ldb, .ldc = ldc, .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD};
     t.cols = (int32_t)cols;
     for (int64_t i = 0; i < rows; i += tile->mr) {
         t.a = a;
@@ -90,17 +96,19 @@ static void zero_sums(const tn_gemm_job *job, const sums *s, int64_t rows, int64
             memset(sum_at(job, s, half, i, 0), 0, (size_t)cols * job->element);
 }
 
-static void finish_rows(const tn_gemm_job *job, const tn_gemm_member *x, const sums *s, int64_t i0, int64_t rows, int64_t j0,
-                        int64_t cols) {
+static void finish_rows(const tn_gemm_job *job, const tn_gemm_member *x, const sums *s, int64_t i0,
+                        int64_t rows, int64_t j0, int64_t cols) {
     if (job->plan->in_place && !tn_gemm_has_epilogue(&job->p))
         return;
     for (int64_t i = 0; i < rows; i++)
-        tn_gemm_finish_row(job, x, i0 + i, j0, cols, sum_at(job, s, 0, i, 0), sum_at(job, s, 1, i, 0));
+        tn_gemm_finish_row(job, x, i0 + i, j0, cols, sum_at(job, s, 0, i, 0),
+                           sum_at(job, s, 1, i, 0));
 }
 
-/* The panel of B for columns j0 ... j0 + cols: in the caller's packed copy, in B itself, or packed into `buffer`. */
-static const char *panel_of_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0, int64_t cols, int64_t p0,
-                              int64_t kc, char *buffer, int64_t *ldb) {
+/* The panel of B for columns j0 ... j0 + cols: in the caller's packed copy, in B itself, or packed
+ * into `buffer`. */
+static const char *panel_of_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0,
+                              int64_t cols, int64_t p0, int64_t kc, char *buffer, int64_t *ldb) {
     const tn_gemm_operand *b = &job->p.operand[TN_GEMM_B];
     *ldb = job->tile->nr;
     if (job->p.operand[TN_GEMM_B_PACKED].dtype)
@@ -115,14 +123,17 @@ static const char *panel_of_b(const tn_gemm_job *job, const tn_gemm_member *x, i
 
 /* Bytes of A's packed panels for `rows` rows and one block of k. */
 static size_t block_bytes(const tn_gemm_job *job, int64_t rows, int64_t kc) {
-    return tn_round64((size_t)(tn_ceil_div(rows, job->tile->mr) * tn_gemm_a_stride(job->tile, kc)) * job->element);
+    return tn_round64((size_t)(tn_ceil_div(rows, job->tile->mr) * tn_gemm_a_stride(job->tile, kc)) *
+                      job->element);
 }
 
-static void piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows, int64_t j0, int64_t cols, char *own) {
+static void piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows,
+                  int64_t j0, int64_t cols, char *own) {
     const tn_gemm_plan *plan = job->plan;
     const int64_t k = job->p.k, nr = job->tile->nr;
     char *a_buffer = own, *b_buffer = own + plan->a_bytes, *sum_buffer = b_buffer + plan->b_bytes;
-    const sums s = plan->in_place ? sums_in_c(job, x, i0, j0) : sums_in_buffer(job, sum_buffer, cols);
+    const sums s =
+        plan->in_place ? sums_in_c(job, x, i0, j0) : sums_in_buffer(job, sum_buffer, cols);
 
     if (k == 0)
         zero_sums(job, &s, rows, cols);
@@ -139,7 +150,8 @@ static void piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, i
                 const int64_t width = tn_min64(nr, cols - j);
                 int64_t ldb;
                 const char *b = panel_of_b(job, x, half, j0 + j, width, p0, kc, b_buffer, &ldb);
-                panel_product(job, a, rows, b, ldb, kc, sum_at(job, &s, half, 0, j), s.ld, width, p0 == 0);
+                panel_product(job, a, rows, b, ldb, kc, sum_at(job, &s, half, 0, j), s.ld, width,
+                              p0 == 0);
             }
         }
     }
@@ -148,7 +160,8 @@ static void piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, i
 
 static char *worker_buffer(const tn_gemm_job *job, int worker) {
     const tn_gemm_plan *plan = job->plan;
-    return job->workspace + plan->shared_bytes + (size_t)worker * (plan->a_bytes + plan->b_bytes + plan->sum_bytes);
+    return job->workspace + plan->shared_bytes +
+           (size_t)worker * (plan->a_bytes + plan->b_bytes + plan->sum_bytes);
 }
 
 static void pack_a_task(void *arg, int64_t index, int worker) {
@@ -169,7 +182,8 @@ static void piece_task(void *arg, int64_t index, int worker) {
     if (job->p.experts > 0) {
         int64_t e = 0;
         for (;; e++) {
-            const int64_t pieces = tn_ceil_div(expert_offset(job, e + 1) - expert_offset(job, e), plan->mc);
+            const int64_t pieces =
+                tn_ceil_div(expert_offset(job, e + 1) - expert_offset(job, e), plan->mc);
             if (i0 < pieces)
                 break;
             i0 -= pieces;
@@ -181,7 +195,8 @@ static void piece_task(void *arg, int64_t index, int worker) {
         i0 %= down;
     }
     i0 *= plan->mc;
-    piece(job, &x, i0, tn_min64(plan->mc, x.m - i0), j0, tn_min64(plan->nc, job->p.n - j0), worker_buffer(job, worker));
+    piece(job, &x, i0, tn_min64(plan->mc, x.m - i0), j0, tn_min64(plan->nc, job->p.n - j0),
+          worker_buffer(job, worker));
 }
 
 static int64_t pieces_down(const tn_gemm_job *job) {
@@ -201,7 +216,7 @@ static void run_private(tn_gemm_job *job, tn_team *team) {
     tn_team_run(team, piece_task, job, pieces_down(job) * tn_ceil_div(job->p.n, job->plan->nc));
 }
 
-/* ---- m = 1 */
+/* ---- a few rows: B in place */
 
 static void vector_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
@@ -209,19 +224,25 @@ static void vector_task(void *arg, int64_t index, int worker) {
     const tn_gemm_plan *plan = job->plan;
     const tn_gemm_operand *a = &p->operand[TN_GEMM_A], *b = &p->operand[TN_GEMM_B];
     const int64_t across = tn_ceil_div(p->n, plan->nc), j0 = index % across * plan->nc;
-    const int64_t cols = tn_min64(plan->nc, p->n - j0);
+    const int64_t cols = tn_min64(plan->nc, p->n - j0), size = (int64_t)job->element;
     char *own = worker_buffer(job, worker);
     tn_gemm_member x;
     batch_member(job, index / across, &x);
 
-    const sums s = plan->in_place ? sums_in_c(job, &x, 0, j0) : sums_in_buffer(job, own + plan->a_bytes + plan->b_bytes, cols);
-    const void *row = x.at[TN_GEMM_A];
+    const sums s = plan->in_place ? sums_in_c(job, &x, 0, j0)
+                                  : sums_in_buffer(job, own + plan->a_bytes + plan->b_bytes, cols);
+    const void *rows = x.at[TN_GEMM_A];
+    int64_t a_step = a->row;
     if (a->dtype != job->tile->type || a->column != 1) {
-        job->tile->load[a->dtype](row, a->column, p->k, own);
-        row = own;
+        for (int64_t i = 0; i < p->m; i++)
+            job->tile->load[a->dtype](x.at[TN_GEMM_A] +
+                                          i * a->row * (int64_t)tn_gemm_element(a->dtype),
+                                      a->column, p->k, own + i * p->k * size);
+        rows = own;
+        a_step = p->k;
     }
     const tn_gemv_args t = {
-        .a = row,
+        .a = rows,
         .b = x.at[TN_GEMM_B] + j0 * b->column * (int64_t)tn_gemm_element(b->dtype),
         .y = s.at,
         .scratch = own + plan->a_bytes,
@@ -229,10 +250,14 @@ static void vector_task(void *arg, int64_t index, int worker) {
         .block = TN_GEMM_KC,
         .n = cols,
         .row = b->row,
-        .column = p->n == 1 ? b->row != 1 : b->column, /* a single column's own stride says nothing */
+        .column =
+            p->n == 1 ? b->row != 1 : b->column, /* a single column's own stride says nothing */
+        .rows = p->m,
+        .a_step = a_step,
+        .y_step = s.ld,
     };
     job->tile->gemv[b->dtype](&t);
-    finish_rows(job, &x, &s, 0, 1, j0, cols);
+    finish_rows(job, &x, &s, 0, p->m, j0, cols);
 }
 
 static void run_vector(tn_gemm_job *job, tn_team *team) {
@@ -245,40 +270,50 @@ static void run_vector(tn_gemm_job *job, tn_team *team) {
 static void shared_pack_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
     const tn_gemm_tile *tile = job->tile;
-    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - job->p0), panels = tn_ceil_div(job->cols, tile->nr);
+    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - job->p0),
+                  panels = tn_ceil_div(job->cols, tile->nr);
     const int64_t of_b = job->p.operand[TN_GEMM_B_PACKED].dtype ? 0 : panels * job->halves;
     (void)worker;
     if (index < of_b) {
         const int64_t j = index % panels * tile->nr;
-        tn_gemm_pack_b(job, &job->member, (int)(index / panels), job->j0 + j, tn_min64(tile->nr, job->cols - j), job->p0, kc,
-                       job->workspace + job->plan->a_bytes + (size_t)(index * kc * tile->nr) * job->element);
+        tn_gemm_pack_b(job, &job->member, (int)(index / panels), job->j0 + j,
+                       tn_min64(tile->nr, job->cols - j), job->p0, kc,
+                       job->workspace + job->plan->a_bytes +
+                           (size_t)(index * kc * tile->nr) * job->element);
         return;
     }
     const int64_t group = 4 * tile->mr, i = (index - of_b) * group;
     tn_gemm_pack_a(job, &job->member, job->i0 + i, tn_min64(group, job->rows - i), job->p0, kc,
-                   job->workspace + (size_t)(i / tile->mr * tn_gemm_a_stride(tile, kc)) * job->element);
+                   job->workspace +
+                       (size_t)(i / tile->mr * tn_gemm_a_stride(tile, kc)) * job->element);
 }
 
 static void shared_product_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
     const tn_gemm_plan *plan = job->plan;
     const tn_gemm_tile *tile = job->tile;
-    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - job->p0), panels = tn_ceil_div(job->cols, tile->nr);
+    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - job->p0),
+                  panels = tn_ceil_div(job->cols, tile->nr);
     const int64_t across = tn_ceil_div(job->cols, plan->item_n);
     const int64_t i = index / across * plan->item_m, j_first = index % across * plan->item_n;
-    const int64_t rows = tn_min64(plan->item_m, job->rows - i), cols = tn_min64(plan->item_n, job->cols - j_first);
-    const char *a = job->workspace + (size_t)(i / tile->mr * tn_gemm_a_stride(tile, kc)) * job->element;
-    const sums s = plan->in_place ? sums_in_c(job, &job->member, job->i0, job->j0)
-                                  : sums_in_buffer(job, job->workspace + plan->a_bytes + plan->b_bytes, job->cols);
+    const int64_t rows = tn_min64(plan->item_m, job->rows - i),
+                  cols = tn_min64(plan->item_n, job->cols - j_first);
+    const char *a =
+        job->workspace + (size_t)(i / tile->mr * tn_gemm_a_stride(tile, kc)) * job->element;
+    const sums s =
+        plan->in_place
+            ? sums_in_c(job, &job->member, job->i0, job->j0)
+            : sums_in_buffer(job, job->workspace + plan->a_bytes + plan->b_bytes, job->cols);
     (void)worker;
 
     for (int half = 0; half < job->halves; half++) {
         for (int64_t j = j_first; j < j_first + cols; j += tile->nr) {
-            const char *b = job->workspace + plan->a_bytes + (size_t)((half * panels + j / tile->nr) * kc * tile->nr) * job->element;
+            const char *b = job->workspace + plan->a_bytes +
+                            (size_t)((half * panels + j / tile->nr) * kc * tile->nr) * job->element;
             if (job->p.operand[TN_GEMM_B_PACKED].dtype)
                 b = tn_gemm_packed_panel(job, &job->member, half, job->j0 + j, job->p0, kc);
-            panel_product(job, a, rows, b, tile->nr, kc, sum_at(job, &s, half, i, j), s.ld, tn_min64(tile->nr, j_first + cols - j),
-                          job->p0 == 0);
+            panel_product(job, a, rows, b, tile->nr, kc, sum_at(job, &s, half, i, j), s.ld,
+                          tn_min64(tile->nr, j_first + cols - j), job->p0 == 0);
         }
     }
     if (job->p0 + kc == job->p.k) {
@@ -295,12 +330,14 @@ static void run_shared(tn_gemm_job *job, tn_team *team) {
         batch_member(job, index, &job->member);
         for (job->j0 = 0; job->j0 < p->n; job->j0 += plan->nc) {
             job->cols = tn_min64(plan->nc, p->n - job->j0);
-            const int64_t of_b =
-                p->operand[TN_GEMM_B_PACKED].dtype ? 0 : tn_ceil_div(job->cols, job->tile->nr) * job->halves;
+            const int64_t of_b = p->operand[TN_GEMM_B_PACKED].dtype
+                                     ? 0
+                                     : tn_ceil_div(job->cols, job->tile->nr) * job->halves;
             for (job->i0 = 0; job->i0 < p->m; job->i0 += plan->mc) {
                 job->rows = tn_min64(plan->mc, p->m - job->i0);
                 const int64_t of_a = tn_ceil_div(job->rows, 4 * job->tile->mr);
-                const int64_t items = tn_ceil_div(job->rows, plan->item_m) * tn_ceil_div(job->cols, plan->item_n);
+                const int64_t items =
+                    tn_ceil_div(job->rows, plan->item_m) * tn_ceil_div(job->cols, plan->item_n);
                 for (job->p0 = 0; job->p0 < p->k; job->p0 += TN_GEMM_KC) {
                     tn_team_run(team, shared_pack_task, job, of_b + of_a);
                     tn_team_run(team, shared_product_task, job, items);
@@ -312,12 +349,14 @@ static void run_shared(tn_gemm_job *job, tn_team *team) {
 
 /* ---- smallest workspace: one worker, one tile, a few steps of k at a time */
 
-static void small_tile(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows, int64_t j0, int64_t cols) {
+static void small_tile(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows,
+                       int64_t j0, int64_t cols) {
     const tn_gemm_plan *plan = job->plan;
     const tn_gemm_tile *tile = job->tile;
     const int64_t k = job->p.k, nr = tile->nr;
     char *a = job->workspace, *b = a + plan->a_bytes, *block = b + plan->b_bytes;
-    const sums s = {block + tn_round64((size_t)(tile->mr * nr) * job->element), nr * job->halves, nr};
+    const sums s = {block + tn_round64((size_t)(tile->mr * nr) * job->element), nr * job->halves,
+                    nr};
 
     zero_sums(job, &s, rows, cols);
     for (int half = 0; half < job->halves; half++) {
@@ -329,15 +368,24 @@ static void small_tile(const tn_gemm_job *job, const tn_gemm_member *x, int64_t 
                 tn_gemm_pack_a(job, x, i0, rows, q, kc, a);
                 const char *panel = b;
                 if (job->p.operand[TN_GEMM_B_PACKED].dtype)
-                    panel = tn_gemm_packed_panel(job, x, half, j0, p0, end - p0) + (size_t)((q - p0) * nr) * job->element;
+                    panel = tn_gemm_packed_panel(job, x, half, j0, p0, end - p0) +
+                            (size_t)((q - p0) * nr) * job->element;
                 else
                     tn_gemm_pack_b(job, x, half, j0, cols, q, kc, b);
-                const tn_gemm_ukr_args t = {a, panel, block, kc, ldb, nr, (int32_t)rows, (int32_t)cols,
+                const tn_gemm_ukr_args t = {a,
+                                            panel,
+                                            block,
+                                            kc,
+                                            ldb,
+                                            nr,
+                                            (int32_t)rows,
+                                            (int32_t)cols,
                                             q == p0 ? TN_GEMM_STORE : TN_GEMM_CHAIN};
                 tile->ukr(&t);
             }
             for (int64_t i = 0; i < rows; i++) {
-                char *to = sum_at(job, &s, half, i, 0), *from = block + (size_t)(i * nr) * job->element;
+                char *to = sum_at(job, &s, half, i, 0),
+                     *from = block + (size_t)(i * nr) * job->element;
                 if (p0 == 0)
                     memcpy(to, from, (size_t)cols * job->element);
                 else
@@ -358,7 +406,8 @@ static void small_task(void *arg, int64_t index, int worker) {
         batch_member(job, index, &x);
     for (int64_t i = 0; i < x.m; i += job->tile->mr)
         for (int64_t j = 0; j < job->p.n; j += job->tile->nr)
-            small_tile(job, &x, i, tn_min64(job->tile->mr, x.m - i), j, tn_min64(job->tile->nr, job->p.n - j));
+            small_tile(job, &x, i, tn_min64(job->tile->mr, x.m - i), j,
+                       tn_min64(job->tile->nr, job->p.n - j));
 }
 
 static void run_small(tn_gemm_job *job) {

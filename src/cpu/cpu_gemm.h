@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_gemm.h: what the files of the CPU's matrix product share: the plan's parameters, one member of a batch, and the steps.
+ * cpu_gemm.h: what the files of the CPU's matrix product share: the plan's parameters, one member
+ * of a batch, and the steps.
  *
- * cpu_gemm_plan.c chooses, cpu_gemm.c runs, cpu_gemm_pack.c packs panels (and whole operands for the caller), cpu_gemm_epilogue.c finishes
- * rows. Everything works on the canonical problem, transposed first where that suits the kernels better: C^T = B^T A^T, with the same bits,
- * since each element is the same chain of products.
+ * cpu_gemm_plan.c chooses, cpu_gemm.c runs, cpu_gemm_pack.c packs panels (and whole operands for
+ * the caller), cpu_gemm_epilogue.c finishes rows. Everything works on the canonical problem,
+ * transposed first where that suits the kernels better: C^T = B^T A^T, with the same bits, since
+ * each element is the same chain of products.
  */
 #ifndef TN_CPU_GEMM_H
 #define TN_CPU_GEMM_H
@@ -14,9 +16,10 @@
 #include "cpu/kernels/gemm_kernels.h"
 
 /*
- * Length of the blocks that k is cut into, whatever the machine or the shape: the result depends on it (docs/NUMERICS.md). A panel of B for the
- * widest tile, 256 x 32 f32, fills 32 KiB; for AVX2's 256 x 16 it is half of a 32 KiB L1. Zen 3 at 2.4 GHz, 2026-11: 128, 256 and 512 steps run
- * the f32 tile at 97, 100 and 93 GFLOP/s.
+ * Length of the blocks that k is cut into, whatever the machine or the shape: the result depends on
+ * it (docs/NUMERICS.md). A panel of B for the widest tile, 256 x 32 f32, fills 32 KiB; for AVX2's
+ * 256 x 16 it is half of a 32 KiB L1. Zen 3 at 2.4 GHz, 2026-11: 128, 256 and 512 steps run the f32
+ * tile at 97, 100 and 93 GFLOP/s.
  */
 #define TN_GEMM_KC INT64_C(256)
 
@@ -24,8 +27,9 @@
 #define TN_GEMM_SMALL_STEP INT64_C(32)
 
 typedef enum tn_gemm_kind {
-    TN_GEMM_VECTOR,  /* m = 1: B is read in place */
-    TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to end is one task */
+    TN_GEMM_VECTOR,  /* a few rows: B is read in place */
+    TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to
+                        end is one task */
     TN_GEMM_SHARED,  /* workers pack A and B together, block of k after block of k */
     TN_GEMM_SMALL    /* one worker, one tile at a time, a few KB */
 } tn_gemm_kind;
@@ -34,12 +38,13 @@ typedef enum tn_gemm_kind {
 typedef struct tn_gemm_plan {
     const tn_gemm_tile *tile;
     tn_gemm_kind kind;
-    bool transposed;  /* the problem is run as C^T = B^T A^T */
-    bool in_place;    /* sums are kept in C itself */
-    bool shared_a;    /* PRIVATE: A is packed once for all, in a phase of its own */
-    bool direct_b;    /* B's rows are read in place where they are whole tiles */
-    int64_t mc, nc;   /* piece of C: rows and columns of a task (PRIVATE, VECTOR), or of a pass over k (SHARED) */
-    int64_t item_m, item_n; /* SHARED: piece of a pass that is one task */
+    bool transposed; /* the problem is run as C^T = B^T A^T */
+    bool in_place;   /* sums are kept in C itself */
+    bool shared_a;   /* PRIVATE: A is packed once for all, in a phase of its own */
+    bool direct_b;   /* B's rows are read in place where they are whole tiles */
+    int64_t mc, nc; /* piece of C: rows and columns of a task (PRIVATE, VECTOR), or of a pass over k
+                       (SHARED) */
+    int64_t item_m, item_n;             /* SHARED: piece of a pass that is one task */
     size_t a_bytes, b_bytes, sum_bytes; /* buffers of one worker (SHARED: of all) */
     size_t shared_bytes;                /* of all workers together */
 } tn_gemm_plan;
@@ -59,17 +64,25 @@ typedef struct tn_gemm_job {
     const tn_gemm_plan *plan;
     const tn_gemm_tile *tile;
     char *workspace;
-    size_t element; /* bytes of the compute type */
-    int halves;     /* 2 when gated */
+    size_t element;        /* bytes of the compute type */
+    int halves;            /* 2 when gated */
     tn_gemm_member member; /* SHARED, and the others where there is only one */
     /* SHARED: the pass and the block of k being worked on. */
     int64_t i0, j0, rows, cols, p0;
 } tn_gemm_job;
 
-static inline int64_t tn_min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t tn_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t tn_round_up(int64_t a, int64_t b) { return tn_ceil_div(a, b) * b; }
-static inline size_t tn_round64(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static inline int64_t tn_min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t tn_ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+static inline int64_t tn_round_up(int64_t a, int64_t b) {
+    return tn_ceil_div(a, b) * b;
+}
+static inline size_t tn_round64(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
 
 /* Bytes of one element of a plain type. */
 static inline size_t tn_gemm_element(tenon_dtype dtype) {
@@ -87,14 +100,16 @@ static inline size_t tn_gemm_element(tenon_dtype dtype) {
     }
 }
 
-/* Elements between two panels of A; its slack may be written over while the next panel is packed by someone else. */
+/* Elements between two panels of A; its slack may be written over while the next panel is packed by
+ * someone else. */
 static inline int64_t tn_gemm_a_stride(const tn_gemm_tile *tile, int64_t kc) {
     return tn_round_up(kc * tile->mr + TN_GEMM_SLACK, 16);
 }
 
 /* ---- cpu_gemm_plan.c */
 
-tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int threads, tn_choices *out, tn_message *why);
+tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int threads,
+                              tn_choices *out, tn_message *why);
 
 /* The tile family of a level for an accumulation type. */
 const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, tenon_dtype accumulate);
@@ -108,22 +123,26 @@ void tn_cpu_gemm_run(const tn_run *run);
 
 /* ---- cpu_gemm_pack.c */
 
-/* Packs rows i0 ... i0 + rows of A', steps p0 ... p0 + kc, into panels of mr rows, tn_gemm_a_stride apart. */
-void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows, int64_t p0, int64_t kc, char *to);
+/* Packs rows i0 ... i0 + rows of A', steps p0 ... p0 + kc, into panels of mr rows, tn_gemm_a_stride
+ * apart. */
+void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows,
+                    int64_t p0, int64_t kc, char *to);
 
 /* Packs one panel of nr columns of B': columns j0 ... j0 + cols of half `half`. */
-void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0, int64_t cols, int64_t p0, int64_t kc,
-                    char *to);
+void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0,
+                    int64_t cols, int64_t p0, int64_t kc, char *to);
 
 /* Which packed member batch member `index` uses. */
 int64_t tn_gemm_packed_member(const tn_gemm_problem *p, int64_t index);
 
 /* Where a caller's packed B has a panel. */
-const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0, int64_t p0, int64_t kc);
+const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x, int half,
+                                 int64_t j0, int64_t p0, int64_t kc);
 
-tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes, tn_message *why);
-tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p, const void *packed, size_t bytes,
-                                    tn_message *why);
+tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes,
+                                   tn_message *why);
+tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p,
+                                    const void *packed, size_t bytes, tn_message *why);
 /* Packing is not planned: run->choice and run->workspace are not looked at. */
 void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run);
 
@@ -133,8 +152,10 @@ void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run);
 bool tn_gemm_has_epilogue(const tn_gemm_problem *p);
 
 /*
- * Turns the sums z (and z2 when gated) of columns j0 ... j0 + n of row i into elements of C. z and z2 may be overwritten; z may be C's own row.
+ * Turns the sums z (and z2 when gated) of columns j0 ... j0 + n of row i into elements of C. z and
+ * z2 may be overwritten; z may be C's own row.
  */
-void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i, int64_t j0, int64_t n, char *z, char *z2);
+void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i, int64_t j0,
+                        int64_t n, char *z, char *z2);
 
 #endif

@@ -1,24 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_gemm_epilogue.c: from sums to elements of C, in the one order that include/tenon/gemm.h gives.
+ * cpu_gemm_epilogue.c: from sums to elements of C, in the one order that include/tenon/gemm.h
+ * gives.
  *
- * Called by the drivers once per row of a finished piece, while it is in cache. Works in chunks that stay in L1 and goes through the tile family's
- * row operations, so a step's rounding is the same wherever the sum came from.
+ * Called by the drivers once per row of a finished piece, while it is in cache. Works in chunks
+ * that stay in L1 and goes through the tile family's row operations, so a step's rounding is the
+ * same wherever the sum came from.
  */
 #include "cpu/cpu_gemm.h"
 
 enum { CHUNK = 256 }; /* elements: at most 2 KiB each for the chunk and the operand that meets it */
 
 bool tn_gemm_has_epilogue(const tn_gemm_problem *p) {
-    return p->alpha != 1 || p->beta != 0 || p->activation != TENON_ACTIVATION_NONE || p->gated != TENON_GATED_NONE ||
-           p->operand[TN_GEMM_BIAS].dtype || p->operand[TN_GEMM_RESIDUAL].dtype || p->operand[TN_GEMM_C_SCALE].dtype;
+    return p->alpha != 1 || p->beta != 0 || p->activation != TENON_ACTIVATION_NONE ||
+           p->gated != TENON_GATED_NONE || p->operand[TN_GEMM_BIAS].dtype ||
+           p->operand[TN_GEMM_RESIDUAL].dtype || p->operand[TN_GEMM_C_SCALE].dtype;
 }
 
-/* Elements (i, j ... j + n) of an operand in the compute type: where they lie if that will do, else converted into `buffer`. */
-static const void *row_of(const tn_gemm_job *job, const tn_gemm_member *x, int role, int64_t i, int64_t j, int64_t step, int64_t n,
-                          void *buffer) {
+/* Elements (i, j ... j + n) of an operand in the compute type: where they lie if that will do, else
+ * converted into `buffer`. */
+static const void *row_of(const tn_gemm_job *job, const tn_gemm_member *x, int role, int64_t i,
+                          int64_t j, int64_t step, int64_t n, void *buffer) {
     const tn_gemm_operand *o = &job->p.operand[role];
-    const char *src = x->at[role] + (i * o->row + j * o->column) * (int64_t)tn_gemm_element(o->dtype);
+    const char *src =
+        x->at[role] + (i * o->row + j * o->column) * (int64_t)tn_gemm_element(o->dtype);
     if (o->dtype == job->tile->type && o->column * step == 1)
         return src;
     job->tile->load[o->dtype](src, o->column * step, n, buffer);
@@ -26,8 +31,8 @@ static const void *row_of(const tn_gemm_job *job, const tn_gemm_member *x, int r
 }
 
 /* z = alpha z + bias, of one half. */
-static void linear(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t i, int64_t j, int64_t n, void *z,
-                   void *buffer) {
+static void linear(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t i, int64_t j,
+                   int64_t n, void *z, void *buffer) {
     const tn_gemm_problem *p = &job->p;
     const tn_row_ops *ops = &job->tile->ops;
     if (p->alpha != 1)
@@ -36,11 +41,13 @@ static void linear(const tn_gemm_job *job, const tn_gemm_member *x, int half, in
         /* A copy of C is needed: what it holds is brought back to values first. */
         double scale[CHUNK], zero[CHUNK];
         const tn_gemm_operand *c = &p->operand[TN_GEMM_C];
-        job->tile->load[c->dtype](x->at[TN_GEMM_C] + (i * c->row + j * c->column) * (int64_t)tn_gemm_element(c->dtype), c->column, n,
-                                  buffer);
+        job->tile->load[c->dtype](x->at[TN_GEMM_C] + (i * c->row + j * c->column) *
+                                                         (int64_t)tn_gemm_element(c->dtype),
+                                  c->column, n, buffer);
         if (p->operand[TN_GEMM_C_SCALE].dtype) {
             const bool shifted = p->operand[TN_GEMM_C_ZERO].dtype != TENON_DTYPE_NONE;
-            ops->dequantise(buffer, shifted ? row_of(job, x, TN_GEMM_C_ZERO, i, j, 1, n, zero) : NULL,
+            ops->dequantise(buffer,
+                            shifted ? row_of(job, x, TN_GEMM_C_ZERO, i, j, 1, n, zero) : NULL,
                             row_of(job, x, TN_GEMM_C_SCALE, i, j, 1, n, scale), n, 1);
         }
         ops->axpy(z, p->beta, buffer, n);
@@ -52,7 +59,8 @@ static void linear(const tn_gemm_job *job, const tn_gemm_member *x, int half, in
     }
 }
 
-void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i, int64_t j0, int64_t n, char *z, char *z2) {
+void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i, int64_t j0,
+                        int64_t n, char *z, char *z2) {
     const tn_gemm_problem *p = &job->p;
     const tn_gemm_tile *tile = job->tile;
     const tn_gemm_operand *c = &p->operand[TN_GEMM_C];
@@ -63,7 +71,7 @@ void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t
         void *at = z + done * (int64_t)job->element;
         linear(job, x, 0, i, j, count, at, buffer);
         if (p->activation != TENON_ACTIVATION_NONE)
-            tile->ops.activate(at, p->activation, p->clamp_low, p->clamp_high, count);
+            tile->ops.activate(at, (int)p->activation, p->clamp_low, p->clamp_high, count);
         if (p->gated != TENON_GATED_NONE) {
             void *gate = z2 + done * (int64_t)job->element;
             linear(job, x, 1, i, j, count, gate, buffer);
@@ -75,7 +83,8 @@ void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t
             tile->ops.quotient(at, row_of(job, x, TN_GEMM_C_SCALE, i, j, 1, count, buffer), count);
         if (p->operand[TN_GEMM_C_ZERO].dtype)
             tile->ops.add(at, row_of(job, x, TN_GEMM_C_ZERO, i, j, 1, count, buffer), count);
-        char *to = x->at[TN_GEMM_C] + (i * c->row + j * c->column) * (int64_t)tn_gemm_element(c->dtype);
+        char *to =
+            x->at[TN_GEMM_C] + (i * c->row + j * c->column) * (int64_t)tn_gemm_element(c->dtype);
         if (to != (char *)at)
             tile->store[c->dtype](at, count, to, c->column);
     }

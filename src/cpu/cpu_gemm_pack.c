@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_gemm_pack.c: panels of A and B for the microkernels, with scales and zero points applied on the way, and B packed for the caller.
+ * cpu_gemm_pack.c: panels of A and B for the microkernels, with scales and zero points applied on
+ * the way, and B packed for the caller.
  *
- * A' = scale * (A - zero) is evaluated here and nowhere else, in this order: subtract, then multiply, each rounded to the compute type.
- * A caller's packed B is a header and, for each member, block of k and panel, what tn_gemm_pack_b writes.
+ * A' = scale * (A - zero) is evaluated here and nowhere else, in this order: subtract, then
+ * multiply, each rounded to the compute type. A caller's packed B is a header and, for each member,
+ * block of k and panel, what tn_gemm_pack_b writes.
  */
 #include "core/checked.h"
 #include "core/team.h"
@@ -11,7 +13,8 @@
 
 enum { WIDEST = 64 }; /* at least the widest panel of any tile */
 
-/* The factors of one panel, constant over groups of p. `role` is that of the scale; the zero's follows it. */
+/* The factors of one panel, constant over groups of p. `role` is that of the scale; the zero's
+ * follows it. */
 typedef struct factors {
     const tn_gemm_job *job;
     const tn_gemm_member *x;
@@ -22,14 +25,16 @@ typedef struct factors {
 } factors;
 
 /* Loads one factor of group g, zero-padded to the panel's width. */
-static const void *factor(const factors *f, int role, int64_t group, int64_t width, double *buffer) {
+static const void *factor(const factors *f, int role, int64_t group, int64_t width,
+                          double *buffer) {
     const tn_gemm_operand *o = &f->job->p.operand[role];
     if (!o->dtype)
         return NULL;
     const int64_t along = f->of_a ? o->row : o->column, across = f->of_a ? o->column : o->row;
     const int64_t offset = (f->shift + f->first * f->step) * along + group * across;
     memset(buffer, 0, (size_t)width * f->job->element);
-    f->job->tile->load[o->dtype](f->x->at[role] + offset * (int64_t)tn_gemm_element(o->dtype), along * f->step, f->valid, buffer);
+    f->job->tile->load[o->dtype](f->x->at[role] + offset * (int64_t)tn_gemm_element(o->dtype),
+                                 along * f->step, f->valid, buffer);
     return buffer;
 }
 
@@ -42,18 +47,21 @@ static void apply(const factors *f, int64_t width, int64_t p0, int64_t kc, char 
         return;
     for (int64_t q = p0; q < p0 + kc;) {
         int64_t end = p0 + kc;
-        const int64_t sg = scaled ? q / p->group[f->scale_role] : 0, zg = shifted ? q / p->group[f->zero_role] : 0;
+        const int64_t sg = scaled ? q / p->group[f->scale_role] : 0,
+                      zg = shifted ? q / p->group[f->zero_role] : 0;
         if (scaled)
             end = tn_min64(end, (sg + 1) * p->group[f->scale_role]);
         if (shifted)
             end = tn_min64(end, (zg + 1) * p->group[f->zero_role]);
-        f->job->tile->ops.dequantise(panel + (q - p0) * width * (int64_t)f->job->element, factor(f, f->zero_role, zg, width, zero),
+        f->job->tile->ops.dequantise(panel + (q - p0) * width * (int64_t)f->job->element,
+                                     factor(f, f->zero_role, zg, width, zero),
                                      factor(f, f->scale_role, sg, width, scale), width, end - q);
         q = end;
     }
 }
 
-void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows, int64_t p0, int64_t kc, char *to) {
+void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows,
+                    int64_t p0, int64_t kc, char *to) {
     const tn_gemm_tile *tile = job->tile;
     const tn_gemm_operand *a = &job->p.operand[TN_GEMM_A];
     const int64_t size = (int64_t)tn_gemm_element(a->dtype);
@@ -69,8 +77,8 @@ void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
     }
 }
 
-void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0, int64_t cols, int64_t p0, int64_t kc,
-                    char *to) {
+void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0,
+                    int64_t cols, int64_t p0, int64_t kc, char *to) {
     const tn_gemm_tile *tile = job->tile;
     const tn_gemm_operand *b = &job->p.operand[TN_GEMM_B];
     const bool interleaved = job->p.gated == TENON_GATED_INTERLEAVED;
@@ -102,7 +110,9 @@ typedef struct pack_header {
 } pack_header;
 _Static_assert(sizeof(pack_header) == 64, "panels are aligned as the whole is");
 
-static int halves_of(const tn_gemm_problem *p) { return p->gated != TENON_GATED_NONE ? 2 : 1; }
+static int halves_of(const tn_gemm_problem *p) {
+    return p->gated != TENON_GATED_NONE ? 2 : 1;
+}
 
 /* Whether B', the operand with its scale and zero, differs along a batch dimension. */
 static bool differs(const tn_gemm_problem *p, int32_t d) {
@@ -155,54 +165,66 @@ static int64_t member_elements(const tn_gemm_tile *tile, const tn_gemm_problem *
     return p->k * halves_of(p) * tn_round_up(p->n, tile->nr);
 }
 
-static int64_t panel_offset(const tn_gemm_job *job, int64_t member, int half, int64_t j0, int64_t p0, int64_t kc) {
+static int64_t panel_offset(const tn_gemm_job *job, int64_t member, int half, int64_t j0,
+                            int64_t p0, int64_t kc) {
     const tn_gemm_tile *tile = job->tile;
     const int64_t panels = tn_ceil_div(job->p.n, tile->nr);
-    const int64_t elements = member * member_elements(tile, &job->p) + p0 * job->halves * panels * tile->nr +
+    const int64_t elements = member * member_elements(tile, &job->p) +
+                             p0 * job->halves * panels * tile->nr +
                              (half * panels + j0 / tile->nr) * kc * tile->nr;
     return (int64_t)sizeof(pack_header) + elements * (int64_t)job->element;
 }
 
-const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0, int64_t p0, int64_t kc) {
-    return (const char *)job->address[TN_GEMM_B_PACKED] + panel_offset(job, x->packed, half, j0, p0, kc);
+const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x, int half,
+                                 int64_t j0, int64_t p0, int64_t kc) {
+    return (const char *)job->address[TN_GEMM_B_PACKED] +
+           panel_offset(job, x->packed, half, j0, p0, kc);
 }
 
-tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes, tn_message *why) {
+tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes,
+                                   tn_message *why) {
     const tn_gemm_tile *tile = tn_cpu_gemm_tile(level, p->accumulate);
     const tenon_dtype b = p->operand[TN_GEMM_B].dtype;
     size_t k, n, members, size;
     if (p->pointer_array)
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: not with pointer arrays");
     if (b >= TN_GEMM_DTYPES || !tile->pack_b[b])
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s", tenon_dtype_name(b));
-    if (!tn_size_of_i64(p->k, &k) || !tn_size_of_i64(p->n, &n) || !tn_size_of_i64(members_of(p), &members) ||
-        !tn_align_size(n, (size_t)tile->nr, &n) || !tn_mul_size(n, k, &size) || !tn_mul_size(size, (size_t)halves_of(p), &size) ||
-        !tn_mul_size(size, members, &size) || !tn_mul_size(size, tn_gemm_element(tile->type), &size) ||
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s",
+                       tenon_dtype_name(b));
+    if (!tn_size_of_i64(p->k, &k) || !tn_size_of_i64(p->n, &n) ||
+        !tn_size_of_i64(members_of(p), &members) || !tn_align_size(n, (size_t)tile->nr, &n) ||
+        !tn_mul_size(n, k, &size) || !tn_mul_size(size, (size_t)halves_of(p), &size) ||
+        !tn_mul_size(size, members, &size) ||
+        !tn_mul_size(size, tn_gemm_element(tile->type), &size) ||
         !tn_add_size(size, sizeof(pack_header), &size) || size > INT64_MAX)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b: its packed size overflows");
     *bytes = size;
     return TENON_OK;
 }
 
-tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p, const void *packed, size_t bytes,
-                                    tn_message *why) {
+tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p,
+                                    const void *packed, size_t bytes, tn_message *why) {
     const pack_header expected = header_of(tn_cpu_gemm_tile(level, p->accumulate), p);
     pack_header found;
     size_t needed;
     TN_TRY(tn_cpu_gemm_pack_size(level, p, &needed, why));
     if (bytes < needed)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
     memcpy(&found, packed, sizeof found);
     if (found.magic != expected.magic)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b_packed was not written by tenon_gemm_pack on the cpu device");
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed was not written by tenon_gemm_pack on the cpu device");
     if (found.nr != expected.nr || found.type != expected.type)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed was written for another instruction set or compute type (panels of %d, expected %d)",
+                       "b_packed was written for another instruction set or compute type (panels "
+                       "of %d, expected %d)",
                        (int)found.nr, (int)expected.nr);
     if (memcmp(&found, &expected, sizeof found) != 0)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",
-                       (long long)found.members, (long long)found.k, (long long)found.n, (long long)expected.members,
-                       (long long)expected.k, (long long)expected.n);
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",
+                       (long long)found.members, (long long)found.k, (long long)found.n,
+                       (long long)expected.members, (long long)expected.k, (long long)expected.n);
     return TENON_OK;
 }
 
@@ -211,7 +233,8 @@ static void pack_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
     const tn_gemm_problem *p = &job->p;
     const int64_t panels = tn_ceil_div(p->n, job->tile->nr);
-    const int64_t j0 = index % panels * job->tile->nr, half = index / panels % job->halves, member = index / panels / job->halves;
+    const int64_t j0 = index % panels * job->tile->nr, half = index / panels % job->halves,
+                  member = index / panels / job->halves;
     tn_gemm_member x = {.packed = member};
     int64_t rest = member;
     (void)worker;
@@ -230,7 +253,8 @@ static void pack_task(void *arg, int64_t index, int worker) {
             rest /= p->batch[d];
         }
         if (o->dtype)
-            x.at[roles[r]] = (char *)job->address[roles[r]] + offset * (int64_t)tn_gemm_element(o->dtype);
+            x.at[roles[r]] =
+                (char *)job->address[roles[r]] + offset * (int64_t)tn_gemm_element(o->dtype);
     }
     for (int64_t p0 = 0; p0 < p->k; p0 += TN_GEMM_KC) {
         const int64_t kc = tn_min64(TN_GEMM_KC, p->k - p0);
@@ -251,5 +275,6 @@ void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run) {
     job.workspace = run->addresses[TN_GEMM_B_PACKED];
     const pack_header h = header_of(job.tile, &job.p);
     memcpy(job.workspace, &h, sizeof h);
-    tn_team_run(run->team, pack_task, &job, members_of(&job.p) * job.halves * tn_ceil_div(job.p.n, job.tile->nr));
+    tn_team_run(run->team, pack_task, &job,
+                members_of(&job.p) * job.halves * tn_ceil_div(job.p.n, job.tile->nr));
 }

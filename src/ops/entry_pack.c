@@ -5,17 +5,48 @@
  */
 #include "core/context.h"
 #include "ops/ops.h"
+#include "ops/tensor_check.h"
+
+/*
+ * The smallest product that has this B: packing depends on B and its companions, on the type that A will have (it decides in what sums are
+ * kept) and on nothing else of the descriptor, so nothing else is asked for.
+ */
+static tenon_status smallest_product(const tenon_gemm_desc *desc, tenon_gemm_desc *g, tn_message *m)
+{
+    const tn_check check = {"gemm_pack", m};
+    tenon_gemm_desc given;
+    int64_t shape[TENON_MAX_RANK], row[2];
+
+    TN_TRY(tn_check_struct(&check, desc, &given, sizeof given, sizeof given));
+    if (given.a_array || given.b_array || given.c_array || given.array_count)
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "gemm_pack: b_array is given, expected b itself");
+    memset(g, 0, sizeof *g);
+    g->b = given.b;
+    g->b_scale = given.b_scale;
+    g->b_zero = given.b_zero;
+    g->group_offsets = given.group_offsets;
+    g->gated = given.gated;
+    g->compute = given.compute;
+    if (g->b.rank < 2 || g->b.rank > TENON_MAX_RANK) return TENON_OK; /* the product's own check says it */
+
+    const int32_t rank = g->b.rank, lead = given.group_offsets.rank ? 0 : rank - 2;
+    const tenon_dtype type = given.a.dtype ? given.a.dtype : g->b.dtype < TENON_Q8_0 ? g->b.dtype : TENON_F32;
+    row[0] = shape[lead] = 1;
+    row[1] = g->b.shape[rank - 2];
+    for (int32_t d = 0; d < lead; ++d) shape[d] = g->b.shape[d];
+    shape[lead + 1] = given.gated ? g->b.shape[rank - 1] / 2 : g->b.shape[rank - 1];
+    g->a = tenon_dense(NULL, type, 2, row);
+    g->c = tenon_dense(NULL, TENON_F32, lead + 2, shape);
+    return TENON_OK;
+}
 
 static tenon_status pack_problem(tenon_context *ctx, const tenon_gemm_desc *desc, tn_gemm_problem *p, size_t *bytes)
 {
     const tn_slot *slot = &ctx->slot[0];
+    tenon_gemm_desc product;
 
-    TN_TRY(tn_gemm_problem_make(desc, p, &ctx->message));
-    if (p->pointer_array)
-        return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT, "gemm_pack: b_array is given, expected b itself");
-    /* The packed form depends on B and its companions alone, whether or not the descriptor names an earlier one. */
-    p->operand[TN_GEMM_B_PACKED].dtype = TENON_DTYPE_NONE;
-    p->packed_bytes = 0;
+    TN_TRY(smallest_product(desc, &product, &ctx->message));
+    TN_TRY(tn_gemm_problem_make(&product, p, &ctx->message));
     return slot->name.backend->pack_size(slot->device, p, bytes, &ctx->message);
 }
 

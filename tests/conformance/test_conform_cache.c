@@ -177,6 +177,9 @@ START_TEST(appends)
                                                    .dv = 20, .x = in[x], .cache = out[cache], .ragged = how & 1,
                                                    .block_size = how & 2 ? 8 : 0, .scale = (x + cache + how) % 4,
                                                    .in = (layout)((x + how) % LAYOUTS), .out = cache % 2 ? DENSE : STEPPED});
+    for (int same = 0; same < 4; ++same)
+        run_append_case(&w, &(append_case){.batch = 2, .kv_heads = 2, .rows = 3, .capacity = 8, .d = 16, .dv = 24, .x = in[same],
+                                           .cache = in[same]});
     run_append_case(&w, &(append_case){.batch = 1, .kv_heads = 1, .rows = 0, .capacity = 4, .d = 8, .dv = 8, .x = TENON_F32,
                                        .cache = TENON_F32});
     run_append_case(&w, &(append_case){.batch = 2, .kv_heads = 3, .rows = 4, .capacity = 4, .d = 37, .x = TENON_F32,

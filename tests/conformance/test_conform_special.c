@@ -209,13 +209,13 @@ END_TEST
 
 /* ---------------------------------------------------------------- softmax */
 
-static void softmax_table(world *w, tenon_dtype dtype, int64_t length, int log)
+static void softmax_table(world *w, tenon_dtype dtype, int64_t length, int log, layout memory)
 {
     enum { ROWS = 7 };
     const int64_t shape[3] = {1, ROWS, length}, middle = length / 2;
     const double nothing = log ? -INFINITY : 0;
     world_case(w, "softmax %s of %lld, log %d", tenon_dtype_name(dtype), (long long)length, log);
-    operand x = input(w, dtype, 3, shape, DENSE, 0, (range){-1, 1}), y = output(w, dtype, 3, shape, DENSE);
+    operand x = input(w, dtype, 3, shape, memory, 0, (range){-1, 1}), y = output(w, dtype, 3, shape, memory);
     operand mask = input(w, TENON_BOOL, 3, shape, DENSE, 0, (range){0, 1}), bias = input(w, TENON_F32, 3, shape, DENSE, 0, (range){0, 0});
     operand lse = output(w, TENON_F32, 2, shape, DENSE);
 
@@ -257,6 +257,27 @@ static void softmax_table(world *w, tenon_dtype dtype, int64_t length, int log)
     EXPECT(get(&lse.t, 5) == -INFINITY && (length == 1 || isfinite(get(&lse.t, 4))), "a sink of -inf");
 }
 
+/* Columns without any mask, which a device may do many at a time. */
+static void softmax_columns(world *w, tenon_dtype dtype, int64_t length, int log)
+{
+    enum { COLUMNS = 19 };
+    const int64_t shape[2] = {length, COLUMNS}, middle = length / 2;
+    const int32_t axis = 0;
+    world_case(w, "softmax of columns %s of %lld, log %d", tenon_dtype_name(dtype), (long long)length, log);
+    operand x = input(w, dtype, 2, shape, DENSE, 0, (range){-1, 1}), y = output(w, dtype, 2, shape, DENSE);
+    set(&x, middle * COLUMNS + 1, NAN);
+    set(&x, middle * COLUMNS + 2, INFINITY);
+    for (int64_t j = 0; j < length; ++j) set(&x, j * COLUMNS + 3, -INFINITY);
+    const tenon_softmax_desc s = {.x = x.t, .y = y.t, .axis = &axis, .log = log};
+    ck_assert(world_answered(w, tenon_softmax(w->ctx, &s), NULL));
+    for (int64_t j = 0; j < length; ++j)
+        for (int c = 0; c < COLUMNS; ++c) {
+            const double value = get(&y.t, j * COLUMNS + c);
+            EXPECT(c == 1 || c == 2 ? isnan(value) : c == 3 ? value == (log ? -INFINITY : 0) : isfinite(value), "column %d is %g", c,
+                   value);
+        }
+}
+
 START_TEST(softmax_not_finite)
 {
     static const int64_t length[] = {1, 5, 16, 100, 3000};
@@ -264,7 +285,11 @@ START_TEST(softmax_not_finite)
     world w = world_start("softmax not finite", device_id[_i]);
     for (size_t l = 0; l < sizeof length / sizeof *length; ++l)
         for (int t = 0; t < 4; ++t)
-            for (int log = 0; log < 2; ++log) softmax_table(&w, type[t], length[l], log);
+            for (int log = 0; log < 2; ++log) {
+                softmax_table(&w, type[t], length[l], log, DENSE);
+                softmax_table(&w, type[t], length[l], log, REVERSED);
+                softmax_columns(&w, type[t], length[l], log);
+            }
     world_end(&w);
 }
 END_TEST

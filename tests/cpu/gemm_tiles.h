@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_tiles.h: the rows of gemm_tiles.def as a list for tests, and elements of every type by independent formulas.
+ * gemm_tiles.h: the rows of gemm_tiles.def as a list for tests, and elements of every type by
+ * independent formulas.
  */
 #ifndef TEST_GEMM_TILES_H
 #define TEST_GEMM_TILES_H
@@ -18,14 +19,17 @@ static const tn_gemm_tile *const all_tiles[] = {
 };
 enum { TILES = sizeof all_tiles / sizeof *all_tiles };
 
-static inline bool tile_runs(const tn_gemm_tile *tile) { return tile->level <= tn_cpu_level_best(); }
+static inline bool tile_runs(const tn_gemm_tile *tile) {
+    return tile->level <= tn_cpu_level_best();
+}
 
 static inline size_t type_bytes(tenon_dtype dtype) {
     static const size_t bytes[] = {0, 8, 4, 2, 2, 1, 1, 1, 1, 4};
     return bytes[dtype];
 }
 
-/* A binary float of `e` exponent bits and `m` fraction bits; nan_only: no infinities, NaN is all ones (f8_e4m3). */
+/* A binary float of `e` exponent bits and `m` fraction bits; nan_only: no infinities, NaN is all
+ * ones (f8_e4m3). */
 static inline double decode_float(uint32_t bits, int e, int m, bool nan_only) {
     const int bias = (1 << (e - 1)) - 1, exponent = (int)(bits >> m & ((1u << e) - 1));
     const uint32_t fraction = bits & ((1u << m) - 1);

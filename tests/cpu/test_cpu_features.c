@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Levels: which one a mask gives, that detection repeats itself, and that names fit into small buffers.
+ * Levels: which one a mask gives, that detection repeats itself, and that names fit into small
+ * buffers.
  */
 #include "cpu/cpu_features.h"
 
@@ -64,4 +65,6 @@ static Suite *suite(void) {
     return s;
 }
 
-int main(void) { return run_suite(suite()); }
+int main(void) {
+    return run_suite(suite());
+}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every kernel of every tile family at every level that runs here, bit for bit against a plain chain of fused multiply-adds; buffers end at
- * forbidden pages, so a tail that reads or writes too far faults.
+ * Every kernel of every tile family at every level that runs here, bit for bit against a plain
+ * chain of fused multiply-adds; buffers end at forbidden pages, so a tail that reads or writes too
+ * far faults.
  */
 #include "gemm_tiles.h"
 
@@ -11,7 +12,9 @@
 
 static rng r;
 
-static void setup(void) { r = rng_start("gemm kernels"); }
+static void setup(void) {
+    r = rng_start("gemm kernels");
+}
 
 static void fill(void *to, tenon_dtype dtype, int64_t n) {
     if (dtype == TENON_F32) {
@@ -21,8 +24,11 @@ static void fill(void *to, tenon_dtype dtype, int64_t n) {
             ((double *)to)[i] = 2 * rng_unit(&r) - 1;
     } else if (dtype == TENON_F16 || dtype == TENON_BF16) {
         for (int64_t i = 0; i < n; i++) { /* magnitudes around 1, and subnormal f16 */
-            const uint16_t sign = (uint16_t)(rng_u64(&r) & 0x8000), low = (uint16_t)rng_below(&r, 0x200);
-            ((uint16_t *)to)[i] = (uint16_t)(sign | (rng_below(&r, 8) ? (dtype == TENON_F16 ? 0x3a00 : 0x3f00) + low : low));
+            const uint16_t sign = (uint16_t)(rng_u64(&r) & 0x8000),
+                           low = (uint16_t)rng_below(&r, 0x200);
+            ((uint16_t *)to)[i] =
+                (uint16_t)(sign |
+                           (rng_below(&r, 8) ? (dtype == TENON_F16 ? 0x3a00 : 0x3f00) + low : low));
         }
     } else {
         rng_fill_bytes(&r, to, (size_t)n * type_bytes(dtype));
@@ -36,10 +42,12 @@ static void fill(void *to, tenon_dtype dtype, int64_t n) {
     }
 }
 
-static void check_tile(const tn_gemm_tile *tile, int rows, int cols, int64_t kc, tn_gemm_meet meet) {
+static void check_tile(const tn_gemm_tile *tile, int rows, int cols, int64_t kc,
+                       tn_gemm_meet meet) {
     const size_t size = type_bytes(tile->type);
     const int64_t ldc = cols + 3;
-    void *a = guard_alloc((size_t)(kc * tile->mr) * size, size, true), *b = guard_alloc((size_t)(kc * tile->nr) * size, size, true);
+    void *a = guard_alloc((size_t)(kc * tile->mr) * size, size, true),
+         *b = guard_alloc((size_t)(kc * tile->nr) * size, size, true);
     void *c = guard_alloc((size_t)((rows - 1) * ldc + cols) * size, size, true);
     void *before = malloc((size_t)(rows * ldc) * size);
     fill(a, tile->type, kc * tile->mr);
@@ -51,16 +59,18 @@ static void check_tile(const tn_gemm_tile *tile, int rows, int cols, int64_t kc,
     tile->ukr(&t);
     for (int i = 0; i < rows; i++) {
         for (int64_t j = 0; j < (i + 1 < rows ? ldc : cols); j++) {
-            const double old = element_at(before, tile->type, i * ldc + j), got = element_at(c, tile->type, i * ldc + j);
+            const double old = element_at(before, tile->type, i * ldc + j),
+                         got = element_at(c, tile->type, i * ldc + j);
             double want = meet == TN_GEMM_CHAIN ? old : 0;
             for (int64_t p = 0; p < kc && j < cols; p++)
-                want = chain_step(tile, element_at(a, tile->type, p * tile->mr + i), element_at(b, tile->type, p * tile->nr + j), want);
+                want = chain_step(tile, element_at(a, tile->type, p * tile->mr + i),
+                                  element_at(b, tile->type, p * tile->nr + j), want);
             if (meet == TN_GEMM_ADD)
                 want = add_in(tile, old, want);
             if (j >= cols)
                 want = old; /* between the rows nothing is written */
-            ck_assert_msg(got == want, "%s %dx%d kc %lld meet %d: [%d,%d] is %a, expected %a", tile->name, rows, cols, (long long)kc,
-                          (int)meet, i, (int)j, got, want);
+            ck_assert_msg(got == want, "%s %dx%d kc %lld meet %d: [%d,%d] is %a, expected %a",
+                          tile->name, rows, cols, (long long)kc, (int)meet, i, (int)j, got, want);
         }
     }
     free(before);
@@ -102,10 +112,16 @@ START_TEST(order_shows) {
 END_TEST
 
 /* Packs a panel whose source ends at a forbidden page, in one of three layouts. */
-static void check_pack(const tn_gemm_tile *tile, tenon_dtype dtype, bool of_b, int layout, int valid, int64_t kc) {
+static void check_pack(const tn_gemm_tile *tile, tenon_dtype dtype, bool of_b, int layout,
+                       int valid, int64_t kc) {
     const int width = of_b ? tile->nr : tile->mr;
     tn_gemm_pack_fn *pack = of_b ? tile->pack_b[dtype] : tile->pack_a[dtype];
-    const int64_t along = layout == 0 ? 1 : layout == 1 ? kc + 5 : 3, across = layout == 0 ? valid + 2 : layout == 1 ? 1 : 3 * valid + 1;
+    const int64_t along = layout == 0   ? 1
+                          : layout == 1 ? kc + 5
+                                        : 3,
+                  across = layout == 0   ? valid + 2
+                           : layout == 1 ? 1
+                                         : 3 * valid + 1;
     const int64_t extent = (valid - 1) * along + (kc - 1) * across + 1;
     const size_t size = type_bytes(tile->type);
     void *src = guard_alloc((size_t)extent * type_bytes(dtype), type_bytes(dtype), true);
@@ -117,8 +133,11 @@ static void check_pack(const tn_gemm_tile *tile, tenon_dtype dtype, bool of_b, i
         for (int i = 0; i < width; i++) {
             const double want = i < valid ? element_at(src, dtype, i * along + p * across) : 0;
             const double got = element_at(dst, tile->type, p * width + i);
-            ck_assert_msg(got == want, "%s: packing type %d width %d layout %d valid %d kc %lld: [%d,%d] is %a, expected %a", tile->name,
-                          (int)dtype, width, layout, valid, (long long)kc, i, (int)p, got, want);
+            ck_assert_msg(got == want,
+                          "%s: packing type %d width %d layout %d valid %d kc %lld: [%d,%d] is %a, "
+                          "expected %a",
+                          tile->name, (int)dtype, width, layout, valid, (long long)kc, i, (int)p,
+                          got, want);
         }
     }
     ck_assert(guard_free_all());
@@ -133,37 +152,58 @@ START_TEST(packing) {
         for (int of_b = 0; of_b < 2 && tile->pack_a[dtype]; of_b++)
             for (int layout = 0; layout < 3; layout++)
                 for (int valid = 1; valid <= (of_b ? tile->nr : tile->mr); valid++)
-                    check_pack(tile, (tenon_dtype)dtype, of_b, layout, valid, 1 + rng_below(&r, 40));
+                    check_pack(tile, (tenon_dtype)dtype, of_b, layout, valid,
+                               1 + rng_below(&r, 40));
     }
 }
 END_TEST
 
-static void check_gemv(const tn_gemm_tile *tile, tenon_dtype dtype, bool by_rows, int64_t n, int64_t k, bool chain) {
+static void check_gemv(const tn_gemm_tile *tile, tenon_dtype dtype, bool by_rows, int64_t rows,
+                       int64_t n, int64_t k, bool chain) {
     enum { BLOCK = 64 };
-    const int64_t row = by_rows ? n + 1 : 1, column = by_rows ? 1 : k + 2;
-    const int64_t extent = (k - 1) * row + (n - 1) * column + 1;
+    const int64_t row = by_rows ? n + 1 : 1, column = by_rows ? 1 : k + 2, a_step = k + 1,
+                  y_step = n + 3;
+    const int64_t extent = (k - 1) * row + (n - 1) * column + 1, y_extent = (rows - 1) * y_step + n;
     const size_t size = type_bytes(tile->type);
-    void *a = guard_alloc((size_t)k * size, size, true), *b = guard_alloc((size_t)extent * type_bytes(dtype), type_bytes(dtype), true);
-    void *y = guard_alloc((size_t)n * size, size, true), *scratch = guard_alloc((size_t)n * size, size, true);
-    fill(a, tile->type, k);
+    void *a = guard_alloc((size_t)((rows - 1) * a_step + k) * size, size, true);
+    void *b = guard_alloc((size_t)extent * type_bytes(dtype), type_bytes(dtype), true);
+    void *y = guard_alloc((size_t)y_extent * size, size, true),
+         *scratch = guard_alloc((size_t)(rows * n) * size, size, true);
+    void *before = malloc((size_t)y_extent * size);
+    fill(a, tile->type, (rows - 1) * a_step + k);
     fill(b, dtype, extent);
-    double *before = malloc((size_t)n * sizeof *before);
-    fill(y, tile->type, n);
-    for (int64_t j = 0; j < n; j++)
-        before[j] = chain ? element_at(y, tile->type, j) : 0;
-    const tn_gemv_args t = {a, b, y, scratch, k, BLOCK, n, row, column, chain};
+    fill(y, tile->type, y_extent);
+    memcpy(before, y, (size_t)y_extent * size);
+    const tn_gemv_args t = {.a = a,
+                            .b = b,
+                            .y = y,
+                            .scratch = scratch,
+                            .k = k,
+                            .block = BLOCK,
+                            .n = n,
+                            .row = row,
+                            .column = column,
+                            .rows = rows,
+                            .a_step = a_step,
+                            .y_step = y_step,
+                            .chain = chain};
     tile->gemv[dtype](&t);
-    for (int64_t j = 0; j < n; j++) {
-        double want = 0;
-        for (int64_t start = 0; start < k; start += BLOCK) {
-            double sum = start ? 0 : before[j];
+    for (int64_t e = 0; e < y_extent; e++) {
+        const int64_t i = e / y_step, j = e % y_step;
+        double want = element_at(before, tile->type, e);
+        for (int64_t start = 0; start < k && j < n; start += BLOCK) {
+            double sum = start || !chain ? 0 : want;
             for (int64_t p = start; p < k && p < start + BLOCK; p++)
-                sum = chain_step(tile, element_at(a, tile->type, p), element_at(b, dtype, p * row + j * column), sum);
+                sum = chain_step(tile, element_at(a, tile->type, i * a_step + p),
+                                 element_at(b, dtype, p * row + j * column), sum);
             want = start ? add_in(tile, want, sum) : sum;
         }
-        const double got = element_at(y, tile->type, j);
-        ck_assert_msg(got == want, "%s: gemv type %d by_rows %d n %lld k %lld: [%lld] is %a, expected %a", tile->name, (int)dtype, by_rows,
-                      (long long)n, (long long)k, (long long)j, got, want);
+        const double got = element_at(y, tile->type, e);
+        ck_assert_msg(
+            got == want,
+            "%s: gemv type %d by_rows %d rows %lld n %lld k %lld: [%lld,%lld] is %a, expected %a",
+            tile->name, (int)dtype, by_rows, (long long)rows, (long long)n, (long long)k,
+            (long long)i, (long long)j, got, want);
     }
     free(before);
     ck_assert(guard_free_all());
@@ -178,26 +218,30 @@ START_TEST(vector_times_matrix) {
         for (int by_rows = 0; by_rows < 2 && tile->gemv[dtype]; by_rows++)
             for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
                 for (int64_t n = 2; n <= 2 * tile->nr + 3; n += n < 6 ? 1 : 5)
-                    check_gemv(tile, (tenon_dtype)dtype, by_rows, n, lengths[l], (n + (int64_t)l) % 2);
+                    check_gemv(tile, (tenon_dtype)dtype, by_rows, 1 + rng_below(&r, 9), n,
+                               lengths[l], (n + (int64_t)l) % 2);
 }
 END_TEST
 
 /* Reading is exact; writing gives the nearest value, ties to even, or what the type's rules say. */
-static void check_store(const tn_gemm_tile *tile, tenon_dtype dtype, const void *values, int64_t n) {
+static void check_store(const tn_gemm_tile *tile, tenon_dtype dtype, const void *values,
+                        int64_t n) {
     const size_t size = type_bytes(dtype);
-    unsigned char *out = guard_alloc((size_t)n * size, size, true), *spread = guard_alloc((size_t)(3 * n) * size, size, false);
+    unsigned char *out = guard_alloc((size_t)n * size, size, true),
+                  *spread = guard_alloc((size_t)(3 * n) * size, size, false);
     tile->store[dtype](values, n, out, 1);
     memset(spread, 0, (size_t)(3 * n) * size);
     tile->store[dtype](values, n, spread, 3);
     for (int64_t i = 0; i < n; i++) {
         const double x = element_at(values, tile->type, i), got = element_at(out, dtype, i);
-        ck_assert_msg(memcmp(out + (size_t)i * size, spread + (size_t)(3 * i) * size, size) == 0 || got != got,
+        ck_assert_msg(memcmp(out + (size_t)i * size, spread + (size_t)(3 * i) * size, size) == 0 ||
+                          got != got,
                       "%s: type %d: %a is stored in two ways", tile->name, (int)dtype, x);
         if (dtype >= TENON_S8) {
             const double low = dtype == TENON_U8 ? 0 : dtype == TENON_S8 ? -128 : -2147483648.0;
             const double high = dtype == TENON_U8 ? 255 : dtype == TENON_S8 ? 127 : 2147483647.0;
-            ck_assert_msg(got == (x != x ? 0 : rint(fmin(fmax(x, low), high))), "%s: type %d: %a became %a", tile->name, (int)dtype, x,
-                          got);
+            ck_assert_msg(got == (x != x ? 0 : rint(fmin(fmax(x, low), high))),
+                          "%s: type %d: %a became %a", tile->name, (int)dtype, x, got);
             continue;
         }
         ck_assert_int_eq(x != x, got != got);
@@ -210,9 +254,13 @@ static void check_store(const tn_gemm_tile *tile, tenon_dtype dtype, const void 
         }
         /* Narrow floats: by the neighbours of what was written, in the type's own order of bits. */
         const bool byte = size == 1;
-        const uint32_t bits = byte ? out[i] : (uint32_t)((uint16_t *)(void *)out)[i], sign = byte ? 0x80 : 0x8000;
+        const uint32_t bits = byte ? out[i] : (uint32_t)((uint16_t *)(void *)out)[i],
+                       sign = byte ? 0x80 : 0x8000;
         const uint32_t magnitude = bits & (sign - 1);
-        const uint32_t largest = dtype == TENON_F8_E4M3 ? 0x7e : dtype == TENON_F8_E5M2 ? 0x7b : dtype == TENON_F16 ? 0x7bff : 0x7f7f;
+        const uint32_t largest = dtype == TENON_F8_E4M3   ? 0x7e
+                                 : dtype == TENON_F8_E5M2 ? 0x7b
+                                 : dtype == TENON_F16     ? 0x7bff
+                                                          : 0x7f7f;
         uint16_t wide[3];
         uint8_t narrow[3];
         double around[3];
@@ -223,8 +271,10 @@ static void check_store(const tn_gemm_tile *tile, tenon_dtype dtype, const void 
         }
         const double ax = fabs(x);
         if (magnitude > largest) { /* infinity: half a step beyond the largest, at least */
-            const double top = element_at(&(uint16_t){(uint16_t)largest}, dtype, 0), below = element_at(&(uint16_t){(uint16_t)(largest - 1)}, dtype, 0);
-            ck_assert_msg(!byte && ax >= top + (top - below) / 2, "%s: type %d: %a became %a", tile->name, (int)dtype, x, got);
+            const double top = element_at(&(uint16_t){(uint16_t)largest}, dtype, 0),
+                         below = element_at(&(uint16_t){(uint16_t)(largest - 1)}, dtype, 0);
+            ck_assert_msg(!byte && ax >= top + (top - below) / 2, "%s: type %d: %a became %a",
+                          tile->name, (int)dtype, x, got);
             continue;
         }
         const double down = magnitude ? (around[0] + around[1]) / 2 : 0;
@@ -232,8 +282,8 @@ static void check_store(const tn_gemm_tile *tile, tenon_dtype dtype, const void 
         if (magnitude == largest)
             up = byte ? INFINITY : around[1] + (around[1] - around[0]) / 2;
         const bool even = !(magnitude & 1);
-        ck_assert_msg((ax > down || (even && ax == down)) && (ax < up || (even && ax == up)), "%s: type %d: %a became %a", tile->name,
-                      (int)dtype, x, got);
+        ck_assert_msg((ax > down || (even && ax == down)) && (ax < up || (even && ax == up)),
+                      "%s: type %d: %a became %a", tile->name, (int)dtype, x, got);
     }
     ck_assert(guard_free_all());
 }
@@ -252,12 +302,14 @@ START_TEST(rows_of_every_type) {
                 memcpy(&wide[i], &bits, 8);
                 memcpy(&narrow[i], &bits, 4);
             } else { /* exponents of the narrow types, few fraction bits: ties are common */
-                wide[i] = ldexp((double)(int64_t)(bits & 0x3fff) - 0x2000, (int)(bits >> 32 & 31) - 26);
+                wide[i] =
+                    ldexp((double)(int64_t)(bits & 0x3fff) - 0x2000, (int)(bits >> 32 & 31) - 26);
                 narrow[i] = (float)wide[i];
             }
         }
         for (int dtype = TENON_F64; dtype < TN_GEMM_DTYPES; dtype++)
-            check_store(tile, (tenon_dtype)dtype, tile->type == TENON_F64 ? (void *)wide : (void *)narrow, N);
+            check_store(tile, (tenon_dtype)dtype,
+                        tile->type == TENON_F64 ? (void *)wide : (void *)narrow, N);
     }
     for (int dtype = TENON_F16; dtype < TENON_S32; dtype++) { /* all values */
         const int count = type_bytes((tenon_dtype)dtype) == 2 ? 65536 : 256;
@@ -270,8 +322,10 @@ START_TEST(rows_of_every_type) {
         }
         tile->load[dtype](all, 1, count, out);
         for (int i = 0; i < count; i++) {
-            const double want = element_at(all, (tenon_dtype)dtype, i), got = element_at(out, tile->type, i);
-            ck_assert_msg(got == want || (got != got && want != want), "%s: type %d: bits %x read as %a, expected %a", tile->name, dtype,
+            const double want = element_at(all, (tenon_dtype)dtype, i),
+                         got = element_at(out, tile->type, i);
+            ck_assert_msg(got == want || (got != got && want != want),
+                          "%s: type %d: bits %x read as %a, expected %a", tile->name, dtype,
                           (unsigned)i, got, want);
         }
         free(all);
@@ -294,4 +348,6 @@ static Suite *suite(void) {
     return s;
 }
 
-int main(void) { return run_suite(suite()); }
+int main(void) {
+    return run_suite(suite());
+}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The activation functions of every level: the same bits as the scalar level, and close to libm's in double precision. The errors allowed are those
- * measured over all f32 in steps of 997 (math_f32.h), rounded up.
+ * The activation functions of every level: the same bits as the scalar level, and close to libm's
+ * in double precision. The errors allowed are those measured over all f32 in steps of 997
+ * (math_f32.h), rounded up.
  */
 #include "gemm_tiles.h"
 
@@ -64,7 +65,8 @@ START_TEST(activations) {
     float x[N];
     if (!tile_runs(tile))
         return;
-    for (int activation = TENON_ACTIVATION_RELU; activation <= TENON_ACTIVATION_CLAMP; activation++) {
+    for (int activation = TENON_ACTIVATION_RELU; activation <= TENON_ACTIVATION_CLAMP;
+         activation++) {
         double mine[N], scalar[N];
         fill(&r, x);
         for (int i = 0; i < N; i++) {
@@ -76,32 +78,40 @@ START_TEST(activations) {
         tile->ops.activate(mine, activation, -0.5, 0.75, N);
         scalar_tile(tile->type)->ops.activate(scalar, activation, -0.5, 0.75, N);
         for (int i = 0; i < N; i++) {
-            const double got = element_at(mine, tile->type, i), same = element_at(scalar, tile->type, i);
+            const double got = element_at(mine, tile->type, i),
+                         same = element_at(scalar, tile->type, i);
             const double want = exact(activation, (double)x[i]);
-            ck_assert_msg(got == same || (got != got && same != same), "%s: activation %d of %a is %a, at the scalar level %a", tile->name,
+            ck_assert_msg(got == same || (got != got && same != same),
+                          "%s: activation %d of %a is %a, at the scalar level %a", tile->name,
                           activation, (double)x[i], got, same);
             if (x[i] != x[i]) {
-                ck_assert_msg(got != got, "%s: activation %d of NaN is %a", tile->name, activation, got);
+                ck_assert_msg(got != got, "%s: activation %d of NaN is %a", tile->name, activation,
+                              got);
                 continue;
             }
-            const double sigmoid_like = activation == TENON_ACTIVATION_SIGMOID || activation == TENON_ACTIVATION_TANH ? 1 : 0;
+            const double sigmoid_like =
+                activation == TENON_ACTIVATION_SIGMOID || activation == TENON_ACTIVATION_TANH ? 1
+                                                                                              : 0;
             const double scale = sigmoid_like ? fabs(want) : fabs((double)x[i]);
             const double allowed = 8 * u * scale + (single ? 0x1p-149 : 0x1p-1074);
-            ck_assert_msg(fabs(got - want) <= allowed || got == want || want != want, "%s: activation %d of %a is %a, expected %a", tile->name,
-                          activation, (double)x[i], got, want);
+            ck_assert_msg(fabs(got - want) <= allowed || got == want || want != want,
+                          "%s: activation %d of %a is %a, expected %a", tile->name, activation,
+                          (double)x[i], got, want);
         }
     }
 }
 END_TEST
 
-/* The measure itself: an activation with its argument off by two units must be refused somewhere. */
+/* The measure itself: an activation with its argument off by two units must be refused somewhere.
+ */
 START_TEST(measure_is_sharp) {
     rng r = rng_start("measure");
     float x[N];
     int refused = 0;
     fill(&r, x);
     for (int i = 3; i < N; i++) {
-        const double want = exact(TENON_ACTIVATION_TANH, (double)x[i]), wrong = exact(TENON_ACTIVATION_TANH, (double)x[i] * (1 + 0x1p-19));
+        const double want = exact(TENON_ACTIVATION_TANH, (double)x[i]),
+                     wrong = exact(TENON_ACTIVATION_TANH, (double)x[i] * (1 + 0x1p-19));
         refused += fabs(wrong - want) > 8 * 0x1p-24 * fabs(want) + 0x1p-149;
     }
     ck_assert_int_gt(refused, 0);
@@ -118,4 +128,6 @@ static Suite *suite(void) {
     return s;
 }
 
-int main(void) { return run_suite(suite()); }
+int main(void) {
+    return run_suite(suite());
+}

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_f32.c: the f32 tile family of one level: microkernel, packing from every source type, vector-matrix kernels, epilogue steps.
+ * gemm_f32.c: the f32 tile family of one level: microkernel, packing from every source type,
+ * vector-matrix kernels, epilogue steps.
  *
- * Compiled once per level; exports one constant, tn_gemm_tile_f32_<level>, whose shape is the level's row of gemm_tiles.def.
+ * Compiled once per level; exports one constant, tn_gemm_tile_f32_<level>, whose shape is the
+ * level's row of gemm_tiles.def.
  */
 #include "vec.h"
 
@@ -101,7 +103,7 @@ ROW_STORE(s8, int8_t, TO_S8)
 ROW_STORE(u8, uint8_t, TO_U8)
 ROW_STORE(s32, int32_t, TO_S32)
 
-#define EACH_VECTOR_SOURCE(X)                                                                             \
+#define EACH_VECTOR_SOURCE(X)                                                                      \
     X(TENON_F32, f32)                                                                              \
     X(TENON_F16, f16)                                                                              \
     X(TENON_BF16, bf16)                                                                            \

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_f64.c: the f64 tile family of one level: microkernel, packing from every source type, vector-matrix kernels, epilogue steps.
+ * gemm_f64.c: the f64 tile family of one level: microkernel, packing from every source type,
+ * vector-matrix kernels, epilogue steps.
  *
- * Compiled once per level; exports one constant, tn_gemm_tile_f64_<level>, whose shape is the level's row of gemm_tiles.def.
+ * Compiled once per level; exports one constant, tn_gemm_tile_f64_<level>, whose shape is the
+ * level's row of gemm_tiles.def.
  */
 #include "vec.h"
 
@@ -85,7 +87,8 @@
 
 ROW_LOAD(s32, int32_t, , vd_load_s32, vd_load_s32_n)
 
-/* Through f32 rounded to odd (Boldo and Melquiond, 2008), so that the second rounding is as good as one. */
+/* Through f32 rounded to odd (Boldo and Melquiond, 2008), so that the second rounding is as good as
+ * one. */
 #define TO_F16(x) tn_f32_to_f16(tn_f64_to_f32_odd(x))
 #define TO_BF16(x) tn_f32_to_bf16(tn_f64_to_f32_odd(x))
 #define TO_F8E4M3(x) tn_f32_to_f8e4m3(tn_f64_to_f32_odd(x))

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_kernels.h: what a GEMM driver may call: microkernels, packing, vector-matrix kernels and row conversion.
+ * gemm_kernels.h: what a GEMM driver may call: microkernels, packing, vector-matrix kernels and row
+ * conversion.
  *
- * A tile family (one row of gemm_tiles.def) is all of these for one compute type, level and tile shape. The drivers see it through
- * tn_gemm_tile; kernels never know of threads, K blocks or the problem. Rule for all of them: within one call each output element is one
- * chain of fused multiply-adds over ascending p, so that every kernel gives the same bits.
+ * A tile family (one row of gemm_tiles.def) is all of these for one compute type, level and tile
+ * shape. The drivers see it through tn_gemm_tile; kernels never know of threads, K blocks or the
+ * problem. Rule for all of them: within one call each output element is one chain of fused
+ * multiply-adds over ascending p, so that every kernel gives the same bits.
  */
 #ifndef TN_GEMM_KERNELS_H
 #define TN_GEMM_KERNELS_H
@@ -24,8 +26,9 @@ typedef enum tn_gemm_meet {
 } tn_gemm_meet;
 
 /*
- * One tile: c[i * ldc + j] meets sum over p < kc of a[p * mr + i] * b[p * ldb + j], for i < rows <= mr and j < cols <= nr.
- * b must have nr readable columns, c only cols. All pointers are of the compute type.
+ * One tile: c[i * ldc + j] meets sum over p < kc of a[p * mr + i] * b[p * ldb + j], for i < rows <=
+ * mr and j < cols <= nr. b must have nr readable columns, c only cols. All pointers are of the
+ * compute type.
  */
 typedef struct tn_gemm_ukr_args {
     const void *a, *b;
@@ -37,8 +40,9 @@ typedef struct tn_gemm_ukr_args {
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
 
 /*
- * A panel: dst[p * width + i] = convert(src[i * along + p * across]) for i < valid, zero for valid <= i < width, p < kc. Strides in
- * elements. dst has room for kc * width + TN_GEMM_SLACK elements, and the slack may be overwritten.
+ * A panel: dst[p * width + i] = convert(src[i * along + p * across]) for i < valid, zero for valid
+ * <= i < width, p < kc. Strides in elements. dst has room for kc * width + TN_GEMM_SLACK elements,
+ * and the slack may be overwritten.
  */
 typedef struct tn_gemm_pack_args {
     const void *src;
@@ -51,28 +55,32 @@ typedef void tn_gemm_pack_fn(const tn_gemm_pack_args *t);
 #define TN_GEMM_SLACK 16
 
 /*
- * One row times a matrix that is not packed: y[j] = sum over p < k of a[p] * convert(b[p * row + j * column]), j < n, in blocks of `block`
- * steps of p whose sums are added in ascending order. Row or column is 1. `scratch` holds n elements.
+ * A few rows times a matrix that is not packed: y[i * y_step + j] = sum over p < k of a[i * a_step
+ * + p] * convert(b[p * row + j * column]) for i < rows, j < n, in blocks of `block` steps of p
+ * whose sums are added in ascending order. Row or column is 1. `scratch` holds n elements for each
+ * row.
  */
 typedef struct tn_gemv_args {
     const void *a, *b;
     void *y, *scratch;
     int64_t k, block, n, row, column;
-    bool chain; /* the first block's chains start from y instead of zero */
+    int64_t rows, a_step, y_step; /* rows = 0 means 1 */
+    bool chain;                   /* the first block's chains start from y instead of zero */
 } tn_gemv_args;
 typedef void tn_gemv_fn(const tn_gemv_args *t);
 
-/* dst[i] = convert(src[i * stride]) to the compute type, and back with rounding and saturation (num_convert.h). */
+/* dst[i] = convert(src[i * stride]) to the compute type, and back with rounding and saturation
+ * (num_convert.h). */
 typedef void tn_row_load_fn(const void *src, int64_t stride, int64_t n, void *dst);
 typedef void tn_row_store_fn(const void *src, int64_t n, void *dst, int64_t stride);
 
 /* Steps of the epilogue on rows of the compute type: n elements each, any alignment; x may be z. */
 typedef struct tn_row_ops {
-    void (*scale)(void *z, double alpha, int64_t n);                         /* z = alpha * z */
-    void (*axpy)(void *z, double beta, const void *x, int64_t n);            /* z = fma(beta, x, z) */
-    void (*add)(void *z, const void *x, int64_t n);                          /* z = z + x */
-    void (*mul)(void *z, const void *x, int64_t n);                          /* z = z * x */
-    void (*quotient)(void *z, const void *x, int64_t n);                     /* z = z / x */
+    void (*scale)(void *z, double alpha, int64_t n);              /* z = alpha * z */
+    void (*axpy)(void *z, double beta, const void *x, int64_t n); /* z = fma(beta, x, z) */
+    void (*add)(void *z, const void *x, int64_t n);               /* z = z + x */
+    void (*mul)(void *z, const void *x, int64_t n);               /* z = z * x */
+    void (*quotient)(void *z, const void *x, int64_t n);          /* z = z / x */
     /* z[s * n + i] = scale[i] * (z[s * n + i] - zero[i]) for s < steps; a NULL step is left out */
     void (*dequantise)(void *z, const void *zero, const void *scale, int64_t n, int64_t steps);
     void (*activate)(void *z, int activation, double low, double high, int64_t n);

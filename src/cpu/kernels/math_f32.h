@@ -2,23 +2,26 @@
 /*
  * math_f32.h: exp and the activation functions on vf, the same bits at every level.
  *
- * Used by the GEMM epilogue, softmax and attention kernels. Only operations that all levels round alike are used (fma, add,
- * mul, div, a power of two), no approximate reciprocals. Polynomials: minimax by iteratively reweighted least squares
- * (Lawson), coefficients rounded to f32; the maximal error of each, found by tests/cpu/test_math.c, is beside it.
+ * Used by the GEMM epilogue, softmax and attention kernels. Only operations that all levels round
+ * alike are used (fma, add, mul, div, a power of two), no approximate reciprocals. Polynomials:
+ * minimax by iteratively reweighted least squares (Lawson), coefficients rounded to f32; the
+ * maximal error of each, found by tests/cpu/test_math.c, is beside it.
  */
 #ifndef TN_MATH_F32_H
 #define TN_MATH_F32_H
 
 #include "vec.h"
 
-/* e^x: x = n ln2 + r, |r| <= ln2 / 2 (Cody and Waite, 1980). At most 1 ulp; exactly 0 below -104, infinity above 88.73,
- * subnormal results rounded once more, NaN kept. */
+/* e^x: x = n ln2 + r, |r| <= ln2 / 2 (Cody and Waite, 1980). At most 1 ulp; exactly 0 below -104,
+ * infinity above 88.73, subnormal results rounded once more, NaN kept. */
 TN_INLINE vf tn_v_exp(vf x) {
-    /* -104 and 90 lie beyond the last results that are neither 0 nor infinity. max() and min() return the second on NaN. */
+    /* -104 and 90 lie beyond the last results that are neither 0 nor infinity. max() and min()
+     * return the second on NaN. */
     const vf y = vf_min(vf_set1(90.0f), vf_max(vf_set1(-104.0f), x));
     const vf magic = vf_set1(0x1.8p23f);
     const vf n = vf_sub(vf_fma(y, vf_set1(0x1.715476p+0f), magic), magic);
-    vf r = vf_fma(n, vf_set1(-0x1.62e400p-1f), y); /* ln 2 in two parts, the first of 15 bits: n times it is exact */
+    vf r = vf_fma(n, vf_set1(-0x1.62e400p-1f),
+                  y); /* ln 2 in two parts, the first of 15 bits: n times it is exact */
     r = vf_fma(n, vf_set1(-0x1.7f7d1cp-20f), r);
     vf p = vf_fma(r, vf_set1(0x1.6a243ap-10f), vf_set1(0x1.1239e0p-7f));
     p = vf_fma(p, r, vf_set1(0x1.5558f2p-5f));

@@ -9,11 +9,23 @@
 
 #include "vec.h"
 
-/* e^x as in math_f32.h, with the Taylor polynomial of degree 13 (remainder 5e-18). At most 1 ulp, except 2 for subnormal results. */
+/* e^x as in math_f32.h, with the Taylor polynomial of degree 13 (remainder 5e-18). At most 1 ulp,
+ * except 2 for subnormal results. */
 TN_INLINE vd tn_vd_exp(vd x) {
-    static const double c[14] = {1.0,          1.0,          1.0 / 2,       1.0 / 6,        1.0 / 24,
-                                 1.0 / 120,    1.0 / 720,    1.0 / 5040,    1.0 / 40320,    1.0 / 362880,
-                                 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
+    static const double c[14] = {1.0,
+                                 1.0,
+                                 1.0 / 2,
+                                 1.0 / 6,
+                                 1.0 / 24,
+                                 1.0 / 120,
+                                 1.0 / 720,
+                                 1.0 / 5040,
+                                 1.0 / 40320,
+                                 1.0 / 362880,
+                                 1.0 / 3628800,
+                                 1.0 / 39916800,
+                                 1.0 / 479001600,
+                                 1.0 / 6227020800.0};
     const vd y = vd_min(vd_set1(711.0), vd_max(vd_set1(-746.0), x));
     const vd magic = vd_set1(0x1.8p52);
     const vd n = vd_sub(vd_fma(y, vd_set1(0x1.71547652b82fep+0), magic), magic);

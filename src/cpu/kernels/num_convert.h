@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * num_convert.h: single numbers between f32 and the storage types f16, bf16, f8_e4m3, f8_e5m2, s8, u8, s32.
+ * num_convert.h: single numbers between f32 and the storage types f16, bf16, f8_e4m3, f8_e5m2, s8,
+ * u8, s32.
  *
- * Every conversion to a narrower type rounds to nearest, ties to even; NaN stays NaN (quiet, its upper payload bits
- * kept where the type has room). f16 and bf16 overflow to infinity as IEEE 754 has it; the f8 types, infinities
- * included, and the integers saturate. NaN to an integer gives 0. The vector headers agree bit for bit.
- * f8 formats: Micikevicius et al., FP8 Formats for Deep Learning, 2022.
+ * Every conversion to a narrower type rounds to nearest, ties to even; NaN stays NaN (quiet, its
+ * upper payload bits kept where the type has room). f16 and bf16 overflow to infinity as IEEE 754
+ * has it; the f8 types, infinities included, and the integers saturate. NaN to an integer gives 0.
+ * The vector headers agree bit for bit. f8 formats: Micikevicius et al., FP8 Formats for Deep
+ * Learning, 2022.
  */
 #ifndef TN_NUM_CONVERT_H
 #define TN_NUM_CONVERT_H
@@ -34,8 +36,8 @@ static inline float tn_f16_to_f32(uint16_t h) {
     return tn_f32_bits(sign | (e + 112) << 23 | m << 13);
 }
 
-/* Rounds the magnitude bits `a` (finite) to a format of `mbits` fraction bits and exponent bias `bias`; the exponent
- * may run past the format's own range, which the callers check. */
+/* Rounds the magnitude bits `a` (finite) to a format of `mbits` fraction bits and exponent bias
+ * `bias`; the exponent may run past the format's own range, which the callers check. */
 static inline uint32_t tn_round_magnitude(uint32_t a, int mbits, int bias) {
     const int drop = 23 - mbits;
     const int e = (int)(a >> 23) - 127 + bias;
@@ -60,7 +62,9 @@ static inline uint16_t tn_f32_to_f16(float x) {
     return (uint16_t)(sign | tn_round_magnitude(a, 10, 15));
 }
 
-static inline float tn_bf16_to_f32(uint16_t h) { return tn_f32_bits((uint32_t)h << 16); }
+static inline float tn_bf16_to_f32(uint16_t h) {
+    return tn_f32_bits((uint32_t)h << 16);
+}
 
 static inline uint16_t tn_f32_to_bf16(float x) {
     const uint32_t u = tn_bits_f32(x);
@@ -87,7 +91,9 @@ static inline uint8_t tn_f32_to_f8e4m3(float x) {
     return (uint8_t)(sign | tn_round_magnitude(a, 3, 7));
 }
 
-static inline float tn_f8e5m2_to_f32(uint8_t h) { return tn_f16_to_f32((uint16_t)(h << 8)); }
+static inline float tn_f8e5m2_to_f32(uint8_t h) {
+    return tn_f16_to_f32((uint16_t)(h << 8));
+}
 
 static inline uint8_t tn_f32_to_f8e5m2(float x) {
     const uint32_t u = tn_bits_f32(x), sign = (u >> 24) & 0x80, a = u & 0x7fffffff;
@@ -98,7 +104,8 @@ static inline uint8_t tn_f32_to_f8e5m2(float x) {
     return (uint8_t)(sign | tn_round_magnitude(a, 2, 15));
 }
 
-/* To f32, inexact results to the neighbour with an odd last bit: a further rounding to a narrower type then equals a direct one. */
+/* To f32, inexact results to the neighbour with an odd last bit: a further rounding to a narrower
+ * type then equals a direct one. */
 static inline float tn_f64_to_f32_odd(double x) {
     const float y = (float)x;
     if ((double)y == x || x != x)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vec_avx512_emulated.h: the AVX-512 intrinsics of vec_avx512.h on an AVX2 processor, for tests only.
+ * vec_avx512_emulated.h: the AVX-512 intrinsics of vec_avx512.h on an AVX2 processor, for tests
+ * only.
  *
- * SIMDe has most of them; the rest, which SIMDe 0.7.4 lacks, is made of 256-bit halves here. Never part of the library.
+ * SIMDe has most of them; the rest, which SIMDe 0.7.4 lacks, is made of 256-bit halves here. Never
+ * part of the library.
  */
 #ifndef TN_VEC_AVX512_EMULATED_H
 #define TN_VEC_AVX512_EMULATED_H
@@ -46,7 +48,9 @@ TN_EMULATED_HALVES(__m512d, __m256d, pd)
 TN_EMULATED_HALVES(__m512i, __m256i, si)
 #undef TN_EMULATED_HALVES
 
-TN_INLINE __m128i tn_high128(__m256i v) { return _mm256_extracti128_si256(v, 1); }
+TN_INLINE __m128i tn_high128(__m256i v) {
+    return _mm256_extracti128_si256(v, 1);
+}
 
 TN_INLINE __m512 tn_emu_maskz_loadu_ps(__mmask16 m, const float *p) {
     float t[16] = {0};
@@ -97,21 +101,25 @@ TN_INLINE __m512i tn_emu_cvtepu8_epi32(__m128i b) {
     return tn_join_si(_mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)));
 }
 TN_INLINE __m512i tn_emu_cvtepu16_epi32(__m256i h) {
-    return tn_join_si(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(h)), _mm256_cvtepu16_epi32(tn_high128(h)));
+    return tn_join_si(_mm256_cvtepu16_epi32(_mm256_castsi256_si128(h)),
+                      _mm256_cvtepu16_epi32(tn_high128(h)));
 }
 TN_INLINE __m256i tn_emu_cvtepi32_epi16(__m512i v) {
     const __m256i mask = _mm256_set1_epi32(0xffff);
-    const __m256i low = _mm256_and_si256(tn_low_si(v), mask), high = _mm256_and_si256(tn_high_si(v), mask);
+    const __m256i low = _mm256_and_si256(tn_low_si(v), mask),
+                  high = _mm256_and_si256(tn_high_si(v), mask);
     return _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
 }
 TN_INLINE __m512 tn_emu_cvtepi32_ps(__m512i v) {
     return tn_join_ps(_mm256_cvtepi32_ps(tn_low_si(v)), _mm256_cvtepi32_ps(tn_high_si(v)));
 }
 TN_INLINE __m512d tn_emu_cvtepi32_pd(__m256i v) {
-    return tn_join_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(v)), _mm256_cvtepi32_pd(tn_high128(v)));
+    return tn_join_pd(_mm256_cvtepi32_pd(_mm256_castsi256_si128(v)),
+                      _mm256_cvtepi32_pd(tn_high128(v)));
 }
 TN_INLINE __m512d tn_emu_cvtps_pd(__m256 v) {
-    return tn_join_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+    return tn_join_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(v)),
+                      _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
 }
 TN_INLINE __m256 tn_emu_cvtpd_ps(__m512d v) {
     const __m128 low = _mm256_cvtpd_ps(tn_low_pd(v)), high = _mm256_cvtpd_ps(tn_high_pd(v));
