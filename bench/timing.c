@@ -15,7 +15,9 @@
 /* OpenBLAS's idle threads spin for 2^26 cycles, Intel's OpenMP for 200 ms; what spins longer spins
  * for ever. */
 #define SETTLE_SECONDS 0.25
-#define SETTLE_STEP_SECONDS 1e-3
+/* Longer than the 10 ms tick at which a kernel may account for threads that run elsewhere: within a
+ * shorter step a spinning thread can look idle. */
+#define SETTLE_STEP_SECONDS 12e-3
 /* A race that waits for others to settle ends early after this many times min_time. */
 #define PATIENCE 20
 #define FEWEST_ROUNDS 5

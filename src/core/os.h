@@ -127,6 +127,21 @@ bool tn_os_thread_start(tn_thread *thread, void *(*main)(void *), void *arg);
 /* Waits for its end. Pre: started by this process (not by the parent of a fork). */
 void tn_os_thread_join(tn_thread *thread);
 
+/* The calling thread, as tn_os_steer names it, and the CPU that it runs on now; -1: unknown. */
+int tn_os_thread_id(void);
+int tn_os_cpu(void);
+
+typedef struct tn_cpu_set {
+    uint64_t bits[16];
+} tn_cpu_set;
+
+/*
+ * Keeps a sleeping thread of this process from waking up on `cpu`, if its affinity lets it run elsewhere. True if it
+ * was done: *before is the affinity that the thread gives itself back with tn_os_unsteer.
+ */
+bool tn_os_steer(int thread, int cpu, tn_cpu_set *before);
+void tn_os_unsteer(const tn_cpu_set *before);
+
 /*
  * Sleeps until tn_os_wake on the same word, unless *word != expected already. May wake for no
  * reason. The word's changes must be seq_cst for a waker that looks before it wakes.

@@ -357,3 +357,26 @@ bool tn_os_forked(const tn_fork_mark *mark) {
     _Atomic uint32_t *page = atomic_load_explicit(&fork_page, memory_order_acquire);
     return atomic_load_explicit(page, memory_order_relaxed) != mark->word;
 }
+
+/* ---- where threads run ---- */
+
+int tn_os_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+int tn_os_cpu(void) { return sched_getcpu(); }
+
+bool tn_os_steer(int thread, int cpu, tn_cpu_set *before) {
+    tn_cpu_set other;
+    const int words = (int)(sizeof other.bits / sizeof other.bits[0]);
+    if (thread <= 0 || cpu < 0 || cpu >= 64 * words)
+        return false;
+    memset(before, 0, sizeof *before);
+    if (syscall(SYS_sched_getaffinity, thread, sizeof *before, before) <= 0)
+        return false;
+    other = *before;
+    other.bits[cpu / 64] &= ~((uint64_t)1 << cpu % 64);
+    return syscall(SYS_sched_setaffinity, thread, sizeof other, &other) == 0; /* no CPU left: EINVAL */
+}
+
+void tn_os_unsteer(const tn_cpu_set *before) {
+    (void)syscall(SYS_sched_setaffinity, 0, sizeof *before, before);
+}

@@ -47,10 +47,19 @@ struct crew {
     _Atomic bool stopping; /* helpers leave at their next look */
 };
 
+/*
+ * A woken thread tends to be put where its waker runs, if it slept there too, and then the two share a CPU for
+ * milliseconds beside an idle one (seen with Linux 6.18: half the speed for runs of 10 ms). So a worker tells where it
+ * sleeps, and a caller on that CPU asks for another one before it wakes it.
+ */
 typedef struct worker {
     tn_team *team;
     tn_thread thread;
     int index;
+    int id;              /* for tn_os_steer */
+    _Atomic int cpu;     /* where it sleeps; -1: awake */
+    atomic_bool steered; /* set by the caller after `affinity`, cleared by the worker when it has taken that back */
+    tn_cpu_set affinity;
 } worker;
 
 struct tn_team {
@@ -107,6 +116,29 @@ static void wait_for_phase(struct crew *crew, uint32_t seen, bool spin) {
     atomic_fetch_sub(&crew->sleepers, 1);
 }
 
+/* The same for an own thread, which the caller may steer away from its CPU meanwhile. */
+static void sleep_until_phase(worker *self, struct crew *crew, uint32_t seen, bool spin) {
+    if (spin && spin_while_equal(&crew->epoch, seen))
+        return;
+    atomic_store(&self->cpu, tn_os_cpu());
+    wait_for_phase(crew, seen, false);
+    atomic_store(&self->cpu, -1);
+    if (atomic_load_explicit(&self->steered, memory_order_acquire)) {
+        tn_os_unsteer(&self->affinity);
+        atomic_store_explicit(&self->steered, false, memory_order_release);
+    }
+}
+
+static void steer_sleepers(tn_team *team) {
+    const int here = tn_os_cpu();
+    for (int i = 0; i < team->started && here >= 0; ++i) {
+        worker *w = &team->workers[i];
+        if (atomic_load(&w->cpu) == here && !atomic_load_explicit(&w->steered, memory_order_acquire) &&
+            tn_os_steer(w->id, here, &w->affinity))
+            atomic_store_explicit(&w->steered, true, memory_order_release);
+    }
+}
+
 /* Changes epoch and wakes up to `wanted` sleepers. */
 static void announce(struct crew *crew, int wanted) {
     atomic_fetch_add(&crew->epoch, 1);
@@ -147,8 +179,9 @@ static void leave(struct crew *crew) {
         tn_os_wake(&crew->gate, 1);
 }
 
-/* Helps with one phase after the other, one that is open already included, until the crew stops. */
-static void serve(tn_team *team, struct crew *crew, int index) {
+/* Helps with one phase after the other, one that is open already included, until the crew stops. `self` of an own
+ * thread, NULL of a donated one. */
+static void serve(tn_team *team, struct crew *crew, int index, worker *self) {
     for (;;) {
         uint32_t seen = atomic_load(&crew->epoch);
         if (atomic_load_explicit(&crew->stopping, memory_order_acquire))
@@ -160,7 +193,10 @@ static void serve(tn_team *team, struct crew *crew, int index) {
                 work(team, index);
             leave(crew);
         }
-        wait_for_phase(crew, seen, team->spin);
+        if (self)
+            sleep_until_phase(self, crew, seen, team->spin);
+        else
+            wait_for_phase(crew, seen, team->spin);
     }
 }
 
@@ -182,6 +218,8 @@ static void close_phase(struct crew *crew, bool spin) {
 static void run_crew(tn_team *team, struct crew *crew) {
     atomic_store_explicit(&crew->gate, GATE_OPEN, memory_order_release);
     /* Who wakes is the kernel's choice, so under a limit all do, the right ones among them. */
+    if (crew == &team->own && atomic_load(&crew->sleepers) > 0)
+        steer_sleepers(team);
     bool few = team->limit == team->threads && team->count < team->threads;
     announce(crew, few ? (int)team->count - 1 : team->threads - 1);
     work(team, 0);
@@ -229,7 +267,8 @@ void tn_team_run(tn_team *team, tn_task_fn fn, void *arg, int64_t count) {
 
 static void *worker_main(void *arg) {
     worker *self = arg;
-    serve(self->team, &self->team->own, self->index);
+    self->id = tn_os_thread_id();
+    serve(self->team, &self->team->own, self->index, self);
     return NULL;
 }
 
@@ -246,7 +285,7 @@ void tn_team_start(tn_team *team) {
     }
     while (team->started < team->threads - 1) {
         worker *fresh = &team->workers[team->started];
-        *fresh = (worker){.team = team, .index = team->started + 1};
+        *fresh = (worker){.team = team, .index = team->started + 1, .cpu = -1};
         if (!tn_os_thread_start(&fresh->thread, worker_main, fresh))
             break;
         ++team->started;
@@ -282,7 +321,7 @@ bool tn_team_part_enter(tn_team *team) {
     int index = atomic_fetch_add(&team->part_workers, 1) + 1;
     if (index >= team->threads)
         return false;
-    serve(team, &team->donated, index);
+    serve(team, &team->donated, index, NULL);
     return false;
 }
 
