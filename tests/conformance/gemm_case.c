@@ -96,7 +96,7 @@ static void make_operands(gemm_run *r)
     int32_t rank;
 
     rank = batched(x, x->a_once, x->array ? x->array * x->m : x->m, x->k, shape);
-    r->a = input(r->w, x->a, rank, shape, x->a_layout, 0, range_of(x->a));
+    r->a = input(r->w, x->a, rank, shape, x->a_layout, 0, x->reach > 0 ? (range){-x->reach, x->reach} : range_of(x->a));
     rank = batched(x, x->b_once, x->array ? x->array * x->k : x->k, columns(x), shape);
     r->b = x->experts ? input(r->w, x->b, 3, expert_shape, x->b_layout, 0, range_of(x->b))
                       : input(r->w, x->b, rank, shape, x->b_layout, 0, range_of(x->b));

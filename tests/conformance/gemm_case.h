@@ -38,6 +38,7 @@ typedef struct gemm_case {
     spread bias, residual, c_scale, c_zero;
     tenon_activation activation;
     double clamp_low, clamp_high;
+    double reach;              /* largest magnitude in a; 0: 1 */
     tenon_gated gated;
     quantum a_scale, a_zero, b_scale, b_zero;
     tenon_dtype zero;          /* type of zeros; 0: f32 */

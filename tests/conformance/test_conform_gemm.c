@@ -209,6 +209,20 @@ START_TEST(every_field)
 }
 END_TEST
 
+/* With k = 1 the sum adds next to nothing to the bound, so that it is the functions' own error that is held to it. */
+START_TEST(activations)
+{
+    static const double reach[] = {0.01, 1, 4, 12, 90};
+    world w = world_start("gemm activations", device_id[_i]);
+    for (int kind = TENON_ACTIVATION_RELU; kind <= TENON_ACTIVATION_TANH; ++kind)
+        for (size_t i = 0; i < sizeof reach / sizeof *reach; ++i)
+            for (int f64 = 0; f64 < 2; ++f64)
+                run_gemm_case(&w, &(gemm_case){.name = "activation", .activation = (tenon_activation)kind, .reach = reach[i], .m = 61,
+                                               .n = 83, .k = 1, .a = f64 ? TENON_F64 : TENON_F32, .c = f64 ? TENON_F64 : TENON_F32});
+    world_end(&w);
+}
+END_TEST
+
 /* Fields meet each other: features combined at random, as far as they go together. */
 START_TEST(combinations)
 {
@@ -268,6 +282,6 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {shapes, layouts, large, types, every_field, combinations, block_types};
+    const TTest *const tests[] = {shapes, layouts, large, types, every_field, activations, combinations, block_types};
     return conform_main("conformance gemm", tests, sizeof tests / sizeof *tests);
 }
