@@ -31,22 +31,6 @@ static const struct append_side {
 } sides[2] = {{TN_APPEND_K, TN_APPEND_K_CACHE, TN_APPEND_K_SCALE},
               {TN_APPEND_V, TN_APPEND_V_CACHE, TN_APPEND_V_SCALE}};
 
-static int64_t size_of(tenon_dtype dtype) {
-    switch (dtype) {
-    case TENON_F64:
-    case TENON_S64:
-        return 8;
-    case TENON_F32:
-    case TENON_S32:
-        return 4;
-    case TENON_F16:
-    case TENON_BF16:
-        return 2;
-    default:
-        return 1;
-    }
-}
-
 static int64_t width_of(const tn_append_problem *p, int side) {
     return side == 0 ? p->d : p->dv;
 }
@@ -100,7 +84,7 @@ static int64_t index_at(const append_run *r, tn_append_role role, int64_t b, int
 static char *element(const append_run *r, tn_append_role role, int64_t i0, int64_t i1, int64_t i2) {
     const tn_attention_operand *o = &r->p->operand[role];
     return (char *)r->addresses[role] +
-           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * size_of(o->dtype);
+           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * tn_element_size(o->dtype);
 }
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot] for every head. */
@@ -117,7 +101,7 @@ static void append_row(const append_run *r, int side, int64_t x_batch, int64_t t
         const char *src = element(r, sides[side].rows, x_batch, h, t);
         char *dst = element(r, sides[side].cache, outer, h, slot);
         if (!tile) {
-            memcpy(dst, src, (size_t)(n * size_of(to->dtype)));
+            memcpy(dst, src, (size_t)(n * tn_element_size(to->dtype)));
             continue;
         }
         tile->load[from->dtype](src, from->stride[3], n, mine);

@@ -30,19 +30,6 @@ typedef struct attention_run {
     bool last;
 } attention_run;
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return a / b + (a % b != 0);
-}
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-static size_t round_up(size_t bytes) {
-    return (bytes + 63) & ~(size_t)63;
-}
-
 static bool is_ragged(const tn_attention_problem *p) {
     return p->operand[TN_ATTENTION_CU_Q].dtype != TENON_DTYPE_NONE;
 }
@@ -53,8 +40,8 @@ static bool is_ragged(const tn_attention_problem *p) {
 static int64_t units_of(const tn_attention_problem *p, int64_t rows) {
     const int64_t all = p->queries * (p->heads / p->kv_heads);
     if (is_ragged(p))
-        return p->kv_heads * min64(all, all / rows + p->batch);
-    return p->batch * p->kv_heads * ceil_div(all, rows);
+        return p->kv_heads * tn_min64(all, all / rows + p->batch);
+    return p->batch * p->kv_heads * tn_ceil_div(all, rows);
 }
 
 /* Units of about UNIT_ROWS rows and equal size; more and smaller ones where there would be too few
@@ -64,12 +51,12 @@ static int64_t choose_unit_rows(const tn_attention_problem *p, int threads, int3
     int64_t rows = UNIT_ROWS;
     while (rows > 4 * mr && units_of(p, rows) < 4 * (int64_t)threads)
         rows /= 2;
-    const int64_t pieces = max64(1, (all + rows / 2) / rows);
-    return max64(1, min64(ceil_div(ceil_div(all, pieces), mr) * mr, all));
+    const int64_t pieces = tn_max64(1, (all + rows / 2) / rows);
+    return tn_max64(1, tn_min64(tn_ceil_div(tn_ceil_div(all, pieces), mr) * mr, all));
 }
 
 static size_t shared_bytes(const tn_attention_problem *p, const tn_attention_state *s) {
-    size_t bytes = is_ragged(p) ? round_up((size_t)(p->batch + 1) * sizeof(int64_t)) : 0;
+    size_t bytes = is_ragged(p) ? tn_round64((size_t)(p->batch + 1) * sizeof(int64_t)) : 0;
     if (s->wave > 0)
         bytes += (size_t)s->units * (size_t)(s->wave + 1) * s->slot_bytes;
     return bytes;
@@ -77,14 +64,14 @@ static size_t shared_bytes(const tn_attention_problem *p, const tn_attention_sta
 
 static void complete(const tn_attention_problem *p, tn_attention_state *s, bool may_split) {
     const int64_t width = tn_attention_width(p, s->tile);
-    const int64_t blocks = ceil_div(p->keys, BLOCK);
+    const int64_t blocks = tn_ceil_div(p->keys, BLOCK);
     s->units = units_of(p, s->unit_rows);
     s->worker_bytes = tn_attention_worker_layout(p, s, NULL, NULL);
-    s->slot_bytes = round_up((size_t)(s->unit_rows * (width * tn_attention_size(p->accumulate) +
-                                                      (int64_t)sizeof(tn_softmax_part))));
+    s->slot_bytes = tn_round64((size_t)(s->unit_rows * (width * tn_element_size(p->accumulate) +
+                                                        (int64_t)sizeof(tn_softmax_part))));
     if (may_split && s->threads > 1 && blocks > 1 && s->units > 0 &&
         s->units < 4 * (int64_t)s->threads)
-        s->wave = min64(blocks, ceil_div(WAVE_TASKS * (int64_t)s->threads, s->units));
+        s->wave = tn_min64(blocks, tn_ceil_div(WAVE_TASKS * (int64_t)s->threads, s->units));
 }
 
 static void add_choice(const tn_attention_problem *p, const tn_attention_state *s,
@@ -117,7 +104,7 @@ tenon_status tn_cpu_attention_plan(const tn_attention_problem *p, int threads, t
 
     /* The same without slots and with units of one tile: a few dozen KB per thread. */
     const size_t bytes = out->choice[0].workspace;
-    s.unit_rows = min64(s.unit_rows, s.tile->mr);
+    s.unit_rows = tn_min64(s.unit_rows, s.tile->mr);
     s.wave = 0;
     complete(p, &s, false);
     if (shared_bytes(p, &s) + s.worker_bytes * (size_t)threads < bytes)
@@ -148,7 +135,7 @@ static void unit_of(const attention_run *r, int64_t index, tn_attention_unit *u)
         in_sequence = index - r->starts[low];
         tiles = (r->starts[low + 1] - r->starts[low]) / p->kv_heads;
     } else {
-        tiles = ceil_div(p->queries * r->group, r->state.unit_rows);
+        tiles = tn_ceil_div(p->queries * r->group, r->state.unit_rows);
         u->b = index / (tiles * p->kv_heads);
         in_sequence = index % (tiles * p->kv_heads);
     }
@@ -157,7 +144,7 @@ static void unit_of(const attention_run *r, int64_t index, tn_attention_unit *u)
     /* Last rows first: under a causal mask they are the most work, and the end of the list is
      * evened out by the small ones. */
     u->first_row = (tiles - 1 - in_sequence % tiles) * r->state.unit_rows;
-    u->rows = min64(r->state.unit_rows, u->sequence.queries * r->group - u->first_row);
+    u->rows = tn_min64(r->state.unit_rows, u->sequence.queries * r->group - u->first_row);
     tn_attention_unit_range(u);
 }
 
@@ -224,7 +211,7 @@ static void run_split(attention_run *r, tn_team *team) {
     for (int64_t b = 0; b < r->p->batch; ++b) {
         tn_attention_sequence s;
         tn_attention_sequence_get(r->p, r->addresses, b, &s);
-        blocks = max64(blocks, ceil_div(s.keys, BLOCK));
+        blocks = tn_max64(blocks, tn_ceil_div(s.keys, BLOCK));
     }
     for (r->first_block = 0; r->first_block < blocks; r->first_block += r->state.wave) {
         r->last = r->first_block + r->state.wave >= blocks;
@@ -248,13 +235,13 @@ void tn_cpu_attention_run(const tn_run *run) {
     r.units = r.state.units;
     if (is_ragged(p)) {
         r.starts = (int64_t *)(void *)shared;
-        shared += round_up((size_t)(p->batch + 1) * sizeof(int64_t));
+        shared += tn_round64((size_t)(p->batch + 1) * sizeof(int64_t));
         r.starts[0] = 0;
         for (int64_t b = 0; b < p->batch; ++b) {
             tn_attention_sequence s;
             tn_attention_sequence_get(p, r.addresses, b, &s);
             r.starts[b + 1] =
-                r.starts[b] + p->kv_heads * ceil_div(s.queries * r.group, r.state.unit_rows);
+                r.starts[b] + p->kv_heads * tn_ceil_div(s.queries * r.group, r.state.unit_rows);
         }
         r.units = r.starts[p->batch];
     }

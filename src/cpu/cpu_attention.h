@@ -60,9 +60,6 @@ typedef struct tn_attention_unit {
     bool careful;            /* weights of masked keys are left out instead of multiplied */
 } tn_attention_unit;
 
-/* Bytes of an element of a plain type. */
-int64_t tn_attention_size(tenon_dtype dtype);
-
 /* Bytes of a worker's workspace for units of `unit_rows` rows; with `memory`, sets *w up in it. */
 size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attention_state *s,
                                   char *memory, tn_attention_worker *w);

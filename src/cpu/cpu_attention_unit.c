@@ -25,33 +25,12 @@
  * they stay in L1. */
 #define V_CHUNK 32
 
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
-int64_t tn_attention_size(tenon_dtype dtype) {
-    switch (dtype) {
-    case TENON_F64:
-        return 8;
-    case TENON_F32:
-        return 4;
-    case TENON_F16:
-    case TENON_BF16:
-        return 2;
-    default:
-        return 1;
-    }
-}
-
 static bool present(const tn_attention_unit *u, tn_attention_role role) {
     return u->p->operand[role].dtype != TENON_DTYPE_NONE;
 }
 
 static int64_t real_size(const tn_attention_unit *u) {
-    return tn_attention_size(u->p->accumulate);
+    return tn_element_size(u->p->accumulate);
 }
 
 int64_t tn_attention_width(const tn_attention_problem *p, const tn_gemm_tile *tile) {
@@ -68,7 +47,7 @@ static void *take(char *memory, size_t *used, int64_t count, size_t size) {
 
 size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attention_state *s,
                                   char *memory, tn_attention_worker *w) {
-    const size_t real = (size_t)tn_attention_size(p->accumulate);
+    const size_t real = (size_t)tn_element_size(p->accumulate);
     const int64_t mr = s->tile->mr, nr = s->tile->nr, width = tn_attention_width(p, s->tile);
     const int64_t tiles = (s->unit_rows + mr - 1) / mr, v_room = tiles > 1 ? BLOCK : V_CHUNK;
     tn_attention_worker unused;
@@ -76,7 +55,7 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
     if (!w)
         w = &unused;
     w->q = take(memory, &used, tiles * mr * p->d + TN_GEMM_SLACK, real);
-    w->gather = take(memory, &used, max64(max64(mr, nr) * p->d, p->dv), real);
+    w->gather = take(memory, &used, tn_max64(tn_max64(mr, nr) * p->d, p->dv), real);
     w->s = take(memory, &used, s->unit_rows * TN_ATTENTION_LD, real);
     w->p = take(memory, &used, mr * BLOCK + TN_GEMM_SLACK, real);
     w->k = take(memory, &used, nr * p->d + TN_GEMM_SLACK, real);
@@ -109,8 +88,7 @@ static char *element(const tn_attention_unit *u, tn_attention_role role, int64_t
                      int64_t i2) {
     const tn_attention_operand *o = &u->p->operand[role];
     return (char *)u->addresses[role] +
-           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) *
-               tn_attention_size(o->dtype);
+           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * tn_element_size(o->dtype);
 }
 
 static char *query_element(const tn_attention_unit *u, tn_attention_role role, int64_t row) {
@@ -127,7 +105,7 @@ static char *key_element(const tn_attention_unit *u, tn_attention_role role, int
 /* How many of the keys [j, end) lie one row stride apart from j on. */
 static int64_t key_run(const tn_attention_unit *u, int64_t j, int64_t end) {
     const int64_t size = u->p->block_size;
-    return size > 0 ? min64(end - j, size - j % size) : end - j;
+    return size > 0 ? tn_min64(end - j, size - j % size) : end - j;
 }
 
 static double scalar(const tn_attention_unit *u, tn_attention_role role, const char *at) {
@@ -151,12 +129,12 @@ static bool walks(const tn_attention_unit *u, tn_attention_role role) {
 /* First key that a query at position p sees, and the one after the last. */
 static int64_t first_seen(const tn_attention_unit *u, int64_t p) {
     const int64_t left = u->p->left;
-    return left == TN_UNLIMITED || left >= p ? 0 : min64(p - left, u->sequence.keys);
+    return left == TN_UNLIMITED || left >= p ? 0 : tn_min64(p - left, u->sequence.keys);
 }
 
 static int64_t end_seen(const tn_attention_unit *u, int64_t p) {
     const int64_t right = u->p->right, keys = u->sequence.keys;
-    return right == TN_UNLIMITED || right >= keys - 1 - p ? keys : max64(0, p + right + 1);
+    return right == TN_UNLIMITED || right >= keys - 1 - p ? keys : tn_max64(0, p + right + 1);
 }
 
 void tn_attention_unit_range(tn_attention_unit *u) {
@@ -176,7 +154,7 @@ static void open_row(const tn_attention_unit *u, int64_t row, tn_score_row *x) {
     if (bias->dtype != TENON_DTYPE_NONE) {
         x->bias = query_element(u, TN_ATTENTION_BIAS, row);
         x->bias_step = bias->stride[3];
-        x->bias_size = tn_attention_size(bias->dtype);
+        x->bias_size = tn_element_size(bias->dtype);
         x->bias_load = bias->dtype == u->p->accumulate && x->bias_step == 1
                            ? NULL
                            : u->state->tile->load[bias->dtype];
@@ -189,7 +167,7 @@ static void open_row(const tn_attention_unit *u, int64_t row, tn_score_row *x) {
         x->slope = scalar(u, TN_ATTENTION_ALIBI,
                           (const char *)u->addresses[TN_ATTENTION_ALIBI] +
                               (u->b * alibi->stride[0] + head_of(u, row) * alibi->stride[1]) *
-                                  tn_attention_size(alibi->dtype));
+                                  tn_element_size(alibi->dtype));
 }
 
 void tn_attention_unit_open(tn_attention_unit *u) {
@@ -205,7 +183,7 @@ void tn_attention_unit_open(tn_attention_unit *u) {
         return;
     }
     for (int64_t first = 0; first < u->rows; first += mr) {
-        const int64_t valid = min64(mr, u->rows - first);
+        const int64_t valid = tn_min64(mr, u->rows - first);
         for (int64_t r = 0; r < valid; ++r)
             tile->load[q->dtype](query_element(u, TN_ATTENTION_Q, first + r), q->stride[3], d,
                                  u->w.gather + r * d * real);
@@ -235,8 +213,8 @@ typedef struct key_range {
 
 static key_range tile_range(const tn_attention_unit *u, const block_work *t, int64_t row,
                             int64_t n) {
-    return (key_range){max64(u->w.rows[row].lo, t->first),
-                       min64(u->w.rows[row + n - 1].hi, t->end)};
+    return (key_range){tn_max64(u->w.rows[row].lo, t->first),
+                       tn_min64(u->w.rows[row + n - 1].hi, t->end)};
 }
 
 static void load_scales(const tn_attention_unit *u, tn_attention_role role, int64_t a, int64_t b,
@@ -279,16 +257,16 @@ static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t bas
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t nr = tile->nr, dv = u->p->dv, real = real_size(u);
     for (int64_t j = a, n; j < b; j += n) {
-        n = min64(key_run(u, j, b), V_CHUNK);
+        n = tn_min64(key_run(u, j, b), V_CHUNK);
         const char *src = key_element(u, TN_ATTENTION_V, j);
         for (int64_t c = 0; c < dv; c += nr) {
-            const tn_gemm_pack_args pack = {.src = src +
-                                                   c * v->stride[3] * tn_attention_size(v->dtype),
+            const tn_gemm_pack_args pack = {.src =
+                                                src + c * v->stride[3] * tn_element_size(v->dtype),
                                             .dst = u->w.v + (c * room + (j - base) * nr) * real,
                                             .along = v->stride[3],
                                             .across = v->stride[2],
                                             .kc = n,
-                                            .valid = (int32_t)min64(nr, dv - c)};
+                                            .valid = (int32_t)tn_min64(nr, dv - c)};
             tile->pack_b[v->dtype](&pack);
         }
     }
@@ -311,7 +289,7 @@ static key_touch touch_start(const tn_attention_unit *u, tn_attention_role role,
     return (key_touch){.role = role,
                        .j = j,
                        .end = x->stride[3] == 1 ? end : j,
-                       .bytes = width * tn_attention_size(x->dtype)};
+                       .bytes = width * tn_element_size(x->dtype)};
 }
 
 static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines) {
@@ -327,22 +305,18 @@ static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines) {
     }
 }
 
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-
 /* Scores of all rows, one packed panel of keys after the other, which stays in L1 meanwhile. */
 static void unit_scores(const tn_attention_unit *u, const block_work *t) {
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t nr = tile->nr, mr = tile->mr, d = u->p->d, real = real_size(u);
-    const int64_t tiles = ceil_div(u->rows, mr), panels = ceil_div(t->b - t->a, nr);
+    const int64_t tiles = tn_ceil_div(u->rows, mr), panels = tn_ceil_div(t->b - t->a, nr);
     key_touch k =
-        touch_start(u, TN_ATTENTION_K, d, min64(t->a + nr, u->hi), min64(t->b + nr, u->hi));
+        touch_start(u, TN_ATTENTION_K, d, tn_min64(t->a + nr, u->hi), tn_min64(t->b + nr, u->hi));
     key_touch v = touch_start(u, TN_ATTENTION_V, u->p->dv, t->a, t->b);
     const bool few = tiles <= TOUCH_TILES;
-    const int64_t k_lines = few ? ceil_div(nr * ceil_div(k.bytes, 64), tiles) : 0;
+    const int64_t k_lines = few ? tn_ceil_div(nr * tn_ceil_div(k.bytes, 64), tiles) : 0;
     const int64_t v_lines =
-        few ? ceil_div((t->b - t->a) * ceil_div(v.bytes, 64), panels * tiles) : 0;
+        few ? tn_ceil_div((t->b - t->a) * tn_ceil_div(v.bytes, 64), panels * tiles) : 0;
     tn_gemm_ukr_args g = {.b = u->w.k,
                           .kc = d,
                           .ldb = nr,
@@ -351,9 +325,9 @@ static void unit_scores(const tn_attention_unit *u, const block_work *t) {
                           .meet = TN_GEMM_STORE};
 
     for (int64_t j = t->first + (t->a - t->first) / nr * nr; j < t->b; j += nr) {
-        pack_k(u, j, min64(nr, t->end - j), u->w.k);
+        pack_k(u, j, tn_min64(nr, t->end - j), u->w.k);
         for (int64_t row = 0; row < u->rows; row += mr) {
-            const int64_t n = min64(mr, u->rows - row);
+            const int64_t n = tn_min64(mr, u->rows - row);
             const key_range seen = tile_range(u, t, row, n);
             touch(u, &k, k_lines);
             touch(u, &v, v_lines);
@@ -409,7 +383,7 @@ static void tile_values(const tn_attention_unit *u, block_work *t, const char *s
         const int64_t base = shared ? t->first : j;
         const char *panel = u->w.v + (j - base) * nr * real;
         int64_t panel_size = room * nr * real;
-        g.kc = shared ? b - a : min64(V_CHUNK, b - j);
+        g.kc = shared ? b - a : tn_min64(V_CHUNK, b - j);
         if (direct) {
             panel = key_element(u, TN_ATTENTION_V, j);
             panel_size = nr * real;
@@ -495,8 +469,8 @@ static void tile_weights(const tn_attention_unit *u, const block_work *t, char *
     for (int64_t r = 0; r < n; ++r) {
         x.row = &u->w.rows[row + r];
         x.s = s + r * TN_ATTENTION_LD * real;
-        x.a = max64(x.row->lo, t->first);
-        x.b = min64(x.row->hi, t->end);
+        x.a = tn_max64(x.row->lo, t->first);
+        x.b = tn_min64(x.row->hi, t->end);
         if (x.a < x.b) {
             parts[r] = u->state->kernels->weights(&x);
         } else {
@@ -516,9 +490,9 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
     const int64_t mr = u->state->tile->mr, real = real_size(u),
                   width = tn_attention_width(u->p, u->state->tile);
     block_work t = {.first = block * BLOCK};
-    t.end = min64(t.first + BLOCK, u->sequence.keys);
-    t.a = max64(u->lo, t.first);
-    t.b = min64(u->hi, t.end);
+    t.end = tn_min64(t.first + BLOCK, u->sequence.keys);
+    t.a = tn_max64(u->lo, t.first);
+    t.b = tn_min64(u->hi, t.end);
     if (t.a >= t.b) {
         if (apart)
             empty_parts(part_slot, u->rows);
@@ -534,7 +508,7 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
     else
         unit_scores(u, &t);
     for (int64_t row = 0; row < u->rows; row += mr) {
-        const int64_t n = min64(mr, u->rows - row);
+        const int64_t n = tn_min64(mr, u->rows - row);
         const key_range seen = tile_range(u, &t, row, n);
         char *s = u->w.s + row * TN_ATTENTION_LD * real;
         char *o_block = apart ? o_slot + row * width * real : u->w.o_block;

@@ -13,6 +13,7 @@
 
 #include "core/backend.h"
 #include "cpu/cpu_features.h"
+#include "cpu/cpu_numbers.h"
 #include "cpu/kernels/gemm_kernels.h"
 
 /*
@@ -71,33 +72,9 @@ typedef struct tn_gemm_job {
     int64_t i0, j0, rows, cols, p0;
 } tn_gemm_job;
 
-static inline int64_t tn_min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static inline int64_t tn_ceil_div(int64_t a, int64_t b) {
-    return (a + b - 1) / b;
-}
-static inline int64_t tn_round_up(int64_t a, int64_t b) {
-    return tn_ceil_div(a, b) * b;
-}
-static inline size_t tn_round64(size_t bytes) {
-    return (bytes + 63) & ~(size_t)63;
-}
-
 /* Bytes of one element of a plain type. */
 static inline size_t tn_gemm_element(tenon_dtype dtype) {
-    switch (dtype) {
-    case TENON_F64:
-        return 8;
-    case TENON_F32:
-    case TENON_S32:
-        return 4;
-    case TENON_F16:
-    case TENON_BF16:
-        return 2;
-    default:
-        return 1;
-    }
+    return (size_t)tn_element_size(dtype);
 }
 
 /* Elements between two panels of A; its slack may be written over while the next panel is packed by

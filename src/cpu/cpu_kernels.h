@@ -6,6 +6,7 @@
 #define TN_CPU_KERNELS_H
 
 #include "cpu/cpu_features.h"
+#include "cpu/cpu_numbers.h"
 #include "cpu/kernels/gemm_kernels.h"
 #include "cpu/kernels/softmax_kernels.h"
 

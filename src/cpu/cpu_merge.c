@@ -26,10 +26,6 @@ typedef struct merge_run {
     char *workspace;
 } merge_run;
 
-static size_t round_up(size_t bytes) {
-    return (bytes + 63) & ~(size_t)63;
-}
-
 tenon_status tn_cpu_merge_plan(const tn_merge_problem *p, int threads, tn_cpu_level level,
                                tn_choices *out, tn_message *why) {
     tn_choice *c = &out->choice[0];
@@ -40,7 +36,7 @@ tenon_status tn_cpu_merge_plan(const tn_merge_problem *p, int threads, tn_cpu_le
     for (int64_t i = 0; i < p->count; ++i)
         wide = wide || p->o_part[i].dtype == TENON_F64;
     s.tile = tn_cpu_tile_find(wide ? TENON_F64 : TENON_F32, level);
-    s.worker_bytes = 2 * round_up((size_t)p->dv * (wide ? sizeof(double) : sizeof(float)));
+    s.worker_bytes = 2 * tn_round64((size_t)p->dv * (wide ? sizeof(double) : sizeof(float)));
     s.grain = 1 + 8192 / (1 + p->dv * (1 + p->count));
     c->algorithm = "merge";
     c->kernel = s.tile->name;
@@ -62,8 +58,7 @@ static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, i
 }
 
 static void *at(const void *base, tenon_dtype dtype, int64_t element) {
-    const int64_t size = dtype == TENON_F64 ? 8 : dtype == TENON_F32 ? 4 : 2;
-    return (char *)(uintptr_t)base + element * size;
+    return (char *)(uintptr_t)base + element * tn_element_size(dtype);
 }
 
 static void merge_row(const merge_run *r, int64_t row, void *sum, void *part) {

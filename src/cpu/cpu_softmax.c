@@ -47,30 +47,6 @@ static bool present(const tn_softmax_problem *p, tn_softmax_role role) {
     return p->operand[role].dtype != TENON_DTYPE_NONE;
 }
 
-static int64_t size_of(tenon_dtype dtype) {
-    switch (dtype) {
-    case TENON_F64:
-        return 8;
-    case TENON_F32:
-        return 4;
-    case TENON_F16:
-    case TENON_BF16:
-        return 2;
-    default:
-        return 1;
-    }
-}
-
-static int64_t ceil_div(int64_t a, int64_t b) {
-    return a / b + (a % b != 0);
-}
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-
 /* ---------------------------------------------------------------- plan */
 
 static bool is_plain(const tn_softmax_problem *p) {
@@ -114,10 +90,6 @@ static softmax_way choose_way(const tn_softmax_problem *p, int threads, int64_t 
     return threads > 1 && p->rows < 4 * (int64_t)threads && chunks >= 4 ? WAY_SPLIT : WAY_LINES;
 }
 
-static size_t round_up(size_t bytes) {
-    return (bytes + 63) & ~(size_t)63;
-}
-
 tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cpu_level level,
                                  tn_choices *out, tn_message *why) {
     static const char *const names[] = {"softmax-rows", "softmax-columns", "softmax-lines",
@@ -134,7 +106,7 @@ tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cp
 
     s.kernels = tn_cpu_softmax_find(p->accumulate, level);
     s.convert = tn_cpu_tile_find(p->accumulate, level);
-    s.chunks = ceil_div(p->length, TN_SOFTMAX_CHUNK);
+    s.chunks = tn_ceil_div(p->length, TN_SOFTMAX_CHUNK);
     s.threads = threads;
     s.way = choose_way(p, threads, s.chunks);
 
@@ -142,21 +114,21 @@ tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cp
     switch (s.way) {
     case WAY_ROWS:
     case WAY_COLUMNS:
-        s.grain = max64(1, TASK_ELEMENTS / max64(1, p->length));
+        s.grain = tn_max64(1, TASK_ELEMENTS / tn_max64(1, p->length));
         if (s.way == WAY_COLUMNS)
-            s.grain = ceil_div(s.grain, TN_SOFTMAX_LANES) * TN_SOFTMAX_LANES;
+            s.grain = tn_ceil_div(s.grain, TN_SOFTMAX_LANES) * TN_SOFTMAX_LANES;
         if (present(p, TN_SOFTMAX_LSE))
             s.worker_bytes = PARTS * sizeof(tn_softmax_part);
         break;
     case WAY_LINES:
-        s.grain = max64(1, TASK_ELEMENTS / max64(1, p->length));
-        s.worker_bytes = round_up(TN_SOFTMAX_BUFFER * real) +
-                         round_up((size_t)s.chunks * sizeof(tn_softmax_part));
+        s.grain = tn_max64(1, TASK_ELEMENTS / tn_max64(1, p->length));
+        s.worker_bytes = tn_round64(TN_SOFTMAX_BUFFER * real) +
+                         tn_round64((size_t)s.chunks * sizeof(tn_softmax_part));
         break;
     case WAY_SPLIT:
-        s.grain = max64(1, s.chunks / (8 * (int64_t)threads));
-        s.worker_bytes = round_up(TN_SOFTMAX_BUFFER * real);
-        shared = round_up((size_t)(p->rows * (s.chunks + 1)) * sizeof(tn_softmax_part));
+        s.grain = tn_max64(1, s.chunks / (8 * (int64_t)threads));
+        s.worker_bytes = tn_round64(TN_SOFTMAX_BUFFER * real);
+        shared = tn_round64((size_t)(p->rows * (s.chunks + 1)) * sizeof(tn_softmax_part));
         break;
     }
 
@@ -199,9 +171,9 @@ static void rows_task(void *arg, int64_t index, int worker) {
     const softmax_state *s = w->state;
     const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y],
                              *lse = &p->operand[TN_SOFTMAX_LSE];
-    const int64_t size = size_of(p->accumulate), run = index / w->pieces;
+    const int64_t size = tn_element_size(p->accumulate), run = index / w->pieces;
     const int64_t first = index % w->pieces * s->grain,
-                  end = min64(first + s->grain, p->extent[w->inner]);
+                  end = tn_min64(first + s->grain, p->extent[w->inner]);
     const int64_t x_start = run_offset(w, TN_SOFTMAX_X, run),
                   y_start = run_offset(w, TN_SOFTMAX_Y, run);
     const bool columns = s->way == WAY_COLUMNS, lse_out = lse->dtype != TENON_DTYPE_NONE;
@@ -212,7 +184,7 @@ static void rows_task(void *arg, int64_t index, int worker) {
     t.parts = lse_out ? (tn_softmax_part *)(void *)(w->workspace + (size_t)worker * s->worker_bytes)
                       : NULL;
     for (int64_t r = first; r < end; r += t.rows) {
-        t.rows = lse_out ? min64(end - r, PARTS) : end - r;
+        t.rows = lse_out ? tn_min64(end - r, PARTS) : end - r;
         t.x = (const char *)w->addresses[TN_SOFTMAX_X] + (x_start + r * x->row[w->inner]) * size;
         t.y = (char *)w->addresses[TN_SOFTMAX_Y] + (y_start + r * y->row[w->inner]) * size;
         (columns ? s->kernels->columns : s->kernels->rows)(&t);
@@ -236,10 +208,10 @@ static double scalar_at(const void *base, tenon_dtype dtype, int64_t offset,
     double d = 0;
     float f = 0;
     if (s->kernels->type == TENON_F64) {
-        s->convert->load[dtype]((const char *)base + offset * size_of(dtype), 1, 1, &d);
+        s->convert->load[dtype]((const char *)base + offset * tn_element_size(dtype), 1, 1, &d);
         return d;
     }
-    s->convert->load[dtype]((const char *)base + offset * size_of(dtype), 1, 1, &f);
+    s->convert->load[dtype]((const char *)base + offset * tn_element_size(dtype), 1, 1, &f);
     return (double)f;
 }
 
@@ -260,8 +232,8 @@ static line line_of(const softmax_work *w, int64_t index, int worker) {
             position = i + p->offset;
     }
 
-    r->x_size = size_of(o[TN_SOFTMAX_X].dtype);
-    r->y_size = size_of(o[TN_SOFTMAX_Y].dtype);
+    r->x_size = tn_element_size(o[TN_SOFTMAX_X].dtype);
+    r->y_size = tn_element_size(o[TN_SOFTMAX_Y].dtype);
     r->x = (const char *)w->addresses[TN_SOFTMAX_X] + start[TN_SOFTMAX_X] * r->x_size;
     r->y = (char *)w->addresses[TN_SOFTMAX_Y] + start[TN_SOFTMAX_Y] * r->y_size;
     r->x_step = o[TN_SOFTMAX_X].step;
@@ -279,7 +251,7 @@ static line line_of(const softmax_work *w, int64_t index, int worker) {
     tn_score_row *score = &r->score;
     if (present(p, TN_SOFTMAX_BIAS)) {
         const tn_softmax_operand *b = &o[TN_SOFTMAX_BIAS];
-        score->bias_size = size_of(b->dtype);
+        score->bias_size = tn_element_size(b->dtype);
         score->bias =
             (const char *)w->addresses[TN_SOFTMAX_BIAS] + start[TN_SOFTMAX_BIAS] * score->bias_size;
         score->bias_step = b->step;
@@ -295,11 +267,12 @@ static line line_of(const softmax_work *w, int64_t index, int worker) {
                                  start[TN_SOFTMAX_ALIBI], s);
     score->softcap = p->softcap;
     score->position = position;
-    score->lo =
-        p->left == TN_UNLIMITED || p->left >= position ? 0 : min64(position - p->left, p->length);
+    score->lo = p->left == TN_UNLIMITED || p->left >= position
+                    ? 0
+                    : tn_min64(position - p->left, p->length);
     score->hi = p->right == TN_UNLIMITED || p->right >= p->length - 1 - position
                     ? p->length
-                    : max64(0, position + p->right + 1);
+                    : tn_max64(0, position + p->right + 1);
     l.sink = present(p, TN_SOFTMAX_SINKS)
                  ? scalar_at(w->addresses[TN_SOFTMAX_SINKS], o[TN_SOFTMAX_SINKS].dtype,
                              start[TN_SOFTMAX_SINKS], s)
@@ -314,8 +287,8 @@ static void lines_task(void *arg, int64_t index, int worker) {
     char *const mine = w->workspace + (size_t)worker * s->worker_bytes;
     tn_softmax_part *parts =
         (tn_softmax_part *)(void *)(mine + s->worker_bytes -
-                                    round_up((size_t)s->chunks * sizeof *parts));
-    const int64_t end = min64((index + 1) * s->grain, w->p->rows);
+                                    tn_round64((size_t)s->chunks * sizeof *parts));
+    const int64_t end = tn_min64((index + 1) * s->grain, w->p->rows);
 
     for (int64_t r = index * s->grain; r < end; ++r) {
         const line l = line_of(w, r, worker);
@@ -335,7 +308,7 @@ static void split_reduce(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
     const line l = line_of(w, r, worker);
-    for (int64_t c = first; c < min64(first + w->state->grain, w->state->chunks); ++c)
+    for (int64_t c = first; c < tn_min64(first + w->state->grain, w->state->chunks); ++c)
         w->parts[r * w->state->chunks + c] = w->state->kernels->reduce(&l.row, c);
 }
 
@@ -352,7 +325,7 @@ static void split_finish(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
     const line l = line_of(w, r, worker);
-    for (int64_t c = first; c < min64(first + w->state->grain, w->state->chunks); ++c)
+    for (int64_t c = first; c < tn_min64(first + w->state->grain, w->state->chunks); ++c)
         w->state->kernels->finish(&l.row, c, &w->parts[r * w->state->chunks + c], &w->totals[r]);
 }
 
@@ -374,16 +347,16 @@ void tn_cpu_softmax_run(const tn_run *run) {
     case WAY_COLUMNS:
         w.inner = s.way == WAY_COLUMNS ? contiguous_dim(p) : longest_dim(p);
         w.runs = p->rows / p->extent[w.inner];
-        w.pieces = ceil_div(p->extent[w.inner], s.grain);
+        w.pieces = tn_ceil_div(p->extent[w.inner], s.grain);
         tn_team_run(run->team, rows_task, &w, w.runs * w.pieces);
         break;
     case WAY_LINES:
-        tn_team_run(run->team, lines_task, &w, ceil_div(p->rows, s.grain));
+        tn_team_run(run->team, lines_task, &w, tn_ceil_div(p->rows, s.grain));
         break;
     case WAY_SPLIT:
         w.parts = (tn_softmax_part *)(void *)(w.workspace + s.worker_bytes * (size_t)s.threads);
         w.totals = w.parts + p->rows * s.chunks;
-        w.pieces = ceil_div(s.chunks, s.grain);
+        w.pieces = tn_ceil_div(s.chunks, s.grain);
         tn_team_run(run->team, split_reduce, &w, p->rows * w.pieces);
         tn_team_run(run->team, split_join, &w, p->rows);
         tn_team_run(run->team, split_finish, &w, p->rows * w.pieces);
