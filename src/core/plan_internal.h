@@ -32,6 +32,7 @@ typedef struct tn_plan_request {
     const void *problem;
     size_t problem_bytes;
     size_t workspace_limit; /* SIZE_MAX: none */
+    int empty; /* nothing is written: no device is asked */
     tn_cost cost;
     void (*describe)(const void *problem, char *text, size_t capacity); /* for log lines */
 } tn_plan_request;

@@ -119,6 +119,26 @@ static tenon_status check_workspace(const op_row *row, const tenon_workspace *wo
     return TENON_OK;
 }
 
+/* Whether a problem writes nothing, so that backends never see one without rows, heads or experts. */
+static int is_empty(tn_op op, const call *c)
+{
+    const tn_gemm_problem *g = &c->problem.gemm;
+    const tn_softmax_problem *s = &c->problem.softmax;
+    const tn_attention_problem *a = &c->problem.attention;
+    const tn_append_problem *n = &c->problem.append;
+
+    switch (op) {
+    case TN_OP_GEMM:
+    case TN_OP_GEMM_PACK:
+        return g->m == 0 || g->n == 0 || g->batch_count == 0 || (g->operand[TN_GEMM_OFFSETS].dtype && g->experts == 0);
+    case TN_OP_SOFTMAX: return s->rows == 0 || (s->length == 0 && !s->operand[TN_SOFTMAX_LSE].dtype);
+    case TN_OP_ATTENTION: return a->batch == 0 || a->heads == 0 || a->queries == 0;
+    case TN_OP_MERGE: return c->problem.merge.rows == 0;
+    case TN_OP_APPEND: return n->batch == 0 || n->kv_heads == 0 || n->rows == 0;
+    }
+    return 0;
+}
+
 static tn_plan_request request_of(const op_row *row, call *c, const tenon_workspace *workspace)
 {
     row->cost(c);
@@ -127,6 +147,7 @@ static tn_plan_request request_of(const op_row *row, call *c, const tenon_worksp
         .problem = &c->problem,
         .problem_bytes = row->problem_bytes,
         .workspace_limit = workspace->bytes ? workspace->bytes : SIZE_MAX,
+        .empty = is_empty(row->op, c),
         .cost = c->cost,
         .describe = row->describe,
     };

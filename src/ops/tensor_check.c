@@ -14,6 +14,12 @@
 /* Larger than any descriptor will ever be: a larger struct_size is an uninitialised one. */
 #define MAX_STRUCT_BYTES 65536
 
+/*
+ * Strides of 0 make tensors that no memory bounds. With this bound whatever is derived from extents (workspaces: elements times bytes times
+ * at most 1024 workers) fits 64 bits; 2^48 elements are far beyond what any machine holds or computes.
+ */
+#define MAX_ELEMENTS (INT64_C(1) << 48)
+
 tenon_status tn_check_struct(const tn_check *c, const void *desc, void *local, size_t size, size_t first)
 {
     size_t given;
@@ -155,9 +161,9 @@ static tenon_status check_extents(const tn_check *c, const char *field, const te
         if (t->shape[d] < 0)
             return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s.shape[%d] is %lld, expected at least 0", c->op,
                            field, (int)d, (long long)t->shape[d]);
-        if (t->shape[d] > 0 && !tn_mul_i64(count, t->shape[d], &count))
+        if (t->shape[d] > 0 && (!tn_mul_i64(count, t->shape[d], &count) || count > MAX_ELEMENTS))
             return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s.shape is %s, expected less than 2^63 elements in all", c->op, field,
+                           "%s: %s.shape is %s, expected at most 2^48 elements in all", c->op, field,
                            tn_shape_format(t->rank, t->shape).text);
     }
     return TENON_OK;

@@ -68,7 +68,7 @@ void tn_tensor_fill_strides(tenon_tensor *t);
 /*
  * Everything about a tensor but its address: type in `dtypes`, rank, extents, strides (filled in if all zero), sizes that fit.
  *
- * Afterwards the product of max(extent, 1) fits int64_t, and so does every element's byte offset from the start, the tensor's `offset` included.
+ * Afterwards the product of max(extent, 1) is at most 2^48, and so does every element's byte offset from the start, the tensor's `offset` included.
  */
 tenon_status tn_check_tensor(const tn_check *c, const char *field, tenon_tensor *t, tn_dtypes dtypes, int32_t min_rank,
                              int32_t max_rank, unsigned flags);
