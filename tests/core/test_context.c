@@ -382,6 +382,58 @@ START_TEST(budget_too_small)
 }
 END_TEST
 
+/* Problems that write nothing ask no device and read nothing, whatever else is zero in them. */
+START_TEST(empty_problems)
+{
+    static const char *const devices[] = {"reference", "cpu"};
+    for (int d = 0; d < 2; ++d) {
+        tenon_context *ctx;
+        const tenon_context_desc desc = {.device = devices[d], .threads = 2};
+        if (tenon_context_create(&desc, &ctx) != TENON_OK) continue; /* built without */
+        float a[12] = {0}, c[8] = {7, 7, 7, 7, 7, 7, 7, 7};
+        const int64_t no_experts[] = {0, 3, 2}, none[] = {1, 0, 4, 8}, wide[] = {INT64_C(1) << 40, 0};
+        const int32_t offsets[1] = {0};
+        const tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F32, 4, 3), .b = tenon_dense(NULL, TENON_F32, 3, no_experts),
+                                   .c = tenon_matrix(c, TENON_F32, 4, 2), .group_offsets = tenon_vector(offsets, TENON_S32, 1)};
+        ck_assert_msg(tenon_gemm(ctx, &g) == TENON_OK, "%s", tenon_error_message(ctx));
+        for (int i = 0; i < 8; ++i) ck_assert(c[i] == 7);
+
+        const tenon_tensor heads = tenon_dense(NULL, TENON_F32, 4, none);
+        const tenon_attention_desc no_heads = {.q = heads, .k = heads, .v = heads, .o = heads};
+        ck_assert_msg(tenon_attention(ctx, &no_heads) == TENON_OK, "%s", tenon_error_message(ctx));
+        tenon_plan *plan;
+        tenon_plan_info info = {0};
+        ck_assert_int_eq(tenon_attention_plan(ctx, &no_heads, &plan), TENON_OK);
+        ck_assert_int_eq(tenon_plan_query(plan, &info), TENON_OK);
+        ck_assert_str_eq(info.algorithm, "nothing");
+        ck_assert_int_eq(tenon_attention_run(ctx, plan, &no_heads), TENON_OK);
+        tenon_plan_destroy(plan);
+
+        const tenon_tensor rows = tenon_dense(NULL, TENON_F32, 2, wide); /* would take minutes row by row */
+        const tenon_softmax_desc no_columns = {.x = rows, .y = rows};
+        ck_assert_int_eq(tenon_softmax(ctx, &no_columns), TENON_OK);
+        tenon_context_destroy(ctx);
+    }
+}
+END_TEST
+
+/* Zero strides describe more elements than memory has; workspaces derived from them must not overflow. */
+START_TEST(elements_beyond_any_memory)
+{
+    tenon_context *ctx = make(NULL, 2);
+    uint16_t one = 0x3c00;
+    float c = 7;
+    tenon_gemm_desc g = {.a = tenon_matrix(&one, TENON_F16, 1, INT64_C(1) << 62), .b = tenon_matrix(&one, TENON_F16, INT64_C(1) << 62, 1),
+                         .c = tenon_matrix(&c, TENON_F32, 1, 1)};
+    g.a.stride[0] = g.b.stride[1] = 1;
+    g.a.stride[1] = g.b.stride[0] = 0;
+    ck_assert_int_eq(tenon_gemm(ctx, &g), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "a.shape"));
+    ck_assert(c == 7);
+    tenon_context_destroy(ctx);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- the log */
 
 START_TEST(log_levels)
@@ -484,6 +536,8 @@ int main(void)
     tcase_add_test(t, plan_cache_is_bounded);
     tcase_add_test(t, workspace_of_the_caller);
     tcase_add_test(t, budget_too_small);
+    tcase_add_test(t, empty_problems);
+    tcase_add_test(t, elements_beyond_any_memory);
     tcase_add_test(t, log_levels);
     tcase_add_test(t, threads_of_the_host);
     tcase_add_test(t, child_of_a_fork_goes_on);
