@@ -4,7 +4,8 @@
  *
  * A context is a chain of one or more devices, an ordered queue of work, a workspace and a cache of plans. One thread uses a
  * context at a time (a second one gets TENON_ERROR_BUSY); different contexts are used by any threads at once. Everything is
- * safe across fork: the child goes on with contexts that no thread was inside of when it forked.
+ * safe across fork: the child goes on with contexts that no thread was inside of when it forked, unless their pool is shared and another
+ * thread was inside of that.
  */
 #ifndef TENON_CONTEXT_H
 #define TENON_CONTEXT_H

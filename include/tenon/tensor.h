@@ -65,7 +65,9 @@ TENON_API tenon_status tenon_dtype_block(tenon_dtype dtype, int64_t *elements, s
  * Element (i0, …, i[rank-1]) lies `sum of i[d]·stride[d]` elements after the start. The start is `data` plus `offset` bytes or, with
  * `buffer` set, the buffer's beginning plus `offset` bytes (then `data` must be NULL).
  *
- * - Strides count elements. All strides zero (the zero-initialised state) means dense, row-major. An extent of 1 broadcasts
+ * - At most 2^48 elements.
+ * - Strides count elements. All strides zero (the zero-initialised state) means dense, row-major: one element repeated in every direction
+ *   is said with extents of 1, which broadcast. An extent of 1 broadcasts
  *   where the operation says so; a stride of 0 repeats an element (inputs only).
  * - Strides of inputs may have any sign; outputs must not overlap themselves.
  * - Absent means data == NULL and buffer == NULL and rank == 0. A tensor with an extent of 0 may have NULL data.
