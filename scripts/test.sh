@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Sets up, builds and runs all tests: the suite, then the suite again under address-, undefined- and thread-sanitizer.
+# Sets up, builds and runs all tests: the suite, then a part of the suite again under address-, undefined- and thread-sanitizer.
 #   scripts/test.sh quick    the suite alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
