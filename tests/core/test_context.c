@@ -14,6 +14,7 @@
 
 #include <tenon/tenon.h>
 
+#include "settle.h"
 #include "suite.h"
 
 /* ---------------------------------------------------------------- helpers */
@@ -507,6 +508,7 @@ START_TEST(child_of_a_fork_goes_on)
     const tenon_gemm_desc g = small_gemm(64);
     ck_assert_int_eq(tenon_gemm(ctx, &g), TENON_OK);
     check_small_gemm(64);
+    settle_threads();
     const pid_t child = fork();
     if (child == 0) {
         const int ok = tenon_gemm(ctx, &g) == TENON_OK && c_data[0] != 0;

@@ -17,6 +17,7 @@
 #include "core/team.h"
 #include "fault.h"
 #include "rng.h"
+#include "settle.h"
 #include "suite.h"
 
 #define MANY 100003
@@ -437,6 +438,7 @@ START_TEST(survives_fork) {
     ck_assert_int_eq(tn_team_create(NULL, 3, NULL, &idle), TENON_OK);
     tn_team_start(team);
     tn_team_start(idle);
+    settle_threads();
     for (int round = 0; round < 20; ++round) {
         check_phase(team, 100);
         pid_t child = fork();
