@@ -12,19 +12,19 @@
 enum { BATCH = 2, LENGTH = 40, HEADS = 4, D = 32, HALF = 24, MODEL = HEADS * D };
 
 static float qkv[BATCH][LENGTH][3][HEADS][D];
-static float o[BATCH][LENGTH][HEADS][D];             /* the layout that the next projection wants */
-static float part[2][BATCH][LENGTH][HEADS][D], lse[2][BATCH][HEADS][LENGTH], merged[BATCH][LENGTH][HEADS][D];
+static float o[BATCH][LENGTH][HEADS][D]; /* the layout that the next projection wants */
+static float part[2][BATCH][LENGTH][HEADS][D], lse[2][BATCH][HEADS][LENGTH],
+    merged[BATCH][LENGTH][HEADS][D];
 
-static void need(tenon_status status, const tenon_context *ctx)
-{
-    if (status == TENON_OK) return;
+static void need(tenon_status status, const tenon_context *ctx) {
+    if (status == TENON_OK)
+        return;
     fprintf(stderr, "%s: %s\n", tenon_status_name(status), tenon_error_message(ctx));
     exit(1);
 }
 
 /* Rows `first` to `first + rows` of q (which = 0), k (1) or v (2) as (batch, heads, rows, d). */
-static tenon_tensor view(int which, int64_t first, int64_t rows)
-{
+static tenon_tensor view(int which, int64_t first, int64_t rows) {
     tenon_tensor t = tenon_tensor4(&qkv[0][first][which][0][0], TENON_F32, BATCH, rows, HEADS, D);
     t.stride[0] = (int64_t)LENGTH * 3 * MODEL;
     t.stride[1] = 3 * MODEL;
@@ -32,14 +32,12 @@ static tenon_tensor view(int which, int64_t first, int64_t rows)
 }
 
 /* A dense (batch, length, heads, d) array as (batch, heads, length, d). */
-static tenon_tensor output(float *data)
-{
+static tenon_tensor output(float *data) {
     return tenon_swapped(tenon_tensor4(data, TENON_F32, BATCH, LENGTH, HEADS, D), 1, 2);
 }
 
 /* One row as plain loops: the largest difference from what tenon wrote. */
-static double difference(int b, int i, int h, const float *got)
-{
+static double difference(int b, int i, int h, const float *got) {
     double s[LENGTH], sum = 0, worst = 0;
     for (int j = 0; j <= i; ++j) {
         s[j] = 0;
@@ -56,8 +54,7 @@ static double difference(int b, int i, int h, const float *got)
     return worst;
 }
 
-int main(void)
-{
+int main(void) {
     float *const projected = (float *)qkv;
     for (int i = 0; i < BATCH * LENGTH * 3 * MODEL; ++i)
         projected[i] = (float)sin(i * 0.37 + i % 11);
@@ -105,8 +102,10 @@ int main(void)
             }
         }
     }
-    printf("%s: %d × %d heads, %d positions, head dimension %d\n", tenon_context_device(ctx, 0), BATCH, HEADS, LENGTH, D);
-    printf("largest difference from plain loops: %.2g whole, %.2g merged from two halves\n", worst, worst_merged);
+    printf("%s: %d × %d heads, %d positions, head dimension %d\n", tenon_context_device(ctx, 0),
+           BATCH, HEADS, LENGTH, D);
+    printf("largest difference from plain loops: %.2g whole, %.2g merged from two halves\n", worst,
+           worst_merged);
     tenon_context_destroy(ctx);
     return worst < 1e-5 && worst_merged < 1e-5 ? 0 : 1;
 }

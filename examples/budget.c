@@ -11,11 +11,12 @@
 
 enum { HEADS = 4, LENGTH = 192, D = 64, MODEL = HEADS * D };
 
-static float x[LENGTH * MODEL], w[MODEL * MODEL], hidden[LENGTH * MODEL], scores[LENGTH * MODEL], o[LENGTH * MODEL];
+static float x[LENGTH * MODEL], w[MODEL * MODEL], hidden[LENGTH * MODEL], scores[LENGTH * MODEL],
+    o[LENGTH * MODEL];
 
-static void need(tenon_status status, const tenon_context *ctx)
-{
-    if (status == TENON_OK) return;
+static void need(tenon_status status, const tenon_context *ctx) {
+    if (status == TENON_OK)
+        return;
     fprintf(stderr, "%s: %s\n", tenon_status_name(status), tenon_error_message(ctx));
     exit(1);
 }
@@ -29,26 +30,25 @@ enum { OPS = 3 };
 static const char *const names[OPS] = {"gemm", "softmax", "attention"};
 
 /* Plans all three with at most `limit` bytes of workspace each (0: what is fastest). */
-static void plan_all(tenon_context *ctx, size_t limit, tenon_plan *plan[OPS])
-{
+static void plan_all(tenon_context *ctx, size_t limit, tenon_plan *plan[OPS]) {
     project.workspace = normalise.workspace = attend.workspace = (tenon_workspace){.bytes = limit};
     need(tenon_gemm_plan(ctx, &project, &plan[0]), ctx);
     need(tenon_softmax_plan(ctx, &normalise, &plan[1]), ctx);
     need(tenon_attention_plan(ctx, &attend, &plan[2]), ctx);
 }
 
-static void run_all(tenon_context *ctx, tenon_plan *const plan[OPS], void *memory, size_t bytes)
-{
-    project.workspace = normalise.workspace = attend.workspace = (tenon_workspace){.memory = memory, .bytes = bytes};
+static void run_all(tenon_context *ctx, tenon_plan *const plan[OPS], void *memory, size_t bytes) {
+    project.workspace = normalise.workspace = attend.workspace =
+        (tenon_workspace){.memory = memory, .bytes = bytes};
     need(tenon_gemm_run(ctx, plan[0], &project), ctx);
     need(tenon_softmax_run(ctx, plan[1], &normalise), ctx);
     need(tenon_attention_run(ctx, plan[2], &attend), ctx);
 }
 
-int main(void)
-{
+int main(void) {
     static float first[LENGTH * MODEL];
-    const tenon_tensor heads = tenon_swapped(tenon_tensor4(hidden, TENON_F32, 1, LENGTH, HEADS, D), 1, 2);
+    const tenon_tensor heads =
+        tenon_swapped(tenon_tensor4(hidden, TENON_F32, 1, LENGTH, HEADS, D), 1, 2);
     tenon_plan *plan[OPS], *small[OPS];
     size_t peak, smallest;
 
@@ -78,13 +78,15 @@ int main(void)
     const size_t half = peak / 2 > smallest ? peak / 2 : smallest;
     const size_t bytes = half ? half : 64;
     void *memory = NULL;
-    if (posix_memalign(&memory, 64, bytes) != 0) return 1;
+    if (posix_memalign(&memory, 64, bytes) != 0)
+        return 1;
     plan_all(ctx, bytes, small);
     run_all(ctx, small, memory, bytes);
     for (int i = 0; i < OPS; ++i) {
         tenon_plan_info info = {.struct_size = sizeof info};
         need(tenon_plan_query(small[i], &info), ctx);
-        printf("%-9s with %7zu of %7zu bytes: %s\n", names[i], info.workspace, info.workspace_preferred, info.algorithm);
+        printf("%-9s with %7zu of %7zu bytes: %s\n", names[i], info.workspace,
+               info.workspace_preferred, info.algorithm);
     }
     const int same = memcmp(first, o, sizeof o) == 0;
     printf("results with %zu bytes: %s\n", bytes, same ? "the same bits" : "different");

@@ -25,13 +25,14 @@ enum {
 
 static uint16_t k_cache[PAGES][KV_HEADS][PAGE][D], v_cache[PAGES][KV_HEADS][PAGE][D]; /* bf16 */
 static int32_t table[SEQUENCES][MAX_PAGES], lengths[SEQUENCES], positions[SEQUENCES];
-static float q[SEQUENCES][HEADS][D], k[SEQUENCES][KV_HEADS][D], v[SEQUENCES][KV_HEADS][D], o[SEQUENCES][HEADS][D];
+static float q[SEQUENCES][HEADS][D], k[SEQUENCES][KV_HEADS][D], v[SEQUENCES][KV_HEADS][D],
+    o[SEQUENCES][HEADS][D];
 static float sinks[HEADS];
 static int pages_used;
 
-static void need(tenon_status status, const tenon_context *ctx)
-{
-    if (status == TENON_OK) return;
+static void need(tenon_status status, const tenon_context *ctx) {
+    if (status == TENON_OK)
+        return;
     fprintf(stderr, "%s: %s\n", tenon_status_name(status), tenon_error_message(ctx));
     exit(1);
 }
@@ -40,16 +41,17 @@ static void need(tenon_status status, const tenon_context *ctx)
 
 static int allocations;
 
-static void *counted_alloc(void *user, size_t bytes, size_t alignment)
-{
+static void *counted_alloc(void *user, size_t bytes, size_t alignment) {
     void *memory = NULL;
     (void)user;
     ++allocations;
-    return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) == 0 ? memory : NULL;
+    return posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment,
+                          bytes) == 0
+               ? memory
+               : NULL;
 }
 
-static void counted_free(void *user, void *memory, size_t bytes)
-{
+static void counted_free(void *user, void *memory, size_t bytes) {
     (void)user;
     (void)bytes;
     free(memory);
@@ -66,8 +68,7 @@ static struct {
 } engine = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 /* Takes indices until there are none left. Called and returns with the lock held. */
-static void work_off(void)
-{
+static void work_off(void) {
     while (engine.next < engine.count) {
         const int index = engine.next++;
         ++engine.busy;
@@ -79,25 +80,23 @@ static void work_off(void)
     }
 }
 
-static void *helper(void *unused)
-{
+static void *helper(void *unused) {
     pthread_mutex_lock(&engine.lock);
     while (!engine.quit) {
         work_off();
-        if (!engine.quit) pthread_cond_wait(&engine.changed, &engine.lock);
+        if (!engine.quit)
+            pthread_cond_wait(&engine.changed, &engine.lock);
     }
     pthread_mutex_unlock(&engine.lock);
     return unused;
 }
 
-static int engine_threads(void *user)
-{
+static int engine_threads(void *user) {
     (void)user;
     return 2;
 }
 
-static void engine_run(void *user, void (*task)(void *arg, int index), void *arg, int count)
-{
+static void engine_run(void *user, void (*task)(void *arg, int index), void *arg, int count) {
     (void)user;
     pthread_mutex_lock(&engine.lock);
     engine.task = task;
@@ -113,10 +112,10 @@ static void engine_run(void *user, void (*task)(void *arg, int index), void *arg
 
 /* ---------------------------------------------------------------- the model's part: made-up activations */
 
-static void next_token(int step)
-{
+static void next_token(int step) {
     for (int b = 0; b < SEQUENCES; ++b) {
-        if (lengths[b] % PAGE == 0) table[b][lengths[b] / PAGE] = (pages_used++ * 7) % PAGES; /* pages come in any order */
+        if (lengths[b] % PAGE == 0)
+            table[b][lengths[b] / PAGE] = (pages_used++ * 7) % PAGES; /* pages come in any order */
         positions[b] = lengths[b]++;
         for (int i = 0; i < HEADS * D; ++i)
             q[b][i / D][i % D] = (float)sin(i * 0.31 + b + step);
@@ -129,16 +128,14 @@ static void next_token(int step)
 
 /* ---------------------------------------------------------------- the same in plain loops */
 
-static double bf16(uint16_t bits)
-{
+static double bf16(uint16_t bits) {
     const uint32_t wide = (uint32_t)bits << 16;
     float value;
     memcpy(&value, &wide, sizeof value);
     return value;
 }
 
-static double difference(int b, int h)
-{
+static double difference(int b, int h) {
     double s[MAX_PAGES * PAGE], sum = exp(sinks[h]), worst = 0;
     const int kv = h / (HEADS / KV_HEADS);
     for (int j = 0; j < lengths[b]; ++j) {
@@ -156,8 +153,7 @@ static double difference(int b, int h)
     return worst;
 }
 
-int main(void)
-{
+int main(void) {
     pthread_t thread;
     const int helping = pthread_create(&thread, NULL, helper, NULL) == 0;
     for (int h = 0; h < HEADS; ++h)
@@ -197,16 +193,19 @@ int main(void)
     need(tenon_attention_plan(ctx, &attend, &plan), ctx);
     need(tenon_plan_query(plan, &info), ctx);
     void *arena = NULL;
-    if (posix_memalign(&arena, 64, info.workspace ? info.workspace : 64) != 0) return 1;
+    if (posix_memalign(&arena, 64, info.workspace ? info.workspace : 64) != 0)
+        return 1;
     attend.workspace = (tenon_workspace){.memory = arena, .bytes = info.workspace};
 
     /* Prompts of 1 to 125 positions, then the steps that are counted. */
     int steady = 0;
     for (int b = 0; b < SEQUENCES; ++b)
         for (int i = 0; i <= 4 * b; ++i, ++lengths[b])
-            if (i % PAGE == 0) table[b][i / PAGE] = (pages_used++ * 7) % PAGES;
+            if (i % PAGE == 0)
+                table[b][i / PAGE] = (pages_used++ * 7) % PAGES;
     for (int step = 0; step < STEPS; ++step) {
-        if (step == 1) steady = allocations;
+        if (step == 1)
+            steady = allocations;
         next_token(step);
         need(tenon_kv_append(ctx, &append), ctx);
         need(tenon_attention_run(ctx, plan, &attend), ctx);
@@ -217,8 +216,10 @@ int main(void)
     for (int b = 0; b < SEQUENCES; ++b)
         for (int h = 0; h < HEADS; ++h)
             worst = fmax(worst, difference(b, h));
-    printf("%s: %s, kernel %s, %zu bytes of the engine's arena\n", info.device, info.algorithm, info.kernel, info.workspace);
-    printf("%d sequences of %d to %d positions; %d allocations in %d steps; largest difference from plain loops %.2g\n",
+    printf("%s: %s, kernel %s, %zu bytes of the engine's arena\n", info.device, info.algorithm,
+           info.kernel, info.workspace);
+    printf("%d sequences of %d to %d positions; %d allocations in %d steps; largest difference "
+           "from plain loops %.2g\n",
            SEQUENCES, lengths[0], lengths[SEQUENCES - 1], during, STEPS - 1, worst);
 
     tenon_plan_destroy(plan);
@@ -228,6 +229,7 @@ int main(void)
     engine.quit = 1;
     pthread_cond_broadcast(&engine.changed);
     pthread_mutex_unlock(&engine.lock);
-    if (helping) pthread_join(thread, NULL);
+    if (helping)
+        pthread_join(thread, NULL);
     return during == 0 && worst < 1e-5 ? 0 : 1;
 }

@@ -13,16 +13,15 @@ enum { ROWS = 48, INPUTS = 96, OUTPUTS = 64 };
 
 static float x[ROWS * INPUTS], w[OUTPUTS * INPUTS], bias[OUTPUTS], y[ROWS * OUTPUTS];
 
-static void need(tenon_status status, const tenon_context *ctx)
-{
-    if (status == TENON_OK) return;
+static void need(tenon_status status, const tenon_context *ctx) {
+    if (status == TENON_OK)
+        return;
     fprintf(stderr, "%s: %s\n", tenon_status_name(status), tenon_error_message(ctx));
     exit(1);
 }
 
 /* The same layer as plain loops; returns the largest difference. */
-static double difference(void)
-{
+static double difference(void) {
     double worst = 0;
     for (int i = 0; i < ROWS; ++i) {
         for (int j = 0; j < OUTPUTS; ++j) {
@@ -36,8 +35,7 @@ static double difference(void)
     return worst;
 }
 
-int main(void)
-{
+int main(void) {
     for (int i = 0; i < ROWS * INPUTS; ++i)
         x[i] = (float)sin(i * 0.7);
     for (int i = 0; i < OUTPUTS * INPUTS; ++i)
@@ -67,7 +65,8 @@ int main(void)
     need(tenon_gemm_run(ctx, plan, &layer), ctx);
     const double planned = difference();
 
-    printf("%s: %s, kernel %s, %zu bytes of workspace\n", info.device, info.algorithm, info.kernel, info.workspace);
+    printf("%s: %s, kernel %s, %zu bytes of workspace\n", info.device, info.algorithm, info.kernel,
+           info.workspace);
     printf("largest difference from plain loops: %.2g one-shot, %.2g planned\n", one_shot, planned);
     tenon_plan_destroy(plan);
     tenon_context_destroy(ctx);

@@ -16,24 +16,24 @@ typedef struct host {
     int lines;          /* told to our log */
 } host;
 
-static void *host_alloc(void *user, size_t bytes, size_t alignment)
-{
+static void *host_alloc(void *user, size_t bytes, size_t alignment) {
     host *h = user;
     void *memory = NULL;
-    if (posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) != 0) return NULL;
+    if (posix_memalign(&memory, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes) !=
+        0)
+        return NULL;
     h->bytes += bytes;
-    if (h->bytes > h->peak) h->peak = h->bytes;
+    if (h->bytes > h->peak)
+        h->peak = h->bytes;
     return memory;
 }
 
-static void host_free(void *user, void *memory, size_t bytes)
-{
+static void host_free(void *user, void *memory, size_t bytes) {
     ((host *)user)->bytes -= bytes;
     free(memory);
 }
 
-static int host_threads(void *user)
-{
+static int host_threads(void *user) {
     (void)user;
     return 2;
 }
@@ -44,8 +44,7 @@ typedef struct share {
     int first, count;
 } share;
 
-static void *run_share(void *arg)
-{
+static void *run_share(void *arg) {
     const share *s = arg;
     for (int i = s->first; i < s->count; i += 2)
         s->task(s->arg, i);
@@ -53,8 +52,7 @@ static void *run_share(void *arg)
 }
 
 /* The simplest parallel_for: even indices here, odd ones on a thread made for the occasion. */
-static void host_run(void *user, void (*task)(void *arg, int index), void *arg, int count)
-{
+static void host_run(void *user, void (*task)(void *arg, int index), void *arg, int count) {
     share even = {task, arg, 0, count}, odd = {task, arg, 1, count};
     pthread_t thread;
     const int started = count > 1 && pthread_create(&thread, NULL, run_share, &odd) == 0;
@@ -66,14 +64,12 @@ static void host_run(void *user, void (*task)(void *arg, int index), void *arg, 
         run_share(&odd);
 }
 
-static void host_log(void *user, tenon_log_level level, const char *line)
-{
+static void host_log(void *user, tenon_log_level level, const char *line) {
     ++((host *)user)->lines;
     printf("  log %d: %s\n", (int)level, line);
 }
 
-int main(void)
-{
+int main(void) {
     enum { ROWS = 256, COLUMNS = 1000 };
     static float x[ROWS * COLUMNS], y[ROWS * COLUMNS];
     host h = {0};
@@ -97,7 +93,8 @@ int main(void)
         .y = tenon_matrix(y, TENON_F32, ROWS, COLUMNS),
     };
     status = tenon_softmax(ctx, &softmax);
-    if (status != TENON_OK) fprintf(stderr, "%s\n", tenon_error_message(ctx));
+    if (status != TENON_OK)
+        fprintf(stderr, "%s\n", tenon_error_message(ctx));
 
     double worst = 0;
     for (int i = 0; i < ROWS; ++i) {
@@ -107,8 +104,9 @@ int main(void)
         worst = fmax(worst, fabs(sum - 1));
     }
     tenon_context_destroy(ctx);
-    printf("peak of %zu bytes from our allocator, %zu left; %d tasks on our threads; %d lines logged\n", h.peak, h.bytes, h.tasks,
-           h.lines);
+    printf("peak of %zu bytes from our allocator, %zu left; %d tasks on our threads; %d lines "
+           "logged\n",
+           h.peak, h.bytes, h.tasks, h.lines);
     printf("rows sum to 1 within %.2g\n", worst);
     return status == TENON_OK && worst < 1e-5 && h.peak > 0 && h.bytes == 0 && h.lines > 0 ? 0 : 1;
 }

@@ -14,8 +14,8 @@ typedef struct tn_device tn_device; /* a backend's own state for one open device
 
 /* How a device is opened for a context. */
 typedef struct tn_open {
-    int index;                  /* n of "cuda:n" */
-    uint32_t flags;             /* TENON_CONTEXT_* */
+    int index;      /* n of "cuda:n" */
+    uint32_t flags; /* TENON_CONTEXT_* */
     tenon_allocator allocator;
     void *native_context, *native_queue;
     const char *kernel_cache_path;
@@ -29,9 +29,10 @@ typedef struct tn_choice {
     const char *algorithm; /* "gemm-packed" */
     const char *kernel;    /* "gemm_f32_6x16_avx2" */
     const char *reason;    /* why it stands at this place, a sentence part: "m is at most 4" */
-    size_t workspace;      /* bytes, exact, for `threads` workers; the run gets a block aligned to 64 */
-    double seconds;        /* predicted */
-    _Alignas(16) unsigned char state[TN_CHOICE_STATE]; /* the backend's parameters: kernel pointers, block sizes */
+    size_t workspace; /* bytes, exact, for `threads` workers; the run gets a block aligned to 64 */
+    double seconds;   /* predicted */
+    _Alignas(16) unsigned char state
+        [TN_CHOICE_STATE]; /* the backend's parameters: kernel pointers, block sizes */
 } tn_choice;
 
 typedef struct tn_choices {
@@ -63,13 +64,16 @@ typedef struct tn_backend {
     /* Waits for queued work. */
     tenon_status (*sync)(tn_device *device, tn_message *why);
     /* Lists algorithms for a legal problem with `threads` workers, or UNSUPPORTED with a reason that names the field. Does not allocate. */
-    tenon_status (*plan)(tn_device *device, tn_op op, const void *problem, int threads, tn_choices *out, tn_message *why);
+    tenon_status (*plan)(tn_device *device, tn_op op, const void *problem, int threads,
+                         tn_choices *out, tn_message *why);
     /* Runs. On the CPU it cannot fail; others may lose the device. Does not allocate. */
     tenon_status (*run)(tn_device *device, const tn_run *run, tn_message *why);
     /* Bytes of tenon_gemm_pack's output for this problem; UNSUPPORTED with a reason if it has no packed form. */
-    tenon_status (*pack_size)(tn_device *device, const tn_gemm_problem *problem, size_t *bytes, tn_message *why);
+    tenon_status (*pack_size)(tn_device *device, const tn_gemm_problem *problem, size_t *bytes,
+                              tn_message *why);
     /* Checks a packed B's header against the problem; INVALID_ARGUMENT with a reason. */
-    tenon_status (*pack_check)(tn_device *device, const tn_gemm_problem *problem, const void *packed, size_t bytes, tn_message *why);
+    tenon_status (*pack_check)(tn_device *device, const tn_gemm_problem *problem,
+                               const void *packed, size_t bytes, tn_message *why);
 } tn_backend;
 
 #endif

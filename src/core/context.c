@@ -14,43 +14,42 @@
 
 enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
 
-tenon_status tn_context_enter(tenon_context *ctx, const char *call)
-{
-    if (!ctx) return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context", call);
+tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
+    if (!ctx)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
+                              call);
     for (;;) {
         int expected = FREE;
-        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE, memory_order_acquire,
-                                                  memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE,
+                                                  memory_order_acquire, memory_order_relaxed))
             return TENON_OK;
         /* Not the message of the context: it belongs to the thread that is inside. */
-        if (expected == INSIDE) return TENON_ERROR_BUSY;
+        if (expected == INSIDE)
+            return TENON_ERROR_BUSY;
         tn_os_relax();
     }
 }
 
-void tn_context_leave(tenon_context *ctx)
-{
+void tn_context_leave(tenon_context *ctx) {
     atomic_store_explicit(&ctx->entered, FREE, memory_order_release);
 }
 
-int tn_context_try_enter(tenon_context *ctx)
-{
+int tn_context_try_enter(tenon_context *ctx) {
     int expected = FREE;
-    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, RECLAIMING, memory_order_acquire,
-                                                   memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, RECLAIMING,
+                                                   memory_order_acquire, memory_order_relaxed);
 }
 
-tn_message *tn_context_message(tenon_context *ctx)
-{
+tn_message *tn_context_message(tenon_context *ctx) {
     return &ctx->message;
 }
 
 /* Rung 3 of a pool's ladder; may be called by any thread that shares the pool. */
-static size_t give_arena_back(void *user, size_t wanted)
-{
+static size_t give_arena_back(void *user, size_t wanted) {
     tn_slot *slot = user;
     (void)wanted;
-    if (!tn_context_try_enter(slot->context)) return 0;
+    if (!tn_context_try_enter(slot->context))
+        return 0;
     const size_t freed = tn_arena_drop(&slot->arena);
     tn_context_leave(slot->context);
     return freed;
@@ -58,44 +57,50 @@ static size_t give_arena_back(void *user, size_t wanted)
 
 /* ---------------------------------------------------------------- creation */
 
-static tenon_status check_desc(const tenon_context_desc *desc, tn_message *message)
-{
+static tenon_status check_desc(const tenon_context_desc *desc, tn_message *message) {
     if (desc->threads < 0 || desc->threads > TN_TEAM_MAX)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "tenon_context_create: threads is %d, expected 0 to %d",
-                       (int)desc->threads, TN_TEAM_MAX);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "tenon_context_create: threads is %d, expected 0 to %d", (int)desc->threads,
+                       TN_TEAM_MAX);
     if (!desc->parallel.run != !desc->parallel.threads)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: parallel has only one of threads and run, expected both or neither");
+                       "tenon_context_create: parallel has only one of threads and run, expected "
+                       "both or neither");
     if (!desc->allocator.alloc != !desc->allocator.free)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: allocator has only one of alloc and free, expected both or neither");
+                       "tenon_context_create: allocator has only one of alloc and free, expected "
+                       "both or neither");
     if (desc->pool && desc->memory_budget)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: memory_budget is %zu, expected 0 with a shared pool, which has its own",
+                       "tenon_context_create: memory_budget is %zu, expected 0 with a shared pool, "
+                       "which has its own",
                        desc->memory_budget);
     if ((int)desc->log_level < TENON_LOG_NONE || (int)desc->log_level > TENON_LOG_DEBUG)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "tenon_context_create: log_level is %d, expected 0 to %d",
-                       (int)desc->log_level, TENON_LOG_DEBUG);
-    const uint32_t known = TENON_CONTEXT_DEBUG_MEMORY | TENON_CONTEXT_NO_STAGING | TENON_CONTEXT_NO_VENDOR_LIBRARIES |
-                           TENON_CONTEXT_REDUCED_PRECISION;
-    if (desc->flags & ~known)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: flags is 0x%x, expected a combination of TENON_CONTEXT_* (0x%x)",
-                       (unsigned)desc->flags, (unsigned)known);
+                       "tenon_context_create: log_level is %d, expected 0 to %d",
+                       (int)desc->log_level, TENON_LOG_DEBUG);
+    const uint32_t known = TENON_CONTEXT_DEBUG_MEMORY | TENON_CONTEXT_NO_STAGING |
+                           TENON_CONTEXT_NO_VENDOR_LIBRARIES | TENON_CONTEXT_REDUCED_PRECISION;
+    if (desc->flags & ~known)
+        return tn_fail(
+            message, TENON_ERROR_INVALID_ARGUMENT,
+            "tenon_context_create: flags is 0x%x, expected a combination of TENON_CONTEXT_* (0x%x)",
+            (unsigned)desc->flags, (unsigned)known);
     return TENON_OK;
 }
 
-static int thread_count(const tenon_context_desc *desc)
-{
+static int thread_count(const tenon_context_desc *desc) {
     int threads = desc->threads;
-    if (threads == 0) threads = desc->parallel.run ? desc->parallel.threads(desc->parallel.user) : tn_os_cores();
-    if (threads < 1) threads = 1;
+    if (threads == 0)
+        threads = desc->parallel.run ? desc->parallel.threads(desc->parallel.user) : tn_os_cores();
+    if (threads < 1)
+        threads = 1;
     return threads < TN_TEAM_MAX ? threads : TN_TEAM_MAX;
 }
 
 /* The pool of one slot: the shared one, that of an earlier host slot, or an own one. */
-static tenon_status open_pool(tenon_context *ctx, const tenon_context_desc *desc, int s, tn_message *message)
-{
+static tenon_status open_pool(tenon_context *ctx, const tenon_context_desc *desc, int s,
+                              tn_message *message) {
     tn_slot *slot = &ctx->slot[s];
 
     if (desc->pool && s == 0) {
@@ -121,8 +126,8 @@ static tenon_status open_pool(tenon_context *ctx, const tenon_context_desc *desc
     return tn_pool_open(&pool, NULL, message, &slot->pool);
 }
 
-static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc, int s, tn_message *message)
-{
+static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc, int s,
+                              tn_message *message) {
     tn_slot *slot = &ctx->slot[s];
     const tn_open open = {
         .index = slot->name.index,
@@ -141,8 +146,7 @@ static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc
     return TENON_OK;
 }
 
-static void close_context(tenon_context *ctx)
-{
+static void close_context(tenon_context *ctx) {
     for (int s = ctx->slots - 1; s >= 0; --s) {
         tn_slot *slot = &ctx->slot[s];
         if (slot->device) {
@@ -161,8 +165,8 @@ static void close_context(tenon_context *ctx)
     tn_host_free(&allocator, ctx, sizeof *ctx);
 }
 
-static tenon_status create(const tenon_context_desc *desc, tenon_context **out, tn_message *message)
-{
+static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
+                           tn_message *message) {
     tn_device_name chain[TN_MAX_CHAIN];
     int count;
 
@@ -171,8 +175,8 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out, 
 
     tenon_context *ctx = tn_host_alloc_zero(&desc->allocator, sizeof *ctx, TN_CACHE_LINE);
     if (!ctx)
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY, "tenon_context_create: no memory for a context of %zu bytes",
-                       sizeof *ctx);
+        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
+                       "tenon_context_create: no memory for a context of %zu bytes", sizeof *ctx);
     ctx->allocator = desc->allocator;
     ctx->log.logger = desc->logger;
     ctx->log.level = desc->log_level;
@@ -180,8 +184,11 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out, 
     ctx->threads = thread_count(desc);
     ctx->cache.limit = desc->plan_cache_bytes ? desc->plan_cache_bytes : (size_t)1 << 20;
 
-    tenon_status status = tn_team_create(&desc->allocator, ctx->threads, &desc->parallel, &ctx->team);
-    if (status != TENON_OK) tn_fail(message, status, "tenon_context_create: no memory for a team of %d threads", ctx->threads);
+    tenon_status status =
+        tn_team_create(&desc->allocator, ctx->threads, &desc->parallel, &ctx->team);
+    if (status != TENON_OK)
+        tn_fail(message, status, "tenon_context_create: no memory for a team of %d threads",
+                ctx->threads);
     for (int s = 0; s < count && status == TENON_OK; ++s) {
         ctx->slot[s].name = chain[s];
         ctx->slots = s + 1;
@@ -192,42 +199,43 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out, 
         return status;
     }
     for (int s = 0; s < count; ++s)
-        tn_log_line(&ctx->log, TENON_LOG_INFO, "context: device %s, %d threads", chain[s].id, ctx->threads);
+        tn_log_line(&ctx->log, TENON_LOG_INFO, "context: device %s, %d threads", chain[s].id,
+                    ctx->threads);
     *out = ctx;
     return TENON_OK;
 }
 
-tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context **out)
-{
+tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context **out) {
     tenon_context_desc full;
     tn_message message = {{0}};
     tenon_status status;
 
     if (!out) {
-        status = tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT, "tenon_context_create: out is NULL, expected an address");
+        status = tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT,
+                         "tenon_context_create: out is NULL, expected an address");
     } else {
         *out = NULL;
         status = tn_read_desc("tenon_context_create", desc, &full, sizeof full, &message);
-        if (status == TENON_OK) status = create(&full, out, &message);
+        if (status == TENON_OK)
+            status = create(&full, out, &message);
     }
-    if (status != TENON_OK) tn_message_publish(&message);
+    if (status != TENON_OK)
+        tn_message_publish(&message);
     return status;
 }
 
-void tenon_context_destroy(tenon_context *ctx)
-{
-    if (ctx) close_context(ctx);
+void tenon_context_destroy(tenon_context *ctx) {
+    if (ctx)
+        close_context(ctx);
 }
 
 /* ---------------------------------------------------------------- small calls */
 
-const char *tenon_error_message(const tenon_context *ctx)
-{
+const char *tenon_error_message(const tenon_context *ctx) {
     return ctx ? ctx->message.text : tn_message_shared();
 }
 
-tenon_status tenon_sync(tenon_context *ctx)
-{
+tenon_status tenon_sync(tenon_context *ctx) {
     TN_TRY(tn_context_enter(ctx, "tenon_sync"));
     tenon_status status = TENON_OK;
     for (int s = 0; s < ctx->slots && status == TENON_OK; ++s)
@@ -236,8 +244,7 @@ tenon_status tenon_sync(tenon_context *ctx)
     return status;
 }
 
-tenon_status tenon_context_wait(tenon_context *ctx, tenon_context *other)
-{
+tenon_status tenon_context_wait(tenon_context *ctx, tenon_context *other) {
     TN_TRY(tn_context_enter(ctx, "tenon_context_wait"));
     tenon_status status = TENON_OK;
     if (!other)
@@ -248,34 +255,32 @@ tenon_status tenon_context_wait(tenon_context *ctx, tenon_context *other)
     return status != TENON_OK || other == ctx ? status : tenon_sync(other);
 }
 
-tenon_status tenon_context_native(tenon_context *ctx, void **native_context, void **native_queue)
-{
+tenon_status tenon_context_native(tenon_context *ctx, void **native_context, void **native_queue) {
     TN_TRY(tn_context_enter(ctx, "tenon_context_native"));
-    if (native_context) *native_context = NULL;
-    if (native_queue) *native_queue = NULL;
+    if (native_context)
+        *native_context = NULL;
+    if (native_queue)
+        *native_queue = NULL;
     tn_context_leave(ctx);
     return TENON_OK;
 }
 
-const char *tenon_context_device(const tenon_context *ctx, int index)
-{
+const char *tenon_context_device(const tenon_context *ctx, int index) {
     return ctx && index >= 0 && index < ctx->slots ? ctx->slot[index].name.id : NULL;
 }
 
-int tenon_context_threads(const tenon_context *ctx)
-{
+int tenon_context_threads(const tenon_context *ctx) {
     return ctx ? ctx->threads : 0;
 }
 
-tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index)
-{
-    return ctx && device_index >= 0 && device_index < ctx->slots ? ctx->slot[device_index].pool : NULL;
+tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index) {
+    return ctx && device_index >= 0 && device_index < ctx->slots ? ctx->slot[device_index].pool
+                                                                 : NULL;
 }
 
 /* ---------------------------------------------------------------- threads of the host */
 
-tenon_status tenon_part_begin(tenon_context *ctx)
-{
+tenon_status tenon_part_begin(tenon_context *ctx) {
     TN_TRY(tn_context_enter(ctx, "tenon_part_begin"));
     tenon_status status = TENON_OK;
     if (ctx->in_part) {
@@ -291,15 +296,14 @@ tenon_status tenon_part_begin(tenon_context *ctx)
     return status;
 }
 
-void tenon_part_run(tenon_context *ctx, tenon_part_work work, void *user)
-{
-    if (!ctx || !work || !tn_team_part_enter(ctx->team)) return;
+void tenon_part_run(tenon_context *ctx, tenon_part_work work, void *user) {
+    if (!ctx || !work || !tn_team_part_enter(ctx->team))
+        return;
     atomic_store(&ctx->part_status, (int)work(user));
     tn_team_part_finish(ctx->team);
 }
 
-tenon_status tenon_part_end(tenon_context *ctx)
-{
+tenon_status tenon_part_end(tenon_context *ctx) {
     TN_TRY(tn_context_enter(ctx, "tenon_part_end"));
     tenon_status status = (tenon_status)atomic_load(&ctx->part_status);
     if (!ctx->in_part)

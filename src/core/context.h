@@ -22,7 +22,8 @@ typedef struct tn_slot {
     tn_device *device;
     tenon_pool *pool;
     tn_arena arena; /* the workspace of runs on this device */
-    tn_reclaimer reclaimer; /* lets a pool that is short take the arena's block while nobody is inside the context */
+    tn_reclaimer
+        reclaimer; /* lets a pool that is short take the arena's block while nobody is inside the context */
     tenon_context *context;
 } tn_slot;
 

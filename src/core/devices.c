@@ -29,34 +29,35 @@ static const tn_backend_row rows[] = {
 
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
-static int entries_of(const tn_backend_row *row)
-{
+static int entries_of(const tn_backend_row *row) {
     const int count = row->backend ? row->backend->count() : 0;
     return count > 0 ? count : 1;
 }
 
-int tenon_device_count(void)
-{
+int tenon_device_count(void) {
     int count = 0;
-    for (int r = 0; r < ROWS; ++r) count += entries_of(&rows[r]);
+    for (int r = 0; r < ROWS; ++r)
+        count += entries_of(&rows[r]);
     return count;
 }
 
-static void absent_info(const tn_backend_row *row, tenon_device_info *info)
-{
+static void absent_info(const tn_backend_row *row, tenon_device_info *info) {
     snprintf(info->id, sizeof info->id, "%s", row->name);
     snprintf(info->backend, sizeof info->backend, "%s", row->name);
     snprintf(info->reason, sizeof info->reason, "%s", row->reason);
 }
 
-tenon_status tenon_device_get(int index, tenon_device_info *info)
-{
-    if (!info) return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_device_get: info is NULL, expected an address");
-    const size_t given = info->struct_size, size = given == 0 || given > sizeof *info ? sizeof *info : given;
-    if (size < sizeof given)
+tenon_status tenon_device_get(int index, tenon_device_info *info) {
+    if (!info)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "tenon_device_get: info.struct_size is %zu, expected 0 or sizeof the struct (%zu)", given,
-                              sizeof *info);
+                              "tenon_device_get: info is NULL, expected an address");
+    const size_t given = info->struct_size,
+                 size = given == 0 || given > sizeof *info ? sizeof *info : given;
+    if (size < sizeof given)
+        return tn_fail_shared(
+            TENON_ERROR_INVALID_ARGUMENT,
+            "tenon_device_get: info.struct_size is %zu, expected 0 or sizeof the struct (%zu)",
+            given, sizeof *info);
     int left = index;
     for (int r = 0; r < ROWS && left >= 0; ++r) {
         const int entries = entries_of(&rows[r]);
@@ -73,43 +74,46 @@ tenon_status tenon_device_get(int index, tenon_device_info *info)
         }
         left -= entries;
     }
-    return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_device_get: index is %d, expected 0 to %d", index,
+    return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                          "tenon_device_get: index is %d, expected 0 to %d", index,
                           tenon_device_count() - 1);
 }
 
 /* ---------------------------------------------------------------- device strings */
 
 /* Parses "name" or "name:n" of `length` bytes; -1 if the index is no small number. */
-static int parse_element(const char *text, size_t length, char *name, size_t capacity)
-{
+static int parse_element(const char *text, size_t length, char *name, size_t capacity) {
     const char *colon = memchr(text, ':', length);
     const size_t name_length = colon ? (size_t)(colon - text) : length;
     int index = 0;
 
-    if (name_length == 0 || name_length >= capacity) return -1;
+    if (name_length == 0 || name_length >= capacity)
+        return -1;
     memcpy(name, text, name_length);
     name[name_length] = 0;
-    if (!colon) return 0;
-    if (colon + 1 == text + length || length - name_length > 4) return -1;
+    if (!colon)
+        return 0;
+    if (colon + 1 == text + length || length - name_length > 4)
+        return -1;
     for (const char *c = colon + 1; c < text + length; ++c) {
-        if (*c < '0' || *c > '9') return -1;
+        if (*c < '0' || *c > '9')
+            return -1;
         index = index * 10 + (*c - '0');
     }
     return index;
 }
 
 /* Appends "; reason" to a sentence that grows. */
-static void add_reason(tn_message *why, const char *id, const char *reason)
-{
+static void add_reason(tn_message *why, const char *id, const char *reason) {
     const size_t used = strlen(why->text);
     if (used + 1 < sizeof why->text)
-        snprintf(why->text + used, sizeof why->text - used, "%s%s: %s", used ? "; " : "", id, reason);
+        snprintf(why->text + used, sizeof why->text - used, "%s%s: %s", used ? "; " : "", id,
+                 reason);
 }
 
 /* Adds one device to the chain, or why it is not usable to `reasons`. */
-static tenon_status add_device(const tn_backend_row *row, int index, tn_device_name *chain, int *count, tn_message *reasons,
-                               tn_message *why)
-{
+static tenon_status add_device(const tn_backend_row *row, int index, tn_device_name *chain,
+                               int *count, tn_message *reasons, tn_message *why) {
     tn_device_name *name = &chain[*count];
 
     if (index > 0)
@@ -127,13 +131,15 @@ static tenon_status add_device(const tn_backend_row *row, int index, tn_device_n
         if (devices == 0)
             row->backend->info(0, &info);
         else
-            snprintf(info.reason, sizeof info.reason, "there %s only %d", devices == 1 ? "is" : "are", devices);
+            snprintf(info.reason, sizeof info.reason, "there %s only %d",
+                     devices == 1 ? "is" : "are", devices);
         add_reason(reasons, name->id, info.reason);
         return TENON_OK;
     }
     for (int i = 0; i < *count; ++i)
         if (chain[i].backend == row->backend && chain[i].index == index)
-            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "device names \"%s\" twice", name->id);
+            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "device names \"%s\" twice",
+                           name->id);
     name->backend = row->backend;
     name->index = index;
     ++*count;
@@ -141,21 +147,23 @@ static tenon_status add_device(const tn_backend_row *row, int index, tn_device_n
 }
 
 /* The best usable device: the first row with one; "reference" is last. */
-static tenon_status add_best(tn_device_name *chain, int *count, tn_message *reasons, tn_message *why)
-{
-    for (int r = 0; r < ROWS && *count == 0; ++r) TN_TRY(add_device(&rows[r], 0, chain, count, reasons, why));
+static tenon_status add_best(tn_device_name *chain, int *count, tn_message *reasons,
+                             tn_message *why) {
+    for (int r = 0; r < ROWS && *count == 0; ++r)
+        TN_TRY(add_device(&rows[r], 0, chain, count, reasons, why));
     return TENON_OK;
 }
 
-tenon_status tn_devices_resolve(const char *text, const char *environment, tn_device_name chain[TN_MAX_CHAIN], int *count,
-                                tn_message *why)
-{
+tenon_status tn_devices_resolve(const char *text, const char *environment,
+                                tn_device_name chain[TN_MAX_CHAIN], int *count, tn_message *why) {
     tn_message reasons = {{0}};
     const char *whole;
 
     *count = 0;
-    if (!text) text = "auto";
-    if (strcmp(text, "auto") == 0 && environment && environment[0]) text = environment;
+    if (!text)
+        text = "auto";
+    if (strcmp(text, "auto") == 0 && environment && environment[0])
+        text = environment;
     whole = text;
     for (;;) {
         const size_t length = strcspn(text, ",");
@@ -164,26 +172,30 @@ tenon_status tn_devices_resolve(const char *text, const char *environment, tn_de
         int row = -1;
 
         if (*count == TN_MAX_CHAIN)
-            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "device is \"%.100s\", expected at most %d names", whole,
-                           TN_MAX_CHAIN);
+            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                           "device is \"%.100s\", expected at most %d names", whole, TN_MAX_CHAIN);
         for (int r = 0; r < ROWS && index >= 0; ++r)
-            if (strcmp(name, rows[r].name) == 0) row = r;
+            if (strcmp(name, rows[r].name) == 0)
+                row = r;
         if (index == 0 && strcmp(name, "auto") == 0) {
             TN_TRY(add_best(chain, count, &reasons, why));
         } else if (row < 0) {
             return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                           "device is \"%.100s\", expected names like \"auto\", \"cpu\", \"cuda:0\", \"opencl:1\", "
+                           "device is \"%.100s\", expected names like \"auto\", \"cpu\", "
+                           "\"cuda:0\", \"opencl:1\", "
                            "\"reference\", separated by commas",
                            whole);
         } else {
             TN_TRY(add_device(&rows[row], index, chain, count, &reasons, why));
         }
         text += length;
-        if (*text == 0) break;
+        if (*text == 0)
+            break;
         ++text;
     }
     if (*count == 0)
-        return tn_fail(why, TENON_ERROR_NO_DEVICE, "device is \"%.100s\", and none of it is usable: %.350s", whole,
+        return tn_fail(why, TENON_ERROR_NO_DEVICE,
+                       "device is \"%.100s\", and none of it is usable: %.350s", whole,
                        reasons.text);
     return TENON_OK;
 }

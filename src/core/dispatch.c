@@ -11,13 +11,14 @@
 
 /* ---------------------------------------------------------------- deciding */
 
-static void add_declined(tn_decision *decision, const char *device, const char *reason)
-{
+static void add_declined(tn_decision *decision, const char *device, const char *reason) {
     const int left = TN_DECLINED_TEXT - decision->declined_used;
-    if (left < 2) return;
-    const int n = snprintf(decision->declined_text + decision->declined_used, (size_t)left, "%s: declined because %s", device,
-                           reason);
-    if (n < 0) return;
+    if (left < 2)
+        return;
+    const int n = snprintf(decision->declined_text + decision->declined_used, (size_t)left,
+                           "%s: declined because %s", device, reason);
+    if (n < 0)
+        return;
     decision->declined_used += (n < left ? n : left - 1) + 1;
     decision->declined++;
 }
@@ -26,25 +27,31 @@ static void add_declined(tn_decision *decision, const char *device, const char *
  * The first choice from number `first` on whose workspace is within the limit and can be reserved now; with `borrowed` the caller
  * brings the memory. Returns its number, or -1 with the status and sentence of the last attempt.
  */
-static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int first, size_t limit, int borrowed,
-                            tenon_status *status, tn_message *why)
-{
+static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int first,
+                            size_t limit, int borrowed, tenon_status *status, tn_message *why) {
     for (int i = first; i < choices->count; ++i) {
         const tn_choice *choice = &choices->choice[i];
         if (choice->workspace > limit) {
             *status = tn_fail(why, TENON_ERROR_OUT_OF_MEMORY,
-                              "workspace.bytes is %zu, and %s, the algorithm with the smallest workspace, needs %zu", limit,
-                              choice->algorithm, choice->workspace);
+                              "workspace.bytes is %zu, and %s, the algorithm with the smallest "
+                              "workspace, needs %zu",
+                              limit, choice->algorithm, choice->workspace);
             continue;
         }
-        *status = borrowed || choice->workspace == 0 ? TENON_OK : tn_arena_reserve(&slot->arena, choice->workspace, why);
+        *status = borrowed || choice->workspace == 0
+                      ? TENON_OK
+                      : tn_arena_reserve(&slot->arena, choice->workspace, why);
         if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
             *status = tn_arena_reserve(&slot->arena, choice->workspace, why);
-        if (*status == TENON_OK) return i;
+        if (*status == TENON_OK)
+            return i;
         if (i + 1 < choices->count) {
             tn_pool_count_rung(slot->pool, TN_RUNG_SMALLER_PLAN);
-            tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %zu bytes of workspace for %s could not be had, trying %s with %zu: %s",
-                        slot->name.id, choice->workspace, choice->algorithm, choice[1].algorithm, choice[1].workspace, why->text);
+            tn_log_line(
+                &ctx->log, TENON_LOG_WARNING,
+                "%s: %zu bytes of workspace for %s could not be had, trying %s with %zu: %s",
+                slot->name.id, choice->workspace, choice->algorithm, choice[1].algorithm,
+                choice[1].workspace, why->text);
         }
     }
     return -1;
@@ -54,10 +61,12 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
  * Decides, starting with device number `first` of the chain. Fails with the status of the last device that was short of
  * memory, else UNSUPPORTED with every device's reason.
  */
-static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request, int borrowed, tn_decision *decision)
-{
+static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request,
+                           int borrowed, tn_decision *decision) {
     static const tn_choices nothing = {
-        .count = 1, .choice = {{.algorithm = "nothing", .kernel = "none", .reason = "the result has no elements"}}};
+        .count = 1,
+        .choice = {
+            {.algorithm = "nothing", .kernel = "none", .reason = "the result has no elements"}}};
     tenon_status failure = TENON_ERROR_UNSUPPORTED;
     tn_message why = {{0}}, memory = {{0}};
 
@@ -71,13 +80,15 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
         if (request->empty)
             decision->choices = nothing;
         else
-            status = backend->plan(slot->device, request->op, request->problem, ctx->threads, &decision->choices, &why);
+            status = backend->plan(slot->device, request->op, request->problem, ctx->threads,
+                                   &decision->choices, &why);
         if (status == TENON_OK) {
             decision->device = slot->name;
             decision->threads = ctx->threads;
-            decision->chosen = first_affordable(ctx, slot, &decision->choices, 0, request->workspace_limit, borrowed,
-                                                &status, &why);
-            if (decision->chosen >= 0) return TENON_OK;
+            decision->chosen = first_affordable(ctx, slot, &decision->choices, 0,
+                                                request->workspace_limit, borrowed, &status, &why);
+            if (decision->chosen >= 0)
+                return TENON_OK;
             failure = status;
             memory = why;
             if (s + 1 < ctx->slots) {
@@ -106,49 +117,57 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
     return TENON_ERROR_UNSUPPORTED;
 }
 
-static void log_decision(const tenon_context *ctx, const char *verb, const tn_plan_request *request, const tn_decision *decision)
-{
-    if (!tn_log_wants(&ctx->log, TENON_LOG_DISPATCH)) return;
+static void log_decision(const tenon_context *ctx, const char *verb, const tn_plan_request *request,
+                         const tn_decision *decision) {
+    if (!tn_log_wants(&ctx->log, TENON_LOG_DISPATCH))
+        return;
     const tn_choice *choice = &decision->choices.choice[decision->chosen];
     char what[512];
 
     request->describe(request->problem, what, sizeof what);
-    tn_log_line(&ctx->log, TENON_LOG_DISPATCH, "%s %s -> %s %s %s workspace=%zu%s%s", verb, what, decision->device.id,
-                choice->algorithm, choice->kernel, choice->workspace, decision->declined ? "; " : "",
-                decision->declined ? decision->declined_text : "");
+    tn_log_line(&ctx->log, TENON_LOG_DISPATCH, "%s %s -> %s %s %s workspace=%zu%s%s", verb, what,
+                decision->device.id, choice->algorithm, choice->kernel, choice->workspace,
+                decision->declined ? "; " : "", decision->declined ? decision->declined_text : "");
 }
 
 /* ---------------------------------------------------------------- running */
 
-static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device)
-{
+static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device) {
     for (int s = 0; s < ctx->slots; ++s)
-        if (ctx->slot[s].name.backend == device->backend && ctx->slot[s].name.index == device->index) return &ctx->slot[s];
+        if (ctx->slot[s].name.backend == device->backend &&
+            ctx->slot[s].name.index == device->index)
+            return &ctx->slot[s];
     return NULL;
 }
 
 /* What a caller brings as packed B is checked by the device that made its layout. */
-static tenon_status check_packed(tn_slot *slot, const tn_plan_request *request, void *const *addresses, tn_message *why)
-{
+static tenon_status check_packed(tn_slot *slot, const tn_plan_request *request,
+                                 void *const *addresses, tn_message *why) {
     const tn_gemm_problem *p = request->problem;
-    if (request->op != TN_OP_GEMM || !addresses[TN_GEMM_B_PACKED]) return TENON_OK;
-    return slot->name.backend->pack_check(slot->device, p, addresses[TN_GEMM_B_PACKED], (size_t)p->packed_bytes, why);
+    if (request->op != TN_OP_GEMM || !addresses[TN_GEMM_B_PACKED])
+        return TENON_OK;
+    return slot->name.backend->pack_check(slot->device, p, addresses[TN_GEMM_B_PACKED],
+                                          (size_t)p->packed_bytes, why);
 }
 
 /* One attempt on the decision's device; `from` is the choice to begin with. */
-static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request, const tn_decision *decision,
-                           void *const *addresses, const tenon_workspace *workspace)
-{
+static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
+                           const tn_decision *decision, void *const *addresses,
+                           const tenon_workspace *workspace) {
     const int borrowed = workspace->memory != NULL;
     tenon_status status;
-    if (request->empty) return TENON_OK;
-    const int index = first_affordable(ctx, slot, &decision->choices, decision->chosen, borrowed ? workspace->bytes : SIZE_MAX,
-                                       borrowed, &status, &ctx->message);
-    if (index < 0) return status;
+    if (request->empty)
+        return TENON_OK;
+    const int index =
+        first_affordable(ctx, slot, &decision->choices, decision->chosen,
+                         borrowed ? workspace->bytes : SIZE_MAX, borrowed, &status, &ctx->message);
+    if (index < 0)
+        return status;
 
     const tn_choice *choice = &decision->choices.choice[index];
     status = check_packed(slot, request, addresses, &ctx->message);
-    if (status != TENON_OK) return status;
+    if (status != TENON_OK)
+        return status;
     tn_team_limit(ctx->team, decision->threads);
     const tn_run run = {
         .op = request->op,
@@ -162,20 +181,22 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
 }
 
 /* Runs, and goes on with the rest of the chain when the device is out of memory or lost. */
-static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request, const tn_decision *decision,
-                              void *const *addresses, const tenon_workspace *workspace)
-{
+static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
+                              const tn_decision *decision, void *const *addresses,
+                              const tenon_workspace *workspace) {
     tn_decision next;
     for (;;) {
         const tenon_status status = run_on(ctx, slot, request, decision, addresses, workspace);
         const int after = (int)(slot - ctx->slot) + 1;
-        const int retryable = status == TENON_ERROR_OUT_OF_MEMORY || status == TENON_ERROR_OVER_BUDGET ||
+        const int retryable = status == TENON_ERROR_OUT_OF_MEMORY ||
+                              status == TENON_ERROR_OVER_BUDGET ||
                               status == TENON_ERROR_DEVICE_LOST;
-        if (!retryable || after >= ctx->slots) return status;
+        if (!retryable || after >= ctx->slots)
+            return status;
 
         const tn_message first = ctx->message;
-        tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %s; going on with %s", slot->name.id, first.text,
-                    ctx->slot[after].name.id);
+        tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %s; going on with %s", slot->name.id,
+                    first.text, ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
         (void)tn_arena_drop(&slot->arena); /* the next device may draw from the same pool */
         memset(&next, 0, sizeof next);
@@ -190,8 +211,8 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
 
 /* ---------------------------------------------------------------- the three ways in */
 
-tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request, tenon_plan **out)
-{
+tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request,
+                              tenon_plan **out) {
     tn_decision decision;
 
     *out = NULL;
@@ -199,26 +220,28 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     TN_TRY(decide(ctx, 0, request, 0, &decision));
     tn_team_start(ctx->team);
     *out = tn_plan_make(&ctx->allocator, request, &decision);
-    if (!*out && tn_plan_cache_clear(&ctx->cache) > 0) *out = tn_plan_make(&ctx->allocator, request, &decision);
+    if (!*out && tn_plan_cache_clear(&ctx->cache) > 0)
+        *out = tn_plan_make(&ctx->allocator, request, &decision);
     if (!*out)
-        return tn_fail(&ctx->message, TENON_ERROR_OUT_OF_MEMORY, "no memory for a plan of %zu bytes",
+        return tn_fail(&ctx->message, TENON_ERROR_OUT_OF_MEMORY,
+                       "no memory for a plan of %zu bytes",
                        sizeof(tenon_plan) + request->problem_bytes);
     log_decision(ctx, "plan", request, &decision);
     return TENON_OK;
 }
 
-tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *const *addresses, const tenon_workspace *workspace)
-{
+tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *const *addresses,
+                             const tenon_workspace *workspace) {
     tn_slot *slot = slot_of(ctx, &plan->decision.device);
     if (!slot)
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "plan was made for device \"%s\", which this context does not have", plan->decision.device.id);
+                       "plan was made for device \"%s\", which this context does not have",
+                       plan->decision.device.id);
     return run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace);
 }
 
-tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request, void *const *addresses,
-                              const tenon_workspace *workspace)
-{
+tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
+                              void *const *addresses, const tenon_workspace *workspace) {
     const uint64_t hash = tn_request_hash(request);
     const tenon_plan *cached = tn_plan_cache_find(&ctx->cache, request, hash);
     tn_decision decision;
@@ -232,7 +255,8 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
         tn_team_start(ctx->team);
         /* Harmless if there is no memory for it. */
         tenon_plan *plan = tn_plan_make(&ctx->allocator, request, &decision);
-        if (plan) tn_plan_cache_insert(&ctx->cache, plan);
+        if (plan)
+            tn_plan_cache_insert(&ctx->cache, plan);
     }
     log_decision(ctx, "call", request, &decision);
     return run_chain(ctx, slot_of(ctx, &decision.device), request, &decision, addresses, workspace);

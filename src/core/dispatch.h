@@ -12,10 +12,11 @@
 tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request, tenon_plan **out);
 
 /* Runs a plan; `workspace` as in the descriptor (memory NULL: from the context). The problem has been compared already. */
-tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *const *addresses, const tenon_workspace *workspace);
+tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *const *addresses,
+                             const tenon_workspace *workspace);
 
 /* Plan from the cache or made, then run. Needs no allocation that may not fail. */
-tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request, void *const *addresses,
-                              const tenon_workspace *workspace);
+tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
+                              void *const *addresses, const tenon_workspace *workspace);
 
 #endif

@@ -13,8 +13,7 @@ typedef struct tn_log_hook {
 } tn_log_hook;
 
 /* True if a line of this level would be heard: ask before building an expensive one. */
-static inline int tn_log_wants(const tn_log_hook *log, tenon_log_level level)
-{
+static inline int tn_log_wants(const tn_log_hook *log, tenon_log_level level) {
     return log->logger.log && log->level >= level;
 }
 

@@ -11,23 +11,23 @@
 
 static atomic_char shared_text[TN_MESSAGE_BYTES];
 
-tenon_status tn_fail(tn_message *message, tenon_status status, const char *format, ...)
-{
+tenon_status tn_fail(tn_message *message, tenon_status status, const char *format, ...) {
     if (message) {
         va_list args;
         va_start(args, format);
-        if (vsnprintf(message->text, sizeof message->text, format, args) < 0) message->text[0] = 0;
+        if (vsnprintf(message->text, sizeof message->text, format, args) < 0)
+            message->text[0] = 0;
         va_end(args);
     }
     return status;
 }
 
-tenon_status tn_fail_shared(tenon_status status, const char *format, ...)
-{
+tenon_status tn_fail_shared(tenon_status status, const char *format, ...) {
     tn_message message;
     va_list args;
     va_start(args, format);
-    if (vsnprintf(message.text, sizeof message.text, format, args) < 0) message.text[0] = 0;
+    if (vsnprintf(message.text, sizeof message.text, format, args) < 0)
+        message.text[0] = 0;
     va_end(args);
     tn_message_publish(&message);
     return status;
@@ -36,15 +36,14 @@ tenon_status tn_fail_shared(tenon_status status, const char *format, ...)
 /*
  * Byte-wise atomics: a reader may see two failures mixed, never an unterminated string (the last byte stays 0).
  */
-void tn_message_publish(const tn_message *message)
-{
+void tn_message_publish(const tn_message *message) {
     for (size_t i = 0; i + 1 < TN_MESSAGE_BYTES; ++i) {
         atomic_store_explicit(&shared_text[i], message->text[i], memory_order_relaxed);
-        if (message->text[i] == 0) break;
+        if (message->text[i] == 0)
+            break;
     }
 }
 
-const char *tn_message_shared(void)
-{
+const char *tn_message_shared(void) {
     return (const char *)shared_text;
 }

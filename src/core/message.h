@@ -19,7 +19,8 @@ tenon_status tn_fail(tn_message *message, tenon_status status, const char *forma
     __attribute__((format(printf, 3, 4)));
 
 /* As tn_fail, for the public calls that have no context: into the process's sentence. */
-tenon_status tn_fail_shared(tenon_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+tenon_status tn_fail_shared(tenon_status status, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* The message of calls without a context; what tenon_error_message(NULL) reads. */
 void tn_message_publish(const tn_message *message);
@@ -29,7 +30,8 @@ const char *tn_message_shared(void);
 #define TN_TRY(call)                                                                               \
     do {                                                                                           \
         const tenon_status tn_try_status = (call);                                                 \
-        if (tn_try_status != TENON_OK) return tn_try_status;                                       \
+        if (tn_try_status != TENON_OK)                                                             \
+            return tn_try_status;                                                                  \
     } while (0)
 
 #endif

@@ -360,9 +360,13 @@ bool tn_os_forked(const tn_fork_mark *mark) {
 
 /* ---- where threads run ---- */
 
-int tn_os_thread_id(void) { return (int)syscall(SYS_gettid); }
+int tn_os_thread_id(void) {
+    return (int)syscall(SYS_gettid);
+}
 
-int tn_os_cpu(void) { return sched_getcpu(); }
+int tn_os_cpu(void) {
+    return sched_getcpu();
+}
 
 bool tn_os_steer(int thread, int cpu, tn_cpu_set *before) {
     tn_cpu_set other;
@@ -374,7 +378,8 @@ bool tn_os_steer(int thread, int cpu, tn_cpu_set *before) {
         return false;
     other = *before;
     other.bits[cpu / 64] &= ~((uint64_t)1 << cpu % 64);
-    return syscall(SYS_sched_setaffinity, thread, sizeof other, &other) == 0; /* no CPU left: EINVAL */
+    return syscall(SYS_sched_setaffinity, thread, sizeof other, &other) ==
+           0; /* no CPU left: EINVAL */
 }
 
 void tn_os_unsteer(const tn_cpu_set *before) {

@@ -8,10 +8,10 @@
 #include <string.h>
 
 /* Multiply-and-fold over 8-byte words (the mixing step of wyhash); problems are multiples of 8 bytes. */
-uint64_t tn_request_hash(const tn_plan_request *request)
-{
+uint64_t tn_request_hash(const tn_plan_request *request) {
     const unsigned char *bytes = request->problem;
-    uint64_t h = 0x9e3779b97f4a7c15u ^ (uint64_t)request->op ^ (uint64_t)request->workspace_limit << 8;
+    uint64_t h =
+        0x9e3779b97f4a7c15u ^ (uint64_t)request->op ^ (uint64_t)request->workspace_limit << 8;
 
     for (size_t i = 0; i + 8 <= request->problem_bytes; i += 8) {
         uint64_t word;
@@ -22,18 +22,19 @@ uint64_t tn_request_hash(const tn_plan_request *request)
     return h;
 }
 
-int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b)
-{
-    return a->op == b->op && a->workspace_limit == b->workspace_limit && a->problem_bytes == b->problem_bytes &&
+int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b) {
+    return a->op == b->op && a->workspace_limit == b->workspace_limit &&
+           a->problem_bytes == b->problem_bytes &&
            memcmp(a->problem, b->problem, a->problem_bytes) == 0;
 }
 
-tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request, const tn_decision *decision)
-{
+tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
+                         const tn_decision *decision) {
     const size_t bytes = sizeof(tenon_plan) + request->problem_bytes;
     tenon_plan *plan = tn_host_alloc_zero(allocator, bytes, TN_CACHE_LINE);
 
-    if (!plan) return NULL;
+    if (!plan)
+        return NULL;
     plan->allocator = *allocator;
     plan->bytes = bytes;
     plan->request = *request;
@@ -43,31 +44,31 @@ tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request
     return plan;
 }
 
-void tenon_plan_destroy(tenon_plan *plan)
-{
-    if (!plan) return;
+void tenon_plan_destroy(tenon_plan *plan) {
+    if (!plan)
+        return;
     const tenon_allocator allocator = plan->allocator;
     tn_host_free(&allocator, plan, plan->bytes);
 }
 
 /* Copies a filled struct out as far as the caller's struct_size covers it; what a newer caller has beyond it stays as it was. */
-static tenon_status copy_out(const char *call, void *to, const void *from, size_t size)
-{
+static tenon_status copy_out(const char *call, void *to, const void *from, size_t size) {
     size_t given;
     memcpy(&given, to, sizeof given);
     const size_t wanted = given == 0 || given > size ? size : given;
     if (wanted < sizeof given)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call,
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call,
                               given, size);
     memcpy(to, from, wanted);
     memcpy(to, &given, sizeof given);
     return TENON_OK;
 }
 
-tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info)
-{
+tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info) {
     if (!plan || !info)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_query: %s is NULL", plan ? "info" : "plan");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_query: %s is NULL",
+                              plan ? "info" : "plan");
     const tn_decision *decision = &plan->decision;
     const tn_choices *choices = &decision->choices;
     const tn_choice *choice = &choices->choice[decision->chosen];
@@ -89,12 +90,13 @@ tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info)
     return copy_out("tenon_plan_query", info, &full, sizeof full);
 }
 
-tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice)
-{
+tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice) {
     if (!plan || !choice)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choice_get: %s is NULL", plan ? "choice" : "plan");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choice_get: %s is NULL",
+                              plan ? "choice" : "plan");
     if (index < 0 || index >= plan->decision.choices.count)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choice_get: index is %d, expected 0 to %d", index,
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_plan_choice_get: index is %d, expected 0 to %d", index,
                               plan->decision.choices.count - 1);
     const tn_choice *from = &plan->decision.choices.choice[index];
     tenon_plan_choice full;
@@ -107,30 +109,37 @@ tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan
     return copy_out("tenon_plan_choice_get", choice, &full, sizeof full);
 }
 
-const char *tenon_plan_declined(const tenon_plan *plan, int index)
-{
-    if (!plan || index < 0 || index >= plan->decision.declined) return NULL;
+const char *tenon_plan_declined(const tenon_plan *plan, int index) {
+    if (!plan || index < 0 || index >= plan->decision.declined)
+        return NULL;
     const char *text = plan->decision.declined_text;
-    while (index-- > 0) text += strlen(text) + 1;
+    while (index-- > 0)
+        text += strlen(text) + 1;
     return text;
 }
 
-tenon_status tenon_plan_budget(const tenon_plan *const *plans, size_t count, size_t *peak, size_t *smallest)
-{
+tenon_status tenon_plan_budget(const tenon_plan *const *plans, size_t count, size_t *peak,
+                               size_t *smallest) {
     size_t largest = 0, least = 0;
 
     if (!plans && count > 0)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_budget: plans is NULL, expected %zu plans", count);
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_plan_budget: plans is NULL, expected %zu plans", count);
     for (size_t i = 0; i < count; ++i) {
         if (!plans[i])
-            return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_budget: plans[%zu] is NULL, expected a plan", i);
+            return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                                  "tenon_plan_budget: plans[%zu] is NULL, expected a plan", i);
         const tn_decision *decision = &plans[i]->decision;
         const size_t chosen = decision->choices.choice[decision->chosen].workspace;
         const size_t minimum = decision->choices.choice[decision->choices.count - 1].workspace;
-        if (chosen > largest) largest = chosen;
-        if (minimum > least) least = minimum;
+        if (chosen > largest)
+            largest = chosen;
+        if (minimum > least)
+            least = minimum;
     }
-    if (peak) *peak = largest;
-    if (smallest) *smallest = least;
+    if (peak)
+        *peak = largest;
+    if (smallest)
+        *smallest = least;
     return TENON_OK;
 }

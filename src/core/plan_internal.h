@@ -32,7 +32,7 @@ typedef struct tn_plan_request {
     const void *problem;
     size_t problem_bytes;
     size_t workspace_limit; /* SIZE_MAX: none */
-    int empty; /* nothing is written: no device is asked */
+    int empty;              /* nothing is written: no device is asked */
     tn_cost cost;
     void (*describe)(const void *problem, char *text, size_t capacity); /* for log lines */
 } tn_plan_request;
@@ -51,6 +51,7 @@ uint64_t tn_request_hash(const tn_plan_request *request);
 int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b);
 
 /* Copies request and decision into one allocation; NULL when there is no memory. */
-tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request, const tn_decision *decision);
+tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
+                         const tn_decision *decision);
 
 #endif

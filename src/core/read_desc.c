@@ -6,22 +6,27 @@
 
 #include <string.h>
 
-tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size, tn_message *message)
-{
+tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size,
+                          tn_message *message) {
     const unsigned char *bytes = desc;
     size_t given;
 
     memset(full, 0, size);
-    if (!desc) return TENON_OK;
+    if (!desc)
+        return TENON_OK;
     memcpy(&given, desc, sizeof given);
-    if (given == 0) given = size;
+    if (given == 0)
+        given = size;
     if (given < sizeof(size_t) || given > ((size_t)1 << 16))
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)",
-                       call, given, size);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call, given,
+                       size);
     for (size_t i = size; i < given; ++i)
         if (bytes[i] != 0)
-            return tn_fail(message, TENON_ERROR_UNSUPPORTED,
-                           "%s: struct_size is %zu and byte %zu is set, this release knows %zu bytes", call, given, i, size);
+            return tn_fail(
+                message, TENON_ERROR_UNSUPPORTED,
+                "%s: struct_size is %zu and byte %zu is set, this release knows %zu bytes", call,
+                given, i, size);
     memcpy(full, desc, given < size ? given : size);
     return TENON_OK;
 }

@@ -11,6 +11,7 @@
  * Copies *desc (whose first member is size_t struct_size; 0 = the first release's size) into `full` of `size` bytes, zeros behind what
  * is covered. desc == NULL gives all zeros. A larger struct from a newer header is taken if what this release does not know is zero: UNSUPPORTED otherwise.
  */
-tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size, tn_message *message);
+tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size,
+                          tn_message *message);
 
 #endif

@@ -56,9 +56,10 @@ typedef struct worker {
     tn_team *team;
     tn_thread thread;
     int index;
-    int id;              /* for tn_os_steer */
-    _Atomic int cpu;     /* where it sleeps; -1: awake */
-    atomic_bool steered; /* set by the caller after `affinity`, cleared by the worker when it has taken that back */
+    int id;          /* for tn_os_steer */
+    _Atomic int cpu; /* where it sleeps; -1: awake */
+    atomic_bool
+        steered; /* set by the caller after `affinity`, cleared by the worker when it has taken that back */
     tn_cpu_set affinity;
 } worker;
 
@@ -133,7 +134,8 @@ static void steer_sleepers(tn_team *team) {
     const int here = tn_os_cpu();
     for (int i = 0; i < team->started && here >= 0; ++i) {
         worker *w = &team->workers[i];
-        if (atomic_load(&w->cpu) == here && !atomic_load_explicit(&w->steered, memory_order_acquire) &&
+        if (atomic_load(&w->cpu) == here &&
+            !atomic_load_explicit(&w->steered, memory_order_acquire) &&
             tn_os_steer(w->id, here, &w->affinity))
             atomic_store_explicit(&w->steered, true, memory_order_release);
     }

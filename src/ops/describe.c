@@ -17,94 +17,114 @@ typedef struct line {
 
 static void add(line *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static void add(line *l, const char *format, ...)
-{
+static void add(line *l, const char *format, ...) {
     va_list args;
-    if (l->used >= l->capacity) return;
+    if (l->used >= l->capacity)
+        return;
     va_start(args, format);
     const int n = vsnprintf(l->text + l->used, l->capacity - l->used, format, args);
     va_end(args);
-    if (n > 0) l->used += (size_t)n;
+    if (n > 0)
+        l->used += (size_t)n;
 }
 
-static void add_size(line *l, const char *name, int64_t value)
-{
+static void add_size(line *l, const char *name, int64_t value) {
     add(l, " %s=%lld", name, (long long)value);
 }
 
 /* A flag if present. */
-static void add_operand(line *l, const char *name, tenon_dtype dtype)
-{
-    if (dtype != TENON_DTYPE_NONE) add(l, " %s=%s", name, tenon_dtype_name(dtype));
+static void add_operand(line *l, const char *name, tenon_dtype dtype) {
+    if (dtype != TENON_DTYPE_NONE)
+        add(l, " %s=%s", name, tenon_dtype_name(dtype));
 }
 
-void tn_gemm_describe(const void *problem, char *text, size_t capacity)
-{
-    static const char *const names[TN_GEMM_ROLES] = {"a",       "b",      "c",      "bias",    "residual", "a_scale", "a_zero",
-                                                     "b_scale", "b_zero", "c_scale", "c_zero", "offsets",  "packed"};
-    static const char *const activations[] = {"none", "relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "clamp"};
+void tn_gemm_describe(const void *problem, char *text, size_t capacity) {
+    static const char *const names[TN_GEMM_ROLES] = {
+        "a",       "b",      "c",       "bias",   "residual", "a_scale", "a_zero",
+        "b_scale", "b_zero", "c_scale", "c_zero", "offsets",  "packed"};
+    static const char *const activations[] = {"none", "relu",    "gelu", "gelu_tanh",
+                                              "silu", "sigmoid", "tanh", "clamp"};
     const tn_gemm_problem *p = problem;
     line l = {text, capacity, 0};
     const tn_gemm_operand *a = &p->operand[TN_GEMM_A], *b = &p->operand[TN_GEMM_B];
 
-    add(&l, "gemm m=%lld n=%lld k=%lld layout=%c%c", (long long)p->m, (long long)p->n, (long long)p->k, a->column == 1 ? 'n' : 't',
-        b->column == 1 ? 'n' : 't');
-    if (p->batch_count != 1) add_size(&l, "batch", p->batch_count);
-    if (p->experts) add_size(&l, "experts", p->experts);
-    for (int role = 0; role < TN_GEMM_ROLES; ++role) add_operand(&l, names[role], p->operand[role].dtype);
-    if (p->alpha != 1) add(&l, " alpha=%g", p->alpha);
-    if (p->beta != 0) add(&l, " beta=%g", p->beta);
-    if (p->activation) add(&l, " activation=%s", activations[p->activation]);
-    if (p->gated) add(&l, " gated=%s", p->gated == TENON_GATED_HALVES ? "halves" : "interleaved");
+    add(&l, "gemm m=%lld n=%lld k=%lld layout=%c%c", (long long)p->m, (long long)p->n,
+        (long long)p->k, a->column == 1 ? 'n' : 't', b->column == 1 ? 'n' : 't');
+    if (p->batch_count != 1)
+        add_size(&l, "batch", p->batch_count);
+    if (p->experts)
+        add_size(&l, "experts", p->experts);
+    for (int role = 0; role < TN_GEMM_ROLES; ++role)
+        add_operand(&l, names[role], p->operand[role].dtype);
+    if (p->alpha != 1)
+        add(&l, " alpha=%g", p->alpha);
+    if (p->beta != 0)
+        add(&l, " beta=%g", p->beta);
+    if (p->activation)
+        add(&l, " activation=%s", activations[p->activation]);
+    if (p->gated)
+        add(&l, " gated=%s", p->gated == TENON_GATED_HALVES ? "halves" : "interleaved");
 }
 
-static void add_positions(line *l, int64_t left, int64_t right)
-{
-    if (left != TN_UNLIMITED) add_size(l, "left", left);
-    if (right != TN_UNLIMITED) add_size(l, "right", right);
+static void add_positions(line *l, int64_t left, int64_t right) {
+    if (left != TN_UNLIMITED)
+        add_size(l, "left", left);
+    if (right != TN_UNLIMITED)
+        add_size(l, "right", right);
 }
 
-void tn_softmax_describe(const void *problem, char *text, size_t capacity)
-{
-    static const char *const names[TN_SOFTMAX_ROLES] = {"x", "y", "bias", "mask", "alibi", "sinks", "lse"};
+void tn_softmax_describe(const void *problem, char *text, size_t capacity) {
+    static const char *const names[TN_SOFTMAX_ROLES] = {"x",     "y",     "bias", "mask",
+                                                        "alibi", "sinks", "lse"};
     const tn_softmax_problem *p = problem;
     line l = {text, capacity, 0};
 
     add(&l, "softmax rows=%lld cols=%lld step=%lld", (long long)p->rows, (long long)p->length,
         (long long)p->operand[TN_SOFTMAX_X].step);
-    for (int role = 0; role < TN_SOFTMAX_ROLES; ++role) add_operand(&l, names[role], p->operand[role].dtype);
-    if (p->log) add(&l, " log=1");
-    if (p->softcap != 0) add(&l, " softcap=%g", p->softcap);
+    for (int role = 0; role < TN_SOFTMAX_ROLES; ++role)
+        add_operand(&l, names[role], p->operand[role].dtype);
+    if (p->log)
+        add(&l, " log=1");
+    if (p->softcap != 0)
+        add(&l, " softcap=%g", p->softcap);
     add_positions(&l, p->left, p->right);
 }
 
-void tn_attention_describe(const void *problem, char *text, size_t capacity)
-{
-    static const char *const names[TN_ATTENTION_ROLES] = {"q",           "k",           "v",    "o",    "bias",  "mask",    "alibi",  "sinks",
-                                                          "key_lengths", "query_offsets", "cu_q", "cu_k", "table", "k_scale", "v_scale", "lse"};
+void tn_attention_describe(const void *problem, char *text, size_t capacity) {
+    static const char *const names[TN_ATTENTION_ROLES] = {
+        "q",    "k",     "v",     "o",           "bias",
+        "mask", "alibi", "sinks", "key_lengths", "query_offsets",
+        "cu_q", "cu_k",  "table", "k_scale",     "v_scale",
+        "lse"};
     const tn_attention_problem *p = problem;
     line l = {text, capacity, 0};
 
-    add(&l, "attention batch=%lld q_heads=%lld kv_heads=%lld q_len=%lld k_len=%lld head_dim=%lld", (long long)p->batch,
-        (long long)p->heads, (long long)p->kv_heads, (long long)p->queries, (long long)p->keys, (long long)p->d);
-    if (p->dv != p->d) add_size(&l, "v_dim", p->dv);
-    if (p->block_size) add_size(&l, "block_size", p->block_size);
-    for (int role = 0; role < TN_ATTENTION_ROLES; ++role) add_operand(&l, names[role], p->operand[role].dtype);
-    if (p->softcap != 0) add(&l, " softcap=%g", p->softcap);
+    add(&l, "attention batch=%lld q_heads=%lld kv_heads=%lld q_len=%lld k_len=%lld head_dim=%lld",
+        (long long)p->batch, (long long)p->heads, (long long)p->kv_heads, (long long)p->queries,
+        (long long)p->keys, (long long)p->d);
+    if (p->dv != p->d)
+        add_size(&l, "v_dim", p->dv);
+    if (p->block_size)
+        add_size(&l, "block_size", p->block_size);
+    for (int role = 0; role < TN_ATTENTION_ROLES; ++role)
+        add_operand(&l, names[role], p->operand[role].dtype);
+    if (p->softcap != 0)
+        add(&l, " softcap=%g", p->softcap);
     add_positions(&l, p->left, p->right);
 }
 
-void tn_merge_describe(const void *problem, char *text, size_t capacity)
-{
+void tn_merge_describe(const void *problem, char *text, size_t capacity) {
     const tn_merge_problem *p = problem;
-    snprintf(text, capacity, "merge count=%lld rows=%lld v_dim=%lld", (long long)p->count, (long long)p->rows, (long long)p->dv);
+    snprintf(text, capacity, "merge count=%lld rows=%lld v_dim=%lld", (long long)p->count,
+             (long long)p->rows, (long long)p->dv);
 }
 
-void tn_append_describe(const void *problem, char *text, size_t capacity)
-{
+void tn_append_describe(const void *problem, char *text, size_t capacity) {
     const tn_append_problem *p = problem;
-    snprintf(text, capacity, "append batch=%lld kv_heads=%lld rows=%lld capacity=%lld head_dim=%lld", (long long)p->batch,
-             (long long)p->kv_heads, (long long)p->rows, (long long)p->capacity, (long long)p->d);
+    snprintf(text, capacity,
+             "append batch=%lld kv_heads=%lld rows=%lld capacity=%lld head_dim=%lld",
+             (long long)p->batch, (long long)p->kv_heads, (long long)p->rows,
+             (long long)p->capacity, (long long)p->d);
 }
 
 /* ---------------------------------------------------------------- differences */
@@ -115,23 +135,37 @@ typedef struct range {
     const char *const *names;
 } range;
 
-#define FIELD(type, member, name)                                                                                      \
-    {                                                                                                                  \
-        offsetof(type, member), sizeof(((type *)0)->member), 0, (const char *const[]) { name }                         \
+#define FIELD(type, member, name)                                                                  \
+    {                                                                                              \
+        offsetof(type, member), sizeof(((type *)0)->member), 0, (const char *const[]) {            \
+            name                                                                                   \
+        }                                                                                          \
     }
-#define OPERANDS(type, member, list)                                                                                   \
-    {                                                                                                                  \
-        offsetof(type, member), sizeof(((type *)0)->member), sizeof(((type *)0)->member[0]), list                      \
-    }
+#define OPERANDS(type, member, list)                                                               \
+    { offsetof(type, member), sizeof(((type *)0)->member), sizeof(((type *)0)->member[0]), list }
 
-static const char *const gemm_names[] = {"a",       "b",      "c",       "bias",   "residual",      "a_scale", "a_zero",
-                                         "b_scale", "b_zero", "c_scale", "c_zero", "group_offsets", "b_packed"};
+static const char *const gemm_names[] = {
+    "a",       "b",      "c",       "bias",   "residual",      "a_scale", "a_zero",
+    "b_scale", "b_zero", "c_scale", "c_zero", "group_offsets", "b_packed"};
 static const char *const softmax_names[] = {"x", "y", "bias", "mask", "alibi", "sinks", "lse"};
-static const char *const attention_names[] = {"q",    "k",     "v",           "o",             "bias",         "mask",
-                                              "alibi", "sinks", "key_lengths", "query_offsets", "cu_seqlens_q", "cu_seqlens_k",
-                                              "block_table", "k_scale", "v_scale", "lse"};
-static const char *const append_names[] = {"k",          "v",           "k_cache", "v_cache", "positions",
-                                           "cu_seqlens", "block_table", "k_scale", "v_scale"};
+static const char *const attention_names[] = {"q",
+                                              "k",
+                                              "v",
+                                              "o",
+                                              "bias",
+                                              "mask",
+                                              "alibi",
+                                              "sinks",
+                                              "key_lengths",
+                                              "query_offsets",
+                                              "cu_seqlens_q",
+                                              "cu_seqlens_k",
+                                              "block_table",
+                                              "k_scale",
+                                              "v_scale",
+                                              "lse"};
+static const char *const append_names[] = {
+    "k", "v", "k_cache", "v_cache", "positions", "cu_seqlens", "block_table", "k_scale", "v_scale"};
 
 static const range gemm_ranges[] = {
     FIELD(tn_gemm_problem, m, "a.shape"),
@@ -197,13 +231,14 @@ static const range append_ranges[] = {
     OPERANDS(tn_append_problem, operand, append_names),
 };
 
-static const char *first_difference(const range *ranges, size_t count, const void *a, const void *b)
-{
+static const char *first_difference(const range *ranges, size_t count, const void *a,
+                                    const void *b) {
     for (size_t r = 0; r < count; ++r) {
         const size_t step = ranges[r].each ? ranges[r].each : ranges[r].bytes;
         for (size_t i = 0; i * step < ranges[r].bytes; ++i) {
             const size_t from = ranges[r].from + i * step;
-            if (memcmp((const char *)a + from, (const char *)b + from, step) != 0) return ranges[r].names[i];
+            if (memcmp((const char *)a + from, (const char *)b + from, step) != 0)
+                return ranges[r].names[i];
         }
     }
     return NULL;
@@ -211,15 +246,19 @@ static const char *first_difference(const range *ranges, size_t count, const voi
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-const char *tn_problem_difference(tn_op op, const void *a, const void *b)
-{
+const char *tn_problem_difference(tn_op op, const void *a, const void *b) {
     switch (op) {
     case TN_OP_GEMM:
-    case TN_OP_GEMM_PACK: return first_difference(gemm_ranges, COUNT(gemm_ranges), a, b);
-    case TN_OP_SOFTMAX: return first_difference(softmax_ranges, COUNT(softmax_ranges), a, b);
-    case TN_OP_ATTENTION: return first_difference(attention_ranges, COUNT(attention_ranges), a, b);
-    case TN_OP_APPEND: return first_difference(append_ranges, COUNT(append_ranges), a, b);
-    case TN_OP_MERGE: return memcmp(a, b, sizeof(tn_merge_problem)) ? "o_parts" : NULL;
+    case TN_OP_GEMM_PACK:
+        return first_difference(gemm_ranges, COUNT(gemm_ranges), a, b);
+    case TN_OP_SOFTMAX:
+        return first_difference(softmax_ranges, COUNT(softmax_ranges), a, b);
+    case TN_OP_ATTENTION:
+        return first_difference(attention_ranges, COUNT(attention_ranges), a, b);
+    case TN_OP_APPEND:
+        return first_difference(append_ranges, COUNT(append_ranges), a, b);
+    case TN_OP_MERGE:
+        return memcmp(a, b, sizeof(tn_merge_problem)) ? "o_parts" : NULL;
     }
     return NULL;
 }

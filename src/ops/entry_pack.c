@@ -11,15 +11,16 @@
  * The smallest product that has this B: packing depends on B and its companions, on the type that A will have (it decides in what sums are
  * kept) and on nothing else of the descriptor, so nothing else is asked for.
  */
-static tenon_status smallest_product(const tenon_gemm_desc *desc, tenon_gemm_desc *g, tn_message *m)
-{
+static tenon_status smallest_product(const tenon_gemm_desc *desc, tenon_gemm_desc *g,
+                                     tn_message *m) {
     const tn_check check = {"gemm_pack", m};
     tenon_gemm_desc given;
     int64_t shape[TENON_MAX_RANK], row[2];
 
     TN_TRY(tn_check_struct(&check, desc, &given, sizeof given, sizeof given));
     if (given.a_array || given.b_array || given.c_array || given.array_count)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "gemm_pack: b_array is given, expected b itself");
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "gemm_pack: b_array is given, expected b itself");
     memset(g, 0, sizeof *g);
     g->b = given.b;
     g->b_scale = given.b_scale;
@@ -27,21 +28,25 @@ static tenon_status smallest_product(const tenon_gemm_desc *desc, tenon_gemm_des
     g->group_offsets = given.group_offsets;
     g->gated = given.gated;
     g->compute = given.compute;
-    if (g->b.rank < 2 || g->b.rank > TENON_MAX_RANK) return TENON_OK; /* the product's own check says it */
+    if (g->b.rank < 2 || g->b.rank > TENON_MAX_RANK)
+        return TENON_OK; /* the product's own check says it */
 
     const int32_t rank = g->b.rank, lead = given.group_offsets.rank ? 0 : rank - 2;
-    const tenon_dtype type = given.a.dtype ? given.a.dtype : g->b.dtype < TENON_Q8_0 ? g->b.dtype : TENON_F32;
+    const tenon_dtype type = given.a.dtype             ? given.a.dtype
+                             : g->b.dtype < TENON_Q8_0 ? g->b.dtype
+                                                       : TENON_F32;
     row[0] = shape[lead] = 1;
     row[1] = g->b.shape[rank - 2];
-    for (int32_t d = 0; d < lead; ++d) shape[d] = g->b.shape[d];
+    for (int32_t d = 0; d < lead; ++d)
+        shape[d] = g->b.shape[d];
     shape[lead + 1] = given.gated ? g->b.shape[rank - 1] / 2 : g->b.shape[rank - 1];
     g->a = tenon_dense(NULL, type, 2, row);
     g->c = tenon_dense(NULL, TENON_F32, lead + 2, shape);
     return TENON_OK;
 }
 
-static tenon_status pack_problem(tenon_context *ctx, const tenon_gemm_desc *desc, tn_gemm_problem *p, size_t *bytes)
-{
+static tenon_status pack_problem(tenon_context *ctx, const tenon_gemm_desc *desc,
+                                 tn_gemm_problem *p, size_t *bytes) {
     const tn_slot *slot = &ctx->slot[0];
     tenon_gemm_desc product;
 
@@ -50,8 +55,7 @@ static tenon_status pack_problem(tenon_context *ctx, const tenon_gemm_desc *desc
     return slot->name.backend->pack_size(slot->device, p, bytes, &ctx->message);
 }
 
-tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes)
-{
+tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes) {
     tn_gemm_problem p;
     size_t size = 0;
 
@@ -59,13 +63,14 @@ tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *des
     tenon_status status = bytes ? pack_problem(ctx, desc, &p, &size)
                                 : tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                                           "gemm_pack_size: bytes is NULL, expected an address");
-    if (status == TENON_OK) *bytes = size;
+    if (status == TENON_OK)
+        *bytes = size;
     tn_context_leave(ctx);
     return status;
 }
 
-static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed, size_t bytes)
-{
+static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed,
+                                size_t bytes) {
     tn_slot *slot = &ctx->slot[0];
     tn_gemm_problem p;
     void *addresses[TN_MAX_ADDRESSES];
@@ -76,17 +81,20 @@ static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc,
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                        "gemm_pack: packed is %p, expected an address aligned to 64 bytes", packed);
     if (bytes < size)
-        return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "gemm_pack: bytes is %zu, expected at least %zu, as tenon_gemm_pack_size says", bytes, size);
+        return tn_fail(
+            &ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+            "gemm_pack: bytes is %zu, expected at least %zu, as tenon_gemm_pack_size says", bytes,
+            size);
     TN_TRY(tn_gemm_pack_addresses(desc, &p, addresses, &ctx->message));
     addresses[TN_GEMM_B_PACKED] = packed;
-    const tn_run run = {.op = TN_OP_GEMM_PACK, .problem = &p, .addresses = addresses, .team = ctx->team};
+    const tn_run run = {
+        .op = TN_OP_GEMM_PACK, .problem = &p, .addresses = addresses, .team = ctx->team};
     tn_team_limit(ctx->team, ctx->threads);
     return slot->name.backend->run(slot->device, &run, &ctx->message);
 }
 
-tenon_status tenon_gemm_pack(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed, size_t bytes)
-{
+tenon_status tenon_gemm_pack(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed,
+                             size_t bytes) {
     TN_TRY(tn_context_enter(ctx, "tenon_gemm_pack"));
     const tenon_status status = pack_inside(ctx, desc, packed, bytes);
     tn_context_leave(ctx);

@@ -8,8 +8,7 @@
 
 #include <tenon/tensor.h>
 
-static inline int64_t tn_index_get(const void *base, tenon_dtype dtype, int64_t element)
-{
+static inline int64_t tn_index_get(const void *base, tenon_dtype dtype, int64_t element) {
     return dtype == TENON_S64 ? ((const int64_t *)base)[element] : ((const int32_t *)base)[element];
 }
 

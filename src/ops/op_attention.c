@@ -15,12 +15,24 @@
 /* Largest head dimension that the API promises (DeepSeek's MLA: 512 + 64). */
 #define MAX_HEAD_DIM 576
 
-static const char *const names[TN_ATTENTION_ROLES] = {
-    "q",           "k",             "v",            "o",            "bias",        "mask",    "alibi",   "sinks",
-    "key_lengths", "query_offsets", "cu_seqlens_q", "cu_seqlens_k", "block_table", "k_scale", "v_scale", "lse"};
+static const char *const names[TN_ATTENTION_ROLES] = {"q",
+                                                      "k",
+                                                      "v",
+                                                      "o",
+                                                      "bias",
+                                                      "mask",
+                                                      "alibi",
+                                                      "sinks",
+                                                      "key_lengths",
+                                                      "query_offsets",
+                                                      "cu_seqlens_q",
+                                                      "cu_seqlens_k",
+                                                      "block_table",
+                                                      "k_scale",
+                                                      "v_scale",
+                                                      "lse"};
 
-static void operands_of(tenon_attention_desc *d, tenon_tensor *operand[TN_ATTENTION_ROLES])
-{
+static void operands_of(tenon_attention_desc *d, tenon_tensor *operand[TN_ATTENTION_ROLES]) {
     operand[TN_ATTENTION_Q] = &d->q;
     operand[TN_ATTENTION_K] = &d->k;
     operand[TN_ATTENTION_V] = &d->v;
@@ -39,19 +51,16 @@ static void operands_of(tenon_attention_desc *d, tenon_tensor *operand[TN_ATTENT
     operand[TN_ATTENTION_LSE] = &d->lse;
 }
 
-static tenon_status read_desc(const tn_check *c, const void *desc, tenon_attention_desc *d)
-{
+static tenon_status read_desc(const tn_check *c, const void *desc, tenon_attention_desc *d) {
     return tn_check_struct(c, desc, d, sizeof *d, sizeof *d);
 }
 
-static bool given(const tn_attention_problem *p, tn_attention_role role)
-{
+static bool given(const tn_attention_problem *p, tn_attention_role role) {
     return p->operand[role].dtype != TENON_DTYPE_NONE;
 }
 
 /* Types, ranks and strides of all operands, each for itself. */
-static tenon_status check_tensors(const tn_check *c, tenon_attention_desc *d)
-{
+static tenon_status check_tensors(const tn_check *c, tenon_attention_desc *d) {
     static const struct {
         tn_dtypes dtypes;
         int32_t min_rank, max_rank;
@@ -77,14 +86,14 @@ static tenon_status check_tensors(const tn_check *c, tenon_attention_desc *d)
     tenon_tensor *operand[TN_ATTENTION_ROLES];
     operands_of(d, operand);
     for (int role = 0; role < TN_ATTENTION_ROLES; ++role)
-        TN_TRY(tn_check_tensor(c, names[role], operand[role], rule[role].dtypes, rule[role].min_rank, rule[role].max_rank,
-                               rule[role].flags));
+        TN_TRY(tn_check_tensor(c, names[role], operand[role], rule[role].dtypes,
+                               rule[role].min_rank, rule[role].max_rank, rule[role].flags));
     return TENON_OK;
 }
 
-static tenon_status check_attributes(const tn_check *c, const tenon_attention_desc *d)
-{
-    if (d->scale) TN_TRY(tn_check_finite(c, "scale", *d->scale));
+static tenon_status check_attributes(const tn_check *c, const tenon_attention_desc *d) {
+    if (d->scale)
+        TN_TRY(tn_check_finite(c, "scale", *d->scale));
     TN_TRY(tn_check_enum(c, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
     TN_TRY(tn_check_enum(c, "reserved", d->reserved, 0));
     TN_TRY(tn_check_enum(c, "window.enabled", d->window.enabled, 1));
@@ -95,28 +104,35 @@ static tenon_status check_attributes(const tn_check *c, const tenon_attention_de
 }
 
 /* cu_seqlens must hold at least its leading 0. */
-static tenon_status check_offsets_shape(const tn_check *c, const char *field, const tenon_tensor *t)
-{
-    if (!tn_tensor_present(t) || t->shape[0] >= 1) return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s.shape[0] is 0, expected batch + 1", c->op, field);
+static tenon_status check_offsets_shape(const tn_check *c, const char *field,
+                                        const tenon_tensor *t) {
+    if (!tn_tensor_present(t) || t->shape[0] >= 1)
+        return TENON_OK;
+    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s: %s.shape[0] is 0, expected batch + 1", c->op, field);
 }
 
 /* How sequences are counted, and which of the ways to describe keys exclude each other. */
-static tenon_status set_sequences(const tn_check *c, const tenon_attention_desc *d, tn_attention_problem *p)
-{
-    const bool ragged_q = tn_tensor_present(&d->cu_seqlens_q), ragged_k = tn_tensor_present(&d->cu_seqlens_k);
-    const bool paged = tn_tensor_present(&d->block_table), lengths = tn_tensor_present(&d->key_lengths);
+static tenon_status set_sequences(const tn_check *c, const tenon_attention_desc *d,
+                                  tn_attention_problem *p) {
+    const bool ragged_q = tn_tensor_present(&d->cu_seqlens_q),
+               ragged_k = tn_tensor_present(&d->cu_seqlens_k);
+    const bool paged = tn_tensor_present(&d->block_table),
+               lengths = tn_tensor_present(&d->key_lengths);
     TN_TRY(check_offsets_shape(c, "cu_seqlens_q", &d->cu_seqlens_q));
     TN_TRY(check_offsets_shape(c, "cu_seqlens_k", &d->cu_seqlens_k));
     p->batch = ragged_q ? d->cu_seqlens_q.shape[0] - 1 : d->q.shape[0];
-    if (ragged_q) TN_TRY(tn_check_extent(c, "q", &d->q, 0, 1, "ragged queries lie in one batch entry"));
+    if (ragged_q)
+        TN_TRY(tn_check_extent(c, "q", &d->q, 0, 1, "ragged queries lie in one batch entry"));
     if (ragged_k && (paged || lengths))
         return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "attention: %s.rank is %d beside cu_seqlens_k, expected it to be absent: cu_seqlens_k gives the lengths",
+                       "attention: %s.rank is %d beside cu_seqlens_k, expected it to be absent: "
+                       "cu_seqlens_k gives the lengths",
                        paged ? "block_table" : "key_lengths", paged ? 2 : 1);
     if (paged && !lengths)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "attention: key_lengths is absent (rank is 0), expected it with block_table");
+        return tn_fail(
+            c->message, TENON_ERROR_INVALID_ARGUMENT,
+            "attention: key_lengths is absent (rank is 0), expected it with block_table");
     if (ragged_k) {
         TN_TRY(tn_check_extent(c, "cu_seqlens_k", &d->cu_seqlens_k, 0, p->batch + 1, "batch + 1"));
         TN_TRY(tn_check_extent(c, "k", &d->k, 0, 1, "ragged keys lie in one batch entry"));
@@ -125,22 +141,24 @@ static tenon_status set_sequences(const tn_check *c, const tenon_attention_desc 
     } else {
         TN_TRY(tn_check_extent(c, "k", &d->k, 0, p->batch, "batch"));
     }
-    if (lengths) TN_TRY(tn_check_extent(c, "key_lengths", &d->key_lengths, 0, p->batch, "batch"));
+    if (lengths)
+        TN_TRY(tn_check_extent(c, "key_lengths", &d->key_lengths, 0, p->batch, "batch"));
     if (tn_tensor_present(&d->query_offsets))
         TN_TRY(tn_check_extent(c, "query_offsets", &d->query_offsets, 0, p->batch, "batch"));
     return TENON_OK;
 }
 
-static tenon_status check_head_dim(const tn_check *c, const char *field, const tenon_tensor *t)
-{
-    if (t->shape[3] >= 1 && t->shape[3] <= MAX_HEAD_DIM) return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s.shape[3] is %lld, expected a head dimension of 1 to %d",
-                   c->op, field, (long long)t->shape[3], MAX_HEAD_DIM);
+static tenon_status check_head_dim(const tn_check *c, const char *field, const tenon_tensor *t) {
+    if (t->shape[3] >= 1 && t->shape[3] <= MAX_HEAD_DIM)
+        return TENON_OK;
+    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s: %s.shape[3] is %lld, expected a head dimension of 1 to %d", c->op, field,
+                   (long long)t->shape[3], MAX_HEAD_DIM);
 }
 
 /* Extents of q, k, v, o against each other. */
-static tenon_status set_shapes(const tn_check *c, const tenon_attention_desc *d, tn_attention_problem *p)
-{
+static tenon_status set_shapes(const tn_check *c, const tenon_attention_desc *d,
+                               tn_attention_problem *p) {
     p->heads = d->q.shape[1];
     p->queries = d->q.shape[2];
     p->d = d->q.shape[3];
@@ -157,38 +175,42 @@ static tenon_status set_shapes(const tn_check *c, const tenon_attention_desc *d,
     TN_TRY(tn_check_extent(c, "o", &d->o, 3, p->dv, "dv of v"));
     if (p->heads > 0 && (p->kv_heads == 0 || p->heads % p->kv_heads != 0))
         return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "attention: k.shape[1] is %lld, expected a divisor of q's %lld heads", (long long)p->kv_heads,
-                       (long long)p->heads);
+                       "attention: k.shape[1] is %lld, expected a divisor of q's %lld heads",
+                       (long long)p->kv_heads, (long long)p->heads);
     if (tn_tensor_present(&d->lse))
         TN_TRY(tn_check_shape(c, "lse", &d->lse, 3, d->q.shape, "batch, heads and queries of q"));
-    if (!tn_tensor_present(&d->block_table)) return TENON_OK;
+    if (!tn_tensor_present(&d->block_table))
+        return TENON_OK;
     p->blocks = d->k.shape[0];
     p->block_size = d->k.shape[2];
     p->max_blocks = d->block_table.shape[1];
     if (p->block_size < 1)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "attention: k.shape[2] is %lld, expected a block size of at least 1 beside block_table",
-                       (long long)p->block_size);
+        return tn_fail(
+            c->message, TENON_ERROR_INVALID_ARGUMENT,
+            "attention: k.shape[2] is %lld, expected a block size of at least 1 beside block_table",
+            (long long)p->block_size);
     if (p->max_blocks > MAX_POSITION / p->block_size)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "attention: block_table.shape[1] is %lld, expected at most 2^60 keys in blocks of %lld",
-                       (long long)p->max_blocks, (long long)p->block_size);
+        return tn_fail(
+            c->message, TENON_ERROR_INVALID_ARGUMENT,
+            "attention: block_table.shape[1] is %lld, expected at most 2^60 keys in blocks of %lld",
+            (long long)p->max_blocks, (long long)p->block_size);
     p->keys = p->max_blocks * p->block_size;
     return TENON_OK;
 }
 
-static void set_operand(tn_attention_problem *p, tn_attention_role role, const tenon_tensor *t, const int64_t *stride, int32_t rank)
-{
+static void set_operand(tn_attention_problem *p, tn_attention_role role, const tenon_tensor *t,
+                        const int64_t *stride, int32_t rank) {
     p->operand[role].dtype = t->dtype;
     for (int32_t d = 0; d < rank; ++d)
         p->operand[role].stride[d] = stride[d];
 }
 
-static tenon_status set_broadcast(const tn_check *c, tn_attention_problem *p, tn_attention_role role, const tenon_tensor *t,
-                                  int32_t rank, const int64_t *shape, const char *meaning)
-{
+static tenon_status set_broadcast(const tn_check *c, tn_attention_problem *p,
+                                  tn_attention_role role, const tenon_tensor *t, int32_t rank,
+                                  const int64_t *shape, const char *meaning) {
     int64_t stride[TENON_MAX_RANK] = {0};
-    if (!tn_tensor_present(t)) return TENON_OK;
+    if (!tn_tensor_present(t))
+        return TENON_OK;
     TN_TRY(tn_check_broadcast(c, names[role], t, rank, shape, meaning, stride));
     set_operand(p, role, t, stride, rank);
     return TENON_OK;
@@ -198,48 +220,57 @@ static tenon_status set_broadcast(const tn_check *c, tn_attention_problem *p, tn
  * Bias and mask: (batch, heads, queries, keys). Where lengths are data (key_lengths, cu_seqlens_k) the last extent may be any that
  * covers the longest sequence, which is known when running only.
  */
-static tenon_status set_mask(const tn_check *c, const tenon_attention_desc *d, tn_attention_problem *p, tn_attention_role role,
-                             const tenon_tensor *t)
-{
-    const bool data_lengths = tn_tensor_present(&d->key_lengths) || tn_tensor_present(&d->cu_seqlens_k);
+static tenon_status set_mask(const tn_check *c, const tenon_attention_desc *d,
+                             tn_attention_problem *p, tn_attention_role role,
+                             const tenon_tensor *t) {
+    const bool data_lengths =
+        tn_tensor_present(&d->key_lengths) || tn_tensor_present(&d->cu_seqlens_k);
     const int64_t last = t->rank > 0 ? t->shape[t->rank - 1] : 1;
-    const int64_t shape[4] = {d->q.shape[0], p->heads, p->queries, data_lengths && last != 1 ? last : p->keys};
-    if (!tn_tensor_present(t)) return TENON_OK;
+    const int64_t shape[4] = {d->q.shape[0], p->heads, p->queries,
+                              data_lengths && last != 1 ? last : p->keys};
+    if (!tn_tensor_present(t))
+        return TENON_OK;
     TN_TRY(set_broadcast(c, p, role, t, 4, shape, "(batch, heads, queries, keys)"));
-    if (last != 1 && last < p->mask_keys) p->mask_keys = last;
+    if (last != 1 && last < p->mask_keys)
+        p->mask_keys = last;
     return TENON_OK;
 }
 
 /* Scales: one value, (kv_heads), or broadcastable to k's first three dimensions. */
-static tenon_status set_scale(const tn_check *c, const tenon_attention_desc *d, tn_attention_problem *p, tn_attention_role role,
-                              const tenon_tensor *t)
-{
+static tenon_status set_scale(const tn_check *c, const tenon_attention_desc *d,
+                              tn_attention_problem *p, tn_attention_role role,
+                              const tenon_tensor *t) {
     int64_t stride[1] = {0};
-    if (t->rank != 1) return set_broadcast(c, p, role, t, 3, d->k.shape, "k's (batch or blocks, kv_heads, keys)");
+    if (t->rank != 1)
+        return set_broadcast(c, p, role, t, 3, d->k.shape, "k's (batch or blocks, kv_heads, keys)");
     TN_TRY(tn_check_broadcast(c, names[role], t, 1, &p->kv_heads, "(kv_heads)", stride));
     p->operand[role].dtype = t->dtype;
     p->operand[role].stride[1] = stride[0];
     return TENON_OK;
 }
 
-static void set_positions(const tenon_attention_desc *d, tn_attention_problem *p)
-{
+static void set_positions(const tenon_attention_desc *d, tn_attention_problem *p) {
     p->left = p->right = TN_UNLIMITED;
-    if (d->window.enabled && d->window.left >= 0) p->left = d->window.left;
-    if (d->window.enabled && d->window.right >= 0) p->right = d->window.right;
-    if (d->causal) p->right = 0;
-    if (p->left > 2 * MAX_POSITION) p->left = TN_UNLIMITED;
-    if (p->right > 2 * MAX_POSITION) p->right = TN_UNLIMITED;
+    if (d->window.enabled && d->window.left >= 0)
+        p->left = d->window.left;
+    if (d->window.enabled && d->window.right >= 0)
+        p->right = d->window.right;
+    if (d->causal)
+        p->right = 0;
+    if (p->left > 2 * MAX_POSITION)
+        p->left = TN_UNLIMITED;
+    if (p->right > 2 * MAX_POSITION)
+        p->right = TN_UNLIMITED;
     p->align_bottom = d->causal != TENON_CAUSAL_TOP_LEFT;
 }
 
-static bool any_f64(const tenon_attention_desc *d)
-{
-    return d->q.dtype == TENON_F64 || d->k.dtype == TENON_F64 || d->v.dtype == TENON_F64 || d->o.dtype == TENON_F64;
+static bool any_f64(const tenon_attention_desc *d) {
+    return d->q.dtype == TENON_F64 || d->k.dtype == TENON_F64 || d->v.dtype == TENON_F64 ||
+           d->o.dtype == TENON_F64;
 }
 
-tenon_status tn_attention_problem_make(const tenon_attention_desc *desc, tn_attention_problem *out, tn_message *m)
-{
+tenon_status tn_attention_problem_make(const tenon_attention_desc *desc, tn_attention_problem *out,
+                                       tn_message *m) {
     const tn_check c = {"attention", m};
     tenon_attention_desc d;
     memset(out, 0, sizeof *out);
@@ -264,12 +295,15 @@ tenon_status tn_attention_problem_make(const tenon_attention_desc *desc, tn_atte
 
     tenon_tensor *operand[TN_ATTENTION_ROLES];
     operands_of(&d, operand);
-    static const tn_attention_role plain[] = {
-        TN_ATTENTION_Q,    TN_ATTENTION_K,    TN_ATTENTION_V,           TN_ATTENTION_O,   TN_ATTENTION_KEY_LENGTHS, TN_ATTENTION_QUERY_OFFSETS,
-        TN_ATTENTION_CU_Q, TN_ATTENTION_CU_K, TN_ATTENTION_BLOCK_TABLE, TN_ATTENTION_LSE};
+    static const tn_attention_role plain[] = {TN_ATTENTION_Q,           TN_ATTENTION_K,
+                                              TN_ATTENTION_V,           TN_ATTENTION_O,
+                                              TN_ATTENTION_KEY_LENGTHS, TN_ATTENTION_QUERY_OFFSETS,
+                                              TN_ATTENTION_CU_Q,        TN_ATTENTION_CU_K,
+                                              TN_ATTENTION_BLOCK_TABLE, TN_ATTENTION_LSE};
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; ++i)
         if (tn_tensor_present(operand[plain[i]]))
-            set_operand(out, plain[i], operand[plain[i]], operand[plain[i]]->stride, operand[plain[i]]->rank);
+            set_operand(out, plain[i], operand[plain[i]], operand[plain[i]]->stride,
+                        operand[plain[i]]->rank);
     set_positions(&d, out);
     out->scale = d.scale ? *d.scale : 1 / sqrt((double)out->d);
     out->softcap = d.softcap;
@@ -279,8 +313,7 @@ tenon_status tn_attention_problem_make(const tenon_attention_desc *desc, tn_atte
 }
 
 tenon_status tn_attention_addresses(const tenon_attention_desc *desc, const tn_attention_problem *p,
-                                    void *addresses[TN_MAX_ADDRESSES], tn_message *m)
-{
+                                    void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
     const tn_check c = {"attention", m};
     tenon_attention_desc d;
     tenon_tensor *operand[TN_ATTENTION_ROLES];
@@ -293,43 +326,45 @@ tenon_status tn_attention_addresses(const tenon_attention_desc *desc, const tn_a
     }
     for (int role = 0; role < TN_ATTENTION_ROLES; ++role) {
         if (role != TN_ATTENTION_O)
-            TN_TRY(tn_check_apart(&c, "o", &d.o, addresses[TN_ATTENTION_O], names[role], operand[role], addresses[role], false));
+            TN_TRY(tn_check_apart(&c, "o", &d.o, addresses[TN_ATTENTION_O], names[role],
+                                  operand[role], addresses[role], false));
         if (role != TN_ATTENTION_O && role != TN_ATTENTION_LSE)
-            TN_TRY(tn_check_apart(&c, "lse", &d.lse, addresses[TN_ATTENTION_LSE], names[role], operand[role], addresses[role],
-                                  false));
+            TN_TRY(tn_check_apart(&c, "lse", &d.lse, addresses[TN_ATTENTION_LSE], names[role],
+                                  operand[role], addresses[role], false));
     }
     return TENON_OK;
 }
 
 /* Entries that the length of sequence b covers. */
-static tenon_status check_blocks(const tn_check *c, const tn_attention_problem *p, void *const *addresses, int64_t b,
-                                 int64_t keys)
-{
+static tenon_status check_blocks(const tn_check *c, const tn_attention_problem *p,
+                                 void *const *addresses, int64_t b, int64_t keys) {
     const int64_t *stride = p->operand[TN_ATTENTION_BLOCK_TABLE].stride;
     const int32_t *table = addresses[TN_ATTENTION_BLOCK_TABLE];
     for (int64_t i = 0; i * p->block_size < keys; ++i) {
         const int32_t block = table[b * stride[0] + i * stride[1]];
         if (block < 0 || block >= p->blocks)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "attention: block_table[%lld, %lld] is %d, expected 0 to %lld (the blocks of k)", (long long)b,
-                           (long long)i, (int)block, (long long)p->blocks - 1);
+            return tn_fail(
+                c->message, TENON_ERROR_INVALID_ARGUMENT,
+                "attention: block_table[%lld, %lld] is %d, expected 0 to %lld (the blocks of k)",
+                (long long)b, (long long)i, (int)block, (long long)p->blocks - 1);
     }
     return TENON_OK;
 }
 
 /* The sentence for a sequence with more keys than there are, or than the masks cover. */
-static tenon_status too_long(const tn_check *c, const tn_attention_problem *p, int64_t b, const tn_attention_sequence *sequence,
-                             int64_t most)
-{
+static tenon_status too_long(const tn_check *c, const tn_attention_problem *p, int64_t b,
+                             const tn_attention_sequence *sequence, int64_t most) {
     const bool offsets = given(p, TN_ATTENTION_CU_K);
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s[%lld] is %lld%s, expected 0 to %lld keys (%s)", c->op,
+    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s: %s[%lld] is %lld%s, expected 0 to %lld keys (%s)", c->op,
                    offsets ? "cu_seqlens_k" : "key_lengths", (long long)b + offsets,
-                   (long long)(sequence->k_start + sequence->keys), offsets ? ", the end of a sequence too long" : "",
-                   (long long)most, most < p->keys ? "what bias or mask covers" : "what k holds");
+                   (long long)(sequence->k_start + sequence->keys),
+                   offsets ? ", the end of a sequence too long" : "", (long long)most,
+                   most < p->keys ? "what bias or mask covers" : "what k holds");
 }
 
-tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const *addresses, tn_message *m)
-{
+tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const *addresses,
+                                     tn_message *m) {
     const tn_check c = {"attention", m};
     const tn_attention_operand *x = p->operand;
     const bool limited = (given(p, TN_ATTENTION_BIAS) && x[TN_ATTENTION_BIAS].stride[3] != 0) ||
@@ -337,25 +372,31 @@ tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const 
     const bool data_lengths = given(p, TN_ATTENTION_CU_K) || given(p, TN_ATTENTION_KEY_LENGTHS);
     const int64_t most = limited && p->mask_keys < p->keys ? p->mask_keys : p->keys;
     if (given(p, TN_ATTENTION_CU_Q))
-        TN_TRY(tn_check_offsets(&c, "cu_seqlens_q", x[TN_ATTENTION_CU_Q].dtype, addresses[TN_ATTENTION_CU_Q],
-                                x[TN_ATTENTION_CU_Q].stride[0], p->batch, p->queries));
+        TN_TRY(tn_check_offsets(&c, "cu_seqlens_q", x[TN_ATTENTION_CU_Q].dtype,
+                                addresses[TN_ATTENTION_CU_Q], x[TN_ATTENTION_CU_Q].stride[0],
+                                p->batch, p->queries));
     if (given(p, TN_ATTENTION_CU_K))
-        TN_TRY(tn_check_offsets(&c, "cu_seqlens_k", x[TN_ATTENTION_CU_K].dtype, addresses[TN_ATTENTION_CU_K],
-                                x[TN_ATTENTION_CU_K].stride[0], p->batch, p->keys));
+        TN_TRY(tn_check_offsets(&c, "cu_seqlens_k", x[TN_ATTENTION_CU_K].dtype,
+                                addresses[TN_ATTENTION_CU_K], x[TN_ATTENTION_CU_K].stride[0],
+                                p->batch, p->keys));
     for (int64_t b = 0; b < p->batch; ++b) {
         if (given(p, TN_ATTENTION_QUERY_OFFSETS)) {
             const tn_attention_operand *offsets = &x[TN_ATTENTION_QUERY_OFFSETS];
-            const int64_t offset = tn_index_get(addresses[TN_ATTENTION_QUERY_OFFSETS], offsets->dtype, b * offsets->stride[0]);
+            const int64_t offset = tn_index_get(addresses[TN_ATTENTION_QUERY_OFFSETS],
+                                                offsets->dtype, b * offsets->stride[0]);
             if (offset < -MAX_POSITION || offset > MAX_POSITION)
                 return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                               "attention: query_offsets[%lld] is %lld, expected -2^60 to 2^60", (long long)b,
-                               (long long)offset);
+                               "attention: query_offsets[%lld] is %lld, expected -2^60 to 2^60",
+                               (long long)b, (long long)offset);
         }
-        if (!data_lengths) continue;
+        if (!data_lengths)
+            continue;
         tn_attention_sequence sequence;
         tn_attention_sequence_get(p, addresses, b, &sequence);
-        if (sequence.keys < 0 || sequence.keys > most) return too_long(&c, p, b, &sequence, most);
-        if (p->block_size > 0) TN_TRY(check_blocks(&c, p, addresses, b, sequence.keys));
+        if (sequence.keys < 0 || sequence.keys > most)
+            return too_long(&c, p, b, &sequence, most);
+        if (p->block_size > 0)
+            TN_TRY(check_blocks(&c, p, addresses, b, sequence.keys));
     }
     return TENON_OK;
 }

@@ -22,22 +22,20 @@ typedef struct gemm_tensors {
     tenon_tensor *at[TN_GEMM_B_PACKED];
 } gemm_tensors;
 
-static const char *const field_names[TN_GEMM_B_PACKED] = {"a",       "b",      "c",       "bias",   "residual", "a_scale",
-                                                          "a_zero",  "b_scale", "b_zero", "c_scale", "c_zero",  "group_offsets"};
+static const char *const field_names[TN_GEMM_B_PACKED] = {
+    "a",      "b",       "c",      "bias",    "residual", "a_scale",
+    "a_zero", "b_scale", "b_zero", "c_scale", "c_zero",   "group_offsets"};
 
-static gemm_tensors tensors_of(tenon_gemm_desc *g)
-{
-    return (gemm_tensors){{&g->a, &g->b, &g->c, &g->bias, &g->residual, &g->a_scale, &g->a_zero, &g->b_scale, &g->b_zero,
-                           &g->c_scale, &g->c_zero, &g->group_offsets}};
+static gemm_tensors tensors_of(tenon_gemm_desc *g) {
+    return (gemm_tensors){{&g->a, &g->b, &g->c, &g->bias, &g->residual, &g->a_scale, &g->a_zero,
+                           &g->b_scale, &g->b_zero, &g->c_scale, &g->c_zero, &g->group_offsets}};
 }
 
-static int uses_pointer_array(const tenon_gemm_desc *g)
-{
+static int uses_pointer_array(const tenon_gemm_desc *g) {
     return g->a_array || g->b_array || g->c_array || g->array_count != 0;
 }
 
-static int is_packed(const tenon_gemm_desc *g)
-{
+static int is_packed(const tenon_gemm_desc *g) {
     return g->b_packed || g->b_packed_bytes;
 }
 
@@ -45,36 +43,45 @@ static int is_packed(const tenon_gemm_desc *g)
 
 /* ---------------------------------------------------------------- attributes */
 
-static tenon_status check_attributes(const tn_check *c, const tenon_gemm_desc *g)
-{
+static tenon_status check_attributes(const tn_check *c, const tenon_gemm_desc *g) {
     TN_TRY(tn_check_enum(c, "activation", (int)g->activation, TENON_ACTIVATION_CLAMP));
     TN_TRY(tn_check_enum(c, "gated", (int)g->gated, TENON_GATED_INTERLEAVED));
     TN_TRY(tn_check_enum(c, "compute", (int)g->compute, TENON_COMPUTE_FAST));
-    if (g->alpha) TN_TRY(tn_check_finite(c, "alpha", *g->alpha));
+    if (g->alpha)
+        TN_TRY(tn_check_finite(c, "alpha", *g->alpha));
     TN_TRY(tn_check_finite(c, "beta", g->beta));
     if (g->gated && g->beta != 0)
-        return INVALID("%s: beta is %g, expected 0 with gated, where c has half of b's columns", c->op, g->beta);
+        return INVALID("%s: beta is %g, expected 0 with gated, where c has half of b's columns",
+                       c->op, g->beta);
     if (isnan(g->clamp_low) || isnan(g->clamp_high) || g->clamp_low > g->clamp_high)
-        return INVALID("%s: clamp_low is %g and clamp_high %g, expected numbers with clamp_low <= clamp_high", c->op,
-                       g->clamp_low, g->clamp_high);
+        return INVALID(
+            "%s: clamp_low is %g and clamp_high %g, expected numbers with clamp_low <= clamp_high",
+            c->op, g->clamp_low, g->clamp_high);
     if (g->activation != TENON_ACTIVATION_CLAMP && (g->clamp_low != 0 || g->clamp_high != 0))
-        return INVALID("%s: clamp_low is %g and clamp_high %g, expected 0 unless activation is TENON_ACTIVATION_CLAMP", c->op,
-                       g->clamp_low, g->clamp_high);
-    if (g->array_count < 0) return INVALID("%s: array_count is %lld, expected at least 0", c->op, (long long)g->array_count);
-    if (uses_pointer_array(g) && tn_tensor_present(&g->group_offsets))
-        return INVALID("%s: array_count is %lld beside group_offsets, expected one of the two kinds of batch", c->op,
+        return INVALID("%s: clamp_low is %g and clamp_high %g, expected 0 unless activation is "
+                       "TENON_ACTIVATION_CLAMP",
+                       c->op, g->clamp_low, g->clamp_high);
+    if (g->array_count < 0)
+        return INVALID("%s: array_count is %lld, expected at least 0", c->op,
                        (long long)g->array_count);
+    if (uses_pointer_array(g) && tn_tensor_present(&g->group_offsets))
+        return INVALID(
+            "%s: array_count is %lld beside group_offsets, expected one of the two kinds of batch",
+            c->op, (long long)g->array_count);
     if (is_packed(g) && uses_pointer_array(g))
-        return INVALID("%s: b_packed is given beside pointer arrays, expected one of the two", c->op);
+        return INVALID("%s: b_packed is given beside pointer arrays, expected one of the two",
+                       c->op);
     if (g->b_packed && (uintptr_t)g->b_packed % 64 != 0)
-        return INVALID("%s: b_packed is %p, expected an address aligned to 64 bytes", c->op, g->b_packed);
+        return INVALID("%s: b_packed is %p, expected an address aligned to 64 bytes", c->op,
+                       g->b_packed);
     if (is_packed(g) && (g->b_packed_bytes == 0 || g->b_packed_bytes > INT64_MAX))
-        return INVALID("%s: b_packed_bytes is %zu, expected the size that tenon_gemm_pack_size gave", c->op, g->b_packed_bytes);
+        return INVALID(
+            "%s: b_packed_bytes is %zu, expected the size that tenon_gemm_pack_size gave", c->op,
+            g->b_packed_bytes);
     return TENON_OK;
 }
 
-static tenon_status check_tensors(const tn_check *c, tenon_gemm_desc *g)
-{
+static tenon_status check_tensors(const tn_check *c, tenon_gemm_desc *g) {
     const gemm_tensors t = tensors_of(g);
     const int grouped = tn_tensor_present(&g->group_offsets);
     const int matrices = grouped || uses_pointer_array(g);
@@ -85,33 +92,36 @@ static tenon_status check_tensors(const tn_check *c, tenon_gemm_desc *g)
     TN_TRY(tn_check_tensor(c, "c", &g->c, OUTPUTS, 2, most, TN_TENSOR_OUTPUT));
     for (int role = TN_GEMM_BIAS; role <= TN_GEMM_C_ZERO; ++role) {
         const int zero = role == TN_GEMM_A_ZERO || role == TN_GEMM_B_ZERO || role == TN_GEMM_C_ZERO;
-        TN_TRY(tn_check_tensor(c, field_names[role], t.at[role], zero ? ZEROS : TN_DTYPES_FLOAT, 0, TENON_MAX_RANK,
-                               TN_TENSOR_OPTIONAL));
+        TN_TRY(tn_check_tensor(c, field_names[role], t.at[role], zero ? ZEROS : TN_DTYPES_FLOAT, 0,
+                               TENON_MAX_RANK, TN_TENSOR_OPTIONAL));
     }
-    return tn_check_tensor(c, "group_offsets", &g->group_offsets, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL);
+    return tn_check_tensor(c, "group_offsets", &g->group_offsets, TN_DTYPES_INDEX, 1, 1,
+                           TN_TENSOR_OPTIONAL);
 }
 
 /* Types that make no sense together. */
-static tenon_status check_types(const tn_check *c, const tenon_gemm_desc *g)
-{
-    const int a_int = g->a.dtype == TENON_S8 || g->a.dtype == TENON_U8, b_int = g->b.dtype == TENON_S8 || g->b.dtype == TENON_U8;
+static tenon_status check_types(const tn_check *c, const tenon_gemm_desc *g) {
+    const int a_int = g->a.dtype == TENON_S8 || g->a.dtype == TENON_U8,
+              b_int = g->b.dtype == TENON_S8 || g->b.dtype == TENON_U8;
 
     if (g->c.dtype == TENON_S32 && !(a_int && b_int))
-        return INVALID("%s: c.dtype is s32 with a %s and b %s, expected integer inputs for an integer sum", c->op,
-                       tenon_dtype_name(g->a.dtype), tenon_dtype_name(g->b.dtype));
+        return INVALID(
+            "%s: c.dtype is s32 with a %s and b %s, expected integer inputs for an integer sum",
+            c->op, tenon_dtype_name(g->a.dtype), tenon_dtype_name(g->b.dtype));
     if ((g->c.dtype == TENON_S8 || g->c.dtype == TENON_U8) && !tn_tensor_present(&g->c_scale))
-        return INVALID("%s: c.dtype is %s and c_scale is absent, expected the scale to quantise with", c->op,
-                       tenon_dtype_name(g->c.dtype));
+        return INVALID(
+            "%s: c.dtype is %s and c_scale is absent, expected the scale to quantise with", c->op,
+            tenon_dtype_name(g->c.dtype));
     if (tn_tensor_present(&g->c_zero) && !tn_tensor_present(&g->c_scale))
-        return INVALID("%s: c_zero is present and c_scale absent, expected both or c_scale alone", c->op);
+        return INVALID("%s: c_zero is present and c_scale absent, expected both or c_scale alone",
+                       c->op);
     return TENON_OK;
 }
 
 /* ---------------------------------------------------------------- shapes */
 
 /* Splits broadcast strides of rank `rank` into row, column and batch. */
-static void store(tn_gemm_operand *out, tenon_dtype dtype, int32_t rank, const int64_t *stride)
-{
+static void store(tn_gemm_operand *out, tenon_dtype dtype, int32_t rank, const int64_t *stride) {
     out->dtype = dtype;
     out->row = stride[rank - 2];
     out->column = stride[rank - 1];
@@ -119,12 +129,13 @@ static void store(tn_gemm_operand *out, tenon_dtype dtype, int32_t rank, const i
 }
 
 /* Broadcasts one optional operand against (batch…, rows, columns). */
-static tenon_status place(const tn_check *c, const char *field, const tenon_tensor *t, int32_t batch_rank, const int64_t *batch,
-                          int64_t rows, int64_t columns, const char *meaning, tn_gemm_operand *out)
-{
+static tenon_status place(const tn_check *c, const char *field, const tenon_tensor *t,
+                          int32_t batch_rank, const int64_t *batch, int64_t rows, int64_t columns,
+                          const char *meaning, tn_gemm_operand *out) {
     int64_t shape[TENON_MAX_RANK], stride[TENON_MAX_RANK];
 
-    if (!tn_tensor_present(t)) return TENON_OK;
+    if (!tn_tensor_present(t))
+        return TENON_OK;
     memcpy(shape, batch, (size_t)batch_rank * sizeof *batch);
     shape[batch_rank] = rows;
     shape[batch_rank + 1] = columns;
@@ -134,52 +145,58 @@ static tenon_status place(const tn_check *c, const char *field, const tenon_tens
 }
 
 /* The number of groups that k is cut into, from a scale's extent along k. */
-static tenon_status groups_along_k(const tn_check *c, const char *field, const tenon_tensor *t, int32_t from_end, int64_t k,
-                                   int64_t *groups, int64_t *group)
-{
+static tenon_status groups_along_k(const tn_check *c, const char *field, const tenon_tensor *t,
+                                   int32_t from_end, int64_t k, int64_t *groups, int64_t *group) {
     const int32_t dim = t->rank - from_end;
     *groups = dim >= 0 ? t->shape[dim] : 1;
     if (*groups < 1 || (k > 0 && k % *groups != 0) || (k == 0 && *groups != 1))
-        return INVALID("%s: %s.shape[%d] is %lld, expected 1 or a number of groups that divides k = %lld", c->op, field, (int)dim,
-                       (long long)*groups, (long long)k);
+        return INVALID(
+            "%s: %s.shape[%d] is %lld, expected 1 or a number of groups that divides k = %lld",
+            c->op, field, (int)dim, (long long)*groups, (long long)k);
     *group = k > *groups ? k / *groups : 1;
     return TENON_OK;
 }
 
 /* b and its companions have the experts as their one leading dimension when grouped; everything else has none. */
-static tenon_status place_all(const tn_check *c, const tenon_gemm_desc *g, tn_gemm_problem *p, int64_t columns)
-{
+static tenon_status place_all(const tn_check *c, const tenon_gemm_desc *g, tn_gemm_problem *p,
+                              int64_t columns) {
     const int grouped = p->experts > 0 || tn_tensor_present(&g->group_offsets);
     const int32_t rank = p->batch_rank, b_rank = grouped ? 1 : rank;
     const int64_t *batch = p->batch, *b_batch = grouped ? &p->experts : p->batch;
     int64_t groups;
 
     TN_TRY(place(c, "a", &g->a, rank, batch, p->m, p->k, "(batch…, m, k)", &p->operand[TN_GEMM_A]));
-    TN_TRY(place(c, "b", &g->b, b_rank, b_batch, p->k, columns, grouped ? "(experts, k, n)" : "(batch…, k, n)",
-                 &p->operand[TN_GEMM_B]));
+    TN_TRY(place(c, "b", &g->b, b_rank, b_batch, p->k, columns,
+                 grouped ? "(experts, k, n)" : "(batch…, k, n)", &p->operand[TN_GEMM_B]));
     TN_TRY(place(c, "c", &g->c, rank, batch, p->m, p->n, "(batch…, m, n)", &p->operand[TN_GEMM_C]));
     if (grouped && g->bias.rank == 3)
-        TN_TRY(place(c, "bias", &g->bias, 1, &p->experts, 1, columns, "(experts, 1, n)", &p->operand[TN_GEMM_BIAS]));
-    else
-        TN_TRY(place(c, "bias", &g->bias, rank, batch, p->m, columns, g->gated ? "(batch…, m, 2n)" : "(batch…, m, n)",
+        TN_TRY(place(c, "bias", &g->bias, 1, &p->experts, 1, columns, "(experts, 1, n)",
                      &p->operand[TN_GEMM_BIAS]));
-    TN_TRY(place(c, "residual", &g->residual, rank, batch, p->m, p->n, "(batch…, m, n)", &p->operand[TN_GEMM_RESIDUAL]));
-    TN_TRY(place(c, "c_scale", &g->c_scale, rank, batch, p->m, p->n, "(batch…, m, n)", &p->operand[TN_GEMM_C_SCALE]));
-    TN_TRY(place(c, "c_zero", &g->c_zero, rank, batch, p->m, p->n, "(batch…, m, n)", &p->operand[TN_GEMM_C_ZERO]));
+    else
+        TN_TRY(place(c, "bias", &g->bias, rank, batch, p->m, columns,
+                     g->gated ? "(batch…, m, 2n)" : "(batch…, m, n)", &p->operand[TN_GEMM_BIAS]));
+    TN_TRY(place(c, "residual", &g->residual, rank, batch, p->m, p->n, "(batch…, m, n)",
+                 &p->operand[TN_GEMM_RESIDUAL]));
+    TN_TRY(place(c, "c_scale", &g->c_scale, rank, batch, p->m, p->n, "(batch…, m, n)",
+                 &p->operand[TN_GEMM_C_SCALE]));
+    TN_TRY(place(c, "c_zero", &g->c_zero, rank, batch, p->m, p->n, "(batch…, m, n)",
+                 &p->operand[TN_GEMM_C_ZERO]));
 
     TN_TRY(groups_along_k(c, "a_scale", &g->a_scale, 1, p->k, &groups, &p->group[TN_GEMM_A_SCALE]));
-    TN_TRY(place(c, "a_scale", &g->a_scale, rank, batch, p->m, groups, "(batch…, m, groups)", &p->operand[TN_GEMM_A_SCALE]));
+    TN_TRY(place(c, "a_scale", &g->a_scale, rank, batch, p->m, groups, "(batch…, m, groups)",
+                 &p->operand[TN_GEMM_A_SCALE]));
     TN_TRY(groups_along_k(c, "a_zero", &g->a_zero, 1, p->k, &groups, &p->group[TN_GEMM_A_ZERO]));
-    TN_TRY(place(c, "a_zero", &g->a_zero, rank, batch, p->m, groups, "(batch…, m, groups)", &p->operand[TN_GEMM_A_ZERO]));
+    TN_TRY(place(c, "a_zero", &g->a_zero, rank, batch, p->m, groups, "(batch…, m, groups)",
+                 &p->operand[TN_GEMM_A_ZERO]));
     TN_TRY(groups_along_k(c, "b_scale", &g->b_scale, 2, p->k, &groups, &p->group[TN_GEMM_B_SCALE]));
     TN_TRY(place(c, "b_scale", &g->b_scale, b_rank, b_batch, groups, columns, "(batch…, groups, n)",
                  &p->operand[TN_GEMM_B_SCALE]));
     TN_TRY(groups_along_k(c, "b_zero", &g->b_zero, 2, p->k, &groups, &p->group[TN_GEMM_B_ZERO]));
-    return place(c, "b_zero", &g->b_zero, b_rank, b_batch, groups, columns, "(batch…, groups, n)", &p->operand[TN_GEMM_B_ZERO]);
+    return place(c, "b_zero", &g->b_zero, b_rank, b_batch, groups, columns, "(batch…, groups, n)",
+                 &p->operand[TN_GEMM_B_ZERO]);
 }
 
-static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn_gemm_problem *p)
-{
+static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn_gemm_problem *p) {
     const tenon_tensor *a = &g->a, *b = &g->b, *t = &g->c;
     const int64_t columns = b->shape[b->rank - 1];
 
@@ -188,10 +205,11 @@ static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn
     p->n = g->gated ? columns / 2 : columns;
     TN_TRY(tn_check_extent(c, "b", b, b->rank - 2, p->k, "k of a"));
     if (g->gated && columns % 2 != 0)
-        return INVALID("%s: b.shape[%d] is %lld, expected an even number of columns with gated", c->op, (int)b->rank - 1,
-                       (long long)columns);
+        return INVALID("%s: b.shape[%d] is %lld, expected an even number of columns with gated",
+                       c->op, (int)b->rank - 1, (long long)columns);
     TN_TRY(tn_check_extent(c, "c", t, t->rank - 2, p->m, "m of a"));
-    TN_TRY(tn_check_extent(c, "c", t, t->rank - 1, p->n, g->gated ? "half of b's columns" : "n of b"));
+    TN_TRY(
+        tn_check_extent(c, "c", t, t->rank - 1, p->n, g->gated ? "half of b's columns" : "n of b"));
 
     p->batch_rank = t->rank - 2;
     p->batch_count = 1;
@@ -201,7 +219,8 @@ static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn
     }
     if (tn_tensor_present(&g->group_offsets)) {
         p->experts = b->shape[0];
-        TN_TRY(tn_check_extent(c, "group_offsets", &g->group_offsets, 0, p->experts + 1, "experts + 1"));
+        TN_TRY(tn_check_extent(c, "group_offsets", &g->group_offsets, 0, p->experts + 1,
+                               "experts + 1"));
         p->operand[TN_GEMM_OFFSETS].dtype = g->group_offsets.dtype;
         p->operand[TN_GEMM_OFFSETS].row = g->group_offsets.stride[0];
     }
@@ -213,12 +232,12 @@ static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn
 }
 
 /* Drops batch dimensions of extent 1 and merges neighbours whose strides follow from each other in every operand. */
-static void merge_batch(tn_gemm_problem *p)
-{
+static void merge_batch(tn_gemm_problem *p) {
     int32_t rank = 0;
     for (int32_t d = 0; d < p->batch_rank; ++d) {
         int merge = rank > 0;
-        if (p->batch[d] == 1) continue;
+        if (p->batch[d] == 1)
+            continue;
         for (int role = 0; role < TN_GEMM_OFFSETS && merge; ++role) {
             const tn_gemm_operand *x = &p->operand[role];
             int64_t step;
@@ -226,30 +245,32 @@ static void merge_batch(tn_gemm_problem *p)
         }
         const int32_t to = merge ? rank - 1 : rank++;
         p->batch[to] = merge ? p->batch[to] * p->batch[d] : p->batch[d];
-        for (int role = 0; role < TN_GEMM_OFFSETS; ++role) p->operand[role].batch[to] = p->operand[role].batch[d];
+        for (int role = 0; role < TN_GEMM_OFFSETS; ++role)
+            p->operand[role].batch[to] = p->operand[role].batch[d];
     }
     for (int32_t d = rank; d < TN_GEMM_BATCH_RANK; ++d) {
         p->batch[d] = 0;
-        for (int role = 0; role < TN_GEMM_OFFSETS && p->experts == 0; ++role) p->operand[role].batch[d] = 0;
+        for (int role = 0; role < TN_GEMM_OFFSETS && p->experts == 0; ++role)
+            p->operand[role].batch[d] = 0;
     }
     p->batch_rank = rank;
 }
 
 /* In what the sum is kept: docs/NUMERICS.md. */
-static tenon_dtype accumulate_in(const tn_gemm_problem *p)
-{
+static tenon_dtype accumulate_in(const tn_gemm_problem *p) {
     const tenon_dtype a = p->operand[TN_GEMM_A].dtype, b = p->operand[TN_GEMM_B].dtype;
     const int integers = (a == TENON_S8 || a == TENON_U8) && (b == TENON_S8 || b == TENON_U8);
     const int scaled = p->operand[TN_GEMM_A_SCALE].dtype || p->operand[TN_GEMM_B_SCALE].dtype;
     const tenon_dtype az = p->operand[TN_GEMM_A_ZERO].dtype, bz = p->operand[TN_GEMM_B_ZERO].dtype;
     const int whole = (!az || az >= TENON_S8) && (!bz || bz >= TENON_S8);
 
-    if (a == TENON_F64 || b == TENON_F64) return TENON_F64;
+    if (a == TENON_F64 || b == TENON_F64)
+        return TENON_F64;
     return integers && !scaled && whole ? TENON_S32 : TENON_F32;
 }
 
-tenon_status tn_gemm_problem_make(const tenon_gemm_desc *desc, tn_gemm_problem *out, tn_message *m)
-{
+tenon_status tn_gemm_problem_make(const tenon_gemm_desc *desc, tn_gemm_problem *out,
+                                  tn_message *m) {
     const tn_check check = {"gemm", m}, *c = &check;
     tenon_gemm_desc g;
 
@@ -277,13 +298,11 @@ tenon_status tn_gemm_problem_make(const tenon_gemm_desc *desc, tn_gemm_problem *
 
 /* ---------------------------------------------------------------- addresses */
 
-static int does_nothing(const tn_gemm_problem *p)
-{
+static int does_nothing(const tn_gemm_problem *p) {
     return p->m == 0 || p->n == 0 || p->batch_count == 0;
 }
 
-static tenon_status check_arrays(const tn_check *c, const tenon_gemm_desc *g, void **addresses)
-{
+static tenon_status check_arrays(const tn_check *c, const tenon_gemm_desc *g, void **addresses) {
     const struct {
         const char *field;
         const void *const *array;
@@ -294,10 +313,11 @@ static tenon_status check_arrays(const tn_check *c, const tenon_gemm_desc *g, vo
 
     for (int x = 0; x < 3; ++x) {
         if (arrays[x].t->data || arrays[x].t->buffer)
-            return INVALID("%s: %c.data is %p, expected NULL beside pointer arrays", c->op, "abc"[x],
-                           arrays[x].t->data);
+            return INVALID("%s: %c.data is %p, expected NULL beside pointer arrays", c->op,
+                           "abc"[x], arrays[x].t->data);
         if (!arrays[x].array && g->array_count > 0)
-            return INVALID("%s: %s is NULL, expected %lld addresses", c->op, arrays[x].field, (long long)g->array_count);
+            return INVALID("%s: %s is NULL, expected %lld addresses", c->op, arrays[x].field,
+                           (long long)g->array_count);
         addresses[x] = (void *)(uintptr_t)arrays[x].array;
     }
     for (int64_t i = 0; i < g->array_count; ++i) {
@@ -310,14 +330,14 @@ static tenon_status check_arrays(const tn_check *c, const tenon_gemm_desc *g, vo
             TN_TRY(tn_check_address(c, field, &t, &member[x]));
         }
         for (int x = 0; x < 2; ++x)
-            TN_TRY(tn_check_apart(c, "c_array", &g->c, member[2], arrays[x].field, arrays[x].t, member[x], false));
+            TN_TRY(tn_check_apart(c, "c_array", &g->c, member[2], arrays[x].field, arrays[x].t,
+                                  member[x], false));
     }
     return TENON_OK;
 }
 
-tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p, void *addresses[TN_MAX_ADDRESSES],
-                               tn_message *m)
-{
+tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p,
+                               void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
     const tn_check check = {"gemm", m}, *c = &check;
     tenon_gemm_desc g;
 
@@ -325,7 +345,8 @@ tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_proble
     TN_TRY(tn_check_struct(c, desc, &g, sizeof g, sizeof g));
     const gemm_tensors t = tensors_of(&g);
     for (int role = 0; role < TN_GEMM_B_PACKED; ++role)
-        if (tn_tensor_present(t.at[role])) tn_tensor_fill_strides(t.at[role]);
+        if (tn_tensor_present(t.at[role]))
+            tn_tensor_fill_strides(t.at[role]);
 
     int role = TN_GEMM_A;
     if (p->pointer_array) {
@@ -333,24 +354,26 @@ tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_proble
         role = TN_GEMM_BIAS;
     }
     for (; role < TN_GEMM_B_PACKED; ++role) {
-        if (role == TN_GEMM_B && p->operand[TN_GEMM_B_PACKED].dtype) continue;
+        if (role == TN_GEMM_B && p->operand[TN_GEMM_B_PACKED].dtype)
+            continue;
         TN_TRY(tn_check_address(c, field_names[role], t.at[role], &addresses[role]));
     }
     if (p->operand[TN_GEMM_B_PACKED].dtype) {
-        if (!g.b_packed && !does_nothing(p)) return INVALID("%s: b_packed is NULL, expected what tenon_gemm_pack wrote", c->op);
+        if (!g.b_packed && !does_nothing(p))
+            return INVALID("%s: b_packed is NULL, expected what tenon_gemm_pack wrote", c->op);
         addresses[TN_GEMM_B_PACKED] = (void *)(uintptr_t)g.b_packed;
     }
-    if (does_nothing(p) || p->pointer_array) return TENON_OK;
+    if (does_nothing(p) || p->pointer_array)
+        return TENON_OK;
     for (role = 0; role < TN_GEMM_B_PACKED; ++role)
         if (role != TN_GEMM_C)
-            TN_TRY(tn_check_apart(c, "c", &g.c, addresses[TN_GEMM_C], field_names[role], t.at[role], addresses[role],
-                                  role == TN_GEMM_RESIDUAL));
+            TN_TRY(tn_check_apart(c, "c", &g.c, addresses[TN_GEMM_C], field_names[role], t.at[role],
+                                  addresses[role], role == TN_GEMM_RESIDUAL));
     return TENON_OK;
 }
 
-tenon_status tn_gemm_pack_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p, void *addresses[TN_MAX_ADDRESSES],
-                                    tn_message *m)
-{
+tenon_status tn_gemm_pack_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p,
+                                    void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
     static const int roles[] = {TN_GEMM_B, TN_GEMM_B_SCALE, TN_GEMM_B_ZERO};
     const tn_check check = {"gemm_pack", m}, *c = &check;
     tenon_gemm_desc g;
@@ -361,50 +384,57 @@ tenon_status tn_gemm_pack_addresses(const tenon_gemm_desc *desc, const tn_gemm_p
     const gemm_tensors t = tensors_of(&g);
     for (size_t i = 0; i < sizeof roles / sizeof roles[0]; ++i) {
         tenon_tensor *tensor = t.at[roles[i]];
-        if (tn_tensor_present(tensor)) tn_tensor_fill_strides(tensor);
+        if (tn_tensor_present(tensor))
+            tn_tensor_fill_strides(tensor);
         TN_TRY(tn_check_address(c, field_names[roles[i]], tensor, &addresses[roles[i]]));
     }
     return TENON_OK;
 }
 
-tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m)
-{
+tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m) {
     const tn_check check = {"gemm", m};
     const tn_gemm_operand *offsets = &p->operand[TN_GEMM_OFFSETS];
 
-    if (!offsets->dtype) return TENON_OK;
-    return tn_check_offsets(&check, "group_offsets", offsets->dtype, addresses[TN_GEMM_OFFSETS], offsets->row, p->experts, p->m);
+    if (!offsets->dtype)
+        return TENON_OK;
+    return tn_check_offsets(&check, "group_offsets", offsets->dtype, addresses[TN_GEMM_OFFSETS],
+                            offsets->row, p->experts, p->m);
 }
 
 /* ---------------------------------------------------------------- cost */
 
 /* Bytes of an operand, repeated elements once. */
-static double operand_bytes(const tn_gemm_problem *p, int role, double rows, double columns)
-{
+static double operand_bytes(const tn_gemm_problem *p, int role, double rows, double columns) {
     const tn_gemm_operand *x = &p->operand[role];
     int64_t elements = 1;
     size_t bytes = 0;
     double count = 1;
 
-    if (!x->dtype || tenon_dtype_block(x->dtype, &elements, &bytes) != TENON_OK) return 0;
-    if (x->row != 0) count *= rows;
-    if (x->column != 0) count *= columns;
+    if (!x->dtype || tenon_dtype_block(x->dtype, &elements, &bytes) != TENON_OK)
+        return 0;
+    if (x->row != 0)
+        count *= rows;
+    if (x->column != 0)
+        count *= columns;
     for (int32_t d = 0; d < p->batch_rank; ++d)
-        if (x->batch[d] != 0) count *= (double)p->batch[d];
-    if (p->experts > 0 && x->batch[0] != 0) count *= (double)p->experts;
-    if (p->pointer_array && role <= TN_GEMM_C) count *= (double)p->batch_count;
+        if (x->batch[d] != 0)
+            count *= (double)p->batch[d];
+    if (p->experts > 0 && x->batch[0] != 0)
+        count *= (double)p->experts;
+    if (p->pointer_array && role <= TN_GEMM_C)
+        count *= (double)p->batch_count;
     return count * (double)bytes / (double)elements;
 }
 
-void tn_gemm_cost(const tn_gemm_problem *p, double *flops, double *bytes)
-{
-    const double m = (double)p->m, n = (double)p->n, k = (double)p->k, columns = p->gated ? 2 * n : n;
+void tn_gemm_cost(const tn_gemm_problem *p, double *flops, double *bytes) {
+    const double m = (double)p->m, n = (double)p->n, k = (double)p->k,
+                 columns = p->gated ? 2 * n : n;
 
     *flops = 2 * (double)p->batch_count * m * columns * k;
     *bytes = operand_bytes(p, TN_GEMM_A, m, k) + operand_bytes(p, TN_GEMM_B, k, columns) +
-             operand_bytes(p, TN_GEMM_C, m, n) * (p->beta != 0 ? 2 : 1) + operand_bytes(p, TN_GEMM_BIAS, m, columns) +
-             operand_bytes(p, TN_GEMM_RESIDUAL, m, n) + operand_bytes(p, TN_GEMM_C_SCALE, m, n) +
-             operand_bytes(p, TN_GEMM_C_ZERO, m, n);
+             operand_bytes(p, TN_GEMM_C, m, n) * (p->beta != 0 ? 2 : 1) +
+             operand_bytes(p, TN_GEMM_BIAS, m, columns) + operand_bytes(p, TN_GEMM_RESIDUAL, m, n) +
+             operand_bytes(p, TN_GEMM_C_SCALE, m, n) + operand_bytes(p, TN_GEMM_C_ZERO, m, n);
     for (int role = TN_GEMM_A_SCALE; role <= TN_GEMM_B_ZERO; ++role) {
         const double groups = k / (double)(p->group[role] > 0 ? p->group[role] : 1);
         const int of_a = role <= TN_GEMM_A_ZERO;

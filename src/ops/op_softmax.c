@@ -8,10 +8,10 @@
 
 #include <string.h>
 
-static const char *const names[TN_SOFTMAX_ROLES] = {"x", "y", "bias", "mask", "alibi", "sinks", "lse"};
+static const char *const names[TN_SOFTMAX_ROLES] = {"x",     "y",     "bias", "mask",
+                                                    "alibi", "sinks", "lse"};
 
-static void operands_of(tenon_softmax_desc *d, tenon_tensor *operand[TN_SOFTMAX_ROLES])
-{
+static void operands_of(tenon_softmax_desc *d, tenon_tensor *operand[TN_SOFTMAX_ROLES]) {
     operand[TN_SOFTMAX_X] = &d->x;
     operand[TN_SOFTMAX_Y] = &d->y;
     operand[TN_SOFTMAX_BIAS] = &d->bias;
@@ -21,14 +21,13 @@ static void operands_of(tenon_softmax_desc *d, tenon_tensor *operand[TN_SOFTMAX_
     operand[TN_SOFTMAX_LSE] = &d->lse;
 }
 
-static tenon_status read_desc(const tn_check *c, const void *desc, tenon_softmax_desc *d)
-{
+static tenon_status read_desc(const tn_check *c, const void *desc, tenon_softmax_desc *d) {
     return tn_check_struct(c, desc, d, sizeof *d, sizeof *d);
 }
 
 /* Splits strides over x's dimensions into those of rows and the one along the axis. */
-static void set_operand(tn_softmax_problem *p, tn_softmax_role role, tenon_dtype dtype, const int64_t *stride, int32_t axis)
-{
+static void set_operand(tn_softmax_problem *p, tn_softmax_role role, tenon_dtype dtype,
+                        const int64_t *stride, int32_t axis) {
     tn_softmax_operand *operand = &p->operand[role];
     operand->dtype = dtype;
     for (int32_t d = 0, row = 0; d <= p->rank; ++d) {
@@ -39,38 +38,41 @@ static void set_operand(tn_softmax_problem *p, tn_softmax_role role, tenon_dtype
     }
 }
 
-static tenon_status set_broadcast(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role, tenon_tensor *t,
-                                  tn_dtypes dtypes, const tenon_tensor *x, int32_t axis)
-{
+static tenon_status set_broadcast(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role,
+                                  tenon_tensor *t, tn_dtypes dtypes, const tenon_tensor *x,
+                                  int32_t axis) {
     int64_t stride[TENON_MAX_RANK] = {0};
     TN_TRY(tn_check_tensor(c, names[role], t, dtypes, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL));
-    if (!tn_tensor_present(t)) return TENON_OK;
+    if (!tn_tensor_present(t))
+        return TENON_OK;
     TN_TRY(tn_check_broadcast(c, names[role], t, x->rank, x->shape, "the shape of x", stride));
     set_operand(p, role, t->dtype, stride, axis);
     return TENON_OK;
 }
 
 /* alibi and sinks: one value per head (or batch and head); heads are the dimension before queries. */
-static tenon_status set_per_head(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role, tenon_tensor *t,
-                                 int32_t max_rank)
-{
+static tenon_status set_per_head(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role,
+                                 tenon_tensor *t, int32_t max_rank) {
     static const int64_t no_heads[1] = {1};
     int64_t stride[TENON_MAX_RANK] = {0};
     const int32_t lead = p->rank - 1;
     TN_TRY(tn_check_tensor(c, names[role], t, TN_DTYPES_FLOAT, 0, max_rank, TN_TENSOR_OPTIONAL));
-    if (!tn_tensor_present(t)) return TENON_OK;
+    if (!tn_tensor_present(t))
+        return TENON_OK;
     if (lead == 0)
-        TN_TRY(tn_check_broadcast(c, names[role], t, 1, no_heads, "(heads) of an x without heads", stride));
+        TN_TRY(tn_check_broadcast(c, names[role], t, 1, no_heads, "(heads) of an x without heads",
+                                  stride));
     else
-        TN_TRY(tn_check_broadcast(c, names[role], t, lead, p->extent, "the dimensions of x before queries", stride));
+        TN_TRY(tn_check_broadcast(c, names[role], t, lead, p->extent,
+                                  "the dimensions of x before queries", stride));
     p->operand[role].dtype = t->dtype;
     memcpy(p->operand[role].row, stride, (size_t)lead * sizeof *stride);
     return TENON_OK;
 }
 
 /* Causal, window, ALiBi and sinks: what needs to know which dimensions are queries and keys. */
-static tenon_status set_positions(const tn_check *c, tenon_softmax_desc *d, tn_softmax_problem *p, int32_t axis)
-{
+static tenon_status set_positions(const tn_check *c, tenon_softmax_desc *d, tn_softmax_problem *p,
+                                  int32_t axis) {
     const char *wants = tn_tensor_present(&d->sinks)   ? "sinks"
                         : tn_tensor_present(&d->alibi) ? "alibi"
                         : d->window.enabled            ? "window"
@@ -78,34 +80,44 @@ static tenon_status set_positions(const tn_check *c, tenon_softmax_desc *d, tn_s
                                                        : NULL;
     p->left = p->right = TN_UNLIMITED;
     p->query_dim = -1;
-    if (!wants) return TENON_OK;
+    if (!wants)
+        return TENON_OK;
     if (axis != d->x.rank - 1 || d->x.rank < 2)
         return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s is given while axis is %d of an x of rank %d, expected axis to be the last of at least 2", c->op,
-                       wants, (int)axis, (int)d->x.rank);
+                       "%s: %s is given while axis is %d of an x of rank %d, expected axis to be "
+                       "the last of at least 2",
+                       c->op, wants, (int)axis, (int)d->x.rank);
     TN_TRY(set_per_head(c, p, TN_SOFTMAX_ALIBI, &d->alibi, 2));
     TN_TRY(set_per_head(c, p, TN_SOFTMAX_SINKS, &d->sinks, 1));
     const int64_t queries = p->extent[p->rank - 1], keys = p->length;
-    if (d->window.enabled && d->window.left >= 0) p->left = d->window.left;
-    if (d->window.enabled && d->window.right >= 0) p->right = d->window.right;
-    if (d->causal) p->right = 0;
+    if (d->window.enabled && d->window.left >= 0)
+        p->left = d->window.left;
+    if (d->window.enabled && d->window.right >= 0)
+        p->right = d->window.right;
+    if (d->causal)
+        p->right = 0;
     /* Wider than everything is the same as no limit, and lets backends add positions without a thought of overflow. */
-    if (p->left >= INT64_MAX - queries - keys || p->left >= queries + keys) p->left = TN_UNLIMITED;
-    if (p->right >= INT64_MAX - queries - keys || p->right >= queries + keys) p->right = TN_UNLIMITED;
-    if (p->left == TN_UNLIMITED && p->right == TN_UNLIMITED && !tn_tensor_present(&d->alibi)) return TENON_OK;
+    if (p->left >= INT64_MAX - queries - keys || p->left >= queries + keys)
+        p->left = TN_UNLIMITED;
+    if (p->right >= INT64_MAX - queries - keys || p->right >= queries + keys)
+        p->right = TN_UNLIMITED;
+    if (p->left == TN_UNLIMITED && p->right == TN_UNLIMITED && !tn_tensor_present(&d->alibi))
+        return TENON_OK;
     p->query_dim = p->rank - 1;
     p->offset = d->causal == TENON_CAUSAL_TOP_LEFT ? 0 : keys - queries;
     return TENON_OK;
 }
 
-static tenon_status set_lse(const tn_check *c, tenon_softmax_desc *d, tn_softmax_problem *p)
-{
+static tenon_status set_lse(const tn_check *c, tenon_softmax_desc *d, tn_softmax_problem *p) {
     static const int64_t one[1] = {1};
-    TN_TRY(tn_check_tensor(c, "lse", &d->lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT));
-    if (!tn_tensor_present(&d->lse)) return TENON_OK;
+    TN_TRY(tn_check_tensor(c, "lse", &d->lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK,
+                           TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT));
+    if (!tn_tensor_present(&d->lse))
+        return TENON_OK;
     /* Without rows a scalar; as one of rank 0 can't be planned without its address, a vector of one is the same. */
     if (p->rank > 0 || d->lse.rank == 0)
-        TN_TRY(tn_check_shape(c, "lse", &d->lse, p->rank, p->extent, "the shape of x without axis"));
+        TN_TRY(
+            tn_check_shape(c, "lse", &d->lse, p->rank, p->extent, "the shape of x without axis"));
     else
         TN_TRY(tn_check_shape(c, "lse", &d->lse, 1, one, "x has one row"));
     p->operand[TN_SOFTMAX_LSE].dtype = d->lse.dtype;
@@ -113,8 +125,8 @@ static tenon_status set_lse(const tn_check *c, tenon_softmax_desc *d, tn_softmax
     return TENON_OK;
 }
 
-tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_problem *out, tn_message *m)
-{
+tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_problem *out,
+                                     tn_message *m) {
     const tn_check c = {"softmax", m};
     tenon_softmax_desc d;
     memset(out, 0, sizeof *out);
@@ -124,21 +136,25 @@ tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_
     TN_TRY(tn_check_shape(&c, "y", &d.y, d.x.rank, d.x.shape, "the shape of x"));
     int32_t axis = d.axis ? *d.axis : -1;
     if (axis < -d.x.rank || axis >= d.x.rank)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "softmax: axis is %d, expected %d to %d (the rank of x is %d)", (int)axis,
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "softmax: axis is %d, expected %d to %d (the rank of x is %d)", (int)axis,
                        (int)-d.x.rank, (int)d.x.rank - 1, (int)d.x.rank);
-    if (axis < 0) axis += d.x.rank;
+    if (axis < 0)
+        axis += d.x.rank;
     TN_TRY(tn_check_enum(&c, "causal", (int)d.causal, TENON_CAUSAL_BOTTOM_RIGHT));
     TN_TRY(tn_check_enum(&c, "window.enabled", d.window.enabled, 1));
     TN_TRY(tn_check_enum(&c, "window.reserved", d.window.reserved, 0));
     TN_TRY(tn_check_enum(&c, "log", d.log, 1));
     TN_TRY(tn_check_enum(&c, "reserved", d.reserved, 0));
     TN_TRY(tn_check_not_negative(&c, "softcap", d.softcap));
-    if (d.scale) TN_TRY(tn_check_finite(&c, "scale", *d.scale));
+    if (d.scale)
+        TN_TRY(tn_check_finite(&c, "scale", *d.scale));
 
     out->rank = d.x.rank - 1;
     out->rows = 1;
     for (int32_t i = 0, row = 0; i < d.x.rank; ++i) {
-        if (i == axis) continue;
+        if (i == axis)
+            continue;
         out->extent[row++] = d.x.shape[i];
         out->rows *= d.x.shape[i];
     }
@@ -155,9 +171,8 @@ tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_
     return set_lse(&c, &d, out);
 }
 
-tenon_status tn_softmax_addresses(const tenon_softmax_desc *desc, const tn_softmax_problem *p, void *addresses[TN_MAX_ADDRESSES],
-                                  tn_message *m)
-{
+tenon_status tn_softmax_addresses(const tenon_softmax_desc *desc, const tn_softmax_problem *p,
+                                  void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
     const tn_check c = {"softmax", m};
     tenon_softmax_desc d;
     tenon_tensor *operand[TN_SOFTMAX_ROLES];
@@ -170,29 +185,30 @@ tenon_status tn_softmax_addresses(const tenon_softmax_desc *desc, const tn_softm
     }
     for (int role = 0; role < TN_SOFTMAX_ROLES; ++role) {
         if (role != TN_SOFTMAX_Y)
-            TN_TRY(tn_check_apart(&c, "y", &d.y, addresses[TN_SOFTMAX_Y], names[role], operand[role], addresses[role],
-                                  role == TN_SOFTMAX_X));
+            TN_TRY(tn_check_apart(&c, "y", &d.y, addresses[TN_SOFTMAX_Y], names[role],
+                                  operand[role], addresses[role], role == TN_SOFTMAX_X));
         if (role != TN_SOFTMAX_Y && role != TN_SOFTMAX_LSE)
-            TN_TRY(tn_check_apart(&c, "lse", &d.lse, addresses[TN_SOFTMAX_LSE], names[role], operand[role], addresses[role],
-                                  false));
+            TN_TRY(tn_check_apart(&c, "lse", &d.lse, addresses[TN_SOFTMAX_LSE], names[role],
+                                  operand[role], addresses[role], false));
     }
     return TENON_OK;
 }
 
 /* Scale, maximum, exponential, sum and division: five operations an element, and one for each term added to the scores. */
-void tn_softmax_cost(const tn_softmax_problem *p, double *flops, double *bytes)
-{
+void tn_softmax_cost(const tn_softmax_problem *p, double *flops, double *bytes) {
     const double elements = (double)p->rows * (double)p->length;
-    *flops = elements * (5 + (p->operand[TN_SOFTMAX_BIAS].dtype != 0) + 2 * (p->operand[TN_SOFTMAX_ALIBI].dtype != 0) +
-                         3 * (p->softcap > 0));
+    *flops = elements * (5 + (p->operand[TN_SOFTMAX_BIAS].dtype != 0) +
+                         2 * (p->operand[TN_SOFTMAX_ALIBI].dtype != 0) + 3 * (p->softcap > 0));
     *bytes = 0;
     for (int role = 0; role < TN_SOFTMAX_ROLES; ++role) {
         const tn_softmax_operand *operand = &p->operand[role];
         const tn_dtype_info *type = tn_dtype_find(operand->dtype);
         double size = type ? type->bytes : 0;
-        if (operand->step != 0) size *= (double)p->length;
+        if (operand->step != 0)
+            size *= (double)p->length;
         for (int32_t d = 0; d < p->rank; ++d)
-            if (operand->row[d] != 0) size *= (double)p->extent[d];
+            if (operand->row[d] != 0)
+                size *= (double)p->extent[d];
         *bytes += p->rows > 0 ? size : 0;
     }
 }

@@ -16,35 +16,42 @@
 #include "ops/problem.h"
 
 tenon_status tn_gemm_problem_make(const tenon_gemm_desc *desc, tn_gemm_problem *out, tn_message *m);
-tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p, void *addresses[TN_MAX_ADDRESSES],
-                               tn_message *m);
+tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p,
+                               void *addresses[TN_MAX_ADDRESSES], tn_message *m);
 tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m);
 /* Only what packing reads: b, b_scale, b_zero. */
-tenon_status tn_gemm_pack_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p, void *addresses[TN_MAX_ADDRESSES],
-                                    tn_message *m);
+tenon_status tn_gemm_pack_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p,
+                                    void *addresses[TN_MAX_ADDRESSES], tn_message *m);
 void tn_gemm_cost(const tn_gemm_problem *p, double *flops, double *bytes);
 
-tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_problem *out, tn_message *m);
+tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_problem *out,
+                                     tn_message *m);
 tenon_status tn_softmax_addresses(const tenon_softmax_desc *desc, const tn_softmax_problem *p,
                                   void *addresses[TN_MAX_ADDRESSES], tn_message *m);
 void tn_softmax_cost(const tn_softmax_problem *p, double *flops, double *bytes);
 
-tenon_status tn_attention_problem_make(const tenon_attention_desc *desc, tn_attention_problem *out, tn_message *m);
+tenon_status tn_attention_problem_make(const tenon_attention_desc *desc, tn_attention_problem *out,
+                                       tn_message *m);
 tenon_status tn_attention_addresses(const tenon_attention_desc *desc, const tn_attention_problem *p,
                                     void *addresses[TN_MAX_ADDRESSES], tn_message *m);
-tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const *addresses, tn_message *m);
+tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const *addresses,
+                                     tn_message *m);
 void tn_attention_cost(const tn_attention_problem *p, double *flops, double *bytes);
 
 /* `parts` is the caller's room for the addresses of count o parts, then count lse parts; addresses point into it. */
-tenon_status tn_merge_problem_make(const tenon_attention_merge_desc *desc, tn_merge_problem *out, tn_message *m);
+tenon_status tn_merge_problem_make(const tenon_attention_merge_desc *desc, tn_merge_problem *out,
+                                   tn_message *m);
 tenon_status tn_merge_addresses(const tenon_attention_merge_desc *desc, const tn_merge_problem *p,
-                                void *addresses[TN_MAX_ADDRESSES], void *parts[2 * TN_MERGE_MAX_PARTS], tn_message *m);
+                                void *addresses[TN_MAX_ADDRESSES],
+                                void *parts[2 * TN_MERGE_MAX_PARTS], tn_message *m);
 void tn_merge_cost(const tn_merge_problem *p, double *flops, double *bytes);
 
-tenon_status tn_append_problem_make(const tenon_kv_append_desc *desc, tn_append_problem *out, tn_message *m);
+tenon_status tn_append_problem_make(const tenon_kv_append_desc *desc, tn_append_problem *out,
+                                    tn_message *m);
 tenon_status tn_append_addresses(const tenon_kv_append_desc *desc, const tn_append_problem *p,
                                  void *addresses[TN_MAX_ADDRESSES], tn_message *m);
-tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addresses, tn_message *m);
+tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addresses,
+                                  tn_message *m);
 void tn_append_cost(const tn_append_problem *p, double *flops, double *bytes);
 
 #endif

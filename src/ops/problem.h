@@ -19,7 +19,8 @@ typedef enum tn_op {
     TN_OP_ATTENTION = 3,
     TN_OP_MERGE = 4,
     TN_OP_APPEND = 5,
-    TN_OP_GEMM_PACK = 6 /* problem: tn_gemm_problem; addresses: B, its scale and zero, and TN_GEMM_B_PACKED as output */
+    TN_OP_GEMM_PACK =
+        6 /* problem: tn_gemm_problem; addresses: B, its scale and zero, and TN_GEMM_B_PACKED as output */
 } tn_op;
 
 /* Most operands of any operation. */
@@ -30,40 +31,55 @@ typedef enum tn_op {
 #define TN_GEMM_BATCH_RANK 6
 
 typedef enum tn_gemm_role {
-    TN_GEMM_A, TN_GEMM_B, TN_GEMM_C,   /* with pointer arrays: the arrays of addresses */
-    TN_GEMM_BIAS, TN_GEMM_RESIDUAL,
-    TN_GEMM_A_SCALE, TN_GEMM_A_ZERO, TN_GEMM_B_SCALE, TN_GEMM_B_ZERO, TN_GEMM_C_SCALE, TN_GEMM_C_ZERO,
-    TN_GEMM_OFFSETS, TN_GEMM_B_PACKED,
+    TN_GEMM_A,
+    TN_GEMM_B,
+    TN_GEMM_C, /* with pointer arrays: the arrays of addresses */
+    TN_GEMM_BIAS,
+    TN_GEMM_RESIDUAL,
+    TN_GEMM_A_SCALE,
+    TN_GEMM_A_ZERO,
+    TN_GEMM_B_SCALE,
+    TN_GEMM_B_ZERO,
+    TN_GEMM_C_SCALE,
+    TN_GEMM_C_ZERO,
+    TN_GEMM_OFFSETS,
+    TN_GEMM_B_PACKED,
     TN_GEMM_ROLES
 } tn_gemm_role;
 
 typedef struct tn_gemm_operand {
     tenon_dtype dtype; /* TENON_DTYPE_NONE: absent */
     int32_t reserved;
-    int64_t row, column;               /* a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p */
+    int64_t row,
+        column; /* a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p */
     int64_t batch[TN_GEMM_BATCH_RANK]; /* per batch dimension, or [0] = per expert when grouped */
 } tn_gemm_operand;
 
 typedef struct tn_gemm_problem {
-    int64_t m, n, k;      /* n: columns of C; B, b_scale, b_zero and bias have 2n columns when gated */
-    int64_t batch_count;  /* product of batch extents; 1 when grouped; array_count with pointer arrays */
-    int64_t batch[TN_GEMM_BATCH_RANK]; /* extents, outermost first, adjacent ones merged where all operands allow */
+    int64_t m, n, k; /* n: columns of C; B, b_scale, b_zero and bias have 2n columns when gated */
+    int64_t
+        batch_count; /* product of batch extents; 1 when grouped; array_count with pointer arrays */
+    int64_t batch
+        [TN_GEMM_BATCH_RANK]; /* extents, outermost first, adjacent ones merged where all operands allow */
     int32_t batch_rank;
-    int32_t pointer_array; /* 1: a, b, c addresses are arrays of batch_count addresses (bias … then repeat for each member) */
-    int64_t experts;       /* > 0: grouped */
-    tn_gemm_operand operand[TN_GEMM_ROLES]; /* OFFSETS: dtype and row stride. B_PACKED: dtype TENON_U8 if given */
-    int64_t group[TN_GEMM_ROLES];           /* A_SCALE, A_ZERO, B_SCALE, B_ZERO: p per group (≥ 1) */
+    int32_t
+        pointer_array; /* 1: a, b, c addresses are arrays of batch_count addresses (bias … then repeat for each member) */
+    int64_t experts;   /* > 0: grouped */
+    tn_gemm_operand operand
+        [TN_GEMM_ROLES]; /* OFFSETS: dtype and row stride. B_PACKED: dtype TENON_U8 if given */
+    int64_t group[TN_GEMM_ROLES]; /* A_SCALE, A_ZERO, B_SCALE, B_ZERO: p per group (≥ 1) */
     double alpha, beta, clamp_low, clamp_high;
     int64_t packed_bytes; /* of B_PACKED */
     tenon_activation activation;
     tenon_gated gated;
     tenon_compute compute;
-    tenon_dtype accumulate; /* TENON_F64, TENON_F32, or TENON_S32 (both inputs integers: exact sums, wrapping never: see docs/NUMERICS.md) */
+    tenon_dtype
+        accumulate; /* TENON_F64, TENON_F32, or TENON_S32 (both inputs integers: exact sums, wrapping never: see docs/NUMERICS.md) */
 } tn_gemm_problem;
 
 /* Element offset of batch member `index` (row-major over `batch`) for one operand. */
-static inline int64_t tn_gemm_batch_offset(const tn_gemm_problem *p, const tn_gemm_operand *x, int64_t index)
-{
+static inline int64_t tn_gemm_batch_offset(const tn_gemm_problem *p, const tn_gemm_operand *x,
+                                           int64_t index) {
     int64_t offset = 0;
     for (int32_t d = p->batch_rank - 1; d >= 0; --d) {
         offset += index % p->batch[d] * x->batch[d];
@@ -77,7 +93,13 @@ static inline int64_t tn_gemm_batch_offset(const tn_gemm_problem *p, const tn_ge
 #define TN_UNLIMITED INT64_MAX
 
 typedef enum tn_softmax_role {
-    TN_SOFTMAX_X, TN_SOFTMAX_Y, TN_SOFTMAX_BIAS, TN_SOFTMAX_MASK, TN_SOFTMAX_ALIBI, TN_SOFTMAX_SINKS, TN_SOFTMAX_LSE,
+    TN_SOFTMAX_X,
+    TN_SOFTMAX_Y,
+    TN_SOFTMAX_BIAS,
+    TN_SOFTMAX_MASK,
+    TN_SOFTMAX_ALIBI,
+    TN_SOFTMAX_SINKS,
+    TN_SOFTMAX_LSE,
     TN_SOFTMAX_ROLES
 } tn_softmax_role;
 
@@ -94,11 +116,13 @@ typedef struct tn_softmax_problem {
     int64_t rows;   /* product of extents */
     int64_t extent[TENON_MAX_RANK - 1];
     int32_t rank;
-    int32_t query_dim; /* which row dimension counts queries; -1: no positions (then left = right = TN_UNLIMITED and no alibi) */
+    int32_t
+        query_dim; /* which row dimension counts queries; -1: no positions (then left = right = TN_UNLIMITED and no alibi) */
     tn_softmax_operand operand[TN_SOFTMAX_ROLES];
     double scale, softcap; /* softcap 0: none */
     int64_t offset;        /* position of query i is i + offset */
-    int64_t left, right;   /* element j is kept iff p - left <= j <= p + right; TN_UNLIMITED: no limit; causal is right = 0. May be negative on neither side */
+    int64_t left,
+        right; /* element j is kept iff p - left <= j <= p + right; TN_UNLIMITED: no limit; causal is right = 0. May be negative on neither side */
     int32_t log;
     tenon_dtype accumulate; /* TENON_F64 if x or y is f64, else TENON_F32 */
 } tn_softmax_problem;
@@ -106,14 +130,22 @@ typedef struct tn_softmax_problem {
 /* ---------------------------------------------------------------- attention (include/tenon/attention.h) */
 
 typedef enum tn_attention_role {
-    TN_ATTENTION_Q, TN_ATTENTION_K, TN_ATTENTION_V, TN_ATTENTION_O,
-    TN_ATTENTION_BIAS, TN_ATTENTION_MASK,             /* stride: batch, head, query, key */
-    TN_ATTENTION_ALIBI,                               /* stride: batch, head */
-    TN_ATTENTION_SINKS,                               /* stride: (0, head) */
-    TN_ATTENTION_KEY_LENGTHS, TN_ATTENTION_QUERY_OFFSETS, TN_ATTENTION_CU_Q, TN_ATTENTION_CU_K, /* stride: batch */
-    TN_ATTENTION_BLOCK_TABLE,                         /* stride: batch, block */
-    TN_ATTENTION_K_SCALE, TN_ATTENTION_V_SCALE,       /* stride: as k's first three dimensions */
-    TN_ATTENTION_LSE,                                 /* stride: batch, head, query */
+    TN_ATTENTION_Q,
+    TN_ATTENTION_K,
+    TN_ATTENTION_V,
+    TN_ATTENTION_O,
+    TN_ATTENTION_BIAS,
+    TN_ATTENTION_MASK,  /* stride: batch, head, query, key */
+    TN_ATTENTION_ALIBI, /* stride: batch, head */
+    TN_ATTENTION_SINKS, /* stride: (0, head) */
+    TN_ATTENTION_KEY_LENGTHS,
+    TN_ATTENTION_QUERY_OFFSETS,
+    TN_ATTENTION_CU_Q,
+    TN_ATTENTION_CU_K,        /* stride: batch */
+    TN_ATTENTION_BLOCK_TABLE, /* stride: batch, block */
+    TN_ATTENTION_K_SCALE,
+    TN_ATTENTION_V_SCALE, /* stride: as k's first three dimensions */
+    TN_ATTENTION_LSE,     /* stride: batch, head, query */
     TN_ATTENTION_ROLES
 } tn_attention_role;
 
@@ -124,35 +156,42 @@ typedef struct tn_attention_operand {
 } tn_attention_operand;
 
 typedef struct tn_attention_problem {
-    int64_t batch;            /* sequences */
+    int64_t batch; /* sequences */
     int64_t heads, kv_heads;
-    int64_t queries;          /* of each sequence; with cu_seqlens_q: of all together */
-    int64_t keys;             /* capacity of each sequence (paged: max_blocks·block_size); with cu_seqlens_k: of all together */
-    int64_t mask_keys;        /* key extent that bias and mask cover; lengths beyond it are refused unless their key stride is 0 */
+    int64_t queries; /* of each sequence; with cu_seqlens_q: of all together */
+    int64_t
+        keys; /* capacity of each sequence (paged: max_blocks·block_size); with cu_seqlens_k: of all together */
+    int64_t
+        mask_keys; /* key extent that bias and mask cover; lengths beyond it are refused unless their key stride is 0 */
     int64_t d, dv;
     int64_t blocks, block_size, max_blocks; /* paged: block_size > 0 */
     tn_attention_operand operand[TN_ATTENTION_ROLES];
     double scale, softcap;
-    int64_t left, right;      /* as in softmax */
-    int32_t align_bottom;     /* 1: position of query i is i + keys − queries of the sequence; 0: i; query_offsets overrides */
+    int64_t left, right; /* as in softmax */
+    int32_t
+        align_bottom; /* 1: position of query i is i + keys − queries of the sequence; 0: i; query_offsets overrides */
     tenon_compute compute;
-    tenon_dtype accumulate;   /* TENON_F64 if q, k, v or o is f64, else TENON_F32 */
+    tenon_dtype accumulate; /* TENON_F64 if q, k, v or o is f64, else TENON_F32 */
     int32_t reserved;
 } tn_attention_problem;
 
 /* One sequence of a batch, with all raggedness resolved. */
 typedef struct tn_attention_sequence {
-    int64_t q_batch, q_start, queries; /* its queries are rows q_start … of batch entry q_batch of q, o, lse (bias and mask: row q_start + i too) */
-    int64_t k_batch, k_start, keys;    /* not paged: its keys are rows k_start … of batch entry k_batch of k, v */
-    int64_t offset;                    /* position of query i is i + offset */
+    int64_t q_batch, q_start,
+        queries; /* its queries are rows q_start … of batch entry q_batch of q, o, lse (bias and mask: row q_start + i too) */
+    int64_t k_batch, k_start,
+        keys;       /* not paged: its keys are rows k_start … of batch entry k_batch of k, v */
+    int64_t offset; /* position of query i is i + offset */
 } tn_attention_sequence;
 
 /* Reads lengths from host addresses. Bias, mask and alibi use batch index q_batch for bias/mask (0 when ragged) and b for alibi, lengths, tables. */
-void tn_attention_sequence_get(const tn_attention_problem *p, void *const *addresses, int64_t b, tn_attention_sequence *out);
+void tn_attention_sequence_get(const tn_attention_problem *p, void *const *addresses, int64_t b,
+                               tn_attention_sequence *out);
 
 /* Row (in units of k's batch·head·row strides) of key j: fills batch/block index and row index for strides [0] and [2]. */
-void tn_attention_key_row(const tn_attention_problem *p, void *const *addresses, const tn_attention_sequence *s, int64_t b,
-                          int64_t j, int64_t *outer, int64_t *row);
+void tn_attention_key_row(const tn_attention_problem *p, void *const *addresses,
+                          const tn_attention_sequence *s, int64_t b, int64_t j, int64_t *outer,
+                          int64_t *row);
 
 /* ---------------------------------------------------------------- merge and append */
 
@@ -178,10 +217,15 @@ typedef struct tn_merge_problem {
 } tn_merge_problem;
 
 typedef enum tn_append_role {
-    TN_APPEND_K, TN_APPEND_V, TN_APPEND_K_CACHE, TN_APPEND_V_CACHE, /* stride: 4 dimensions */
-    TN_APPEND_POSITIONS, TN_APPEND_CU,                             /* stride: batch */
-    TN_APPEND_BLOCK_TABLE,                                         /* stride: batch, block */
-    TN_APPEND_K_SCALE, TN_APPEND_V_SCALE,                          /* stride: as the cache's first three dimensions */
+    TN_APPEND_K,
+    TN_APPEND_V,
+    TN_APPEND_K_CACHE,
+    TN_APPEND_V_CACHE, /* stride: 4 dimensions */
+    TN_APPEND_POSITIONS,
+    TN_APPEND_CU,          /* stride: batch */
+    TN_APPEND_BLOCK_TABLE, /* stride: batch, block */
+    TN_APPEND_K_SCALE,
+    TN_APPEND_V_SCALE, /* stride: as the cache's first three dimensions */
     TN_APPEND_ROLES
 } tn_append_role;
 

@@ -28,7 +28,8 @@ typedef struct tn_check {
  *
  * struct_size 0 stands for `first`, the size of the first release. Bytes beyond `size` (a newer caller) must be zero, else UNSUPPORTED.
  */
-tenon_status tn_check_struct(const tn_check *c, const void *desc, void *local, size_t size, size_t first);
+tenon_status tn_check_struct(const tn_check *c, const void *desc, void *local, size_t size,
+                             size_t first);
 
 /* 0 … last. */
 tenon_status tn_check_enum(const tn_check *c, const char *field, int64_t value, int64_t last);
@@ -54,8 +55,7 @@ typedef struct tn_shape_text {
 tn_shape_text tn_shape_format(int32_t rank, const int64_t *shape);
 
 /* Absent: neither data nor buffer nor a rank. */
-static inline bool tn_tensor_present(const tenon_tensor *t)
-{
+static inline bool tn_tensor_present(const tenon_tensor *t) {
     return t->data || t->buffer || t->rank != 0;
 }
 
@@ -70,20 +70,21 @@ void tn_tensor_fill_strides(tenon_tensor *t);
  *
  * Afterwards the product of max(extent, 1) is at most 2^48, and so does every element's byte offset from the start, the tensor's `offset` included.
  */
-tenon_status tn_check_tensor(const tn_check *c, const char *field, tenon_tensor *t, tn_dtypes dtypes, int32_t min_rank,
-                             int32_t max_rank, unsigned flags);
+tenon_status tn_check_tensor(const tn_check *c, const char *field, tenon_tensor *t,
+                             tn_dtypes dtypes, int32_t min_rank, int32_t max_rank, unsigned flags);
 
 /* One extent: "q.shape[3] is 5, expected 4 (d of k)". */
-tenon_status tn_check_extent(const tn_check *c, const char *field, const tenon_tensor *t, int32_t dim, int64_t expected,
-                             const char *meaning);
+tenon_status tn_check_extent(const tn_check *c, const char *field, const tenon_tensor *t,
+                             int32_t dim, int64_t expected, const char *meaning);
 
 /* The whole shape: "y.shape is (3, 4), expected (3, 5) (the shape of x)". */
-tenon_status tn_check_shape(const tn_check *c, const char *field, const tenon_tensor *t, int32_t rank, const int64_t *shape,
-                            const char *meaning);
+tenon_status tn_check_shape(const tn_check *c, const char *field, const tenon_tensor *t,
+                            int32_t rank, const int64_t *shape, const char *meaning);
 
 /* Strides with which `t` broadcasts to `shape` as in NumPy: 0 where it repeats. `meaning`: "(…, m, n)". */
-tenon_status tn_check_broadcast(const tn_check *c, const char *field, const tenon_tensor *t, int32_t rank,
-                                const int64_t *shape, const char *meaning, int64_t *stride);
+tenon_status tn_check_broadcast(const tn_check *c, const char *field, const tenon_tensor *t,
+                                int32_t rank, const int64_t *shape, const char *meaning,
+                                int64_t *stride);
 
 /* ---------------------------------------------------------------- addresses */
 
@@ -92,7 +93,8 @@ tenon_status tn_check_broadcast(const tn_check *c, const char *field, const teno
  *
  * Wants an address, aligned to the element; one of data and buffer; a span inside the buffer. UNSUPPORTED if the buffer has no host address.
  */
-tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_tensor *t, void **address);
+tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_tensor *t,
+                              void **address);
 
 /*
  * Refuses an output that shares memory with another operand.
@@ -100,13 +102,14 @@ tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_
  * Decides by byte ranges, and for interleaved slices (columns of one matrix, packed Q, K and V) by their position within a common pitch:
  * never lets an overlap pass; what it refuses without need are layouts of incommensurable strides. `may_be_same`: the same start, type and strides are accepted.
  */
-tenon_status tn_check_apart(const tn_check *c, const char *out_field, const tenon_tensor *out, const void *out_address,
-                            const char *field, const tenon_tensor *t, const void *address, bool may_be_same);
+tenon_status tn_check_apart(const tn_check *c, const char *out_field, const tenon_tensor *out,
+                            const void *out_address, const char *field, const tenon_tensor *t,
+                            const void *address, bool may_be_same);
 
 /* ---------------------------------------------------------------- lengths and offsets, once addresses are there */
 
 /* count + 1 offsets that start with 0, never fall and end with at most `total`. */
-tenon_status tn_check_offsets(const tn_check *c, const char *field, tenon_dtype dtype, const void *address, int64_t stride,
-                              int64_t count, int64_t total);
+tenon_status tn_check_offsets(const tn_check *c, const char *field, tenon_dtype dtype,
+                              const void *address, int64_t stride, int64_t count, int64_t total);
 
 #endif

@@ -17,8 +17,7 @@ typedef struct query {
 } query;
 
 static double at(const query *x, tn_attention_role role, int64_t i0, int64_t i1, int64_t i2,
-                 int64_t i3, double absent)
-{
+                 int64_t i3, double absent) {
     const tn_attention_operand *o = &x->p->operand[role];
     const int64_t *stride = o->stride;
     if (o->dtype == TENON_DTYPE_NONE)
@@ -27,20 +26,18 @@ static double at(const query *x, tn_attention_role role, int64_t i0, int64_t i1,
                       i0 * stride[0] + i1 * stride[1] + i2 * stride[2] + i3 * stride[3]);
 }
 
-static void put(const query *x, tn_attention_role role, int64_t e, double value)
-{
+static void put(const query *x, tn_attention_role role, int64_t e, double value) {
     const tn_attention_operand *o = &x->p->operand[role];
     if (o->dtype == TENON_DTYPE_NONE)
         return;
     tn_ref_put(x->address[role], o->dtype,
-               x->sequence.q_batch * o->stride[0] + x->head * o->stride[1] +
-                   x->row * o->stride[2] + e * o->stride[3],
+               x->sequence.q_batch * o->stride[0] + x->head * o->stride[1] + x->row * o->stride[2] +
+                   e * o->stride[3],
                value);
 }
 
 /* The score of key j; -inf means that it takes no part, and neither k[j] nor v[j] are looked at. */
-static double score(const query *x, int64_t j)
-{
+static double score(const query *x, int64_t j) {
     const tn_attention_problem *p = x->p;
     const int64_t q_batch = x->sequence.q_batch;
     const double bias = at(x, TN_ATTENTION_BIAS, q_batch, x->head, x->row, j, 0);
@@ -61,8 +58,7 @@ static double score(const query *x, int64_t j)
 }
 
 /* sum[e] += weight · v_scale · v[j,e] */
-static void add_value(const query *x, int64_t j, double weight, double *sum)
-{
+static void add_value(const query *x, int64_t j, double weight, double *sum) {
     int64_t outer, row;
     tn_attention_key_row(x->p, x->address, &x->sequence, x->b, j, &outer, &row);
     weight *= at(x, TN_ATTENTION_V_SCALE, outer, x->kv_head, row, 0, 1);
@@ -70,8 +66,7 @@ static void add_value(const query *x, int64_t j, double weight, double *sum)
         sum[e] += weight * at(x, TN_ATTENTION_V, outer, x->kv_head, row, e, 0);
 }
 
-static void attend(const query *x, double *sum)
-{
+static void attend(const query *x, double *sum) {
     const double sink = at(x, TN_ATTENTION_SINKS, 0, x->head, 0, 0, -INFINITY);
     double max = sink, total = 0, lse = -INFINITY;
 
@@ -96,8 +91,7 @@ static void attend(const query *x, double *sum)
     put(x, TN_ATTENTION_LSE, 0, lse);
 }
 
-void tn_ref_attention(const tn_attention_problem *p, void *const *addresses, double *sum)
-{
+void tn_ref_attention(const tn_attention_problem *p, void *const *addresses, double *sum) {
     query x = {.p = p, .address = addresses};
     for (x.b = 0; x.b < p->batch; ++x.b) {
         tn_attention_sequence_get(p, addresses, x.b, &x.sequence);

@@ -13,13 +13,11 @@ struct tn_device {
     int nothing;
 };
 
-static int count(void)
-{
+static int count(void) {
     return 1;
 }
 
-static void info(int index, tenon_device_info *out)
-{
+static void info(int index, tenon_device_info *out) {
     (void)index;
     out->usable = 1;
     out->cores = 1;
@@ -29,8 +27,7 @@ static void info(int index, tenon_device_info *out)
     (void)snprintf(out->vendor, sizeof out->vendor, "tenon");
 }
 
-static tenon_status open_device(const tn_open *how, tn_device **out, tn_message *why)
-{
+static tenon_status open_device(const tn_open *how, tn_device **out, tn_message *why) {
     static tn_device device; /* never written */
     *out = NULL;
     if (how->index != 0)
@@ -40,21 +37,18 @@ static tenon_status open_device(const tn_open *how, tn_device **out, tn_message 
     return TENON_OK;
 }
 
-static void close_device(tn_device *device)
-{
+static void close_device(tn_device *device) {
     (void)device;
 }
 
-static tenon_status sync_device(tn_device *device, tn_message *why)
-{
+static tenon_status sync_device(tn_device *device, tn_message *why) {
     (void)device;
     (void)why;
     return TENON_OK;
 }
 
 /* Multiply-adds, roughly: for the prediction only. */
-static double work(tn_op op, const void *problem)
-{
+static double work(tn_op op, const void *problem) {
     const tn_gemm_problem *g = problem;
     const tn_softmax_problem *s = problem;
     const tn_attention_problem *a = problem;
@@ -79,8 +73,7 @@ static double work(tn_op op, const void *problem)
     return 0;
 }
 
-static tenon_status decline_blocks(const tn_gemm_problem *p, tn_message *why)
-{
+static tenon_status decline_blocks(const tn_gemm_problem *p, tn_message *why) {
     const tenon_dtype b = p->operand[TN_GEMM_B].dtype;
     if (!tn_ref_plain(b))
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b.dtype is %s: no block types here",
@@ -89,8 +82,7 @@ static tenon_status decline_blocks(const tn_gemm_problem *p, tn_message *why)
 }
 
 static tenon_status plan(tn_device *device, tn_op op, const void *problem, int threads,
-                         tn_choices *out, tn_message *why)
-{
+                         tn_choices *out, tn_message *why) {
     static const char *const algorithm[] = {
         [TN_OP_GEMM] = "gemm-reference",           [TN_OP_SOFTMAX] = "softmax-reference",
         [TN_OP_ATTENTION] = "attention-reference", [TN_OP_MERGE] = "merge-reference",
@@ -120,32 +112,39 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     return TENON_OK;
 }
 
-static tenon_status run(tn_device *device, const tn_run *r, tn_message *why)
-{
+static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     (void)device;
     switch (r->op) {
-    case TN_OP_GEMM: tn_ref_gemm(r->problem, r->addresses); return TENON_OK;
-    case TN_OP_SOFTMAX: tn_ref_softmax(r->problem, r->addresses); return TENON_OK;
+    case TN_OP_GEMM:
+        tn_ref_gemm(r->problem, r->addresses);
+        return TENON_OK;
+    case TN_OP_SOFTMAX:
+        tn_ref_softmax(r->problem, r->addresses);
+        return TENON_OK;
     case TN_OP_ATTENTION:
         tn_ref_attention(r->problem, r->addresses, r->workspace);
         return TENON_OK;
-    case TN_OP_MERGE: tn_ref_merge(r->problem, r->addresses); return TENON_OK;
-    case TN_OP_APPEND: tn_ref_append(r->problem, r->addresses); return TENON_OK;
-    case TN_OP_GEMM_PACK: tn_ref_pack(r->problem, r->addresses); return TENON_OK;
+    case TN_OP_MERGE:
+        tn_ref_merge(r->problem, r->addresses);
+        return TENON_OK;
+    case TN_OP_APPEND:
+        tn_ref_append(r->problem, r->addresses);
+        return TENON_OK;
+    case TN_OP_GEMM_PACK:
+        tn_ref_pack(r->problem, r->addresses);
+        return TENON_OK;
     }
     return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the reference", (int)r->op);
 }
 
 static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes,
-                              tn_message *why)
-{
+                              tn_message *why) {
     (void)device;
     return tn_ref_pack_size(p, bytes, why);
 }
 
 static tenon_status pack_check(tn_device *device, const tn_gemm_problem *p, const void *packed,
-                               size_t bytes, tn_message *why)
-{
+                               size_t bytes, tn_message *why) {
     (void)device;
     return tn_ref_pack_check(p, packed, bytes, why);
 }

@@ -10,8 +10,7 @@
 /* ---------------------------------------------------------------- merge */
 
 /* Where row `index` starts in an operand. */
-static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, int64_t index)
-{
+static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, int64_t index) {
     int64_t start = 0;
     for (int32_t d = p->rank - 1; d >= 0; --d) {
         start += index % p->extent[d] * x->row[d];
@@ -20,23 +19,20 @@ static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, i
     return start;
 }
 
-static double lse_of(const tn_merge_problem *p, void *const *addresses, int64_t part, int64_t row)
-{
+static double lse_of(const tn_merge_problem *p, void *const *addresses, int64_t part, int64_t row) {
     const tn_merge_operand *x = &p->lse_part[part];
     return tn_ref_get(((void *const *)addresses[TN_MERGE_LSE_PARTS])[part], x->dtype,
                       row_start(p, x, row));
 }
 
 static double o_of(const tn_merge_problem *p, void *const *addresses, int64_t part, int64_t row,
-                   int64_t e)
-{
+                   int64_t e) {
     const tn_merge_operand *x = &p->o_part[part];
     return tn_ref_get(((void *const *)addresses[TN_MERGE_O_PARTS])[part], x->dtype,
                       row_start(p, x, row) + e * x->step);
 }
 
-static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t row)
-{
+static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t row) {
     double max = -INFINITY, total = 0;
 
     for (int64_t i = 0; i < p->count; ++i)
@@ -44,7 +40,8 @@ static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t
     for (int64_t i = 0; i < p->count && max != -INFINITY; ++i)
         total += exp(lse_of(p, addresses, i, row) - max);
 
-    for (int64_t e = 0; e < p->dv; ++e) { /* o may be part 0: element e is read before it is written */
+    for (int64_t e = 0; e < p->dv;
+         ++e) { /* o may be part 0: element e is read before it is written */
         double sum = 0;
         for (int64_t i = 0; i < p->count; ++i) {
             const double lse = lse_of(p, addresses, i, row);
@@ -59,8 +56,7 @@ static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t
                    max == -INFINITY ? -INFINITY : max + log(total));
 }
 
-void tn_ref_merge(const tn_merge_problem *p, void *const *addresses)
-{
+void tn_ref_merge(const tn_merge_problem *p, void *const *addresses) {
     for (int64_t row = 0; row < p->rows; ++row)
         merge_row(p, addresses, row);
 }
@@ -73,21 +69,18 @@ typedef struct side {
     int64_t width;
 } side;
 
-static int64_t index_of(const tn_append_problem *p, void *const *addresses, int role, int64_t b)
-{
+static int64_t index_of(const tn_append_problem *p, void *const *addresses, int role, int64_t b) {
     return tn_index_get(addresses[role], p->operand[role].dtype, b * p->operand[role].stride[0]);
 }
 
-static int64_t block_of(const tn_append_problem *p, void *const *addresses, int64_t b, int64_t i)
-{
+static int64_t block_of(const tn_append_problem *p, void *const *addresses, int64_t b, int64_t i) {
     const int64_t *stride = p->operand[TN_APPEND_BLOCK_TABLE].stride;
     return ((const int32_t *)addresses[TN_APPEND_BLOCK_TABLE])[b * stride[0] + i * stride[1]];
 }
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot], for every head h */
 static void append_row(const tn_append_problem *p, void *const *addresses, const side *s,
-                       int64_t x_batch, int64_t t, int64_t outer, int64_t slot)
-{
+                       int64_t x_batch, int64_t t, int64_t outer, int64_t slot) {
     const tn_attention_operand *x = &p->operand[s->rows], *y = &p->operand[s->cache];
     const tn_attention_operand *z = &p->operand[s->scale];
 
@@ -104,8 +97,7 @@ static void append_row(const tn_append_problem *p, void *const *addresses, const
     }
 }
 
-void tn_ref_append(const tn_append_problem *p, void *const *addresses)
-{
+void tn_ref_append(const tn_append_problem *p, void *const *addresses) {
     const side sides[2] = {
         {TN_APPEND_K, TN_APPEND_K_CACHE, TN_APPEND_K_SCALE, p->d},
         {TN_APPEND_V, TN_APPEND_V_CACHE, TN_APPEND_V_SCALE, p->dv},

@@ -17,8 +17,7 @@ typedef struct member {
 } member;
 
 /* Element (row, column) of an operand, or `absent`. */
-static double at(const member *x, tn_gemm_role role, int64_t row, int64_t column, double absent)
-{
+static double at(const member *x, tn_gemm_role role, int64_t row, int64_t column, double absent) {
     const tn_gemm_operand *o = &x->operand[role];
     if (o->dtype == TENON_DTYPE_NONE)
         return absent;
@@ -27,45 +26,39 @@ static double at(const member *x, tn_gemm_role role, int64_t row, int64_t column
 }
 
 /* Which group of consecutive p a scale or zero is for (an absent one has no groups). */
-static int64_t group_of(const member *x, tn_gemm_role role, int64_t p)
-{
+static int64_t group_of(const member *x, tn_gemm_role role, int64_t p) {
     const int64_t size = x->p->group[role];
     return size > 0 ? p / size : 0;
 }
 
 /* A'[i,p] = a_scale · (A[i,p] - a_zero) */
-static double a_value(const member *x, int64_t i, int64_t p)
-{
+static double a_value(const member *x, int64_t i, int64_t p) {
     const double zero = at(x, TN_GEMM_A_ZERO, i, group_of(x, TN_GEMM_A_ZERO, p), 0);
     const double scale = at(x, TN_GEMM_A_SCALE, i, group_of(x, TN_GEMM_A_SCALE, p), 1);
     return scale * (at(x, TN_GEMM_A, i, p, 0) - zero);
 }
 
-static double b_value(const member *x, int64_t p, int64_t j)
-{
+static double b_value(const member *x, int64_t p, int64_t j) {
     const double zero = at(x, TN_GEMM_B_ZERO, group_of(x, TN_GEMM_B_ZERO, p), j, 0);
     const double scale = at(x, TN_GEMM_B_SCALE, group_of(x, TN_GEMM_B_SCALE, p), j, 1);
     return scale * (at(x, TN_GEMM_B, p, j, 0) - zero);
 }
 
 /* C'[i,j]: what is stored in C, read as it will be written. */
-static double c_value(const member *x, int64_t i, int64_t j)
-{
+static double c_value(const member *x, int64_t i, int64_t j) {
     const double zero = at(x, TN_GEMM_C_ZERO, i, j, 0);
     return at(x, TN_GEMM_C_SCALE, i, j, 1) * (at(x, TN_GEMM_C, i, j, 0) - zero);
 }
 
 /* z[i,j] = alpha · Σ_p A'[i,p]·B'[p,j] + bias[i,j]; j counts B's columns, 2n of them when gated. */
-static double linear(const member *x, int64_t i, int64_t j)
-{
+static double linear(const member *x, int64_t i, int64_t j) {
     double sum = 0;
     for (int64_t p = 0; p < x->p->k; ++p)
         sum += a_value(x, i, p) * b_value(x, p, j);
     return x->p->alpha * sum + at(x, TN_GEMM_BIAS, i, j, 0);
 }
 
-static double activate(const tn_gemm_problem *p, double z)
-{
+static double activate(const tn_gemm_problem *p, double z) {
     if (isnan(z))
         return z; /* fmin and fmax would drop it */
     switch (p->activation) {
@@ -89,8 +82,7 @@ static double activate(const tn_gemm_problem *p, double z)
     return z;
 }
 
-static double element(const member *x, int64_t i, int64_t j)
-{
+static double element(const member *x, int64_t i, int64_t j) {
     const tn_gemm_problem *p = x->p;
     double value;
 
@@ -112,8 +104,7 @@ static double element(const member *x, int64_t i, int64_t j)
     return value / at(x, TN_GEMM_C_SCALE, i, j, 1) + at(x, TN_GEMM_C_ZERO, i, j, 0);
 }
 
-static void rows(const member *x, int64_t begin, int64_t end)
-{
+static void rows(const member *x, int64_t begin, int64_t end) {
     const tn_gemm_operand *c = &x->operand[TN_GEMM_C];
     for (int64_t i = begin; i < end; ++i)
         for (int64_t j = 0; j < x->p->n; ++j)
@@ -122,8 +113,7 @@ static void rows(const member *x, int64_t begin, int64_t end)
 }
 
 /* Rows offsets[e] to offsets[e+1] meet expert e (Shazeer et al., 2017, section 2). */
-static void grouped(member *x)
-{
+static void grouped(member *x) {
     const tn_gemm_problem *p = x->p;
     const tn_gemm_operand *offsets = &x->operand[TN_GEMM_OFFSETS];
     for (int64_t e = 0; e < p->experts; ++e) {
@@ -134,8 +124,7 @@ static void grouped(member *x)
     }
 }
 
-void tn_ref_gemm(const tn_gemm_problem *p, void *const *addresses)
-{
+void tn_ref_gemm(const tn_gemm_problem *p, void *const *addresses) {
     member x = {.p = p};
     for (int role = 0; role < TN_GEMM_ROLES; ++role) {
         x.operand[role] = p->operand[role];

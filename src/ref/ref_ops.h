@@ -34,8 +34,7 @@ const void *tn_ref_packed_data(const void *packed);
 /* ---- what softmax and attention share ---- */
 
 /* May a query at position p see key j? (include/tenon/softmax.h, tenon_window.) */
-static inline int tn_ref_sees(int64_t p, int64_t j, int64_t left, int64_t right)
-{
+static inline int tn_ref_sees(int64_t p, int64_t j, int64_t left, int64_t right) {
     return (left == TN_UNLIMITED || j >= p - left) && (right == TN_UNLIMITED || j <= p + right);
 }
 
@@ -44,16 +43,14 @@ static inline int tn_ref_sees(int64_t p, int64_t j, int64_t left, int64_t right)
  * Soft cap: Gemma Team, 2024, section 2. ALiBi: Press et al., 2022, section 3.
  */
 static inline double tn_ref_score(double x, double softcap, double slope, int64_t p, int64_t j,
-                                  double bias)
-{
+                                  double bias) {
     if (softcap > 0)
         x = softcap * tanh(x / softcap);
     return x - slope * fabs((double)p - (double)j) + bias;
 }
 
 /* Larger of two; NaN if either is. */
-static inline double tn_ref_max(double a, double b)
-{
+static inline double tn_ref_max(double a, double b) {
     return isnan(a) || isnan(b) ? NAN : fmax(a, b);
 }
 

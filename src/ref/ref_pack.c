@@ -21,14 +21,12 @@ typedef struct pack_header {
 
 _Static_assert(sizeof(pack_header) == 64, "the data after the header is aligned as the whole is");
 
-static int64_t columns(const tn_gemm_problem *p)
-{
+static int64_t columns(const tn_gemm_problem *p) {
     return p->gated != TENON_GATED_NONE ? 2 * p->n : p->n;
 }
 
 /* Strides of the dense copy; *members, if asked for, is how many matrices it has. */
-static tn_gemm_operand dense(const tn_gemm_problem *p, int64_t *members)
-{
+static tn_gemm_operand dense(const tn_gemm_problem *p, int64_t *members) {
     const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
     tn_gemm_operand copy = {.dtype = b->dtype, .row = columns(p), .column = 1};
     int64_t count = 1;
@@ -49,18 +47,15 @@ static tn_gemm_operand dense(const tn_gemm_problem *p, int64_t *members)
     return copy;
 }
 
-tn_gemm_operand tn_ref_packed_operand(const tn_gemm_problem *p)
-{
+tn_gemm_operand tn_ref_packed_operand(const tn_gemm_problem *p) {
     return dense(p, NULL);
 }
 
-const void *tn_ref_packed_data(const void *packed)
-{
+const void *tn_ref_packed_data(const void *packed) {
     return (const pack_header *)packed + 1;
 }
 
-static pack_header header_of(const tn_gemm_problem *p)
-{
+static pack_header header_of(const tn_gemm_problem *p) {
     pack_header h = {.magic = PACK_MAGIC, .k = p->k, .columns = columns(p)};
     h.dtype = (uint64_t)p->operand[TN_GEMM_B].dtype;
     (void)dense(p, &h.members);
@@ -73,8 +68,7 @@ static pack_header header_of(const tn_gemm_problem *p)
     return h;
 }
 
-tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_message *why)
-{
+tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_message *why) {
     const pack_header h = header_of(p);
     size_t k, n, members, element, size;
 
@@ -94,8 +88,7 @@ tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_messag
 }
 
 tenon_status tn_ref_pack_check(const tn_gemm_problem *p, const void *packed, size_t bytes,
-                               tn_message *why)
-{
+                               tn_message *why) {
     const pack_header expected = header_of(p);
     pack_header found;
     size_t needed;
@@ -119,8 +112,7 @@ tenon_status tn_ref_pack_check(const tn_gemm_problem *p, const void *packed, siz
 
 /* Copies one k × columns matrix; elements go through double, which every plain type survives. */
 static void copy_matrix(const tn_gemm_problem *p, const void *b, int64_t from, void *copy,
-                        int64_t to)
-{
+                        int64_t to) {
     const tn_gemm_operand *o = &p->operand[TN_GEMM_B];
     for (int64_t row = 0; row < p->k; ++row)
         for (int64_t j = 0; j < columns(p); ++j)
@@ -128,8 +120,7 @@ static void copy_matrix(const tn_gemm_problem *p, const void *b, int64_t from, v
                        tn_ref_get(b, o->dtype, from + row * o->row + j * o->column));
 }
 
-void tn_ref_pack(const tn_gemm_problem *p, void *const *addresses)
-{
+void tn_ref_pack(const tn_gemm_problem *p, void *const *addresses) {
     const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
     const tn_gemm_operand copy = tn_ref_packed_operand(p);
     const pack_header h = header_of(p);

@@ -13,16 +13,14 @@ typedef struct row {
     int64_t position;                /* of the query that the row is */
 } row;
 
-static double at(const row *r, tn_softmax_role role, int64_t j, double absent)
-{
+static double at(const row *r, tn_softmax_role role, int64_t j, double absent) {
     const tn_softmax_operand *o = &r->p->operand[role];
     if (o->dtype == TENON_DTYPE_NONE)
         return absent;
     return tn_ref_get(r->address[role], o->dtype, r->start[role] + j * o->step);
 }
 
-static row row_of(const tn_softmax_problem *p, void *const *addresses, int64_t index)
-{
+static row row_of(const tn_softmax_problem *p, void *const *addresses, int64_t index) {
     row r = {.p = p, .address = addresses};
     for (int32_t d = p->rank - 1; d >= 0; --d) {
         const int64_t i = index % p->extent[d];
@@ -36,8 +34,7 @@ static row row_of(const tn_softmax_problem *p, void *const *addresses, int64_t i
 }
 
 /* The score of element j. -inf means that it takes no part; then x[j] is not looked at if a mask says so. */
-static double score(const row *r, int64_t j)
-{
+static double score(const row *r, int64_t j) {
     const tn_softmax_problem *p = r->p;
     const double bias = at(r, TN_SOFTMAX_BIAS, j, 0);
 
@@ -48,8 +45,7 @@ static double score(const row *r, int64_t j)
                         at(r, TN_SOFTMAX_ALIBI, 0, 0), r->position, j, bias);
 }
 
-static void softmax_row(const row *r)
-{
+static void softmax_row(const row *r) {
     const tn_softmax_problem *p = r->p;
     const tn_softmax_operand *y = &p->operand[TN_SOFTMAX_Y];
     const double sink = at(r, TN_SOFTMAX_SINKS, 0, -INFINITY);
@@ -68,7 +64,8 @@ static void softmax_row(const row *r)
         lse = max + log(sum);
     }
 
-    for (int64_t j = 0; j < p->length; ++j) { /* y may be x: element j is read before it is written */
+    for (int64_t j = 0; j < p->length;
+         ++j) { /* y may be x: element j is read before it is written */
         const double s = score(r, j);
         double value;
         if (s == -INFINITY)
@@ -82,8 +79,7 @@ static void softmax_row(const row *r)
                    r->start[TN_SOFTMAX_LSE], lse);
 }
 
-void tn_ref_softmax(const tn_softmax_problem *p, void *const *addresses)
-{
+void tn_ref_softmax(const tn_softmax_problem *p, void *const *addresses) {
     for (int64_t index = 0; index < p->rows; ++index) {
         const row r = row_of(p, addresses, index);
         softmax_row(&r);

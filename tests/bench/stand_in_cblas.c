@@ -23,33 +23,41 @@ typedef int integer;
 enum { TRANSPOSE = 112 };
 
 EXPORTED void NAME(openblas_set_num_threads)(int threads);
-EXPORTED void NAME(cblas_sgemm)(int order, int ta, int tb, integer m, integer n, integer k, float alpha, const float *a,
-                                integer lda, const float *b, integer ldb, float beta, float *c, integer ldc);
-EXPORTED void NAME(cblas_dgemm)(int order, int ta, int tb, integer m, integer n, integer k, double alpha, const double *a,
-                                integer lda, const double *b, integer ldb, double beta, double *c, integer ldc);
+EXPORTED void NAME(cblas_sgemm)(int order, int ta, int tb, integer m, integer n, integer k,
+                                float alpha, const float *a, integer lda, const float *b,
+                                integer ldb, float beta, float *c, integer ldc);
+EXPORTED void NAME(cblas_dgemm)(int order, int ta, int tb, integer m, integer n, integer k,
+                                double alpha, const double *a, integer lda, const double *b,
+                                integer ldb, double beta, double *c, integer ldc);
 
-void NAME(openblas_set_num_threads)(int threads) { (void)threads; }
+void NAME(openblas_set_num_threads)(int threads) {
+    (void)threads;
+}
 
-void NAME(cblas_sgemm)(int order, int ta, int tb, integer m, integer n, integer k, float alpha, const float *a, integer lda,
-                       const float *b, integer ldb, float beta, float *c, integer ldc) {
+void NAME(cblas_sgemm)(int order, int ta, int tb, integer m, integer n, integer k, float alpha,
+                       const float *a, integer lda, const float *b, integer ldb, float beta,
+                       float *c, integer ldc) {
     (void)order;
     for (integer i = 0; i < m; ++i)
         for (integer j = 0; j < n; ++j) {
             float sum = 0;
             for (integer p = 0; p < k; ++p)
-                sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) * (tb == TRANSPOSE ? b[j * ldb + p] : b[p * ldb + j]);
+                sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) *
+                       (tb == TRANSPOSE ? b[j * ldb + p] : b[p * ldb + j]);
             c[i * ldc + j] = alpha * SUM + (beta == 0 ? 0 : beta * c[i * ldc + j]);
         }
 }
 
-void NAME(cblas_dgemm)(int order, int ta, int tb, integer m, integer n, integer k, double alpha, const double *a, integer lda,
-                       const double *b, integer ldb, double beta, double *c, integer ldc) {
+void NAME(cblas_dgemm)(int order, int ta, int tb, integer m, integer n, integer k, double alpha,
+                       const double *a, integer lda, const double *b, integer ldb, double beta,
+                       double *c, integer ldc) {
     (void)order;
     for (integer i = 0; i < m; ++i)
         for (integer j = 0; j < n; ++j) {
             double sum = 0;
             for (integer p = 0; p < k; ++p)
-                sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) * (tb == TRANSPOSE ? b[j * ldb + p] : b[p * ldb + j]);
+                sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) *
+                       (tb == TRANSPOSE ? b[j * ldb + p] : b[p * ldb + j]);
             c[i * ldc + j] = alpha * SUM + (beta == 0 ? 0 : beta * c[i * ldc + j]);
         }
 }

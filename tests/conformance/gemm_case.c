@@ -21,36 +21,37 @@ typedef struct gemm_run {
     int64_t last_row; /* grouped: rows from here on belong to nobody */
 } gemm_run;
 
-static range range_of(tenon_dtype dtype)
-{
+static range range_of(tenon_dtype dtype) {
     return dtype == TENON_S8 ? bytes : dtype == TENON_U8 ? unsigned_bytes : plain;
 }
 
-static int64_t columns(const gemm_case *x)
-{
+static int64_t columns(const gemm_case *x) {
     return x->gated ? 2 * x->n : x->n;
 }
 
 /* ---------------------------------------------------------------- operands */
 
 /* (batch…, rows, columns) into shape; the batch has extents 1 if `once` is 2. Returns the rank. */
-static int32_t batched(const gemm_case *x, int32_t once, int64_t rows, int64_t cols, int64_t shape[4])
-{
+static int32_t batched(const gemm_case *x, int32_t once, int64_t rows, int64_t cols,
+                       int64_t shape[4]) {
     const int32_t rank = x->experts || x->array || once == 1 ? 0 : x->batch_rank;
-    for (int32_t d = 0; d < rank; ++d) shape[d] = once == 2 ? 1 : x->batch[d];
+    for (int32_t d = 0; d < rank; ++d)
+        shape[d] = once == 2 ? 1 : x->batch[d];
     shape[rank] = rows;
     shape[rank + 1] = cols;
     return rank + 2;
 }
 
-static operand spread_operand(gemm_run *r, spread how, int64_t cols, range values)
-{
+static operand spread_operand(gemm_run *r, spread how, int64_t cols, range values) {
     const gemm_case *x = &r->x;
     int64_t shape[4] = {0};
     int32_t rank;
     switch (how) {
-    case SCALAR: return input(r->w, x->extra, 0, shape, DENSE, 0, values);
-    case ROW: shape[0] = cols; return input(r->w, x->extra, 1, shape, STEPPED, 0, values);
+    case SCALAR:
+        return input(r->w, x->extra, 0, shape, DENSE, 0, values);
+    case ROW:
+        shape[0] = cols;
+        return input(r->w, x->extra, 1, shape, STEPPED, 0, values);
     case COLUMN:
         shape[0] = x->m;
         shape[1] = 1;
@@ -58,22 +59,23 @@ static operand spread_operand(gemm_run *r, spread how, int64_t cols, range value
     case FULL:
         rank = batched(x, 0, x->m, cols, shape);
         return input(r->w, x->extra, rank, shape, PADDED, 0, values);
-    default: return (operand){0};
+    default:
+        return (operand){0};
     }
 }
 
-static operand quantum_operand(gemm_run *r, quantum how, int of_b, tenon_dtype dtype, range values)
-{
+static operand quantum_operand(gemm_run *r, quantum how, int of_b, tenon_dtype dtype,
+                               range values) {
     const gemm_case *x = &r->x;
     const int64_t lines = how == PER_ROW || how == PER_BOTH ? (of_b ? columns(x) : x->m) : 1;
     const int64_t groups = how == PER_GROUP || how == PER_BOTH ? x->groups : 1;
     const int64_t shape[2] = {of_b ? groups : lines, of_b ? lines : groups};
-    if (how == NO_QUANTUM) return (operand){0};
+    if (how == NO_QUANTUM)
+        return (operand){0};
     return input(r->w, dtype, 2, shape, PADDED, 0, values);
 }
 
-static operand make_offsets(gemm_run *r)
-{
+static operand make_offsets(gemm_run *r) {
     const gemm_case *x = &r->x;
     const int64_t shape = x->experts + 1;
     operand o = input(r->w, x->offsets, 1, &shape, DENSE, 0, (range){0, 0});
@@ -87,8 +89,7 @@ static operand make_offsets(gemm_run *r)
     return o;
 }
 
-static void make_operands(gemm_run *r)
-{
+static void make_operands(gemm_run *r) {
     const gemm_case *x = &r->x;
     const range z = x->zero == TENON_U8 ? unsigned_zeros : zeros;
     const int64_t expert_shape[3] = {x->experts, x->k, columns(x)};
@@ -96,7 +97,8 @@ static void make_operands(gemm_run *r)
     int32_t rank;
 
     rank = batched(x, x->a_once, x->array ? x->array * x->m : x->m, x->k, shape);
-    r->a = input(r->w, x->a, rank, shape, x->a_layout, 0, x->reach > 0 ? (range){-x->reach, x->reach} : range_of(x->a));
+    r->a = input(r->w, x->a, rank, shape, x->a_layout, 0,
+                 x->reach > 0 ? (range){-x->reach, x->reach} : range_of(x->a));
     rank = batched(x, x->b_once, x->array ? x->array * x->k : x->k, columns(x), shape);
     r->b = x->experts ? input(r->w, x->b, 3, expert_shape, x->b_layout, 0, range_of(x->b))
                       : input(r->w, x->b, rank, shape, x->b_layout, 0, range_of(x->b));
@@ -117,34 +119,31 @@ static void make_operands(gemm_run *r)
     r->b_scale = quantum_operand(r, x->b_scale, 1, x->extra, scales);
     r->b_zero = quantum_operand(r, x->b_zero, 1, x->zero, z);
     r->last_row = x->m;
-    if (x->experts) r->offsets = make_offsets(r);
+    if (x->experts)
+        r->offsets = make_offsets(r);
 }
 
 /* ---------------------------------------------------------------- descriptors */
 
 /* Member `index` of a pointer array: rows index·rows … of the stacked operand. */
-static void *member(const tenon_tensor *t, int64_t index, int64_t rows, size_t size)
-{
+static void *member(const tenon_tensor *t, int64_t index, int64_t rows, size_t size) {
     return (unsigned char *)t->data + index * rows * t->stride[0] * (int64_t)size;
 }
 
-static tenon_tensor without_data(tenon_tensor t, int64_t rows)
-{
+static tenon_tensor without_data(tenon_tensor t, int64_t rows) {
     t.data = NULL;
     t.shape[0] = rows;
     return t;
 }
 
-static size_t size_of(tenon_dtype dtype)
-{
+static size_t size_of(tenon_dtype dtype) {
     size_t bytes_of_one = 0;
     ck_assert_int_eq(tenon_dtype_block(dtype, NULL, &bytes_of_one), TENON_OK);
     return bytes_of_one;
 }
 
 /* Turns stacked matrices into arrays of addresses. */
-static void use_arrays(gemm_run *r, tenon_gemm_desc *g)
-{
+static void use_arrays(gemm_run *r, tenon_gemm_desc *g) {
     const gemm_case *x = &r->x;
     void **pointers = world_alloc(r->w, sizeof(void *) * 3 * (size_t)x->array);
     for (int64_t i = 0; i < x->array; ++i) {
@@ -161,19 +160,26 @@ static void use_arrays(gemm_run *r, tenon_gemm_desc *g)
     g->c = without_data(g->c, x->m);
 }
 
-static void describe(gemm_run *r)
-{
+static void describe(gemm_run *r) {
     const gemm_case *x = &r->x;
     tenon_gemm_desc g = {
-        .a = r->a.t, .b = r->b.t, .c = r->c.t,
+        .a = r->a.t,
+        .b = r->b.t,
+        .c = r->c.t,
         .alpha = x->alpha != 0 ? &r->x.alpha : NULL,
         .beta = x->beta,
         .bias = r->bias.t,
         .residual = x->residual == ALIAS ? r->c.t : r->residual.t,
-        .activation = x->activation, .gated = x->gated,
-        .clamp_low = x->clamp_low, .clamp_high = x->clamp_high,
-        .a_scale = r->a_scale.t, .a_zero = r->a_zero.t, .b_scale = r->b_scale.t, .b_zero = r->b_zero.t,
-        .c_scale = r->c_scale.t, .c_zero = r->c_zero.t,
+        .activation = x->activation,
+        .gated = x->gated,
+        .clamp_low = x->clamp_low,
+        .clamp_high = x->clamp_high,
+        .a_scale = r->a_scale.t,
+        .a_zero = r->a_zero.t,
+        .b_scale = r->b_scale.t,
+        .b_zero = r->b_zero.t,
+        .c_scale = r->c_scale.t,
+        .c_zero = r->c_zero.t,
         .group_offsets = r->offsets.t,
         .compute = x->compute,
     };
@@ -181,7 +187,8 @@ static void describe(gemm_run *r)
 
     r->expected = exact_zeros(r->w, r->c.t.rank, r->c.t.shape);
     const bool reads_c = x->beta != 0 || x->residual == ALIAS;
-    for (int64_t i = 0; reads_c && i < count_of(&r->c.t); ++i) ((double *)r->expected.data)[i] = get(&r->c.t, i);
+    for (int64_t i = 0; reads_c && i < count_of(&r->c.t); ++i)
+        ((double *)r->expected.data)[i] = get(&r->c.t, i);
     g.a = r->a.exact;
     g.b = r->b.exact;
     g.c = r->expected;
@@ -198,8 +205,8 @@ static void describe(gemm_run *r)
 }
 
 /* |A'| ≤ |a_scale|·(|A| + |a_zero|), element by element; the last two dimensions may be grouped by `group`. */
-static tenon_tensor magnitudes(gemm_run *r, const operand *x, const operand *scale, const operand *zero, int64_t k_dim)
-{
+static tenon_tensor magnitudes(gemm_run *r, const operand *x, const operand *scale,
+                               const operand *zero, int64_t k_dim) {
     tenon_tensor t = exact_zeros(r->w, x->t.rank, x->t.shape);
     const int64_t cols = x->t.shape[x->t.rank - 1], rows = x->t.shape[x->t.rank - 2];
     const operand *factor[2] = {scale, zero};
@@ -210,10 +217,13 @@ static tenon_tensor magnitudes(gemm_run *r, const operand *x, const operand *sca
         for (int f = 0; f < 2; ++f) {
             const tenon_tensor *s = &factor[f]->exact;
             int64_t index[2];
-            if (s->rank == 0) continue;
+            if (s->rank == 0)
+                continue;
             for (int d = 0; d < 2; ++d) {
                 const int64_t extent = d == k_dim ? r->x.k : s->shape[d];
-                index[d] = s->shape[d] == 1 ? 0 : d == k_dim ? at[d] % r->x.k / (extent / s->shape[d]) : at[d];
+                index[d] = s->shape[d] == 1 ? 0
+                           : d == k_dim     ? at[d] % r->x.k / (extent / s->shape[d])
+                                            : at[d];
             }
             value[f] = fabs(get(s, index[0] * s->shape[1] + index[1]));
         }
@@ -222,8 +232,7 @@ static tenon_tensor magnitudes(gemm_run *r, const operand *x, const operand *sca
     return t;
 }
 
-static void describe_magnitudes(gemm_run *r)
-{
+static void describe_magnitudes(gemm_run *r) {
     int64_t shape[4];
     memcpy(shape, r->c.t.shape, sizeof shape);
     shape[r->c.t.rank - 1] = columns(&r->x);
@@ -238,35 +247,41 @@ static void describe_magnitudes(gemm_run *r)
 
 /* ---------------------------------------------------------------- comparison */
 
-static tenon_dtype accumulate_in(const gemm_case *x)
-{
+static tenon_dtype accumulate_in(const gemm_case *x) {
     const bool a = x->a == TENON_S8 || x->a == TENON_U8, b = x->b == TENON_S8 || x->b == TENON_U8;
     const bool whole = (!x->a_zero && !x->b_zero) || x->zero >= TENON_S8;
-    if (x->a == TENON_F64 || x->b == TENON_F64) return TENON_F64;
+    if (x->a == TENON_F64 || x->b == TENON_F64)
+        return TENON_F64;
     return a && b && whole && !x->a_scale && !x->b_scale ? TENON_S32 : TENON_F32;
 }
 
 /* Value of a spread operand at element `index` of (batch…, m, cols), or `absent`. */
-static double spread_at(const operand *o, int64_t index, int64_t m, int64_t cols, double absent)
-{
+static double spread_at(const operand *o, int64_t index, int64_t m, int64_t cols, double absent) {
     const int64_t i = index / cols % m, j = index % cols;
-    if (!o->t.data) return absent;
-    if (o->t.rank == 0) return get(&o->exact, 0);
-    if (o->t.rank == 1) return get(&o->exact, j);
-    if (o->t.shape[1] == 1 && o->t.rank == 2 && cols != 1) return get(&o->exact, i);
+    if (!o->t.data)
+        return absent;
+    if (o->t.rank == 0)
+        return get(&o->exact, 0);
+    if (o->t.rank == 1)
+        return get(&o->exact, j);
+    if (o->t.shape[1] == 1 && o->t.rank == 2 && cols != 1)
+        return get(&o->exact, i);
     return get(&o->exact, index % count_of(&o->exact));
 }
 
-static double error_of(gemm_run *r, int64_t index, double old_c)
-{
+static double error_of(gemm_run *r, int64_t index, double old_c) {
     const gemm_case *x = &r->x;
     const int64_t n = x->n, row = index / n, j = index % n, wide = columns(x);
     const int64_t column[2] = {x->gated == TENON_GATED_INTERLEAVED ? 2 * j : j,
                                x->gated == TENON_GATED_INTERLEAVED ? 2 * j + 1 : n + j};
     bound_gemm_element e = {
-        .k = x->k, .accumulate = accumulate_in(x), .activation = x->activation, .gated = x->gated != TENON_GATED_NONE,
+        .k = x->k,
+        .accumulate = accumulate_in(x),
+        .activation = x->activation,
+        .gated = x->gated != TENON_GATED_NONE,
         .clamp = fmax(fabs(x->clamp_low), fabs(x->clamp_high)),
-        .residual = x->residual == ALIAS ? fabs(old_c) : fabs(spread_at(&r->residual, index, x->m, n, 0)),
+        .residual =
+            x->residual == ALIAS ? fabs(old_c) : fabs(spread_at(&r->residual, index, x->m, n, 0)),
         .c_scale = fabs(spread_at(&r->c_scale, index, x->m, n, 1)),
         .c_zero = fabs(spread_at(&r->c_zero, index, x->m, n, 0)),
     };
@@ -280,42 +295,49 @@ static double error_of(gemm_run *r, int64_t index, double old_c)
     return bound_gemm(&e);
 }
 
-static gemm_case with_defaults(const gemm_case *given)
-{
+static gemm_case with_defaults(const gemm_case *given) {
     gemm_case x = *given;
-    if (!x.a) x.a = TENON_F32;
-    if (!x.b) x.b = x.a;
-    if (!x.c) x.c = TENON_F32;
-    if (!x.extra) x.extra = x.a == TENON_F64 ? TENON_F64 : TENON_F32;
-    if (!x.zero) x.zero = TENON_F32;
-    if (!x.groups) x.groups = 2;
-    if (!x.offsets) x.offsets = TENON_S32;
+    if (!x.a)
+        x.a = TENON_F32;
+    if (!x.b)
+        x.b = x.a;
+    if (!x.c)
+        x.c = TENON_F32;
+    if (!x.extra)
+        x.extra = x.a == TENON_F64 ? TENON_F64 : TENON_F32;
+    if (!x.zero)
+        x.zero = TENON_F32;
+    if (!x.groups)
+        x.groups = 2;
+    if (!x.offsets)
+        x.offsets = TENON_S32;
     return x;
 }
 
 /* Packs B on the device under test; false if it has no packed form. */
-static bool pack(gemm_run *r)
-{
+static bool pack(gemm_run *r) {
     tenon_gemm_desc *g = &r->device;
     size_t size = 0;
-    if (!world_answered(r->w, tenon_gemm_pack_size(r->w->ctx, g, &size), r->x.unsupported)) return false;
+    if (!world_answered(r->w, tenon_gemm_pack_size(r->w->ctx, g, &size), r->x.unsupported))
+        return false;
     unsigned char *room = world_alloc(r->w, size + 64);
     room += (64 - (uintptr_t)room % 64) % 64;
-    if (!world_answered(r->w, tenon_gemm_pack(r->w->ctx, g, room, size), NULL)) return false;
+    if (!world_answered(r->w, tenon_gemm_pack(r->w->ctx, g, room, size), NULL))
+        return false;
     g->b.data = NULL;
     g->b_packed = room;
     g->b_packed_bytes = size;
     return true;
 }
 
-void run_gemm_case(world *w, const gemm_case *given)
-{
+void run_gemm_case(world *w, const gemm_case *given) {
     gemm_run r = {.w = w, .x = with_defaults(given)};
     const gemm_case *x = &r.x;
 
-    world_case(w, "gemm %s: %lldx%lldx%lld %s %s -> %s, layouts %d %d -> %d", x->name, (long long)x->m, (long long)x->n,
-               (long long)x->k, tenon_dtype_name(x->a), tenon_dtype_name(x->b), tenon_dtype_name(x->c), (int)x->a_layout,
-               (int)x->b_layout, (int)x->c_layout);
+    world_case(w, "gemm %s: %lldx%lldx%lld %s %s -> %s, layouts %d %d -> %d", x->name,
+               (long long)x->m, (long long)x->n, (long long)x->k, tenon_dtype_name(x->a),
+               tenon_dtype_name(x->b), tenon_dtype_name(x->c), (int)x->a_layout, (int)x->b_layout,
+               (int)x->c_layout);
     make_operands(&r);
     describe(&r);
     describe_magnitudes(&r);
@@ -326,15 +348,19 @@ void run_gemm_case(world *w, const gemm_case *given)
         use_arrays(&r, &r.reference);
         use_arrays(&r, &r.magnitude);
     }
-    if (x->packed && !pack(&r)) return;
-    if (!world_answered(w, tenon_gemm(w->ctx, &r.device), x->unsupported)) return;
+    if (x->packed && !pack(&r))
+        return;
+    if (!world_answered(w, tenon_gemm(w->ctx, &r.device), x->unsupported))
+        return;
     world_reference(w, tenon_gemm(w->reference, &r.reference));
     world_reference(w, tenon_gemm(w->reference, &r.magnitude));
 
     const int64_t count = count_of(&r.expected);
     bool *written = world_alloc(w, (size_t)count * sizeof *written);
-    for (int64_t i = 0; i < count; ++i) written[i] = i < count - (x->m - r.last_row) * x->n;
+    for (int64_t i = 0; i < count; ++i)
+        written[i] = i < count - (x->m - r.last_row) * x->n;
     expect_untouched(w, &r.c, written);
     for (int64_t i = 0; i < count; ++i)
-        if (written[i]) expect(w, &r.c, i, get(&r.expected, i), error_of(&r, i, old_c[i]));
+        if (written[i])
+            expect(w, &r.c, i, get(&r.expected, i), error_of(&r, i, old_c[i]));
 }

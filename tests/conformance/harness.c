@@ -25,22 +25,22 @@ typedef struct lacks {
 } lacks;
 static lacks *unsupported_list;
 
-static void find_devices(void)
-{
+static void find_devices(void) {
     const int count = tenon_device_count();
     const char *only = getenv("TENON_TEST_DEVICE");
     for (int i = 0; i < count && device_total < MAX_DEVICES; ++i) {
         tenon_device_info info = {.struct_size = sizeof info};
-        if (tenon_device_get(i, &info) != TENON_OK || !info.usable) continue;
-        if (only && strcmp(only, info.id) != 0) continue;
+        if (tenon_device_get(i, &info) != TENON_OK || !info.usable)
+            continue;
+        if (only && strcmp(only, info.id) != 0)
+            continue;
         memcpy(device_id[device_total++], info.id, sizeof info.id);
         printf("device %s: %s [%s]\n", info.id, info.name, info.instruction_sets);
     }
 }
 
 /* The level in use is the first word of instruction_sets. */
-static bool has_level(void)
-{
+static bool has_level(void) {
     const char *level = getenv("TENON_CPU");
     tenon_device_info info = {.struct_size = sizeof info};
     for (int i = 0; level && i < tenon_device_count(); ++i)
@@ -49,21 +49,23 @@ static bool has_level(void)
     return true;
 }
 
-int conform_main(const char *suite_name, const TTest *const *tests, int count)
-{
+int conform_main(const char *suite_name, const TTest *const *tests, int count) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!has_level()) {
         printf("this machine has no %s\n", getenv("TENON_CPU"));
         return 77;
     }
-    unsupported_list = mmap(NULL, sizeof *unsupported_list, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (unsupported_list == MAP_FAILED) return 99;
+    unsupported_list = mmap(NULL, sizeof *unsupported_list, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (unsupported_list == MAP_FAILED)
+        return 99;
     find_devices();
 
     Suite *suite = suite_create(suite_name);
     TCase *group = tcase_create(suite_name);
     tcase_set_timeout(group, 0);
-    for (int i = 0; i < count; ++i) tcase_add_loop_test(group, tests[i], 0, device_total);
+    for (int i = 0; i < count; ++i)
+        tcase_add_loop_test(group, tests[i], 0, device_total);
     suite_add_tcase(suite, group);
 
     SRunner *runner = srunner_create(suite);
@@ -73,7 +75,8 @@ int conform_main(const char *suite_name, const TTest *const *tests, int count)
 
     const int lacking = atomic_load(&unsupported_list->count);
     printf("answered UNSUPPORTED, as expected: %d\n", lacking);
-    for (int i = 0; i < lacking && i < MAX_LACKS; ++i) printf("  %s\n", unsupported_list->line[i]);
+    for (int i = 0; i < lacking && i < MAX_LACKS; ++i)
+        printf("  %s\n", unsupported_list->line[i]);
     return failed == 0 && ran > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -85,22 +88,20 @@ typedef struct block {
     bool guarded;
 } block;
 
-static void *keep(world *w, void *memory, bool guarded)
-{
+static void *keep(world *w, void *memory, bool guarded) {
     block *b = malloc(sizeof *b);
-    if (!b || !memory) ck_abort_msg("no memory for test data");
+    if (!b || !memory)
+        ck_abort_msg("no memory for test data");
     *b = (block){w->blocks, memory, guarded};
     w->blocks = b;
     return memory;
 }
 
-void *world_alloc(world *w, size_t bytes)
-{
+void *world_alloc(world *w, size_t bytes) {
     return keep(w, calloc(bytes ? bytes : 1, 1), false);
 }
 
-static void release(world *w)
-{
+static void release(world *w) {
     while (w->blocks) {
         block *b = w->blocks;
         w->blocks = b->next;
@@ -112,8 +113,7 @@ static void release(world *w)
     }
 }
 
-static tenon_context *context_on(const char *device)
-{
+static tenon_context *context_on(const char *device) {
     const tenon_context_desc desc = {.device = device, .threads = 2};
     tenon_context *ctx;
     if (tenon_context_create(&desc, &ctx) != TENON_OK)
@@ -121,16 +121,14 @@ static tenon_context *context_on(const char *device)
     return ctx;
 }
 
-world world_start(const char *name, const char *device)
-{
+world world_start(const char *name, const char *device) {
     world w = {.random = rng_start(name), .device = device};
     w.ctx = context_on(device);
     w.reference = context_on("reference");
     return w;
 }
 
-void world_case(world *w, const char *format, ...)
-{
+void world_case(world *w, const char *format, ...) {
     va_list args;
     release(w);
     va_start(args, format);
@@ -138,49 +136,48 @@ void world_case(world *w, const char *format, ...)
     va_end(args);
 }
 
-void world_end(world *w)
-{
+void world_end(world *w) {
     release(w);
     tenon_context_destroy(w->ctx);
     tenon_context_destroy(w->reference);
 }
 
-bool world_answered(world *w, tenon_status status, const char *unsupported)
-{
+bool world_answered(world *w, tenon_status status, const char *unsupported) {
     const bool expected = unsupported && strstr(unsupported, w->device) != NULL;
     const char *message = tenon_error_message(w->ctx);
 
     if (status == TENON_ERROR_UNSUPPORTED && expected) {
         const int at = atomic_fetch_add(&unsupported_list->count, 1);
         if (at < MAX_LACKS)
-            snprintf(unsupported_list->line[at], sizeof unsupported_list->line[at], "%s: %s: %s", w->device, w->what, message);
+            snprintf(unsupported_list->line[at], sizeof unsupported_list->line[at], "%s: %s: %s",
+                     w->device, w->what, message);
         return false;
     }
     if (status != TENON_OK)
         ck_abort_msg("%s: %s: %s: %s", w->device, w->what, tenon_status_name(status), message);
     if (expected)
-        ck_abort_msg("%s: %s: expected to be UNSUPPORTED, but it works: update the table", w->device, w->what);
+        ck_abort_msg("%s: %s: expected to be UNSUPPORTED, but it works: update the table",
+                     w->device, w->what);
     return true;
 }
 
-void world_reference(world *w, tenon_status status)
-{
+void world_reference(world *w, tenon_status status) {
     if (status != TENON_OK)
-        ck_abort_msg("reference: %s: %s: %s", w->what, tenon_status_name(status), tenon_error_message(w->reference));
+        ck_abort_msg("reference: %s: %s: %s", w->what, tenon_status_name(status),
+                     tenon_error_message(w->reference));
 }
 
 /* ---- operands ---- */
 
-int64_t count_of(const tenon_tensor *t)
-{
+int64_t count_of(const tenon_tensor *t) {
     int64_t count = 1;
-    for (int32_t d = 0; d < t->rank; ++d) count *= t->shape[d];
+    for (int32_t d = 0; d < t->rank; ++d)
+        count *= t->shape[d];
     return count;
 }
 
 /* Elements from the start to element number `index` in row-major order. */
-static int64_t offset_of(const tenon_tensor *t, int64_t index)
-{
+static int64_t offset_of(const tenon_tensor *t, int64_t index) {
     int64_t offset = 0;
     for (int32_t d = t->rank - 1; d >= 0; --d) {
         offset += index % t->shape[d] * t->stride[d];
@@ -189,28 +186,26 @@ static int64_t offset_of(const tenon_tensor *t, int64_t index)
     return offset;
 }
 
-static unsigned char *address_of(const tenon_tensor *t, int64_t index)
-{
+static unsigned char *address_of(const tenon_tensor *t, int64_t index) {
     return (unsigned char *)t->data + offset_of(t, index) * (int64_t)number_size(t->dtype);
 }
 
-double get(const tenon_tensor *t, int64_t index)
-{
+double get(const tenon_tensor *t, int64_t index) {
     return number_get(address_of(t, index), t->dtype);
 }
 
-void set(operand *o, int64_t index, double value)
-{
+void set(operand *o, int64_t index, double value) {
     number_put(address_of(&o->t, index), o->t.dtype, value);
-    number_put((unsigned char *)o->exact.data + (size_t)index * number_size(o->exact.dtype), o->exact.dtype, value);
+    number_put((unsigned char *)o->exact.data + (size_t)index * number_size(o->exact.dtype),
+               o->exact.dtype, value);
 }
 
-static void lay_out(tenon_tensor *t, layout in_memory, unsigned repeat)
-{
+static void lay_out(tenon_tensor *t, layout in_memory, unsigned repeat) {
     int32_t order[TENON_MAX_RANK]; /* dimensions from the outermost in memory to the innermost */
     int64_t stride = in_memory == STEPPED ? 2 : 1;
 
-    for (int32_t d = 0; d < t->rank; ++d) order[d] = in_memory == REVERSED ? t->rank - 1 - d : d;
+    for (int32_t d = 0; d < t->rank; ++d)
+        order[d] = in_memory == REVERSED ? t->rank - 1 - d : d;
     if (in_memory == TRANSPOSED && t->rank >= 2) {
         order[t->rank - 1] = t->rank - 2;
         order[t->rank - 2] = t->rank - 1;
@@ -223,13 +218,15 @@ static void lay_out(tenon_tensor *t, layout in_memory, unsigned repeat)
         }
         t->stride[d] = in_memory == BACKWARD ? -stride : stride;
         stride *= t->shape[d] > 0 ? t->shape[d] : 1;
-        if (i == t->rank - 1 && (in_memory == PADDED || in_memory == STEPPED || in_memory == BACKWARD)) stride += 3;
+        if (i == t->rank - 1 &&
+            (in_memory == PADDED || in_memory == STEPPED || in_memory == BACKWARD))
+            stride += 3;
     }
 }
 
 /* Memory that holds every element, the first and the last byte being elements' own. */
-static operand place(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, unsigned repeat)
-{
+static operand place(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape,
+                     layout in_memory, unsigned repeat) {
     const int64_t size = (int64_t)number_size(dtype);
     operand o = {.t = tenon_dense(NULL, dtype, rank, shape)};
     int64_t low = 0, high = 0;
@@ -245,14 +242,12 @@ static operand place(world *w, tenon_dtype dtype, int32_t rank, const int64_t *s
     return o;
 }
 
-static bool keeps_type(tenon_dtype dtype)
-{
+static bool keeps_type(tenon_dtype dtype) {
     return dtype == TENON_BOOL || dtype == TENON_S32 || dtype == TENON_S64;
 }
 
 /* The exact copy of what is in memory now. */
-static void make_exact(world *w, operand *o)
-{
+static void make_exact(world *w, operand *o) {
     const tenon_dtype dtype = keeps_type(o->t.dtype) ? o->t.dtype : TENON_F64;
     const int64_t count = count_of(&o->t);
     const size_t size = number_size(dtype);
@@ -263,38 +258,39 @@ static void make_exact(world *w, operand *o)
     for (int64_t i = 0; i < count; ++i) {
         const double value = get(&o->t, i);
         number_put((unsigned char *)o->exact.data + (size_t)i * size, dtype, value);
-        if (isfinite(value) && fabs(value) > o->largest) o->largest = fabs(value);
+        if (isfinite(value) && fabs(value) > o->largest)
+            o->largest = fabs(value);
     }
 }
 
-static double draw(rng *r, tenon_dtype dtype, range values)
-{
+static double draw(rng *r, tenon_dtype dtype, range values) {
     const double x = rng_unit(r);
-    if (dtype == TENON_BOOL) return x < values.high;
-    if (dtype >= TENON_S8) return floor(values.low + x * (values.high - values.low + 1));
+    if (dtype == TENON_BOOL)
+        return x < values.high;
+    if (dtype >= TENON_S8)
+        return floor(values.low + x * (values.high - values.low + 1));
     return values.low + x * (values.high - values.low);
 }
 
-operand in_out(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, range values)
-{
+operand in_out(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory,
+               range values) {
     operand o = input(w, dtype, rank, shape, in_memory, 0, values);
     o.before = world_alloc(w, o.bytes);
     memcpy(o.before, o.memory, o.bytes);
     return o;
 }
 
-operand input(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, unsigned repeat,
-              range values)
-{
+operand input(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory,
+              unsigned repeat, range values) {
     operand o = place(w, dtype, rank, shape, in_memory, repeat);
     const int64_t count = count_of(&o.t);
-    for (int64_t i = 0; i < count; ++i) number_put(address_of(&o.t, i), dtype, draw(&w->random, dtype, values));
+    for (int64_t i = 0; i < count; ++i)
+        number_put(address_of(&o.t, i), dtype, draw(&w->random, dtype, values));
     make_exact(w, &o);
     return o;
 }
 
-operand output(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory)
-{
+operand output(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory) {
     operand o = place(w, dtype, rank, shape, in_memory, 0);
     o.before = world_alloc(w, o.bytes);
     canary_fill(o.memory, o.bytes);
@@ -302,16 +298,17 @@ operand output(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, 
     return o;
 }
 
-tenon_tensor exact_zeros(world *w, int32_t rank, const int64_t *shape)
-{
+tenon_tensor exact_zeros(world *w, int32_t rank, const int64_t *shape) {
     tenon_tensor t = tenon_dense(NULL, TENON_F64, rank, shape);
     t.data = world_alloc(w, (size_t)count_of(&t) * sizeof(double));
     return t;
 }
 
-operand view_of(world *w, const operand *whole, int64_t offset, int32_t rank, const int64_t *shape, const int64_t *stride)
-{
-    operand o = {.t = tenon_dense(NULL, whole->t.dtype, rank, shape), .memory = whole->memory, .bytes = whole->bytes};
+operand view_of(world *w, const operand *whole, int64_t offset, int32_t rank, const int64_t *shape,
+                const int64_t *stride) {
+    operand o = {.t = tenon_dense(NULL, whole->t.dtype, rank, shape),
+                 .memory = whole->memory,
+                 .bytes = whole->bytes};
     o.before = whole->before;
     memcpy(o.t.stride, stride, (size_t)rank * sizeof *stride);
     o.t.data = (unsigned char *)whole->t.data + offset * (int64_t)number_size(whole->t.dtype);
@@ -319,22 +316,22 @@ operand view_of(world *w, const operand *whole, int64_t offset, int32_t rank, co
     return o;
 }
 
-void expect_untouched(world *w, const operand *o, const bool *written)
-{
+void expect_untouched(world *w, const operand *o, const bool *written) {
     const size_t size = number_size(o->t.dtype);
     const int64_t count = count_of(&o->t);
     for (int64_t i = 0; i < count; ++i) {
         const unsigned char *at = address_of(&o->t, i);
-        if (!written || written[i]) memcpy(o->before + (at - o->memory), at, size);
+        if (!written || written[i])
+            memcpy(o->before + (at - o->memory), at, size);
     }
     if (memcmp(o->before, o->memory, o->bytes) != 0 || !guard_intact(o->memory))
         ck_abort_msg("%s: %s: wrote beside the elements of the output", w->device, w->what);
 }
 
-void expect(world *w, const operand *o, int64_t index, double expected, double error)
-{
+void expect(world *w, const operand *o, int64_t index, double expected, double error) {
     const double value = get(&o->t, index);
-    if (bound_holds(o->t.dtype, value, expected, error)) return;
+    if (bound_holds(o->t.dtype, value, expected, error))
+        return;
     if (w->counting) {
         w->failures++;
         return;
@@ -344,10 +341,13 @@ void expect(world *w, const operand *o, int64_t index, double expected, double e
     size_t used = 0;
     for (int32_t d = 0; d < o->t.rank; ++d) {
         int64_t i = index;
-        for (int32_t later = d + 1; later < o->t.rank; ++later) i /= o->t.shape[later];
+        for (int32_t later = d + 1; later < o->t.rank; ++later)
+            i /= o->t.shape[later];
         used += (size_t)snprintf(where + used, sizeof where - used, d ? ",%lld" : "%lld",
                                  (long long)(i % o->t.shape[d]));
     }
-    ck_abort_msg("%s: %s: element [%s] is %.9g, expected %.17g, differs by %.3g, allowed %.3g before rounding to %s", w->device,
-                 w->what, where, value, expected, fabs(value - expected), error, tenon_dtype_name(o->t.dtype));
+    ck_abort_msg("%s: %s: element [%s] is %.9g, expected %.17g, differs by %.3g, allowed %.3g "
+                 "before rounding to %s",
+                 w->device, w->what, where, value, expected, fabs(value - expected), error,
+                 tenon_dtype_name(o->t.dtype));
 }

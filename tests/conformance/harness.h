@@ -38,9 +38,9 @@ typedef struct world {
     rng random;
     const char *device;
     tenon_context *ctx, *reference;
-    char what[256];         /* the case at hand, for messages */
-    struct block *blocks;   /* everything a case allocated */
-    bool counting;          /* negative controls: count what is out of bounds instead of ending the test */
+    char what[256];       /* the case at hand, for messages */
+    struct block *blocks; /* everything a case allocated */
+    bool counting; /* negative controls: count what is out of bounds instead of ending the test */
     int64_t failures;
 } world;
 
@@ -85,12 +85,13 @@ typedef struct operand {
 } operand;
 
 /* An input. Bit d of `repeat`: dimension d has stride 0. */
-operand input(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, unsigned repeat,
-              range values);
+operand input(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory,
+              unsigned repeat, range values);
 /* An output, filled with a pattern. */
 operand output(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory);
 /* An output that is read as well. */
-operand in_out(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory, range values);
+operand in_out(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape, layout in_memory,
+               range values);
 /* A dense f64 tensor of zeros: an output of the reference. */
 tenon_tensor exact_zeros(world *w, int32_t rank, const int64_t *shape);
 

@@ -12,9 +12,10 @@ tenon_tensor filled(world *w, tenon_dtype dtype, int32_t rank, const int64_t *sh
 tenon_tensor filled2(world *w, tenon_dtype dtype, int64_t rows, int64_t columns);
 tenon_tensor empty(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape);
 
-tenon_gemm_desc product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, int64_t m, int64_t n, int64_t k);
-tenon_attention_desc attention(world *w, tenon_dtype dtype, int64_t batch, int64_t heads, int64_t kv_heads, int64_t queries, int64_t keys,
-                               int64_t d);
+tenon_gemm_desc product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, int64_t m, int64_t n,
+                        int64_t k);
+tenon_attention_desc attention(world *w, tenon_dtype dtype, int64_t batch, int64_t heads,
+                               int64_t kv_heads, int64_t queries, int64_t keys, int64_t d);
 /* Packs b where the device can, so that the product uses it. */
 void pack_b(world *w, tenon_gemm_desc *g);
 

@@ -26,8 +26,7 @@ typedef struct problem {
 
 enum { MOST = 24 };
 
-static int make_problems(world *w, problem list[MOST])
-{
+static int make_problems(world *w, problem list[MOST]) {
     const int64_t wide[2] = {37, 3000}, tall[2] = {700, 33}, scores[4] = {2, 3, 40, 300};
     const int64_t experts[3] = {3, 300, 70};
     static const int32_t first_axis = 0, offsets[4] = {0, 31, 31, 90};
@@ -35,39 +34,64 @@ static int make_problems(world *w, problem list[MOST])
     world_case(w, "problems");
     memset(list, 0, sizeof(problem) * MOST);
 
-    list[n++] = (problem){.name = "gemm f32", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 331, 197, 700)};
-    list[n++] = (problem){.name = "gemm f64", .gemm = product(w, TENON_F64, TENON_F64, TENON_F64, 267, 130, 600)};
-    list[n++] = (problem){.name = "gemm bf16", .gemm = product(w, TENON_BF16, TENON_BF16, TENON_BF16, 65, 97, 520)};
-    list[n++] = (problem){.name = "gemm f16 s8", .gemm = product(w, TENON_F16, TENON_S8, TENON_F32, 19, 97, 300)};
-    list[n++] = (problem){.name = "gemm s8", .gemm = product(w, TENON_S8, TENON_S8, TENON_S32, 33, 97, 520)};
-    list[n++] = (problem){.name = "gemv", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1, 1500, 900)};
-    list[n++] = (problem){.name = "gemv transposed", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1, 900, 900)};
+    list[n++] = (problem){.name = "gemm f32",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 331, 197, 700)};
+    list[n++] = (problem){.name = "gemm f64",
+                          .gemm = product(w, TENON_F64, TENON_F64, TENON_F64, 267, 130, 600)};
+    list[n++] = (problem){.name = "gemm bf16",
+                          .gemm = product(w, TENON_BF16, TENON_BF16, TENON_BF16, 65, 97, 520)};
+    list[n++] = (problem){.name = "gemm f16 s8",
+                          .gemm = product(w, TENON_F16, TENON_S8, TENON_F32, 19, 97, 300)};
+    list[n++] = (problem){.name = "gemm s8",
+                          .gemm = product(w, TENON_S8, TENON_S8, TENON_S32, 33, 97, 520)};
+    list[n++] = (problem){.name = "gemv",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1, 1500, 900)};
+    list[n++] = (problem){.name = "gemv transposed",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1, 900, 900)};
     list[n - 1].gemm.b = tenon_transposed(list[n - 1].gemm.b);
-    list[n++] = (problem){.name = "gemm column", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1500, 1, 300)};
-    list[n++] = (problem){.name = "gemm few rows", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 3, 700, 300)};
-    list[n++] = (problem){.name = "gemm gelu", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 70, 131, 300)};
+    list[n++] = (problem){.name = "gemm column",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1500, 1, 300)};
+    list[n++] = (problem){.name = "gemm few rows",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 3, 700, 300)};
+    list[n++] = (problem){.name = "gemm gelu",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 70, 131, 300)};
     list[n - 1].gemm.activation = TENON_ACTIVATION_GELU;
     list[n - 1].gemm.bias = filled2(w, TENON_F32, 1, 131);
     list[n - 1].gemm.residual = filled2(w, TENON_F32, 70, 131);
-    list[n++] = (problem){.name = "gemm experts", .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 90, 70, 300)};
+    list[n++] = (problem){.name = "gemm experts",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 90, 70, 300)};
     list[n - 1].gemm.b = filled(w, TENON_F32, 3, experts);
     list[n - 1].gemm.group_offsets = tenon_vector(offsets, TENON_S32, 4);
-    list[n++] = (problem){.name = "gemm packed", .gemm = product(w, TENON_BF16, TENON_F32, TENON_F32, 40, 170, 600)};
+    list[n++] = (problem){.name = "gemm packed",
+                          .gemm = product(w, TENON_BF16, TENON_F32, TENON_F32, 40, 170, 600)};
     pack_b(w, &list[n - 1].gemm);
-    list[n++] = (problem){.name = "softmax", .softmax = {.x = filled(w, TENON_F32, 2, wide), .y = empty(w, TENON_F32, 2, wide)}};
-    list[n++] = (problem){.name = "softmax one long row", .softmax = {.x = filled2(w, TENON_F32, 1, 100003),
-                                                                      .y = empty(w, TENON_F32, 2, (const int64_t[2]){1, 100003})}};
-    list[n++] = (problem){.name = "softmax columns", .softmax = {.x = filled(w, TENON_F32, 2, tall), .y = empty(w, TENON_F32, 2, tall),
-                                                                 .axis = &first_axis}};
-    list[n++] = (problem){.name = "softmax masked", .softmax = {.x = filled(w, TENON_BF16, 4, scores), .y = empty(w, TENON_F32, 4, scores),
-                                                                .mask = filled(w, TENON_BOOL, 4, scores), .softcap = 3,
-                                                                .causal = TENON_CAUSAL_BOTTOM_RIGHT}};
-    list[n++] = (problem){.name = "prefill", .attention = attention(w, TENON_F32, 1, 3, 3, 150, 150, 64)};
+    list[n++] = (problem){
+        .name = "softmax",
+        .softmax = {.x = filled(w, TENON_F32, 2, wide), .y = empty(w, TENON_F32, 2, wide)}};
+    list[n++] = (problem){.name = "softmax one long row",
+                          .softmax = {.x = filled2(w, TENON_F32, 1, 100003),
+                                      .y = empty(w, TENON_F32, 2, (const int64_t[2]){1, 100003})}};
+    list[n++] = (problem){.name = "softmax columns",
+                          .softmax = {.x = filled(w, TENON_F32, 2, tall),
+                                      .y = empty(w, TENON_F32, 2, tall),
+                                      .axis = &first_axis}};
+    list[n++] = (problem){.name = "softmax masked",
+                          .softmax = {.x = filled(w, TENON_BF16, 4, scores),
+                                      .y = empty(w, TENON_F32, 4, scores),
+                                      .mask = filled(w, TENON_BOOL, 4, scores),
+                                      .softcap = 3,
+                                      .causal = TENON_CAUSAL_BOTTOM_RIGHT}};
+    list[n++] =
+        (problem){.name = "prefill", .attention = attention(w, TENON_F32, 1, 3, 3, 150, 150, 64)};
     list[n - 1].attention.causal = TENON_CAUSAL_TOP_LEFT;
-    list[n++] = (problem){.name = "decode", .attention = attention(w, TENON_F32, 1, 4, 2, 1, 3001, 64)};
-    list[n++] = (problem){.name = "decode bf16", .attention = attention(w, TENON_BF16, 3, 8, 2, 1, 900, 32)};
-    list[n++] = (problem){.name = "few queries", .attention = attention(w, TENON_F32, 2, 4, 1, 5, 777, 40)};
-    list[n++] = (problem){.name = "attention f64", .attention = attention(w, TENON_F64, 1, 2, 2, 33, 300, 24)};
+    list[n++] =
+        (problem){.name = "decode", .attention = attention(w, TENON_F32, 1, 4, 2, 1, 3001, 64)};
+    list[n++] = (problem){.name = "decode bf16",
+                          .attention = attention(w, TENON_BF16, 3, 8, 2, 1, 900, 32)};
+    list[n++] =
+        (problem){.name = "few queries", .attention = attention(w, TENON_F32, 2, 4, 1, 5, 777, 40)};
+    list[n++] = (problem){.name = "attention f64",
+                          .attention = attention(w, TENON_F64, 1, 2, 2, 33, 300, 24)};
     for (int i = 0; i < n; ++i) {
         problem *p = &list[i];
         p->out = p->gemm.c.rank ? &p->gemm.c : p->softmax.y.rank ? &p->softmax.y : &p->attention.o;
@@ -75,38 +99,37 @@ static int make_problems(world *w, problem list[MOST])
     return n;
 }
 
-static uint64_t hash_bytes(uint64_t hash, const tenon_tensor *dense)
-{
+static uint64_t hash_bytes(uint64_t hash, const tenon_tensor *dense) {
     const unsigned char *at = dense->data;
     const size_t bytes = at ? (size_t)count_of(dense) * number_size(dense->dtype) : 0;
-    for (size_t i = 0; i < bytes; ++i) hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < bytes; ++i)
+        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
     return hash;
 }
 
 /* Runs a problem in `ctx` and hashes what it wrote. */
-static uint64_t bits_of(tenon_context *ctx, const problem *p)
-{
+static uint64_t bits_of(tenon_context *ctx, const problem *p) {
     memset(p->out->data, 0xa5, (size_t)count_of(p->out) * number_size(p->out->dtype));
     const tenon_status status = p->gemm.c.rank      ? tenon_gemm(ctx, &p->gemm)
                                 : p->softmax.y.rank ? tenon_softmax(ctx, &p->softmax)
                                                     : tenon_attention(ctx, &p->attention);
-    if (status != TENON_OK) ck_abort_msg("%s: %s", p->name, tenon_error_message(ctx));
+    if (status != TENON_OK)
+        ck_abort_msg("%s: %s", p->name, tenon_error_message(ctx));
     const uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325), p->out);
     return p->attention.o.rank ? hash_bytes(hash, &p->attention.lse) : hash;
 }
 
 /* ---------------------------------------------------------------- threads and pools */
 
-static int pool_threads(void *user)
-{
+static int pool_threads(void *user) {
     return *(int *)user;
 }
 
 /* The caller's thread alone, last index first. */
-static void backwards(void *user, void (*task)(void *arg, int index), void *arg, int count)
-{
+static void backwards(void *user, void (*task)(void *arg, int index), void *arg, int count) {
     (void)user;
-    for (int i = count - 1; i >= 0; --i) task(arg, i);
+    for (int i = count - 1; i >= 0; --i)
+        task(arg, i);
 }
 
 typedef struct crowd {
@@ -116,29 +139,31 @@ typedef struct crowd {
     int count;
 } crowd;
 
-static void *crowd_thread(void *user)
-{
+static void *crowd_thread(void *user) {
     crowd *c = user;
-    for (int i; (i = atomic_fetch_add(&c->next, 1)) < c->count;) c->task(c->arg, i);
+    for (int i; (i = atomic_fetch_add(&c->next, 1)) < c->count;)
+        c->task(c->arg, i);
     return NULL;
 }
 
 /* New threads each time, racing for indices. */
-static void racing(void *user, void (*task)(void *arg, int index), void *arg, int count)
-{
+static void racing(void *user, void (*task)(void *arg, int index), void *arg, int count) {
     crowd c = {.task = task, .arg = arg, .count = count};
     pthread_t thread[8];
     const int threads = *(int *)user - 1;
-    for (int i = 0; i < threads; ++i) ck_assert_int_eq(pthread_create(&thread[i], NULL, crowd_thread, &c), 0);
+    for (int i = 0; i < threads; ++i)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, crowd_thread, &c), 0);
     crowd_thread(&c);
-    for (int i = 0; i < threads; ++i) pthread_join(thread[i], NULL);
+    for (int i = 0; i < threads; ++i)
+        pthread_join(thread[i], NULL);
 }
 
-START_TEST(threads_and_pools)
-{
+START_TEST(threads_and_pools) {
     static int five = 5, three = 3;
     const tenon_context_desc descs[] = {
-        {.threads = 2}, {.threads = 3}, {.threads = 8},
+        {.threads = 2},
+        {.threads = 3},
+        {.threads = 8},
         {.threads = 3, .parallel = {&three, pool_threads, backwards}},
         {.threads = 5, .parallel = {&five, pool_threads, racing}},
     };
@@ -150,8 +175,11 @@ START_TEST(threads_and_pools)
     tenon_context *ctx;
 
     ck_assert_int_eq(tenon_context_create(&one, &ctx), TENON_OK);
-    for (int i = 0; i < count; ++i) expected[i] = bits_of(ctx, &list[i]);
-    for (int i = 0; i < count; ++i) ck_assert_msg(bits_of(ctx, &list[i]) == expected[i], "%s: the second run differs", list[i].name);
+    for (int i = 0; i < count; ++i)
+        expected[i] = bits_of(ctx, &list[i]);
+    for (int i = 0; i < count; ++i)
+        ck_assert_msg(bits_of(ctx, &list[i]) == expected[i], "%s: the second run differs",
+                      list[i].name);
     tenon_context_destroy(ctx);
 
     for (size_t d = 0; d < sizeof descs / sizeof *descs; ++d) {
@@ -160,7 +188,8 @@ START_TEST(threads_and_pools)
         ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
         for (int repeat = 0; repeat < 3; ++repeat)
             for (int i = 0; i < count; ++i)
-                ck_assert_msg(bits_of(ctx, &list[i]) == expected[i], "%s: %s: differs with %d threads%s", device_id[_i], list[i].name,
+                ck_assert_msg(bits_of(ctx, &list[i]) == expected[i],
+                              "%s: %s: differs with %d threads%s", device_id[_i], list[i].name,
                               (int)desc.threads, desc.parallel.run ? " of the caller's pool" : "");
         tenon_context_destroy(ctx);
     }
@@ -170,8 +199,7 @@ END_TEST
 
 /* ---------------------------------------------------------------- every algorithm */
 
-static tenon_status plan_of(tenon_context *ctx, const problem *p, size_t limit, tenon_plan **plan)
-{
+static tenon_status plan_of(tenon_context *ctx, const problem *p, size_t limit, tenon_plan **plan) {
     problem x = *p;
     x.gemm.workspace.bytes = x.softmax.workspace.bytes = x.attention.workspace.bytes = limit;
     return x.gemm.c.rank      ? tenon_gemm_plan(ctx, &x.gemm, plan)
@@ -179,15 +207,13 @@ static tenon_status plan_of(tenon_context *ctx, const problem *p, size_t limit, 
                               : tenon_attention_plan(ctx, &x.attention, plan);
 }
 
-static tenon_status run_plan(tenon_context *ctx, const problem *p, const tenon_plan *plan)
-{
+static tenon_status run_plan(tenon_context *ctx, const problem *p, const tenon_plan *plan) {
     return p->gemm.c.rank      ? tenon_gemm_run(ctx, plan, &p->gemm)
            : p->softmax.y.rank ? tenon_softmax_run(ctx, plan, &p->softmax)
                                : tenon_attention_run(ctx, plan, &p->attention);
 }
 
-START_TEST(algorithms)
-{
+START_TEST(algorithms) {
     world w = world_start("algorithms", device_id[_i]);
     problem list[MOST];
     const int count = make_problems(&w, list);
@@ -201,14 +227,17 @@ START_TEST(algorithms)
             tenon_plan_choice choice = {.struct_size = sizeof choice};
             tenon_plan *limited;
             ck_assert_int_eq(tenon_plan_choice_get(plan, c, &choice), TENON_OK);
-            if (choice.workspace == 0) choice.workspace = 1; /* 0 would mean no limit */
+            if (choice.workspace == 0)
+                choice.workspace = 1; /* 0 would mean no limit */
             ck_assert_int_eq(plan_of(w.ctx, &list[i], choice.workspace, &limited), TENON_OK);
-            memset(list[i].out->data, 0xa5, (size_t)count_of(list[i].out) * number_size(list[i].out->dtype));
+            memset(list[i].out->data, 0xa5,
+                   (size_t)count_of(list[i].out) * number_size(list[i].out->dtype));
             ck_assert_int_eq(run_plan(w.ctx, &list[i], limited), TENON_OK);
             uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325), list[i].out);
-            if (list[i].attention.o.rank) hash = hash_bytes(hash, &list[i].attention.lse);
-            ck_assert_msg(hash == expected, "%s: %s: %s %s with %zu bytes differs", w.device, list[i].name, choice.algorithm,
-                          choice.kernel, choice.workspace);
+            if (list[i].attention.o.rank)
+                hash = hash_bytes(hash, &list[i].attention.lse);
+            ck_assert_msg(hash == expected, "%s: %s: %s %s with %zu bytes differs", w.device,
+                          list[i].name, choice.algorithm, choice.kernel, choice.workspace);
             tenon_plan_destroy(limited);
         }
         tenon_plan_destroy(plan);
@@ -220,19 +249,18 @@ END_TEST
 /* ---------------------------------------------------------------- instruction sets */
 
 /* The level is read once per process, so each one is a child: this program, which then runs this one test. */
-START_TEST(hashes)
-{
+START_TEST(hashes) {
     world w = world_start("levels", device_id[_i]);
     problem list[MOST];
     const int count = make_problems(&w, list);
-    for (int i = 0; i < count; ++i) printf("hash %016llx %s\n", (unsigned long long)bits_of(w.ctx, &list[i]), list[i].name);
+    for (int i = 0; i < count; ++i)
+        printf("hash %016llx %s\n", (unsigned long long)bits_of(w.ctx, &list[i]), list[i].name);
     world_end(&w);
 }
 END_TEST
 
 /* The lines of hashes at a level; false if the machine has not got it. */
-static bool hashes_at(const char *level, char *text, size_t capacity)
-{
+static bool hashes_at(const char *level, char *text, size_t capacity) {
     int ends[2], status;
     char line[256];
     ck_assert_int_eq(pipe(ends), 0);
@@ -250,31 +278,34 @@ static bool hashes_at(const char *level, char *text, size_t capacity)
     ck_assert_ptr_nonnull(from);
     text[0] = 0;
     while (fgets(line, sizeof line, from))
-        if (strncmp(line, "hash ", 5) == 0 && strlen(text) + strlen(line) < capacity) strcat(text, line);
+        if (strncmp(line, "hash ", 5) == 0 && strlen(text) + strlen(line) < capacity)
+            strcat(text, line);
     fclose(from);
     ck_assert_int_eq(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) return false;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        return false;
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child for %s failed", level);
     return true;
 }
 
-START_TEST(levels)
-{
+START_TEST(levels) {
     static const char *const level[] = {"avx2", "avx512"};
     static char expected[8192], found[8192];
-    if (strcmp(device_id[_i], "cpu") != 0) return;
+    if (strcmp(device_id[_i], "cpu") != 0)
+        return;
     ck_assert(hashes_at("scalar", expected, sizeof expected));
     ck_assert(strlen(expected) > 0);
     for (size_t i = 0; i < sizeof level / sizeof *level; ++i)
         if (hashes_at(level[i], found, sizeof found))
-            ck_assert_msg(strcmp(expected, found) == 0, "%s gives other bits than scalar:\n%s---\n%s", level[i], found, expected);
+            ck_assert_msg(strcmp(expected, found) == 0,
+                          "%s gives other bits than scalar:\n%s---\n%s", level[i], found, expected);
 }
 END_TEST
 
-int main(void)
-{
+int main(void) {
     const TTest *const tests[] = {threads_and_pools, algorithms, levels};
     const TTest *const child[] = {hashes};
-    if (getenv("TENON_PRINT_HASHES")) return conform_main("hashes", child, 1);
+    if (getenv("TENON_PRINT_HASHES"))
+        return conform_main("hashes", child, 1);
     return conform_main("conformance bits", tests, sizeof tests / sizeof *tests);
 }

@@ -6,8 +6,7 @@
 #include "harness.h"
 
 /* What the comparison says of (exact + factor · allowed), stored in `dtype` without rounding it towards the exact value. */
-static void check_edges(tenon_dtype dtype, double exact, double error)
-{
+static void check_edges(tenon_dtype dtype, double exact, double error) {
     const double slack = error + bound_unit(dtype) * (fabs(exact) + error);
     ck_assert(bound_holds(dtype, exact, exact, error));
     ck_assert(bound_holds(dtype, exact + 0.9 * slack, exact, error));
@@ -16,9 +15,9 @@ static void check_edges(tenon_dtype dtype, double exact, double error)
     ck_assert(!bound_holds(dtype, exact - 4 * slack, exact, error));
 }
 
-START_TEST(edges)
-{
-    static const tenon_dtype type[] = {TENON_F64, TENON_F32, TENON_F16, TENON_BF16, TENON_F8_E4M3, TENON_F8_E5M2};
+START_TEST(edges) {
+    static const tenon_dtype type[] = {TENON_F64,  TENON_F32,     TENON_F16,
+                                       TENON_BF16, TENON_F8_E4M3, TENON_F8_E5M2};
     for (size_t i = 0; i < sizeof type / sizeof *type; ++i) {
         check_edges(type[i], 1.25, 1e-3);
         check_edges(type[i], -96, 0.5);
@@ -41,35 +40,41 @@ START_TEST(edges)
 END_TEST
 
 /* A product where the reference was told something slightly different. */
-static int64_t gemm_failures(world *w, int mistake)
-{
-    const int64_t m = 33, n = 47, k = 300, a_shape[2] = {m, k}, b_shape[2] = {k, n}, c_shape[2] = {m, n};
+static int64_t gemm_failures(world *w, int mistake) {
+    const int64_t m = 33, n = 47, k = 300, a_shape[2] = {m, k}, b_shape[2] = {k, n},
+                  c_shape[2] = {m, n};
     const double alpha = mistake == 1 ? 1.001 : 1;
     world_case(w, "wrong gemm %d", mistake);
     operand a = input(w, TENON_F32, 2, a_shape, DENSE, 0, (range){-1, 1});
     operand b = input(w, TENON_F32, 2, b_shape, DENSE, 0, (range){-1, 1});
     operand c = output(w, TENON_F32, 2, c_shape, DENSE);
     const tenon_tensor expected = exact_zeros(w, 2, c_shape);
-    tenon_gemm_desc device = {.a = a.t, .b = b.t, .c = c.t}, exact = {.a = a.exact, .b = b.exact, .c = expected, .alpha = &alpha};
+    tenon_gemm_desc device = {.a = a.t, .b = b.t, .c = c.t},
+                    exact = {.a = a.exact, .b = b.exact, .c = expected, .alpha = &alpha};
 
-    if (mistake == 2) exact.a.shape[1] = exact.b.shape[0] = k - 1; /* the last step of the sum is missing */
-    if (mistake == 3) exact.b.stride[1] = 0;                       /* one column for all */
-    if (mistake == 4) exact.activation = TENON_ACTIVATION_RELU;
+    if (mistake == 2)
+        exact.a.shape[1] = exact.b.shape[0] = k - 1; /* the last step of the sum is missing */
+    if (mistake == 3)
+        exact.b.stride[1] = 0; /* one column for all */
+    if (mistake == 4)
+        exact.activation = TENON_ACTIVATION_RELU;
     ck_assert(world_answered(w, tenon_gemm(w->ctx, &device), NULL));
     world_reference(w, tenon_gemm(w->reference, &exact));
     w->failures = 0;
     for (int64_t i = 0; i < m * n; ++i) {
         double products = 0, value = get(&expected, i);
-        for (int64_t p = 0; p < k; ++p) products += fabs(get(&a.exact, i / n * k + p) * get(&b.exact, p * n + i % n));
-        const bound_gemm_element e = {.k = k, .accumulate = TENON_F32, .products = {products}, .c_scale = 1};
-        if (mistake == 5 && i == 100) value += 4 * (bound_gemm(&e) + bound_unit(TENON_F32) * fabs(value));
+        for (int64_t p = 0; p < k; ++p)
+            products += fabs(get(&a.exact, i / n * k + p) * get(&b.exact, p * n + i % n));
+        const bound_gemm_element e = {
+            .k = k, .accumulate = TENON_F32, .products = {products}, .c_scale = 1};
+        if (mistake == 5 && i == 100)
+            value += 4 * (bound_gemm(&e) + bound_unit(TENON_F32) * fabs(value));
         expect(w, &c, i, value, bound_gemm(&e));
     }
     return w->failures;
 }
 
-START_TEST(wrong_products)
-{
+START_TEST(wrong_products) {
     world w = world_start("wrong products", device_id[_i]);
     w.counting = true;
     ck_assert_int_eq(gemm_failures(&w, 0), 0);
@@ -82,35 +87,46 @@ START_TEST(wrong_products)
 }
 END_TEST
 
-static int64_t attention_failures(world *w, int mistake)
-{
+static int64_t attention_failures(world *w, int mistake) {
     const int64_t q_shape[4] = {1, 2, 20, 32}, k_shape[4] = {1, 2, 70, 32};
     const double scale = 0.1774;
     world_case(w, "wrong attention %d", mistake);
-    operand q = input(w, TENON_F32, 4, q_shape, DENSE, 0, (range){-1, 1}), k = input(w, TENON_F32, 4, k_shape, DENSE, 0, (range){-1, 1});
-    operand v = input(w, TENON_F32, 4, k_shape, DENSE, 0, (range){-1, 1}), o = output(w, TENON_F32, 4, q_shape, DENSE);
+    operand q = input(w, TENON_F32, 4, q_shape, DENSE, 0, (range){-1, 1}),
+            k = input(w, TENON_F32, 4, k_shape, DENSE, 0, (range){-1, 1});
+    operand v = input(w, TENON_F32, 4, k_shape, DENSE, 0, (range){-1, 1}),
+            o = output(w, TENON_F32, 4, q_shape, DENSE);
     const tenon_tensor expected = exact_zeros(w, 4, q_shape);
-    tenon_attention_desc device = {.q = q.t, .k = k.t, .v = v.t, .o = o.t, .causal = TENON_CAUSAL_BOTTOM_RIGHT};
+    tenon_attention_desc device = {
+        .q = q.t, .k = k.t, .v = v.t, .o = o.t, .causal = TENON_CAUSAL_BOTTOM_RIGHT};
     tenon_attention_desc exact = device;
     exact.q = q.exact;
     exact.k = k.exact;
     exact.v = v.exact;
     exact.o = expected;
-    if (mistake == 1) exact.causal = TENON_CAUSAL_TOP_LEFT;
-    if (mistake == 2) exact.window = (tenon_window){.enabled = 1, .left = 49, .right = -1}; /* one key too few for some */
-    if (mistake == 3) exact.scale = &scale;                                                  /* 1/√32 is 0.1768 */
-    if (mistake == 4) exact.softcap = 20;
-    if (mistake == 5) exact.k.shape[2] = exact.v.shape[2] = 69;
+    if (mistake == 1)
+        exact.causal = TENON_CAUSAL_TOP_LEFT;
+    if (mistake == 2)
+        exact.window =
+            (tenon_window){.enabled = 1, .left = 49, .right = -1}; /* one key too few for some */
+    if (mistake == 3)
+        exact.scale = &scale; /* 1/√32 is 0.1768 */
+    if (mistake == 4)
+        exact.softcap = 20;
+    if (mistake == 5)
+        exact.k.shape[2] = exact.v.shape[2] = 69;
     ck_assert(world_answered(w, tenon_attention(w->ctx, &device), NULL));
     world_reference(w, tenon_attention(w->reference, &exact));
-    const bound_scores s = {.d = 32, .keys = 70, .size = 32 * q.largest * k.largest / sqrt(32), .accumulate = TENON_F32};
+    const bound_scores s = {.d = 32,
+                            .keys = 70,
+                            .size = 32 * q.largest * k.largest / sqrt(32),
+                            .accumulate = TENON_F32};
     w->failures = 0;
-    for (int64_t i = 0; i < count_of(&expected); ++i) expect(w, &o, i, get(&expected, i), bound_attention(&s, v.largest));
+    for (int64_t i = 0; i < count_of(&expected); ++i)
+        expect(w, &o, i, get(&expected, i), bound_attention(&s, v.largest));
     return w->failures;
 }
 
-START_TEST(wrong_attentions)
-{
+START_TEST(wrong_attentions) {
     world w = world_start("wrong attentions", device_id[_i]);
     w.counting = true;
     ck_assert_int_eq(attention_failures(&w, 0), 0);
@@ -120,8 +136,7 @@ START_TEST(wrong_attentions)
 }
 END_TEST
 
-int main(void)
-{
+int main(void) {
     const TTest *const tests[] = {edges, wrong_products, wrong_attentions};
     return conform_main("conformance controls", tests, sizeof tests / sizeof *tests);
 }

@@ -22,15 +22,13 @@
 static int log_lines[TENON_LOG_DEBUG + 1];
 static char log_last[1200];
 
-static void count_line(void *user, tenon_log_level level, const char *line)
-{
+static void count_line(void *user, tenon_log_level level, const char *line) {
     (void)user;
     log_lines[level]++;
     snprintf(log_last, sizeof log_last, "%s", line);
 }
 
-static tenon_context *make(const char *device, int threads)
-{
+static tenon_context *make(const char *device, int threads) {
     tenon_context *ctx;
     const tenon_context_desc desc = {.device = device, .threads = threads};
     ck_assert_msg(tenon_context_create(&desc, &ctx) == TENON_OK, "%s", tenon_error_message(NULL));
@@ -39,39 +37,40 @@ static tenon_context *make(const char *device, int threads)
 
 static float a_data[64 * 48], b_data[48 * 40], c_data[64 * 40];
 
-static tenon_gemm_desc small_gemm(int64_t m)
-{
-    for (int i = 0; i < 64 * 48; ++i) a_data[i] = (float)(i % 13) - 6;
-    for (int i = 0; i < 48 * 40; ++i) b_data[i] = (float)(i % 7) - 3;
+static tenon_gemm_desc small_gemm(int64_t m) {
+    for (int i = 0; i < 64 * 48; ++i)
+        a_data[i] = (float)(i % 13) - 6;
+    for (int i = 0; i < 48 * 40; ++i)
+        b_data[i] = (float)(i % 7) - 3;
     return (tenon_gemm_desc){.a = tenon_matrix(a_data, TENON_F32, m, 48),
                              .b = tenon_matrix(b_data, TENON_F32, 48, 40),
                              .c = tenon_matrix(c_data, TENON_F32, m, 40)};
 }
 
-static void check_small_gemm(int64_t m)
-{
+static void check_small_gemm(int64_t m) {
     for (int64_t i = 0; i < m; ++i)
         for (int j = 0; j < 40; ++j) {
             float sum = 0;
-            for (int p = 0; p < 48; ++p) sum += a_data[i * 48 + p] * b_data[p * 40 + j];
-            ck_assert_msg(c_data[i * 40 + j] == sum, "c[%d][%d] is %g, expected %g", (int)i, j, (double)c_data[i * 40 + j],
-                          (double)sum);
+            for (int p = 0; p < 48; ++p)
+                sum += a_data[i * 48 + p] * b_data[p * 40 + j];
+            ck_assert_msg(c_data[i * 40 + j] == sum, "c[%d][%d] is %g, expected %g", (int)i, j,
+                          (double)c_data[i * 40 + j], (double)sum);
         }
     memset(c_data, 0, sizeof c_data);
 }
 
-#define ASSERT_STATUS(call, expected, words)                                                                           \
-    do {                                                                                                               \
-        const tenon_status status_ = (call);                                                                           \
-        ck_assert_msg(status_ == (expected), "%s: %s", tenon_status_name(status_), tenon_error_message(NULL));         \
-        ck_assert_msg(strstr(tenon_error_message(NULL), words) != NULL, "no \"%s\" in: %s", words,                     \
-                      tenon_error_message(NULL));                                                                      \
+#define ASSERT_STATUS(call, expected, words)                                                       \
+    do {                                                                                           \
+        const tenon_status status_ = (call);                                                       \
+        ck_assert_msg(status_ == (expected), "%s: %s", tenon_status_name(status_),                 \
+                      tenon_error_message(NULL));                                                  \
+        ck_assert_msg(strstr(tenon_error_message(NULL), words) != NULL, "no \"%s\" in: %s", words, \
+                      tenon_error_message(NULL));                                                  \
     } while (0)
 
 /* ---------------------------------------------------------------- creation */
 
-START_TEST(device_strings)
-{
+START_TEST(device_strings) {
     static const struct {
         const char *device;
         tenon_status status;
@@ -97,8 +96,7 @@ START_TEST(device_strings)
 }
 END_TEST
 
-START_TEST(chains_leave_out_what_is_not_there)
-{
+START_TEST(chains_leave_out_what_is_not_there) {
     tenon_context *ctx = make("cuda:0,reference", 1);
     ck_assert_str_eq(tenon_context_device(ctx, 0), "reference");
     ck_assert_ptr_null(tenon_context_device(ctx, 1));
@@ -109,8 +107,7 @@ START_TEST(chains_leave_out_what_is_not_there)
 }
 END_TEST
 
-START_TEST(environment_replaces_auto_only)
-{
+START_TEST(environment_replaces_auto_only) {
     setenv("TENON_DEVICE", "reference", 1);
     tenon_context *ctx = make(NULL, 1);
     ck_assert_str_eq(tenon_context_device(ctx, 0), "reference");
@@ -123,8 +120,7 @@ START_TEST(environment_replaces_auto_only)
 }
 END_TEST
 
-START_TEST(device_list)
-{
+START_TEST(device_list) {
     const int count = tenon_device_count();
     int reference = 0;
     ck_assert_int_gt(count, 0);
@@ -144,8 +140,7 @@ START_TEST(device_list)
 END_TEST
 
 /* An old caller's smaller struct gets only the bytes it has. */
-START_TEST(smaller_structs_from_older_callers)
-{
+START_TEST(smaller_structs_from_older_callers) {
     struct {
         tenon_device_info info;
         unsigned char canary[8];
@@ -153,11 +148,14 @@ START_TEST(smaller_structs_from_older_callers)
     memset(&x, 0xee, sizeof x);
     x.info.struct_size = offsetof(tenon_device_info, name);
     ck_assert_int_eq(tenon_device_get(0, &x.info), TENON_OK);
-    for (size_t i = offsetof(tenon_device_info, name); i < sizeof x; ++i) ck_assert_uint_eq(((unsigned char *)&x)[i], 0xee);
+    for (size_t i = offsetof(tenon_device_info, name); i < sizeof x; ++i)
+        ck_assert_uint_eq(((unsigned char *)&x)[i], 0xee);
 
     tenon_context *ctx;
-    tenon_context_desc desc = {.struct_size = offsetof(tenon_context_desc, threads), .device = "reference", .threads = -5};
-    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK); /* threads is not covered, so it is not read */
+    tenon_context_desc desc = {
+        .struct_size = offsetof(tenon_context_desc, threads), .device = "reference", .threads = -5};
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx),
+                     TENON_OK); /* threads is not covered, so it is not read */
     tenon_context_destroy(ctx);
 }
 END_TEST
@@ -170,28 +168,29 @@ typedef struct entry {
     tenon_status seen;
 } entry;
 
-static void hold(void *user, tenon_log_level level, const char *line)
-{
+static void hold(void *user, tenon_log_level level, const char *line) {
     entry *e = user;
     (void)line;
-    if (level != TENON_LOG_DISPATCH) return;
+    if (level != TENON_LOG_DISPATCH)
+        return;
     atomic_store(&e->inside, 1);
-    while (!atomic_load(&e->go_on)) usleep(100);
+    while (!atomic_load(&e->go_on))
+        usleep(100);
 }
 
-static void *second_thread(void *arg)
-{
+static void *second_thread(void *arg) {
     entry *e = arg;
-    while (!atomic_load(&e->inside)) usleep(100);
+    while (!atomic_load(&e->inside))
+        usleep(100);
     e->seen = tenon_sync(e->ctx);
     atomic_store(&e->go_on, 1);
     return NULL;
 }
 
-START_TEST(second_thread_is_told_busy)
-{
+START_TEST(second_thread_is_told_busy) {
     entry e = {0};
-    const tenon_context_desc desc = {.device = "reference", .threads = 1, .logger = {&e, hold}, .log_level = TENON_LOG_DISPATCH};
+    const tenon_context_desc desc = {
+        .device = "reference", .threads = 1, .logger = {&e, hold}, .log_level = TENON_LOG_DISPATCH};
     ck_assert_int_eq(tenon_context_create(&desc, &e.ctx), TENON_OK);
     pthread_t thread;
     ck_assert_int_eq(pthread_create(&thread, NULL, second_thread, &e), 0);
@@ -205,8 +204,7 @@ START_TEST(second_thread_is_told_busy)
 }
 END_TEST
 
-START_TEST(null_context)
-{
+START_TEST(null_context) {
     const tenon_gemm_desc g = small_gemm(1);
     ASSERT_STATUS(tenon_gemm(NULL, &g), TENON_ERROR_INVALID_ARGUMENT, "ctx is NULL");
     ASSERT_STATUS(tenon_sync(NULL), TENON_ERROR_INVALID_ARGUMENT, "tenon_sync");
@@ -217,8 +215,7 @@ END_TEST
 
 /* ---------------------------------------------------------------- plans */
 
-START_TEST(plan_runs_anywhere_on_its_device)
-{
+START_TEST(plan_runs_anywhere_on_its_device) {
     tenon_context *one = make("reference", 1), *two = make("reference", 2);
     tenon_gemm_desc g = small_gemm(64);
     tenon_plan *plan;
@@ -236,13 +233,15 @@ START_TEST(plan_runs_anywhere_on_its_device)
     ck_assert_int_eq(info.chosen, 0);
     tenon_plan_choice choice = {0};
     ck_assert_int_eq(tenon_plan_choice_get(plan, 0, &choice), TENON_OK);
-    ck_assert_int_eq(tenon_plan_choice_get(plan, info.choices, &choice), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_plan_choice_get(plan, info.choices, &choice),
+                     TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_ptr_null(tenon_plan_declined(plan, 0));
 
     g.a.shape[0] = g.c.shape[0] = 63;
     ck_assert_int_eq(tenon_gemm_run(two, plan, &g), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(tenon_error_message(two), "a.shape"));
-    const tenon_softmax_desc s = {.x = tenon_matrix(a_data, TENON_F32, 4, 4), .y = tenon_matrix(c_data, TENON_F32, 4, 4)};
+    const tenon_softmax_desc s = {.x = tenon_matrix(a_data, TENON_F32, 4, 4),
+                                  .y = tenon_matrix(c_data, TENON_F32, 4, 4)};
     ck_assert_int_eq(tenon_softmax_run(two, plan, &s), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_gemm_run(two, NULL, &g), TENON_ERROR_INVALID_ARGUMENT);
     tenon_plan_destroy(plan);
@@ -250,11 +249,11 @@ START_TEST(plan_runs_anywhere_on_its_device)
 }
 END_TEST
 
-START_TEST(plan_of_another_device_is_refused)
-{
+START_TEST(plan_of_another_device_is_refused) {
     tenon_context *cpu;
     const tenon_context_desc desc = {.device = "cpu", .threads = 1};
-    if (tenon_context_create(&desc, &cpu) != TENON_OK) return; /* built without */
+    if (tenon_context_create(&desc, &cpu) != TENON_OK)
+        return; /* built without */
     tenon_context *reference = make("reference", 1);
     const tenon_gemm_desc g = small_gemm(8);
     tenon_plan *plan;
@@ -269,18 +268,18 @@ END_TEST
 
 static size_t live_bytes, live_blocks;
 
-static void *counted_alloc(void *user, size_t bytes, size_t alignment)
-{
+static void *counted_alloc(void *user, size_t bytes, size_t alignment) {
     (void)user;
     void *p = NULL;
-    if (posix_memalign(&p, alignment < sizeof(void *) ? sizeof(void *) : alignment, bytes ? bytes : 1)) return NULL;
+    if (posix_memalign(&p, alignment < sizeof(void *) ? sizeof(void *) : alignment,
+                       bytes ? bytes : 1))
+        return NULL;
     live_bytes += bytes;
     live_blocks++;
     return p;
 }
 
-static void counted_free(void *user, void *memory, size_t bytes)
-{
+static void counted_free(void *user, void *memory, size_t bytes) {
     (void)user;
     live_bytes -= bytes;
     live_blocks--;
@@ -288,10 +287,11 @@ static void counted_free(void *user, void *memory, size_t bytes)
 }
 
 /* The cache keeps its bound whatever comes, and everything is freed through the hooks. */
-START_TEST(plan_cache_is_bounded)
-{
+START_TEST(plan_cache_is_bounded) {
     tenon_context *ctx;
-    const tenon_context_desc desc = {.device = "reference", .threads = 1, .plan_cache_bytes = 20000,
+    const tenon_context_desc desc = {.device = "reference",
+                                     .threads = 1,
+                                     .plan_cache_bytes = 20000,
                                      .allocator = {NULL, counted_alloc, counted_free}};
     live_bytes = live_blocks = 0;
     ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
@@ -302,9 +302,10 @@ START_TEST(plan_cache_is_bounded)
             const tenon_gemm_desc g = small_gemm(m);
             ck_assert_int_eq(tenon_gemm(ctx, &g), TENON_OK);
             check_small_gemm(m);
-            if (live_bytes > most) most = live_bytes;
+            if (live_bytes > most)
+                most = live_bytes;
         }
-    ck_assert_uint_gt(most, before); /* something was kept … */
+    ck_assert_uint_gt(most, before);         /* something was kept … */
     ck_assert_uint_le(most, before + 20000); /* … within the bound */
     tenon_context_destroy(ctx);
     ck_assert_uint_eq(live_blocks, 0);
@@ -312,15 +313,18 @@ START_TEST(plan_cache_is_bounded)
 }
 END_TEST
 
-START_TEST(workspace_of_the_caller)
-{
+START_TEST(workspace_of_the_caller) {
     enum { ROWS = 3, KEYS = 50, D = 24 };
     static float q[ROWS * D], k[KEYS * D], v[KEYS * D], o[ROWS * D], expected[ROWS * D];
-    for (int i = 0; i < KEYS * D; ++i) k[i] = (float)(i % 11) / 11, v[i] = (float)(i % 5);
-    for (int i = 0; i < ROWS * D; ++i) q[i] = (float)(i % 3);
+    for (int i = 0; i < KEYS * D; ++i)
+        k[i] = (float)(i % 11) / 11, v[i] = (float)(i % 5);
+    for (int i = 0; i < ROWS * D; ++i)
+        q[i] = (float)(i % 3);
     tenon_context *ctx = make("reference", 1);
-    tenon_attention_desc desc = {.q = tenon_tensor4(q, TENON_F32, 1, 1, ROWS, D), .k = tenon_tensor4(k, TENON_F32, 1, 1, KEYS, D),
-                                 .v = tenon_tensor4(v, TENON_F32, 1, 1, KEYS, D), .o = tenon_tensor4(o, TENON_F32, 1, 1, ROWS, D)};
+    tenon_attention_desc desc = {.q = tenon_tensor4(q, TENON_F32, 1, 1, ROWS, D),
+                                 .k = tenon_tensor4(k, TENON_F32, 1, 1, KEYS, D),
+                                 .v = tenon_tensor4(v, TENON_F32, 1, 1, KEYS, D),
+                                 .o = tenon_tensor4(o, TENON_F32, 1, 1, ROWS, D)};
     tenon_plan *plan;
     tenon_plan_info info = {0};
     ck_assert_int_eq(tenon_attention_plan(ctx, &desc, &plan), TENON_OK);
@@ -349,7 +353,8 @@ START_TEST(workspace_of_the_caller)
     desc.workspace = (tenon_workspace){(char *)memory + 4, info.workspace};
     ck_assert_int_eq(tenon_attention_run(ctx, plan, &desc), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "workspace.memory"));
-    for (int i = 0; i < ROWS * D; ++i) ck_assert(o[i] == 0);
+    for (int i = 0; i < ROWS * D; ++i)
+        ck_assert(o[i] == 0);
 
     tenon_plan *none = plan;
     desc.workspace = (tenon_workspace){NULL, 1};
@@ -362,18 +367,23 @@ START_TEST(workspace_of_the_caller)
 END_TEST
 
 /* A pool that is too small for anything: a status with the figures, output untouched, and work goes on when there is room again. */
-START_TEST(budget_too_small)
-{
+START_TEST(budget_too_small) {
     static float q[4], o[4] = {7, 7, 7, 7};
     tenon_context *ctx;
-    const tenon_context_desc desc = {.device = "reference", .threads = 1, .memory_budget = 16, .logger = {NULL, count_line},
+    const tenon_context_desc desc = {.device = "reference",
+                                     .threads = 1,
+                                     .memory_budget = 16,
+                                     .logger = {NULL, count_line},
                                      .log_level = TENON_LOG_DISPATCH};
     ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
-    const tenon_attention_desc a = {.q = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4), .k = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
-                                    .v = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4), .o = tenon_tensor4(o, TENON_F32, 1, 1, 1, 4)};
+    const tenon_attention_desc a = {.q = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .k = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .v = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .o = tenon_tensor4(o, TENON_F32, 1, 1, 1, 4)};
     ck_assert_int_eq(tenon_attention(ctx, &a), TENON_ERROR_OVER_BUDGET);
     ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "budget"));
-    for (int i = 0; i < 4; ++i) ck_assert(o[i] == 7);
+    for (int i = 0; i < 4; ++i)
+        ck_assert(o[i] == 7);
     const tenon_gemm_desc g = small_gemm(2); /* needs no workspace */
     ck_assert_int_eq(tenon_gemm(ctx, &g), TENON_OK);
     check_small_gemm(2);
@@ -386,20 +396,24 @@ START_TEST(budget_too_small)
 END_TEST
 
 /* Problems that write nothing ask no device and read nothing, whatever else is zero in them. */
-START_TEST(empty_problems)
-{
+START_TEST(empty_problems) {
     static const char *const devices[] = {"reference", "cpu"};
     for (int d = 0; d < 2; ++d) {
         tenon_context *ctx;
         const tenon_context_desc desc = {.device = devices[d], .threads = 2};
-        if (tenon_context_create(&desc, &ctx) != TENON_OK) continue; /* built without */
+        if (tenon_context_create(&desc, &ctx) != TENON_OK)
+            continue; /* built without */
         float a[12] = {0}, c[8] = {7, 7, 7, 7, 7, 7, 7, 7};
-        const int64_t no_experts[] = {0, 3, 2}, none[] = {1, 0, 4, 8}, wide[] = {INT64_C(1) << 40, 0};
+        const int64_t no_experts[] = {0, 3, 2}, none[] = {1, 0, 4, 8},
+                      wide[] = {INT64_C(1) << 40, 0};
         const int32_t offsets[1] = {0};
-        const tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F32, 4, 3), .b = tenon_dense(NULL, TENON_F32, 3, no_experts),
-                                   .c = tenon_matrix(c, TENON_F32, 4, 2), .group_offsets = tenon_vector(offsets, TENON_S32, 1)};
+        const tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F32, 4, 3),
+                                   .b = tenon_dense(NULL, TENON_F32, 3, no_experts),
+                                   .c = tenon_matrix(c, TENON_F32, 4, 2),
+                                   .group_offsets = tenon_vector(offsets, TENON_S32, 1)};
         ck_assert_msg(tenon_gemm(ctx, &g) == TENON_OK, "%s", tenon_error_message(ctx));
-        for (int i = 0; i < 8; ++i) ck_assert(c[i] == 7);
+        for (int i = 0; i < 8; ++i)
+            ck_assert(c[i] == 7);
 
         const tenon_tensor heads = tenon_dense(NULL, TENON_F32, 4, none);
         const tenon_attention_desc no_heads = {.q = heads, .k = heads, .v = heads, .o = heads};
@@ -412,7 +426,8 @@ START_TEST(empty_problems)
         ck_assert_int_eq(tenon_attention_run(ctx, plan, &no_heads), TENON_OK);
         tenon_plan_destroy(plan);
 
-        const tenon_tensor rows = tenon_dense(NULL, TENON_F32, 2, wide); /* would take minutes row by row */
+        const tenon_tensor rows =
+            tenon_dense(NULL, TENON_F32, 2, wide); /* would take minutes row by row */
         const tenon_softmax_desc no_columns = {.x = rows, .y = rows};
         ck_assert_int_eq(tenon_softmax(ctx, &no_columns), TENON_OK);
         tenon_context_destroy(ctx);
@@ -421,12 +436,12 @@ START_TEST(empty_problems)
 END_TEST
 
 /* Zero strides describe more elements than memory has; workspaces derived from them must not overflow. */
-START_TEST(elements_beyond_any_memory)
-{
+START_TEST(elements_beyond_any_memory) {
     tenon_context *ctx = make(NULL, 2);
     uint16_t one = 0x3c00;
     float c = 7;
-    tenon_gemm_desc g = {.a = tenon_matrix(&one, TENON_F16, 1, INT64_C(1) << 62), .b = tenon_matrix(&one, TENON_F16, INT64_C(1) << 62, 1),
+    tenon_gemm_desc g = {.a = tenon_matrix(&one, TENON_F16, 1, INT64_C(1) << 62),
+                         .b = tenon_matrix(&one, TENON_F16, INT64_C(1) << 62, 1),
                          .c = tenon_matrix(&c, TENON_F32, 1, 1)};
     g.a.stride[0] = g.b.stride[1] = 1;
     g.a.stride[1] = g.b.stride[0] = 0;
@@ -439,11 +454,12 @@ END_TEST
 
 /* ---------------------------------------------------------------- the log */
 
-START_TEST(log_levels)
-{
+START_TEST(log_levels) {
     for (int level = TENON_LOG_NONE; level <= TENON_LOG_DISPATCH; ++level) {
         tenon_context *ctx;
-        const tenon_context_desc desc = {.device = "reference", .threads = 1, .logger = {NULL, count_line},
+        const tenon_context_desc desc = {.device = "reference",
+                                         .threads = 1,
+                                         .logger = {NULL, count_line},
                                          .log_level = (tenon_log_level)level};
         memset(log_lines, 0, sizeof log_lines);
         ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
@@ -468,22 +484,19 @@ typedef struct part {
     atomic_int led;
 } part;
 
-static tenon_status part_work(void *user)
-{
+static tenon_status part_work(void *user) {
     part *p = user;
     atomic_fetch_add(&p->led, 1);
     return tenon_gemm(p->ctx, &p->g);
 }
 
-static void *part_thread(void *arg)
-{
+static void *part_thread(void *arg) {
     part *p = arg;
     tenon_part_run(p->ctx, part_work, p);
     return NULL;
 }
 
-START_TEST(threads_of_the_host)
-{
+START_TEST(threads_of_the_host) {
     part p = {.ctx = make(NULL, 3), .g = small_gemm(64)};
     ck_assert_int_eq(tenon_part_end(p.ctx), TENON_ERROR_INVALID_ARGUMENT);
     for (int threads = 0; threads <= 4; ++threads) {
@@ -491,19 +504,21 @@ START_TEST(threads_of_the_host)
         p.led = 0;
         ck_assert_int_eq(tenon_part_begin(p.ctx), TENON_OK);
         ck_assert_int_eq(tenon_part_begin(p.ctx), TENON_ERROR_INVALID_ARGUMENT);
-        for (int i = 0; i < threads; ++i) ck_assert_int_eq(pthread_create(&thread[i], NULL, part_thread, &p), 0);
-        for (int i = 0; i < threads; ++i) pthread_join(thread[i], NULL);
+        for (int i = 0; i < threads; ++i)
+            ck_assert_int_eq(pthread_create(&thread[i], NULL, part_thread, &p), 0);
+        for (int i = 0; i < threads; ++i)
+            pthread_join(thread[i], NULL);
         ck_assert_int_eq(tenon_part_end(p.ctx), threads ? TENON_OK : TENON_ERROR_INVALID_ARGUMENT);
         ck_assert_int_eq(p.led, threads > 0);
-        if (threads) check_small_gemm(64);
+        if (threads)
+            check_small_gemm(64);
     }
     tenon_context_destroy(p.ctx);
 }
 END_TEST
 
 #ifndef TEST_TSAN /* which does not let a child start threads */
-START_TEST(child_of_a_fork_goes_on)
-{
+START_TEST(child_of_a_fork_goes_on) {
     tenon_context *ctx = make(NULL, 2);
     const tenon_gemm_desc g = small_gemm(64);
     ck_assert_int_eq(tenon_gemm(ctx, &g), TENON_OK);
@@ -525,8 +540,7 @@ START_TEST(child_of_a_fork_goes_on)
 END_TEST
 #endif
 
-int main(void)
-{
+int main(void) {
     Suite *suite = suite_create("context");
     TCase *t = tcase_create("context");
     tcase_set_timeout(t, 60);

@@ -8,9 +8,12 @@
 #include <math.h>
 
 /* A field set to a value that has static storage, so that the table is constant. */
-#define SET(type, member, ...)                                                                                                   \
-    {                                                                                                                            \
-        offsetof(type, member), sizeof(((type *)0)->member), &(const __typeof__(((type *)0)->member)) { __VA_ARGS__ }            \
+#define SET(type, member, ...)                                                                     \
+    {                                                                                              \
+        offsetof(type, member), sizeof(((type *)0)->member),                                       \
+            &(const __typeof__(((type *)0)->member)) {                                             \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
     }
 #define G(member, ...) SET(tenon_gemm_desc, member, __VA_ARGS__)
 #define S(member, ...) SET(tenon_softmax_desc, member, __VA_ARGS__)
@@ -52,10 +55,14 @@ const bad_case bad_cases[] = {
     {"epilogue", "c_scale", "absent", INVALID, {G(c_scale, ABSENT)}},
     {"gated", "b.shape[1]", "9", INVALID, {G(b.shape[1], 9)}},
     {"grouped", "group_offsets", "2", INVALID, {G(array_count, 2)}},
-    {"grouped", "group_offsets[1]", "-1", INVALID, .poke = "group_offsets", .element = 1, .value = -1},
-    {"grouped", "group_offsets[0]", "1", INVALID, .poke = "group_offsets", .element = 0, .value = 1},
-    {"grouped", "group_offsets[2]", "1", INVALID, .poke = "group_offsets", .element = 2, .value = 1},
-    {"grouped", "group_offsets[3]", "7", INVALID, .poke = "group_offsets", .element = 3, .value = 7},
+    {"grouped", "group_offsets[1]", "-1", INVALID, .poke = "group_offsets", .element = 1,
+     .value = -1},
+    {"grouped", "group_offsets[0]", "1", INVALID, .poke = "group_offsets", .element = 0,
+     .value = 1},
+    {"grouped", "group_offsets[2]", "1", INVALID, .poke = "group_offsets", .element = 2,
+     .value = 1},
+    {"grouped", "group_offsets[3]", "7", INVALID, .poke = "group_offsets", .element = 3,
+     .value = 7},
     {"grouped", "", "", TENON_OK, .poke = "group_offsets", .element = 3, .value = 6},
     {"arrays", "a_array", "NULL", INVALID, {G(a_array, NULL)}},
     {"arrays", "b_array", "NULL", INVALID, {G(b_array, NULL)}},
@@ -68,8 +75,16 @@ const bad_case bad_cases[] = {
     {"epilogue", "b_packed", "0x10001", INVALID, {G(b_packed, ODD_ADDRESS), G(b_packed_bytes, 64)}},
     {"epilogue", "b_packed_bytes", "0", INVALID, {G(b_packed, scratch)}},
     {"epilogue", "b_packed", "NULL", INVALID, {G(b_packed_bytes, 64)}},
-    {"epilogue", "workspace.memory", "0x10001", INVALID, {G(workspace.memory, ODD_ADDRESS), G(workspace.bytes, 4096)}},
-    {"epilogue", "", "", TENON_OK, {G(workspace.memory, scratch), G(workspace.bytes, sizeof scratch)}},
+    {"epilogue",
+     "workspace.memory",
+     "0x10001",
+     INVALID,
+     {G(workspace.memory, ODD_ADDRESS), G(workspace.bytes, 4096)}},
+    {"epilogue",
+     "",
+     "",
+     TENON_OK,
+     {G(workspace.memory, scratch), G(workspace.bytes, sizeof scratch)}},
     {"epilogue", "", "", TENON_OK, {G(workspace.bytes, 1 << 20)}},
 
     /* ---- softmax */
@@ -92,7 +107,11 @@ const bad_case bad_cases[] = {
     {"softmax", "log", "2", INVALID, {S(log, 2)}},
     {"softmax", "reserved", "1", INVALID, {S(reserved, 1)}},
     {"softmax", "alibi", "(2, 5)", INVALID, {S(alibi.shape[1], 5)}},
-    {"softmax", "workspace.memory", "0x10001", INVALID, {S(workspace.memory, ODD_ADDRESS), S(workspace.bytes, 4096)}},
+    {"softmax",
+     "workspace.memory",
+     "0x10001",
+     INVALID,
+     {S(workspace.memory, ODD_ADDRESS), S(workspace.bytes, 4096)}},
     {"softmax", "", "", TENON_OK, {S(workspace.bytes, 1 << 20)}},
 
     /* ---- attention */
@@ -109,7 +128,11 @@ const bad_case bad_cases[] = {
     {"paged", "reserved2", "1", INVALID, {A(reserved2, 1)}},
     {"paged", "k.shape[1]", "3", INVALID, {A(k.shape[1], 3), A(v.shape[1], 3)}}, /* 4 heads */
     {"paged", "k.shape[1]", "0", INVALID, {A(k.shape[1], 0), A(v.shape[1], 0)}},
-    {"paged", "k.shape[2]", "0", INVALID, {A(k.shape[2], 0), A(v.shape[2], 0)}}, /* the block size */
+    {"paged",
+     "k.shape[2]",
+     "0",
+     INVALID,
+     {A(k.shape[2], 0), A(v.shape[2], 0)}}, /* the block size */
     {"paged", "q.shape[3]", "577", INVALID, {A(q.shape[3], 577)}},
     {"paged", "q.shape[3]", "0", INVALID, {A(q.shape[3], 0)}},
     {"paged", "key_lengths", "absent", INVALID, {A(key_lengths, ABSENT)}},
@@ -117,21 +140,42 @@ const bad_case bad_cases[] = {
     {"paged", "key_lengths[0]", "-1", INVALID, .poke = "key_lengths", .element = 0, .value = -1},
     {"paged", "block_table[0, 2]", "-1", INVALID, .poke = "key_lengths", .element = 0, .value = 9},
     {"paged", "block_table[1, 1]", "6", INVALID, .poke = "block_table", .element = 4, .value = 6},
-    {"paged", "block_table[0, 0]", "-2147483648", INVALID, .poke = "block_table", .element = 0, .value = INT32_MIN},
-    {"paged", "", "", TENON_OK, .poke = "block_table", .element = 2, .value = 12345}, /* no length covers it */
-    {"paged", "query_offsets[1]", "9223372036854775807", INVALID, .poke = "query_offsets", .element = 1, .value = INT64_MAX},
-    {"paged", "query_offsets[0]", "-9223372036854775807", INVALID, .poke = "query_offsets", .element = 0, .value = -INT64_MAX},
-    {"paged", "key_lengths[1]", "12", INVALID, {A(mask.shape[3], 11)}}, /* longer than what the mask covers */
+    {"paged", "block_table[0, 0]", "-2147483648", INVALID, .poke = "block_table", .element = 0,
+     .value = INT32_MIN},
+    {"paged", "", "", TENON_OK, .poke = "block_table", .element = 2,
+     .value = 12345}, /* no length covers it */
+    {"paged", "query_offsets[1]", "9223372036854775807", INVALID, .poke = "query_offsets",
+     .element = 1, .value = INT64_MAX},
+    {"paged", "query_offsets[0]", "-9223372036854775807", INVALID, .poke = "query_offsets",
+     .element = 0, .value = -INT64_MAX},
+    {"paged",
+     "key_lengths[1]",
+     "12",
+     INVALID,
+     {A(mask.shape[3], 11)}}, /* longer than what the mask covers */
     {"paged", "", "", TENON_OK, {A(mask.shape[3], 1)}},
-    {"paged", "block_table", "2", INVALID, {A(cu_seqlens_k, .data = scratch, .dtype = TENON_S32, .rank = 1, .shape = {4})}},
+    {"paged",
+     "block_table",
+     "2",
+     INVALID,
+     {A(cu_seqlens_k, .data = scratch, .dtype = TENON_S32, .rank = 1, .shape = {4})}},
     {"ragged", "cu_seqlens_q[1]", "-1", INVALID, .poke = "cu_seqlens_q", .element = 1, .value = -1},
     {"ragged", "cu_seqlens_q[2]", "6", INVALID, .poke = "cu_seqlens_q", .element = 2, .value = 6},
     {"ragged", "cu_seqlens_k[0]", "1", INVALID, .poke = "cu_seqlens_k", .element = 0, .value = 1},
     {"ragged", "cu_seqlens_k[2]", "10", INVALID, .poke = "cu_seqlens_k", .element = 2, .value = 10},
-    {"ragged", "cu_seqlens_k[1]", "7", INVALID, .poke = "cu_seqlens_k", .element = 1, .value = 7}, /* the mask covers 6 */
+    {"ragged", "cu_seqlens_k[1]", "7", INVALID, .poke = "cu_seqlens_k", .element = 1,
+     .value = 7}, /* the mask covers 6 */
     {"ragged", "cu_seqlens_q.shape[0]", "0", INVALID, {A(cu_seqlens_q.shape[0], 0)}},
-    {"ragged", "key_lengths", "1", INVALID, {A(key_lengths, .data = scratch, .dtype = TENON_S32, .rank = 1, .shape = {2})}},
-    {"paged", "workspace.memory", "0x10001", INVALID, {A(workspace.memory, ODD_ADDRESS), A(workspace.bytes, 4096)}},
+    {"ragged",
+     "key_lengths",
+     "1",
+     INVALID,
+     {A(key_lengths, .data = scratch, .dtype = TENON_S32, .rank = 1, .shape = {2})}},
+    {"paged",
+     "workspace.memory",
+     "0x10001",
+     INVALID,
+     {A(workspace.memory, ODD_ADDRESS), A(workspace.bytes, 4096)}},
     {"paged", "workspace.bytes", "1", TENON_ERROR_OUT_OF_MEMORY, {A(workspace.bytes, 1)}},
 
     /* ---- merge */
@@ -142,7 +186,11 @@ const bad_case bad_cases[] = {
     {"merge", "o_parts", "NULL", INVALID, {M(o_parts, NULL)}},
     {"merge", "lse_parts", "NULL", INVALID, {M(lse_parts, NULL)}},
     {"merge", "o_parts[0]", "absent", INVALID, {M(o_parts, absent_parts)}},
-    {"merge", "workspace.memory", "0x10001", INVALID, {M(workspace.memory, ODD_ADDRESS), M(workspace.bytes, 4096)}},
+    {"merge",
+     "workspace.memory",
+     "0x10001",
+     INVALID,
+     {M(workspace.memory, ODD_ADDRESS), M(workspace.bytes, 4096)}},
     {"merge", "", "", TENON_OK, {M(workspace.bytes, 1 << 20)}},
 
     /* ---- append */
@@ -152,79 +200,152 @@ const bad_case bad_cases[] = {
     {"append", "positions", "absent", INVALID, {K(positions, ABSENT)}},
     {"append", "positions[0]", "-1", INVALID, .poke = "positions", .element = 0, .value = -1},
     {"append", "positions[1]", "10", INVALID, .poke = "positions", .element = 1, .value = 10},
-    {"append", "positions[1]", "2147483647", INVALID, .poke = "positions", .element = 1, .value = INT32_MAX},
+    {"append", "positions[1]", "2147483647", INVALID, .poke = "positions", .element = 1,
+     .value = INT32_MAX},
     {"append", "block_table[0, 2]", "-1", INVALID, .poke = "positions", .element = 0, .value = 7},
     {"append", "block_table[1, 2]", "6", INVALID, .poke = "block_table", .element = 5, .value = 6},
-    {"append", "", "", TENON_OK, .poke = "block_table", .element = 3, .value = 77}, /* no new row goes there */
+    {"append", "", "", TENON_OK, .poke = "block_table", .element = 3,
+     .value = 77}, /* no new row goes there */
     {"append", "cu_seqlens[2]", "6", INVALID, .poke = "cu_seqlens", .element = 2, .value = 6},
     {"append", "cu_seqlens[1]", "-3", INVALID, .poke = "cu_seqlens", .element = 1, .value = -3},
     {"append", "k_cache.shape[2]", "0", INVALID, {K(k_cache.shape[2], 0), K(v_cache.shape[2], 0)}},
     {"contiguous", "positions[1]", "16", INVALID, .poke = "positions", .element = 1, .value = 16},
-    {"append", "workspace.memory", "0x10001", INVALID, {K(workspace.memory, ODD_ADDRESS), K(workspace.bytes, 4096)}},
+    {"append",
+     "workspace.memory",
+     "0x10001",
+     INVALID,
+     {K(workspace.memory, ODD_ADDRESS), K(workspace.bytes, 4096)}},
     {"append", "", "", TENON_OK, {K(workspace.bytes, 1 << 20)}},
 };
 const int bad_case_count = sizeof bad_cases / sizeof bad_cases[0];
 
 /* ---------------------------------------------------------------- fields */
 
-#define FIELD(type, member) {#member, offsetof(type, member), sizeof(((type *)0)->member)}
-#define PADDING(type, after, next)                                                                                               \
-    {                                                                                                                            \
-        "", offsetof(type, after) + sizeof(((type *)0)->after), offsetof(type, next) - offsetof(type, after) -                   \
-                                                                    sizeof(((type *)0)->after)                                   \
+#define FIELD(type, member)                                                                        \
+    { #member, offsetof(type, member), sizeof(((type *)0)->member) }
+#define PADDING(type, after, next)                                                                 \
+    {                                                                                              \
+        "", offsetof(type, after) + sizeof(((type *)0)->after),                                    \
+            offsetof(type, next) - offsetof(type, after) - sizeof(((type *)0)->after)              \
     }
-#define TENSOR(type, member)                                                                                                     \
-    FIELD(type, member.data), FIELD(type, member.buffer), FIELD(type, member.offset), FIELD(type, member.dtype),                 \
-        FIELD(type, member.rank), FIELD(type, member.shape), FIELD(type, member.stride)
-#define WINDOW(type, member)                                                                                                     \
-    FIELD(type, member.enabled), FIELD(type, member.reserved), FIELD(type, member.left), FIELD(type, member.right)
+#define TENSOR(type, member)                                                                       \
+    FIELD(type, member.data), FIELD(type, member.buffer), FIELD(type, member.offset),              \
+        FIELD(type, member.dtype), FIELD(type, member.rank), FIELD(type, member.shape),            \
+        FIELD(type, member.stride)
+#define WINDOW(type, member)                                                                       \
+    FIELD(type, member.enabled), FIELD(type, member.reserved), FIELD(type, member.left),           \
+        FIELD(type, member.right)
 #define WORKSPACE(type) FIELD(type, workspace.memory), FIELD(type, workspace.bytes)
 
 #define T tenon_gemm_desc
-static const field gemm_fields[] = {
-    FIELD(T, struct_size), TENSOR(T, a), TENSOR(T, b), TENSOR(T, c), FIELD(T, alpha), FIELD(T, beta), TENSOR(T, bias),
-    TENSOR(T, residual), FIELD(T, activation), FIELD(T, gated), FIELD(T, clamp_low), FIELD(T, clamp_high), TENSOR(T, a_scale),
-    TENSOR(T, a_zero), TENSOR(T, b_scale), TENSOR(T, b_zero), TENSOR(T, c_scale), TENSOR(T, c_zero), TENSOR(T, group_offsets),
-    FIELD(T, a_array), FIELD(T, b_array), FIELD(T, c_array), FIELD(T, array_count), FIELD(T, b_packed), FIELD(T, b_packed_bytes),
-    FIELD(T, compute), PADDING(T, compute, workspace), WORKSPACE(T)};
+static const field gemm_fields[] = {FIELD(T, struct_size),
+                                    TENSOR(T, a),
+                                    TENSOR(T, b),
+                                    TENSOR(T, c),
+                                    FIELD(T, alpha),
+                                    FIELD(T, beta),
+                                    TENSOR(T, bias),
+                                    TENSOR(T, residual),
+                                    FIELD(T, activation),
+                                    FIELD(T, gated),
+                                    FIELD(T, clamp_low),
+                                    FIELD(T, clamp_high),
+                                    TENSOR(T, a_scale),
+                                    TENSOR(T, a_zero),
+                                    TENSOR(T, b_scale),
+                                    TENSOR(T, b_zero),
+                                    TENSOR(T, c_scale),
+                                    TENSOR(T, c_zero),
+                                    TENSOR(T, group_offsets),
+                                    FIELD(T, a_array),
+                                    FIELD(T, b_array),
+                                    FIELD(T, c_array),
+                                    FIELD(T, array_count),
+                                    FIELD(T, b_packed),
+                                    FIELD(T, b_packed_bytes),
+                                    FIELD(T, compute),
+                                    PADDING(T, compute, workspace),
+                                    WORKSPACE(T)};
 #undef T
 #define T tenon_softmax_desc
 static const field softmax_fields[] = {
-    FIELD(T, struct_size), TENSOR(T, x), TENSOR(T, y), FIELD(T, axis), FIELD(T, scale), TENSOR(T, bias), TENSOR(T, mask),
-    FIELD(T, causal), PADDING(T, causal, window), WINDOW(T, window), TENSOR(T, alibi), FIELD(T, softcap), TENSOR(T, sinks),
-    FIELD(T, log), FIELD(T, reserved), TENSOR(T, lse), WORKSPACE(T)};
+    FIELD(T, struct_size), TENSOR(T, x),     TENSOR(T, y),
+    FIELD(T, axis),        FIELD(T, scale),  TENSOR(T, bias),
+    TENSOR(T, mask),       FIELD(T, causal), PADDING(T, causal, window),
+    WINDOW(T, window),     TENSOR(T, alibi), FIELD(T, softcap),
+    TENSOR(T, sinks),      FIELD(T, log),    FIELD(T, reserved),
+    TENSOR(T, lse),        WORKSPACE(T)};
 #undef T
 #define T tenon_attention_desc
-static const field attention_fields[] = {
-    FIELD(T, struct_size), TENSOR(T, q), TENSOR(T, k), TENSOR(T, v), TENSOR(T, o), FIELD(T, scale), FIELD(T, causal),
-    FIELD(T, reserved), WINDOW(T, window), TENSOR(T, bias), TENSOR(T, mask), TENSOR(T, alibi), FIELD(T, softcap), TENSOR(T, sinks),
-    TENSOR(T, key_lengths), TENSOR(T, query_offsets), TENSOR(T, cu_seqlens_q), TENSOR(T, cu_seqlens_k), TENSOR(T, block_table),
-    TENSOR(T, k_scale), TENSOR(T, v_scale), TENSOR(T, lse), FIELD(T, compute), FIELD(T, reserved2), WORKSPACE(T)};
+static const field attention_fields[] = {FIELD(T, struct_size),
+                                         TENSOR(T, q),
+                                         TENSOR(T, k),
+                                         TENSOR(T, v),
+                                         TENSOR(T, o),
+                                         FIELD(T, scale),
+                                         FIELD(T, causal),
+                                         FIELD(T, reserved),
+                                         WINDOW(T, window),
+                                         TENSOR(T, bias),
+                                         TENSOR(T, mask),
+                                         TENSOR(T, alibi),
+                                         FIELD(T, softcap),
+                                         TENSOR(T, sinks),
+                                         TENSOR(T, key_lengths),
+                                         TENSOR(T, query_offsets),
+                                         TENSOR(T, cu_seqlens_q),
+                                         TENSOR(T, cu_seqlens_k),
+                                         TENSOR(T, block_table),
+                                         TENSOR(T, k_scale),
+                                         TENSOR(T, v_scale),
+                                         TENSOR(T, lse),
+                                         FIELD(T, compute),
+                                         FIELD(T, reserved2),
+                                         WORKSPACE(T)};
 #undef T
 #define T tenon_attention_merge_desc
-static const field merge_fields[] = {FIELD(T, struct_size), FIELD(T, o_parts), FIELD(T, lse_parts), FIELD(T, count),
-                                     TENSOR(T, o),          TENSOR(T, lse),    WORKSPACE(T)};
+static const field merge_fields[] = {FIELD(T, struct_size), FIELD(T, o_parts), FIELD(T, lse_parts),
+                                     FIELD(T, count),       TENSOR(T, o),      TENSOR(T, lse),
+                                     WORKSPACE(T)};
 #undef T
 #define T tenon_kv_append_desc
 static const field append_fields[] = {
-    FIELD(T, struct_size),  TENSOR(T, k),           TENSOR(T, v),       TENSOR(T, k_cache), TENSOR(T, v_cache), TENSOR(T, positions),
-    TENSOR(T, cu_seqlens), TENSOR(T, block_table), TENSOR(T, k_scale), TENSOR(T, v_scale), WORKSPACE(T)};
+    FIELD(T, struct_size), TENSOR(T, k),         TENSOR(T, v),          TENSOR(T, k_cache),
+    TENSOR(T, v_cache),    TENSOR(T, positions), TENSOR(T, cu_seqlens), TENSOR(T, block_table),
+    TENSOR(T, k_scale),    TENSOR(T, v_scale),   WORKSPACE(T)};
 #undef T
 #define T tenon_context_desc
 static const field context_list[] = {
-    FIELD(T, struct_size), FIELD(T, device), FIELD(T, threads), FIELD(T, flags), FIELD(T, parallel.user), FIELD(T, parallel.threads),
-    FIELD(T, parallel.run), FIELD(T, pool), FIELD(T, memory_budget), FIELD(T, allocator.user), FIELD(T, allocator.alloc),
-    FIELD(T, allocator.free), FIELD(T, logger.user), FIELD(T, logger.log), FIELD(T, log_level), PADDING(T, log_level, native_context),
-    FIELD(T, native_context), FIELD(T, native_queue), FIELD(T, plan_cache_bytes), FIELD(T, kernel_cache_path)};
+    FIELD(T, struct_size),      FIELD(T, device),
+    FIELD(T, threads),          FIELD(T, flags),
+    FIELD(T, parallel.user),    FIELD(T, parallel.threads),
+    FIELD(T, parallel.run),     FIELD(T, pool),
+    FIELD(T, memory_budget),    FIELD(T, allocator.user),
+    FIELD(T, allocator.alloc),  FIELD(T, allocator.free),
+    FIELD(T, logger.user),      FIELD(T, logger.log),
+    FIELD(T, log_level),        PADDING(T, log_level, native_context),
+    FIELD(T, native_context),   FIELD(T, native_queue),
+    FIELD(T, plan_cache_bytes), FIELD(T, kernel_cache_path)};
 #undef T
 #define T tenon_pool_desc
-static const field pool_list[] = {
-    FIELD(T, struct_size), FIELD(T, device), FIELD(T, budget), FIELD(T, segment_bytes), FIELD(T, flags), PADDING(T, flags, allocator),
-    FIELD(T, allocator.user), FIELD(T, allocator.alloc), FIELD(T, allocator.free), FIELD(T, logger.user), FIELD(T, logger.log),
-    FIELD(T, log_level), {"", offsetof(T, log_level) + sizeof(tenon_log_level), sizeof(T) - offsetof(T, log_level) - sizeof(tenon_log_level)}};
+static const field pool_list[] = {FIELD(T, struct_size),
+                                  FIELD(T, device),
+                                  FIELD(T, budget),
+                                  FIELD(T, segment_bytes),
+                                  FIELD(T, flags),
+                                  PADDING(T, flags, allocator),
+                                  FIELD(T, allocator.user),
+                                  FIELD(T, allocator.alloc),
+                                  FIELD(T, allocator.free),
+                                  FIELD(T, logger.user),
+                                  FIELD(T, logger.log),
+                                  FIELD(T, log_level),
+                                  {"", offsetof(T, log_level) + sizeof(tenon_log_level),
+                                   sizeof(T) - offsetof(T, log_level) - sizeof(tenon_log_level)}};
 #undef T
 
-#define LIST(fields, type) {fields, sizeof fields / sizeof fields[0], sizeof(type)}
+#define LIST(fields, type)                                                                         \
+    { fields, sizeof fields / sizeof fields[0], sizeof(type) }
 const field_list op_fields[OP_KINDS] = {
     [OP_GEMM] = LIST(gemm_fields, tenon_gemm_desc),
     [OP_SOFTMAX] = LIST(softmax_fields, tenon_softmax_desc),
@@ -232,4 +353,5 @@ const field_list op_fields[OP_KINDS] = {
     [OP_MERGE] = LIST(merge_fields, tenon_attention_merge_desc),
     [OP_APPEND] = LIST(append_fields, tenon_kv_append_desc),
 };
-const field_list context_fields = LIST(context_list, tenon_context_desc), pool_fields = LIST(pool_list, tenon_pool_desc);
+const field_list context_fields = LIST(context_list, tenon_context_desc),
+                 pool_fields = LIST(pool_list, tenon_pool_desc);

@@ -17,7 +17,7 @@ typedef struct scene_tensor {
     const char *name;
     tenon_tensor *at;
     bool output;
-    bool no_data;         /* pointer arrays stand for its data */
+    bool no_data;          /* pointer arrays stand for its data */
     unsigned free_extents; /* bit d: another shape[d] would be as legal */
 } scene_tensor;
 
@@ -41,7 +41,8 @@ typedef struct scene {
     int tensors;
     scene_tensor tensor[SCENE_TENSORS];
     size_t used;
-    _Alignas(64) unsigned char world[WORLD_BYTES]; /* all operands, with UNTOUCHED between them and in outputs */
+    _Alignas(64) unsigned char world
+        [WORLD_BYTES]; /* all operands, with UNTOUCHED between them and in outputs */
 } scene;
 
 typedef struct scene_row {
@@ -79,9 +80,9 @@ typedef struct bad_case {
     const char *says;
     tenon_status status;
     patch patch[3];
-    const char *poke;   /* a tensor whose data are overwritten instead … */
-    int64_t element;    /* … at this element … */
-    int64_t value;      /* … with this, in the tensor's type */
+    const char *poke; /* a tensor whose data are overwritten instead … */
+    int64_t element;  /* … at this element … */
+    int64_t value;    /* … with this, in the tensor's type */
 } bad_case;
 
 extern const bad_case bad_cases[];

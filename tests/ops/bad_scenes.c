@@ -8,16 +8,14 @@
 
 /* ---------------------------------------------------------------- memory and tensors */
 
-static void *take(scene *s, size_t bytes, int fill)
-{
+static void *take(scene *s, size_t bytes, int fill) {
     unsigned char *memory = s->world + s->used;
     memset(memory, fill, bytes);
     s->used += (bytes + 127) / 64 * 64; /* at least one byte of UNTOUCHED between operands */
     return memory;
 }
 
-static size_t bytes_of(tenon_dtype dtype, int32_t rank, const int64_t *shape)
-{
+static size_t bytes_of(tenon_dtype dtype, int32_t rank, const int64_t *shape) {
     size_t bytes = 0;
     (void)tenon_dtype_block(dtype, NULL, &bytes);
     for (int32_t d = 0; d < rank; ++d)
@@ -25,35 +23,40 @@ static size_t bytes_of(tenon_dtype dtype, int32_t rank, const int64_t *shape)
     return bytes;
 }
 
-static scene_tensor *add(scene *s, tenon_tensor *at, const char *name, tenon_dtype dtype, int32_t rank, const int64_t *shape,
-                         bool output)
-{
+static scene_tensor *add(scene *s, tenon_tensor *at, const char *name, tenon_dtype dtype,
+                         int32_t rank, const int64_t *shape, bool output) {
     scene_tensor *t = &s->tensor[s->tensors++];
-    *at = tenon_dense(take(s, bytes_of(dtype, rank, shape), output ? UNTOUCHED : 0), dtype, rank, shape);
+    *at = tenon_dense(take(s, bytes_of(dtype, rank, shape), output ? UNTOUCHED : 0), dtype, rank,
+                      shape);
     *t = (scene_tensor){.name = name, .at = at, .output = output};
     return t;
 }
 
-#define SHAPE(...) (int32_t)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { __VA_ARGS__ }
-#define INPUT(tensor, dtype, ...) add(s, &(tensor), &#tensor[sizeof "d->" - 1], dtype, SHAPE(__VA_ARGS__), false)
-#define OUTPUT(tensor, dtype, ...) add(s, &(tensor), &#tensor[sizeof "d->" - 1], dtype, SHAPE(__VA_ARGS__), true)
+#define SHAPE(...)                                                                                 \
+    (int32_t)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) {       \
+        __VA_ARGS__                                                                                \
+    }
+#define INPUT(tensor, dtype, ...)                                                                  \
+    add(s, &(tensor), &#tensor[sizeof "d->" - 1], dtype, SHAPE(__VA_ARGS__), false)
+#define OUTPUT(tensor, dtype, ...)                                                                 \
+    add(s, &(tensor), &#tensor[sizeof "d->" - 1], dtype, SHAPE(__VA_ARGS__), true)
 
-static void set_s32(const tenon_tensor *t, const int32_t *values, size_t count)
-{
+static void set_s32(const tenon_tensor *t, const int32_t *values, size_t count) {
     memcpy(t->data, values, count * sizeof *values);
 }
-#define SET(tensor, ...) set_s32(&(tensor), (const int32_t[]){__VA_ARGS__}, sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
+#define SET(tensor, ...)                                                                           \
+    set_s32(&(tensor), (const int32_t[]){__VA_ARGS__},                                             \
+            sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
 
-static void fill_f32(const tenon_tensor *t, float value)
-{
-    for (int64_t i = 0, count = (int64_t)(bytes_of(t->dtype, t->rank, t->shape) / sizeof value); i < count; ++i)
+static void fill_f32(const tenon_tensor *t, float value) {
+    for (int64_t i = 0, count = (int64_t)(bytes_of(t->dtype, t->rank, t->shape) / sizeof value);
+         i < count; ++i)
         ((float *)t->data)[i] = value;
 }
 
 /* ---------------------------------------------------------------- gemm: m = 3, n = 5, k = 4 */
 
-static void gemm_epilogue(scene *s)
-{
+static void gemm_epilogue(scene *s) {
     static const double alpha = 0.5;
     tenon_gemm_desc *d = &s->desc.gemm;
     INPUT(d->a, TENON_F32, 2, 3, 4);
@@ -74,8 +77,7 @@ static void gemm_epilogue(scene *s)
     d->clamp_high = 1;
 }
 
-static void gemm_grouped(scene *s)
-{
+static void gemm_grouped(scene *s) {
     tenon_gemm_desc *d = &s->desc.gemm;
     INPUT(d->a, TENON_F32, 6, 4);
     INPUT(d->b, TENON_F32, 3, 4, 5);
@@ -84,8 +86,7 @@ static void gemm_grouped(scene *s)
     SET(d->group_offsets, 0, 2, 2, 5);
 }
 
-static void gemm_gated(scene *s)
-{
+static void gemm_gated(scene *s) {
     tenon_gemm_desc *d = &s->desc.gemm;
     INPUT(d->a, TENON_F32, 3, 4);
     INPUT(d->b, TENON_F32, 4, 10);
@@ -94,8 +95,7 @@ static void gemm_gated(scene *s)
     d->activation = TENON_ACTIVATION_SILU;
 }
 
-static void gemm_arrays(scene *s)
-{
+static void gemm_arrays(scene *s) {
     tenon_gemm_desc *d = &s->desc.gemm;
     INPUT(d->a, TENON_F32, 3, 4)->no_data = true;
     INPUT(d->b, TENON_F32, 4, 5)->no_data = true;
@@ -114,8 +114,7 @@ static void gemm_arrays(scene *s)
 
 /* ---------------------------------------------------------------- softmax */
 
-static void softmax_all(scene *s)
-{
+static void softmax_all(scene *s) {
     static const int32_t axis = -1;
     static const double scale = 2;
     tenon_softmax_desc *d = &s->desc.softmax;
@@ -134,8 +133,7 @@ static void softmax_all(scene *s)
 }
 
 /* Over a middle dimension, where nothing has positions. */
-static void softmax_axis(scene *s)
-{
+static void softmax_axis(scene *s) {
     static const int32_t axis = 1;
     tenon_softmax_desc *d = &s->desc.softmax;
     INPUT(d->x, TENON_F32, 2, 3, 4);
@@ -145,8 +143,7 @@ static void softmax_axis(scene *s)
 
 /* ---------------------------------------------------------------- attention: 2 sequences, 4 heads on 2 kv heads */
 
-static void attention_paged(scene *s)
-{
+static void attention_paged(scene *s) {
     static const double scale = 0.25;
     tenon_attention_desc *d = &s->desc.attention;
     INPUT(d->q, TENON_F32, 2, 4, 3, 8);
@@ -164,15 +161,15 @@ static void attention_paged(scene *s)
     INPUT(d->v_scale, TENON_F32, 6, 2, 4)->free_extents = 1u << 0;
     OUTPUT(d->lse, TENON_F32, 2, 4, 3);
     SET(d->key_lengths, 5, 12);
-    SET(d->block_table, 5, 1, -1, 0, 2, 4); /* the first sequence needs two blocks: the third entry is nobody's */
+    SET(d->block_table, 5, 1, -1, 0, 2,
+        4); /* the first sequence needs two blocks: the third entry is nobody's */
     d->scale = &scale;
     d->causal = TENON_CAUSAL_TOP_LEFT;
     d->window = (tenon_window){.enabled = 1, .left = 3, .right = 2};
     d->softcap = 5;
 }
 
-static void attention_ragged(scene *s)
-{
+static void attention_ragged(scene *s) {
     tenon_attention_desc *d = &s->desc.attention;
     INPUT(d->q, TENON_F32, 1, 4, 5, 8);
     INPUT(d->k, TENON_F32, 1, 2, 9, 8);
@@ -187,8 +184,7 @@ static void attention_ragged(scene *s)
 
 /* ---------------------------------------------------------------- merge and append */
 
-static void merge_two(scene *s)
-{
+static void merge_two(scene *s) {
     tenon_attention_merge_desc *d = &s->desc.merge;
     OUTPUT(d->o, TENON_F32, 2, 3, 4);
     OUTPUT(d->lse, TENON_F32, 2, 3);
@@ -201,8 +197,7 @@ static void merge_two(scene *s)
     d->count = 2;
 }
 
-static void append_paged(scene *s)
-{
+static void append_paged(scene *s) {
     tenon_kv_append_desc *d = &s->desc.append;
     INPUT(d->k, TENON_F32, 1, 2, 5, 8);
     INPUT(d->v, TENON_F32, 1, 2, 5, 6);
@@ -220,8 +215,7 @@ static void append_paged(scene *s)
     fill_f32(&d->v_scale, 1);
 }
 
-static void append_contiguous(scene *s)
-{
+static void append_contiguous(scene *s) {
     tenon_kv_append_desc *d = &s->desc.append;
     INPUT(d->k, TENON_F32, 2, 2, 1, 8)->free_extents = 1u << 2;
     OUTPUT(d->k_cache, TENON_BF16, 2, 2, 16, 8)->free_extents = 1u << 2;
@@ -232,17 +226,21 @@ static void append_contiguous(scene *s)
 /* ---------------------------------------------------------------- tables */
 
 const scene_row scene_rows[] = {
-    {OP_GEMM, "epilogue", gemm_epilogue},        {OP_GEMM, "grouped", gemm_grouped},
-    {OP_GEMM, "gated", gemm_gated},              {OP_GEMM, "arrays", gemm_arrays},
-    {OP_SOFTMAX, "softmax", softmax_all},        {OP_SOFTMAX, "axis", softmax_axis},
-    {OP_ATTENTION, "paged", attention_paged},    {OP_ATTENTION, "ragged", attention_ragged},
-    {OP_MERGE, "merge", merge_two},              {OP_APPEND, "append", append_paged},
+    {OP_GEMM, "epilogue", gemm_epilogue},
+    {OP_GEMM, "grouped", gemm_grouped},
+    {OP_GEMM, "gated", gemm_gated},
+    {OP_GEMM, "arrays", gemm_arrays},
+    {OP_SOFTMAX, "softmax", softmax_all},
+    {OP_SOFTMAX, "axis", softmax_axis},
+    {OP_ATTENTION, "paged", attention_paged},
+    {OP_ATTENTION, "ragged", attention_ragged},
+    {OP_MERGE, "merge", merge_two},
+    {OP_APPEND, "append", append_paged},
     {OP_APPEND, "contiguous", append_contiguous},
 };
 const int scene_count = sizeof scene_rows / sizeof scene_rows[0];
 
-void scene_build(scene *s, const scene_row *row)
-{
+void scene_build(scene *s, const scene_row *row) {
     memset(s, 0, offsetof(scene, world));
     memset(s->world, UNTOUCHED, sizeof s->world);
     s->op = row->op;
@@ -251,22 +249,45 @@ void scene_build(scene *s, const scene_row *row)
     row->build(s);
 }
 
-static tenon_status gemm_once(tenon_context *ctx, const void *desc) { return tenon_gemm(ctx, desc); }
-static tenon_status gemm_plan(tenon_context *ctx, const void *desc, tenon_plan **out) { return tenon_gemm_plan(ctx, desc, out); }
-static tenon_status gemm_run(tenon_context *ctx, const tenon_plan *p, const void *desc) { return tenon_gemm_run(ctx, p, desc); }
-static tenon_status softmax_once(tenon_context *ctx, const void *desc) { return tenon_softmax(ctx, desc); }
-static tenon_status softmax_plan(tenon_context *ctx, const void *desc, tenon_plan **out) { return tenon_softmax_plan(ctx, desc, out); }
-static tenon_status softmax_run(tenon_context *ctx, const tenon_plan *p, const void *desc) { return tenon_softmax_run(ctx, p, desc); }
-static tenon_status attention_once(tenon_context *ctx, const void *desc) { return tenon_attention(ctx, desc); }
-static tenon_status attention_plan(tenon_context *ctx, const void *desc, tenon_plan **out) { return tenon_attention_plan(ctx, desc, out); }
-static tenon_status attention_run(tenon_context *ctx, const tenon_plan *p, const void *desc) { return tenon_attention_run(ctx, p, desc); }
-static tenon_status merge_once(tenon_context *ctx, const void *desc) { return tenon_attention_merge(ctx, desc); }
-static tenon_status append_once(tenon_context *ctx, const void *desc) { return tenon_kv_append(ctx, desc); }
+static tenon_status gemm_once(tenon_context *ctx, const void *desc) {
+    return tenon_gemm(ctx, desc);
+}
+static tenon_status gemm_plan(tenon_context *ctx, const void *desc, tenon_plan **out) {
+    return tenon_gemm_plan(ctx, desc, out);
+}
+static tenon_status gemm_run(tenon_context *ctx, const tenon_plan *p, const void *desc) {
+    return tenon_gemm_run(ctx, p, desc);
+}
+static tenon_status softmax_once(tenon_context *ctx, const void *desc) {
+    return tenon_softmax(ctx, desc);
+}
+static tenon_status softmax_plan(tenon_context *ctx, const void *desc, tenon_plan **out) {
+    return tenon_softmax_plan(ctx, desc, out);
+}
+static tenon_status softmax_run(tenon_context *ctx, const tenon_plan *p, const void *desc) {
+    return tenon_softmax_run(ctx, p, desc);
+}
+static tenon_status attention_once(tenon_context *ctx, const void *desc) {
+    return tenon_attention(ctx, desc);
+}
+static tenon_status attention_plan(tenon_context *ctx, const void *desc, tenon_plan **out) {
+    return tenon_attention_plan(ctx, desc, out);
+}
+static tenon_status attention_run(tenon_context *ctx, const tenon_plan *p, const void *desc) {
+    return tenon_attention_run(ctx, p, desc);
+}
+static tenon_status merge_once(tenon_context *ctx, const void *desc) {
+    return tenon_attention_merge(ctx, desc);
+}
+static tenon_status append_once(tenon_context *ctx, const void *desc) {
+    return tenon_kv_append(ctx, desc);
+}
 
 const op_calls op_table[OP_KINDS] = {
     [OP_GEMM] = {"gemm", sizeof(tenon_gemm_desc), gemm_once, gemm_plan, gemm_run},
     [OP_SOFTMAX] = {"softmax", sizeof(tenon_softmax_desc), softmax_once, softmax_plan, softmax_run},
-    [OP_ATTENTION] = {"attention", sizeof(tenon_attention_desc), attention_once, attention_plan, attention_run},
+    [OP_ATTENTION] = {"attention", sizeof(tenon_attention_desc), attention_once, attention_plan,
+                      attention_run},
     [OP_MERGE] = {"merge", sizeof(tenon_attention_merge_desc), merge_once, NULL, NULL},
     [OP_APPEND] = {"append", sizeof(tenon_kv_append_desc), append_once, NULL, NULL},
 };

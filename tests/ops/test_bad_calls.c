@@ -17,39 +17,58 @@ static tenon_context *ctx;
 static tenon_pool *pool;
 
 /* `status` is `expected` and the sentence of `from` (NULL: of calls without a context) has both parts. */
-static void refused(int line, tenon_status status, tenon_status expected, const tenon_context *from, const char *about,
-                    const char *says)
-{
+static void refused(int line, tenon_status status, tenon_status expected, const tenon_context *from,
+                    const char *about, const char *says) {
     const char *said = tenon_error_message(from);
-    ck_assert_msg(status == expected, "line %d: %s, expected %s", line, tenon_status_name(status), tenon_status_name(expected));
-    ck_assert_msg(strstr(said, about) && strstr(said, says), "line %d: does not say %s and %s: %s", line, about, says, said);
+    ck_assert_msg(status == expected, "line %d: %s, expected %s", line, tenon_status_name(status),
+                  tenon_status_name(expected));
+    ck_assert_msg(strstr(said, about) && strstr(said, says), "line %d: does not say %s and %s: %s",
+                  line, about, says, said);
 }
 #define REFUSED(call, field, says) refused(__LINE__, call, INVALID, NULL, field, says)
-#define REFUSED_BY(context, call, field, says) refused(__LINE__, call, INVALID, context, field, says)
+#define REFUSED_BY(context, call, field, says)                                                     \
+    refused(__LINE__, call, INVALID, context, field, says)
 
-static void open_all(void)
-{
+static void open_all(void) {
     const tenon_context_desc desc = {.device = "reference", .threads = 1};
     ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
     ck_assert_int_eq(tenon_pool_create(NULL, &pool), TENON_OK);
 }
 
-static void close_all(void)
-{
+static void close_all(void) {
     tenon_pool_destroy(pool);
     tenon_context_destroy(ctx);
 }
 
 /* ---------------------------------------------------------------- descriptors of contexts and pools */
 
-static int two(void *user) { (void)user; return 2; }
-static void *no_memory(void *user, size_t bytes, size_t alignment) { (void)user; (void)bytes; (void)alignment; return NULL; }
-static void no_free(void *user, void *memory, size_t bytes) { (void)user; (void)memory; (void)bytes; }
-static void no_log(void *user, tenon_log_level level, const char *line) { (void)user; (void)level; (void)line; }
+static int two(void *user) {
+    (void)user;
+    return 2;
+}
+static void *no_memory(void *user, size_t bytes, size_t alignment) {
+    (void)user;
+    (void)bytes;
+    (void)alignment;
+    return NULL;
+}
+static void no_free(void *user, void *memory, size_t bytes) {
+    (void)user;
+    (void)memory;
+    (void)bytes;
+}
+static void no_log(void *user, tenon_log_level level, const char *line) {
+    (void)user;
+    (void)level;
+    (void)line;
+}
 
-#define SET(type, member, ...)                                                                                                   \
-    {                                                                                                                            \
-        offsetof(type, member), sizeof(((type *)0)->member), &(const __typeof__(((type *)0)->member)) { __VA_ARGS__ }            \
+#define SET(type, member, ...)                                                                     \
+    {                                                                                              \
+        offsetof(type, member), sizeof(((type *)0)->member),                                       \
+            &(const __typeof__(((type *)0)->member)) {                                             \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
     }
 #define C(member, ...) SET(tenon_context_desc, member, __VA_ARGS__)
 #define P(member, ...) SET(tenon_pool_desc, member, __VA_ARGS__)
@@ -93,7 +112,10 @@ static const desc_case context_cases[] = {
 static const desc_case pool_cases[] = {
     {"struct_size", "4", INVALID, {P(struct_size, 4)}},
     {"device", "warp:9", TENON_ERROR_NO_DEVICE, {P(device, "warp:9")}},
-    {"budget", "4096", TENON_ERROR_OVER_BUDGET, {P(budget, 4096), P(segment_bytes, 8192), P(flags, TENON_POOL_FIXED)}},
+    {"budget",
+     "4096",
+     TENON_ERROR_OVER_BUDGET,
+     {P(budget, 4096), P(segment_bytes, 8192), P(flags, TENON_POOL_FIXED)}},
     {"segment_bytes", "18446744073709551615", INVALID, {P(segment_bytes, SIZE_MAX)}},
     {"flags", "0x40000000", INVALID, {P(flags, 0x40000000u)}},
     {"allocator", "alloc", INVALID, {P(allocator.alloc, no_memory)}},
@@ -105,9 +127,8 @@ static const desc_case pool_cases[] = {
 };
 
 /* Tries all cases of one descriptor and sees that every field has one. */
-static void try_descs(const desc_case *cases, size_t count, const field_list *list, const void *base,
-                      tenon_status (*create)(const void *desc))
-{
+static void try_descs(const desc_case *cases, size_t count, const field_list *list,
+                      const void *base, tenon_status (*create)(const void *desc)) {
     union {
         tenon_context_desc context;
         tenon_pool_desc pool;
@@ -118,26 +139,29 @@ static void try_descs(const desc_case *cases, size_t count, const field_list *li
     for (size_t i = 0; i < count; ++i) {
         memcpy(&desc, base, list->struct_bytes);
         for (int k = 0; k < 3 && cases[i].patch[k].bytes > 0; ++k) {
-            memcpy(desc.bytes + cases[i].patch[k].offset, cases[i].patch[k].value, cases[i].patch[k].bytes);
+            memcpy(desc.bytes + cases[i].patch[k].offset, cases[i].patch[k].value,
+                   cases[i].patch[k].bytes);
             memset(covered + cases[i].patch[k].offset, 1, cases[i].patch[k].bytes);
         }
         const tenon_status status = create(&desc);
         const char *said = tenon_error_message(NULL);
-        ck_assert_msg(status == cases[i].status, "case %zu (%s): %s, expected %s: %s", i, cases[i].field,
-                      tenon_status_name(status), tenon_status_name(cases[i].status), said);
-        ck_assert_msg(status == TENON_OK || (strstr(said, cases[i].field) && strstr(said, cases[i].says)),
-                      "case %zu: does not say %s and %s: %s", i, cases[i].field, cases[i].says, said);
+        ck_assert_msg(status == cases[i].status, "case %zu (%s): %s, expected %s: %s", i,
+                      cases[i].field, tenon_status_name(status), tenon_status_name(cases[i].status),
+                      said);
+        ck_assert_msg(
+            status == TENON_OK || (strstr(said, cases[i].field) && strstr(said, cases[i].says)),
+            "case %zu: does not say %s and %s: %s", i, cases[i].field, cases[i].says, said);
     }
     for (int i = 0; i < list->count; ++i) {
         ck_assert_msg(list->fields[i].offset == at, "byte %zu belongs to no field", at);
-        ck_assert_msg(list->fields[i].name[0] == 0 || covered[at], "no case for %s", list->fields[i].name);
+        ck_assert_msg(list->fields[i].name[0] == 0 || covered[at], "no case for %s",
+                      list->fields[i].name);
         at += list->fields[i].bytes;
     }
     ck_assert_uint_eq(at, list->struct_bytes);
 }
 
-static tenon_status create_context(const void *desc)
-{
+static tenon_status create_context(const void *desc) {
     tenon_context *made = (tenon_context *)ODD_ADDRESS;
     const tenon_status status = tenon_context_create(desc, &made);
     ck_assert((status == TENON_OK) == (made != NULL));
@@ -145,8 +169,7 @@ static tenon_status create_context(const void *desc)
     return status;
 }
 
-static tenon_status create_pool(const void *desc)
-{
+static tenon_status create_pool(const void *desc) {
     tenon_pool *made = (tenon_pool *)ODD_ADDRESS;
     const tenon_status status = tenon_pool_create(desc, &made);
     ck_assert((status == TENON_OK) == (made != NULL));
@@ -154,11 +177,11 @@ static tenon_status create_pool(const void *desc)
     return status;
 }
 
-START_TEST(contexts)
-{
+START_TEST(contexts) {
     open_all();
     const tenon_context_desc base = {.device = "reference", .threads = 1, .pool = pool};
-    try_descs(context_cases, sizeof context_cases / sizeof context_cases[0], &context_fields, &base, create_context);
+    try_descs(context_cases, sizeof context_cases / sizeof context_cases[0], &context_fields, &base,
+              create_context);
     REFUSED(tenon_context_create(NULL, NULL), "out", "NULL");
     REFUSED(tenon_sync(NULL), "ctx", "NULL");
     REFUSED(tenon_context_wait(NULL, ctx), "ctx", "NULL");
@@ -177,8 +200,7 @@ START_TEST(contexts)
 }
 END_TEST
 
-START_TEST(devices)
-{
+START_TEST(devices) {
     tenon_device_info info = {.struct_size = sizeof info};
     char last[32];
     snprintf(last, sizeof last, "%d", tenon_device_count());
@@ -192,11 +214,11 @@ END_TEST
 
 /* ---------------------------------------------------------------- pools and buffers */
 
-START_TEST(pools)
-{
+START_TEST(pools) {
     open_all();
     const tenon_pool_desc base = {.device = "cpu"};
-    try_descs(pool_cases, sizeof pool_cases / sizeof pool_cases[0], &pool_fields, &base, create_pool);
+    try_descs(pool_cases, sizeof pool_cases / sizeof pool_cases[0], &pool_fields, &base,
+              create_pool);
     REFUSED(tenon_pool_create(NULL, NULL), "out", "NULL");
     tenon_memory_info info = {.struct_size = sizeof info};
     REFUSED(tenon_memory_stats(NULL, &info), "pool", "NULL");
@@ -218,8 +240,7 @@ START_TEST(pools)
 }
 END_TEST
 
-START_TEST(buffers)
-{
+START_TEST(buffers) {
     open_all();
     tenon_buffer *buffer = (tenon_buffer *)ODD_ADDRESS, *good, *view;
     unsigned char bytes[64] = {0};
@@ -232,13 +253,15 @@ START_TEST(buffers)
     REFUSED(tenon_buffer_alloc_aligned(pool, 1, 0, NULL, &buffer), "alignment", "0");
     REFUSED(tenon_buffer_alloc_aligned(pool, 1, 48, NULL, &buffer), "alignment", "48");
     REFUSED(tenon_buffer_alloc_aligned(pool, 1, 8192, NULL, &buffer), "alignment", "8192");
-    refused(__LINE__, tenon_buffer_alloc(pool, SIZE_MAX, NULL, &buffer), TENON_ERROR_OUT_OF_MEMORY, NULL, "", "18446744073709551615");
+    refused(__LINE__, tenon_buffer_alloc(pool, SIZE_MAX, NULL, &buffer), TENON_ERROR_OUT_OF_MEMORY,
+            NULL, "", "18446744073709551615");
     ck_assert_ptr_null(buffer);
 
     REFUSED(tenon_buffer_import(NULL, TENON_NATIVE_HOST, bytes, 1, &buffer), "pool", "NULL");
     REFUSED(tenon_buffer_import(pool, TENON_NATIVE_HOST, bytes, 1, NULL), "out", "NULL");
     REFUSED(tenon_buffer_import(pool, TENON_NATIVE_HOST, NULL, 5, &buffer), "native", "5");
-    refused(__LINE__, tenon_buffer_import(pool, (tenon_native_kind)9, bytes, 1, &buffer), TENON_ERROR_UNSUPPORTED, NULL, "kind", "9");
+    refused(__LINE__, tenon_buffer_import(pool, (tenon_native_kind)9, bytes, 1, &buffer),
+            TENON_ERROR_UNSUPPORTED, NULL, "kind", "9");
 
     REFUSED(tenon_buffer_view(NULL, 0, 1, &view), "parent", "NULL");
     REFUSED(tenon_buffer_view(good, 0, 1, NULL), "out", "NULL");
@@ -254,7 +277,8 @@ START_TEST(buffers)
     REFUSED_BY(ctx, tenon_buffer_write(ctx, good, 64, bytes, 1), "offset", "64");
     REFUSED_BY(ctx, tenon_buffer_read(ctx, NULL, 0, bytes, 1), "buffer", "NULL");
     REFUSED_BY(ctx, tenon_buffer_read(ctx, good, 0, NULL, 1), "host", "NULL");
-    REFUSED_BY(ctx, tenon_buffer_read(ctx, good, 1, bytes, SIZE_MAX), "bytes", "18446744073709551615");
+    REFUSED_BY(ctx, tenon_buffer_read(ctx, good, 1, bytes, SIZE_MAX), "bytes",
+               "18446744073709551615");
     REFUSED_BY(ctx, tenon_buffer_map(ctx, good, 1, 64, &host), "offset", "1");
     ck_assert_ptr_null(host);
     REFUSED_BY(ctx, tenon_buffer_map(ctx, good, 0, 64, NULL), "host", "NULL");
@@ -265,8 +289,7 @@ START_TEST(buffers)
 }
 END_TEST
 
-START_TEST(layouts)
-{
+START_TEST(layouts) {
     tenon_lifetime object[2] = {{.bytes = 10, .offset = 77}, {.bytes = 10, .offset = 78}};
     size_t total = 5;
     REFUSED(tenon_memory_layout(NULL, NULL, 2, &total, NULL), "objects", "NULL");
@@ -285,11 +308,11 @@ END_TEST
 
 /* ---------------------------------------------------------------- plans and types */
 
-START_TEST(plans)
-{
+START_TEST(plans) {
     open_all();
     float x[4] = {0};
-    const tenon_softmax_desc desc = {.x = tenon_vector(x, TENON_F32, 4), .y = tenon_vector(x, TENON_F32, 4)};
+    const tenon_softmax_desc desc = {.x = tenon_vector(x, TENON_F32, 4),
+                                     .y = tenon_vector(x, TENON_F32, 4)};
     tenon_plan_info info = {.struct_size = sizeof info};
     tenon_plan_choice choice = {.struct_size = sizeof choice};
     tenon_plan *plan;
@@ -306,7 +329,8 @@ START_TEST(plans)
     ck_assert_ptr_null(tenon_plan_declined(plan, -1));
     ck_assert_ptr_null(tenon_plan_declined(NULL, 0));
     ck_assert_int_eq(tenon_plan_budget(NULL, 1, &peak, NULL), INVALID);
-    ck_assert_int_eq(tenon_plan_budget((const tenon_plan *const[]){plan, NULL}, 2, &peak, NULL), INVALID);
+    ck_assert_int_eq(tenon_plan_budget((const tenon_plan *const[]){plan, NULL}, 2, &peak, NULL),
+                     INVALID);
     ck_assert_uint_eq(peak, 3);
     ck_assert_int_eq(tenon_plan_budget(NULL, 0, &peak, NULL), TENON_OK);
     ck_assert_uint_eq(peak, 0);
@@ -316,8 +340,7 @@ START_TEST(plans)
 }
 END_TEST
 
-START_TEST(types)
-{
+START_TEST(types) {
     int64_t elements = 7;
     size_t bytes = 9;
     int known = 0;
@@ -346,8 +369,7 @@ START_TEST(types)
 }
 END_TEST
 
-int main(void)
-{
+int main(void) {
     Suite *suite = suite_create("bad calls");
     TCase *tc = tcase_create("around the operations");
     tcase_add_test(tc, contexts);

@@ -22,51 +22,52 @@ static unsigned char before[WORLD_BYTES], covered[4096];
 static char label[256];
 static int cases;
 
-static void open_context(void)
-{
+static void open_context(void) {
     const tenon_context_desc desc = {.device = "reference", .threads = 2};
     ck_assert_msg(tenon_context_create(&desc, &ctx) == TENON_OK, "%s", tenon_error_message(NULL));
     ck_assert_int_eq(tenon_buffer_alloc(tenon_context_pool(ctx, 0), 1, "tiny", &tiny), TENON_OK);
 }
 
-static void close_context(void)
-{
+static void close_context(void) {
     tenon_buffer_free(tiny);
     tenon_context_destroy(ctx);
 }
 
-static const scene_row *row_of(const char *name)
-{
+static const scene_row *row_of(const char *name) {
     for (int i = 0; i < scene_count; ++i)
-        if (strcmp(scene_rows[i].name, name) == 0) return &scene_rows[i];
+        if (strcmp(scene_rows[i].name, name) == 0)
+            return &scene_rows[i];
     ck_abort_msg("no scene %s", name);
     return NULL;
 }
 
 /* ---------------------------------------------------------------- judging one call */
 
-static void judge(const char *way, tenon_status status, const expectation *e)
-{
+static void judge(const char *way, tenon_status status, const expectation *e) {
     const char *said = tenon_error_message(ctx);
-    ck_assert_msg(status == e->status, "%s, %s: %s, expected %s: %s", label, way, tenon_status_name(status),
-                  tenon_status_name(e->status), status == TENON_OK ? "" : said);
-    if (status == TENON_OK) return;
-    ck_assert_msg(strstr(said, op_table[now.op].name) || status != TENON_ERROR_INVALID_ARGUMENT, "%s, %s: does not say which operation: %s",
-                  label, way, said);
-    ck_assert_msg(strstr(said, e->field), "%s, %s: does not name %s: %s", label, way, e->field, said);
+    ck_assert_msg(status == e->status, "%s, %s: %s, expected %s: %s", label, way,
+                  tenon_status_name(status), tenon_status_name(e->status),
+                  status == TENON_OK ? "" : said);
+    if (status == TENON_OK)
+        return;
+    ck_assert_msg(strstr(said, op_table[now.op].name) || status != TENON_ERROR_INVALID_ARGUMENT,
+                  "%s, %s: does not say which operation: %s", label, way, said);
+    ck_assert_msg(strstr(said, e->field), "%s, %s: does not name %s: %s", label, way, e->field,
+                  said);
     ck_assert_msg(strstr(said, e->says), "%s, %s: does not say %s: %s", label, way, e->says, said);
-    ck_assert_msg(memcmp(before, now.world, sizeof before) == 0, "%s, %s: memory was written", label, way);
+    ck_assert_msg(memcmp(before, now.world, sizeof before) == 0, "%s, %s: memory was written",
+                  label, way);
 }
 
 /* Tries the scene as it now is in every way; `good` is a plan of the scene as it was, or NULL. */
-static void expect(const expectation *e, const tenon_plan *good)
-{
+static void expect(const expectation *e, const tenon_plan *good) {
     const op_calls *calls = &op_table[now.op];
     ++cases;
     memcpy(before, now.world, sizeof before);
     judge("one-shot", calls->once(ctx, &now.desc), e);
     memcpy(now.world, before, sizeof before);
-    if (!calls->plan) return;
+    if (!calls->plan)
+        return;
 
     tenon_plan *plan = (tenon_plan *)&now;
     const tenon_status planned = calls->plan(ctx, &now.desc, &plan);
@@ -79,52 +80,50 @@ static void expect(const expectation *e, const tenon_plan *good)
         ck_assert_msg(plan == NULL, "%s: a plan in spite of the error", label);
     }
     if (e->status != TENON_OK && good) {
-        ck_assert_msg(calls->run(ctx, good, &now.desc) != TENON_OK, "%s: a good plan runs it", label);
-        ck_assert_msg(memcmp(before, now.world, sizeof before) == 0, "%s: memory was written by a good plan", label);
+        ck_assert_msg(calls->run(ctx, good, &now.desc) != TENON_OK, "%s: a good plan runs it",
+                      label);
+        ck_assert_msg(memcmp(before, now.world, sizeof before) == 0,
+                      "%s: memory was written by a good plan", label);
     }
 }
 
-static tenon_plan *good_plan(const scene_row *row)
-{
+static tenon_plan *good_plan(const scene_row *row) {
     tenon_plan *plan = NULL;
     scene_build(&now, row);
     if (op_table[row->op].plan)
-        ck_assert_msg(op_table[row->op].plan(ctx, &now.desc, &plan) == TENON_OK, "%s: %s", row->name, tenon_error_message(ctx));
+        ck_assert_msg(op_table[row->op].plan(ctx, &now.desc, &plan) == TENON_OK, "%s: %s",
+                      row->name, tenon_error_message(ctx));
     return plan;
 }
 
 /* ---------------------------------------------------------------- what every tensor must refuse */
 
-static size_t element_bytes(const tenon_tensor *t)
-{
+static size_t element_bytes(const tenon_tensor *t) {
     size_t bytes = 1;
     (void)tenon_dtype_block(t->dtype, NULL, &bytes);
     return bytes;
 }
 
 /* A dimension of more than one element, or -1. */
-static int32_t wide_dim(const tenon_tensor *t)
-{
+static int32_t wide_dim(const tenon_tensor *t) {
     for (int32_t d = 0; d < t->rank; ++d)
-        if (t->shape[d] > 1) return d;
+        if (t->shape[d] > 1)
+            return d;
     return -1;
 }
 
-static void say(expectation *e, const scene_tensor *t, const char *member, const char *says)
-{
+static void say(expectation *e, const scene_tensor *t, const char *member, const char *says) {
     snprintf(e->field, sizeof e->field, "%s%s", t->name, member);
     snprintf(e->says, sizeof e->says, "%s", says);
 }
 
-static bool null_data(scene_tensor *t, expectation *e)
-{
+static bool null_data(scene_tensor *t, expectation *e) {
     t->at->data = NULL;
     say(e, t, ".data", "NULL");
     return !t->no_data;
 }
 
-static bool unaligned_data(scene_tensor *t, expectation *e)
-{
+static bool unaligned_data(scene_tensor *t, expectation *e) {
     char text[32];
     t->at->data = (char *)t->at->data + 1;
     snprintf(text, sizeof text, "%p", t->at->data);
@@ -132,8 +131,7 @@ static bool unaligned_data(scene_tensor *t, expectation *e)
     return !t->no_data && element_bytes(t->at) > 1;
 }
 
-static bool buffer_beside_data(scene_tensor *t, expectation *e)
-{
+static bool buffer_beside_data(scene_tensor *t, expectation *e) {
     char text[32];
     t->at->buffer = tiny;
     snprintf(text, sizeof text, "%p", t->at->data);
@@ -141,100 +139,91 @@ static bool buffer_beside_data(scene_tensor *t, expectation *e)
     return !t->no_data;
 }
 
-static bool buffer_too_small(scene_tensor *t, expectation *e)
-{
+static bool buffer_too_small(scene_tensor *t, expectation *e) {
     t->at->data = NULL;
     t->at->buffer = tiny;
     say(e, t, ".buffer", "1 bytes");
     return !t->no_data;
 }
 
-static bool unaligned_offset(scene_tensor *t, expectation *e)
-{
+static bool unaligned_offset(scene_tensor *t, expectation *e) {
     t->at->offset = 1;
     say(e, t, ".offset", "1");
     return !t->no_data && element_bytes(t->at) > 1;
 }
 
-static bool absurd_offset(scene_tensor *t, expectation *e)
-{
+static bool absurd_offset(scene_tensor *t, expectation *e) {
     t->at->offset = SIZE_MAX;
     say(e, t, ".shape", "18446744073709551615");
     return true;
 }
 
-static bool no_type(scene_tensor *t, expectation *e)
-{
+static bool no_type(scene_tensor *t, expectation *e) {
     t->at->dtype = (tenon_dtype)99;
     say(e, t, ".dtype", "99");
     return true;
 }
 
-static bool wrong_type(scene_tensor *t, expectation *e)
-{
+static bool wrong_type(scene_tensor *t, expectation *e) {
     const bool index = t->at->dtype == TENON_S32 || t->at->dtype == TENON_S64;
     t->at->dtype = index ? TENON_BOOL : TENON_S64;
     say(e, t, ".dtype", index ? "bool" : "s64");
     return true;
 }
 
-static bool negative_rank(scene_tensor *t, expectation *e)
-{
+static bool negative_rank(scene_tensor *t, expectation *e) {
     t->at->rank = -1;
     say(e, t, ".rank", "-1");
     return true;
 }
 
-static bool rank_too_large(scene_tensor *t, expectation *e)
-{
+static bool rank_too_large(scene_tensor *t, expectation *e) {
     t->at->rank = TENON_MAX_RANK + 1;
     say(e, t, ".rank", "9");
     return true;
 }
 
-static bool negative_extent(scene_tensor *t, expectation *e)
-{
+static bool negative_extent(scene_tensor *t, expectation *e) {
     t->at->shape[t->at->rank - 1] = -3;
     say(e, t, ".shape", "-3");
     return true;
 }
 
-static bool absurd_extents(scene_tensor *t, expectation *e)
-{
+static bool absurd_extents(scene_tensor *t, expectation *e) {
     for (int32_t d = 0; d < t->at->rank; ++d)
         t->at->shape[d] = INT64_MAX;
     say(e, t, ".shape", "9223372036854775807");
     return true;
 }
 
-static bool absurd_stride(scene_tensor *t, expectation *e)
-{
+static bool absurd_stride(scene_tensor *t, expectation *e) {
     const int32_t d = wide_dim(t->at);
-    if (d >= 0) t->at->stride[d] = INT64_MAX;
+    if (d >= 0)
+        t->at->stride[d] = INT64_MAX;
     say(e, t, ".shape", "9223372036854775807");
     return d >= 0;
 }
 
-static bool negative_output_stride(scene_tensor *t, expectation *e)
-{
+static bool negative_output_stride(scene_tensor *t, expectation *e) {
     const int32_t d = wide_dim(t->at);
-    if (d >= 0) t->at->stride[d] = -t->at->stride[d];
+    if (d >= 0)
+        t->at->stride[d] = -t->at->stride[d];
     say(e, t, ".stride", "-");
     return t->output && d >= 0;
 }
 
-static bool repeating_output(scene_tensor *t, expectation *e)
-{
+static bool repeating_output(scene_tensor *t, expectation *e) {
     const int32_t d = wide_dim(t->at);
-    if (d >= 0) t->at->stride[d] = 0;
+    if (d >= 0)
+        t->at->stride[d] = 0;
     say(e, t, ".stride", "0");
     return t->output && d >= 0 && t->at->rank > 1;
 }
 
-static bool overlapping_output(scene_tensor *t, expectation *e)
-{
+static bool overlapping_output(scene_tensor *t, expectation *e) {
     const int32_t d = wide_dim(t->at);
-    if (d >= 0) t->at->stride[d] = 1;
+    if (d >= 0)
+        t->at->stride[d] = 1;
     say(e, t, ".stride", "overlap");
     return t->output && d >= 0 && d < t->at->rank - 1;
 }
@@ -264,46 +253,50 @@ static const struct {
 };
 enum { TENSOR_CASES = sizeof tensor_cases / sizeof tensor_cases[0] };
 
-static void cover(const void *member, size_t offset, size_t bytes)
-{
+static void cover(const void *member, size_t offset, size_t bytes) {
     const size_t at = (size_t)((const unsigned char *)member - now.desc.bytes) + offset;
-    if ((const unsigned char *)member < now.desc.bytes || at + bytes > sizeof covered) return;
+    if ((const unsigned char *)member < now.desc.bytes || at + bytes > sizeof covered)
+        return;
     memset(covered + at, 1, bytes);
 }
 
-static void try_tensor(const scene_row *row, int i, const tenon_plan *good)
-{
+static void try_tensor(const scene_row *row, int i, const tenon_plan *good) {
     for (int k = 0; k < TENSOR_CASES; ++k) {
         expectation e = {.status = TENON_ERROR_INVALID_ARGUMENT};
         scene_build(&now, row);
-        if (!tensor_cases[k].break_it(&now.tensor[i], &e)) continue;
+        if (!tensor_cases[k].break_it(&now.tensor[i], &e))
+            continue;
         cover(now.tensor[i].at, tensor_cases[k].offset, tensor_cases[k].bytes);
-        snprintf(label, sizeof label, "%s, %s: %s", row->name, now.tensor[i].name, tensor_cases[k].name);
+        snprintf(label, sizeof label, "%s, %s: %s", row->name, now.tensor[i].name,
+                 tensor_cases[k].name);
         expect(&e, good);
     }
     /* Every extent must fit those of the others; which of the two is named depends on the order of checking. */
     for (int32_t d = 0; d < TENON_MAX_RANK; ++d) {
         scene_build(&now, row);
-        if (d >= now.tensor[i].at->rank || now.tensor[i].free_extents & 1u << d) continue;
+        if (d >= now.tensor[i].at->rank || now.tensor[i].free_extents & 1u << d)
+            continue;
         expectation e = {.status = TENON_ERROR_INVALID_ARGUMENT, .field = "shape"};
         snprintf(e.says, sizeof e.says, "%lld", (long long)++now.tensor[i].at->shape[d]);
-        snprintf(label, sizeof label, "%s, %s: shape[%d] one more", row->name, now.tensor[i].name, (int)d);
+        snprintf(label, sizeof label, "%s, %s: shape[%d] one more", row->name, now.tensor[i].name,
+                 (int)d);
         expect(&e, good);
     }
 }
 
 /* Outputs on top of each other operand, a little shifted. */
-static void try_overlaps(const scene_row *row, const tenon_plan *good)
-{
+static void try_overlaps(const scene_row *row, const tenon_plan *good) {
     scene_build(&now, row);
     const int count = now.tensors;
     for (int o = 0; o < count; ++o) {
         for (int i = 0; i < count; ++i) {
             char text[32];
             scene_build(&now, row);
-            if (i == o || !now.tensor[o].output || now.tensor[o].no_data || now.tensor[i].no_data) continue;
+            if (i == o || !now.tensor[o].output || now.tensor[o].no_data || now.tensor[i].no_data)
+                continue;
             now.tensor[i].at->data = (char *)now.tensor[o].at->data + 8;
-            snprintf(label, sizeof label, "%s: %s over %s", row->name, now.tensor[o].name, now.tensor[i].name);
+            snprintf(label, sizeof label, "%s: %s over %s", row->name, now.tensor[o].name,
+                     now.tensor[i].name);
             snprintf(text, sizeof text, "%p", now.tensor[o].at->data);
             expectation e = {.status = TENON_ERROR_INVALID_ARGUMENT};
             snprintf(e.field, sizeof e.field, "%s", now.tensor[i].name);
@@ -315,11 +308,11 @@ static void try_overlaps(const scene_row *row, const tenon_plan *good)
 
 /* ---------------------------------------------------------------- the table */
 
-static void poke(const bad_case *c)
-{
+static void poke(const bad_case *c) {
     for (int i = 0; i < now.tensors; ++i) {
         tenon_tensor *t = now.tensor[i].at;
-        if (strcmp(now.tensor[i].name, c->poke) != 0) continue;
+        if (strcmp(now.tensor[i].name, c->poke) != 0)
+            continue;
         if (t->dtype == TENON_S64)
             ((int64_t *)t->data)[c->element] = c->value;
         else
@@ -329,54 +322,56 @@ static void poke(const bad_case *c)
     ck_abort_msg("%s has no %s", c->scene, c->poke);
 }
 
-static void try_case(const bad_case *c, const tenon_plan *good)
-{
+static void try_case(const bad_case *c, const tenon_plan *good) {
     expectation e = {.status = c->status};
     for (int i = 0; i < 3 && c->patch[i].bytes > 0; ++i) {
         memcpy(now.desc.bytes + c->patch[i].offset, c->patch[i].value, c->patch[i].bytes);
         cover(now.desc.bytes, c->patch[i].offset, c->patch[i].bytes);
     }
-    if (c->poke) poke(c);
+    if (c->poke)
+        poke(c);
     snprintf(e.field, sizeof e.field, "%s", c->field);
     snprintf(e.says, sizeof e.says, "%s", c->says);
-    snprintf(label, sizeof label, "case %d: %s %s %s", (int)(c - bad_cases), c->scene, c->field, c->says);
+    snprintf(label, sizeof label, "case %d: %s %s %s", (int)(c - bad_cases), c->scene, c->field,
+             c->says);
     /* Whether a field of the workspace is enough is the plan's own affair. */
     expect(&e, c->status == TENON_ERROR_INVALID_ARGUMENT ? good : NULL);
 }
 
-static void check_coverage(op_kind op)
-{
+static void check_coverage(op_kind op) {
     const field_list *list = &op_fields[op];
     size_t at = 0;
     for (int i = 0; i < list->count; ++i) {
         const field *f = &list->fields[i];
-        ck_assert_msg(f->offset == at, "%s: byte %zu of the descriptor belongs to no field (next is %s)", op_table[op].name, at,
-                      f->name);
+        ck_assert_msg(f->offset == at,
+                      "%s: byte %zu of the descriptor belongs to no field (next is %s)",
+                      op_table[op].name, at, f->name);
         at += f->bytes;
         for (size_t b = 0; b < f->bytes && f->name[0] != 0; ++b) {
             /* One element of an array of extents or strides stands for all. */
-            ck_assert_msg(covered[f->offset + b] || (b >= 8 && f->bytes == 8 * TENON_MAX_RANK), "%s: no case for %s",
-                          op_table[op].name, f->name);
+            ck_assert_msg(covered[f->offset + b] || (b >= 8 && f->bytes == 8 * TENON_MAX_RANK),
+                          "%s: no case for %s", op_table[op].name, f->name);
         }
     }
-    ck_assert_msg(at == list->struct_bytes, "%s: the last %zu bytes belong to no field", op_table[op].name,
-                  list->struct_bytes - at);
+    ck_assert_msg(at == list->struct_bytes, "%s: the last %zu bytes belong to no field",
+                  op_table[op].name, list->struct_bytes - at);
 }
 
-START_TEST(every_field)
-{
+START_TEST(every_field) {
     const op_kind op = (op_kind)_i;
     open_context();
     for (int r = 0; r < scene_count; ++r) {
         const scene_row *row = &scene_rows[r];
-        if (row->op != op) continue;
+        if (row->op != op)
+            continue;
         tenon_plan *good = good_plan(row);
         const int tensors = now.tensors;
         for (int i = 0; i < tensors; ++i)
             try_tensor(row, i, good);
         try_overlaps(row, good);
         for (int i = 0; i < bad_case_count; ++i) {
-            if (row != row_of(bad_cases[i].scene)) continue;
+            if (row != row_of(bad_cases[i].scene))
+                continue;
             scene_build(&now, row);
             try_case(&bad_cases[i], good);
         }
@@ -391,13 +386,13 @@ END_TEST
 /* ---------------------------------------------------------------- controls, and descriptors of other sizes */
 
 /* The scenes themselves are legal and write their outputs: a check for untouched memory could fail. */
-START_TEST(good_input)
-{
+START_TEST(good_input) {
     open_context();
     for (int r = 0; r < scene_count; ++r) {
         scene_build(&now, &scene_rows[r]);
         memcpy(before, now.world, sizeof before);
-        ck_assert_msg(op_table[now.op].once(ctx, &now.desc) == TENON_OK, "%s: %s", now.name, tenon_error_message(ctx));
+        ck_assert_msg(op_table[now.op].once(ctx, &now.desc) == TENON_OK, "%s: %s", now.name,
+                      tenon_error_message(ctx));
         ck_assert_msg(memcmp(before, now.world, sizeof before) != 0, "%s: wrote nothing", now.name);
         ck_assert_msg(before[0] == UNTOUCHED && now.world[0] == UNTOUCHED, "%s", now.name);
     }
@@ -405,8 +400,7 @@ START_TEST(good_input)
 }
 END_TEST
 
-START_TEST(other_releases)
-{
+START_TEST(other_releases) {
     open_context();
     for (int r = 0; r < scene_count; ++r) {
         const op_calls *calls = &op_table[scene_rows[r].op];
@@ -419,7 +413,8 @@ START_TEST(other_releases)
         snprintf(label, sizeof label, "%s: struct_size", now.name);
         now.desc.struct_size = size;
         expect(&fine, NULL);
-        now.desc.struct_size = size - sizeof(tenon_workspace); /* an older one, without the last field */
+        now.desc.struct_size =
+            size - sizeof(tenon_workspace); /* an older one, without the last field */
         expect(&fine, NULL);
         now.desc.struct_size = size + 16; /* a newer one that uses nothing new … */
         expect(&fine, NULL);
@@ -430,8 +425,7 @@ START_TEST(other_releases)
 }
 END_TEST
 
-START_TEST(no_arguments)
-{
+START_TEST(no_arguments) {
     open_context();
     for (int op = 0; op < OP_KINDS; ++op) {
         const op_calls *calls = &op_table[op];
@@ -445,7 +439,8 @@ START_TEST(no_arguments)
         ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "aligned"));
         ck_assert_int_eq(calls->once(ctx, &now.desc), TENON_ERROR_INVALID_ARGUMENT);
         ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "absent"));
-        if (!calls->plan) continue;
+        if (!calls->plan)
+            continue;
         ck_assert_int_eq(calls->plan(NULL, &now.desc, &plan), TENON_ERROR_INVALID_ARGUMENT);
         ck_assert_ptr_null(plan);
         ck_assert_int_eq(calls->plan(ctx, NULL, &plan), TENON_ERROR_INVALID_ARGUMENT);
@@ -459,20 +454,22 @@ START_TEST(no_arguments)
 END_TEST
 
 /* Plans run what they were made for, and nothing else. */
-START_TEST(other_plans)
-{
+START_TEST(other_plans) {
     open_context();
     for (int a = 0; a < scene_count; ++a) {
-        if (!op_table[scene_rows[a].op].plan) continue;
+        if (!op_table[scene_rows[a].op].plan)
+            continue;
         tenon_plan *plan = good_plan(&scene_rows[a]);
         for (int b = 0; b < scene_count; ++b) {
-            if (!op_table[scene_rows[b].op].run) continue;
+            if (!op_table[scene_rows[b].op].run)
+                continue;
             scene_build(&now, &scene_rows[b]);
             memcpy(before, now.world, sizeof before);
             const tenon_status status = op_table[now.op].run(ctx, plan, &now.desc);
-            ck_assert_msg((status == TENON_OK) == (a == b), "%s on a plan of %s: %s", now.name, scene_rows[a].name,
-                          tenon_error_message(ctx));
-            if (a == b) continue;
+            ck_assert_msg((status == TENON_OK) == (a == b), "%s on a plan of %s: %s", now.name,
+                          scene_rows[a].name, tenon_error_message(ctx));
+            if (a == b)
+                continue;
             ck_assert_int_eq(status, TENON_ERROR_INVALID_ARGUMENT);
             ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "plan"));
             ck_assert_mem_eq(before, now.world, sizeof before);
@@ -483,8 +480,7 @@ START_TEST(other_plans)
 }
 END_TEST
 
-int main(void)
-{
+int main(void) {
     Suite *suite = suite_create("bad input");
     TCase *tc = tcase_create("operations");
     tcase_set_timeout(tc, 120);

@@ -15,28 +15,26 @@ static const tn_check check = {"test", &message};
 /* A small deterministic generator: SplitMix64. */
 static uint64_t state = 12345;
 
-static uint64_t next(void)
-{
+static uint64_t next(void) {
     uint64_t z = state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
 }
 
-static int64_t upto(int64_t n)
-{
+static int64_t upto(int64_t n) {
     return (int64_t)(next() % (uint64_t)(n + 1));
 }
 
 enum { SPAN = 4096 };
 
 /* Counts each byte of every element of `t`, whose element 0 is at byte `start` of `count`. */
-static void count_bytes(const tenon_tensor *t, int64_t start, unsigned char count[SPAN])
-{
+static void count_bytes(const tenon_tensor *t, int64_t start, unsigned char count[SPAN]) {
     size_t width = 0;
     int64_t index[4] = {0};
     (void)tenon_dtype_block(t->dtype, NULL, &width);
-    if (tn_tensor_empty(t)) return;
+    if (tn_tensor_empty(t))
+        return;
     for (;;) {
         int64_t at = 0;
         int32_t d = t->rank - 1;
@@ -46,18 +44,19 @@ static void count_bytes(const tenon_tensor *t, int64_t start, unsigned char coun
             count[start + at * (int64_t)width + (int64_t)b]++;
         while (d >= 0 && ++index[d] == t->shape[d])
             index[d--] = 0;
-        if (d < 0) return;
+        if (d < 0)
+            return;
     }
 }
 
-static tenon_tensor random_tensor(bool negative)
-{
+static tenon_tensor random_tensor(bool negative) {
     static const tenon_dtype types[] = {TENON_F32, TENON_F16, TENON_U8, TENON_F64};
     tenon_tensor t = {.dtype = types[upto(3)], .rank = (int32_t)upto(2) + 1};
     for (int32_t d = 0; d < t.rank; ++d) {
         t.shape[d] = upto(4);
         t.stride[d] = upto(d == t.rank - 1 ? 3 : 24);
-        if (negative && upto(3) == 0) t.stride[d] = -t.stride[d];
+        if (negative && upto(3) == 0)
+            t.stride[d] = -t.stride[d];
     }
     t.data = &state; /* present; never read */
     tn_tensor_fill_strides(&t);
@@ -65,32 +64,34 @@ static tenon_tensor random_tensor(bool negative)
 }
 
 /* Accepted outputs never overlap themselves; nested layouts are never refused. */
-START_TEST(outputs)
-{
+START_TEST(outputs) {
     int accepted = 0, refused_without_need = 0;
     for (int n = 0; n < 8000; ++n) {
         unsigned char count[SPAN] = {0};
         bool twice = false;
         tenon_tensor t = random_tensor(false);
-        const bool ok = tn_check_tensor(&check, "y", &t, TN_DTYPES_FLOAT | TN_DTYPES_INT8, 1, 3, TN_TENSOR_OUTPUT) == TENON_OK;
+        const bool ok = tn_check_tensor(&check, "y", &t, TN_DTYPES_FLOAT | TN_DTYPES_INT8, 1, 3,
+                                        TN_TENSOR_OUTPUT) == TENON_OK;
         count_bytes(&t, 0, count);
         for (int b = 0; b < SPAN; ++b)
             twice |= count[b] > 1;
-        ck_assert_msg(!ok || !twice, "accepted shape %s stride %s", tn_shape_format(t.rank, t.shape).text,
+        ck_assert_msg(!ok || !twice, "accepted shape %s stride %s",
+                      tn_shape_format(t.rank, t.shape).text,
                       tn_shape_format(t.rank, t.stride).text);
         accepted += ok;
         refused_without_need += !ok && !twice;
-        if (!ok) ck_assert_ptr_nonnull(strstr(message.text, "y.stride"));
+        if (!ok)
+            ck_assert_ptr_nonnull(strstr(message.text, "y.stride"));
     }
-    printf("outputs: %d accepted, %d interleaved ones refused without need\n", accepted, refused_without_need);
+    printf("outputs: %d accepted, %d interleaved ones refused without need\n", accepted,
+           refused_without_need);
     ck_assert_int_gt(accepted, 4000);
     ck_assert_int_lt(refused_without_need, 800);
 }
 END_TEST
 
 /* What is let pass has no byte in common; what has none is mostly let pass. */
-START_TEST(overlaps)
-{
+START_TEST(overlaps) {
     int passed = 0, refused_without_need = 0, sharing = 0;
     static unsigned char memory[SPAN];
     for (int n = 0; n < 10000; ++n) {
@@ -98,7 +99,8 @@ START_TEST(overlaps)
         bool shared = false;
         const tenon_tensor a = random_tensor(true), b = random_tensor(true);
         const int64_t at_a = 1024 + upto(64) * 8, at_b = 1024 + upto(64) * 8;
-        const bool apart = tn_check_apart(&check, "o", &a, memory + at_a, "q", &b, memory + at_b, false) == TENON_OK;
+        const bool apart = tn_check_apart(&check, "o", &a, memory + at_a, "q", &b, memory + at_b,
+                                          false) == TENON_OK;
         count_bytes(&a, at_a, count);
         for (int i = 0; i < SPAN; ++i)
             count[i] = count[i] > 0;
@@ -106,36 +108,44 @@ START_TEST(overlaps)
         count_bytes(&b, at_b, other);
         for (int i = 0; i < SPAN; ++i)
             shared |= count[i] && other[i];
-        ck_assert_msg(!apart || !shared, "shape %s stride %s and shape %s stride %s, %lld bytes between",
+        ck_assert_msg(!apart || !shared,
+                      "shape %s stride %s and shape %s stride %s, %lld bytes between",
                       tn_shape_format(a.rank, a.shape).text, tn_shape_format(a.rank, a.stride).text,
-                      tn_shape_format(b.rank, b.shape).text, tn_shape_format(b.rank, b.stride).text, (long long)(at_b - at_a));
+                      tn_shape_format(b.rank, b.shape).text, tn_shape_format(b.rank, b.stride).text,
+                      (long long)(at_b - at_a));
         passed += apart;
         sharing += shared;
         refused_without_need += !apart && !shared;
     }
-    printf("overlaps: %d passed, %d share memory, %d refused without need\n", passed, sharing, refused_without_need);
+    printf("overlaps: %d passed, %d share memory, %d refused without need\n", passed, sharing,
+           refused_without_need);
     ck_assert_int_gt(passed, 5000);
     ck_assert_int_gt(sharing, 300);
 }
 END_TEST
 
 /* Layouts that people have: columns of one matrix, packed heads, every second row, the same memory. */
-START_TEST(slices)
-{
+START_TEST(slices) {
     static float memory[4096];
-    tenon_tensor left = tenon_matrix(memory, TENON_F32, 8, 5), right = tenon_matrix(memory + 5, TENON_F32, 8, 11);
+    tenon_tensor left = tenon_matrix(memory, TENON_F32, 8, 5),
+                 right = tenon_matrix(memory + 5, TENON_F32, 8, 11);
     left.stride[0] = right.stride[0] = 16;
-    ck_assert_int_eq(tn_check_apart(&check, "c", &left, left.data, "a", &right, right.data, false), TENON_OK);
-    ck_assert_int_eq(tn_check_apart(&check, "c", &right, right.data, "a", &left, left.data, false), TENON_OK);
+    ck_assert_int_eq(tn_check_apart(&check, "c", &left, left.data, "a", &right, right.data, false),
+                     TENON_OK);
+    ck_assert_int_eq(tn_check_apart(&check, "c", &right, right.data, "a", &left, left.data, false),
+                     TENON_OK);
     right.shape[1] = 12; /* the last column runs into the next row's first */
-    ck_assert_int_ne(tn_check_apart(&check, "c", &left, left.data, "a", &right, right.data, false), TENON_OK);
+    ck_assert_int_ne(tn_check_apart(&check, "c", &left, left.data, "a", &right, right.data, false),
+                     TENON_OK);
     ck_assert_ptr_nonnull(strstr(message.text, "c at"));
 
     tenon_tensor q = tenon_swapped(tenon_tensor4(memory, TENON_F32, 2, 3, 4, 8), 1, 2), v = q;
     q.stride[0] = v.stride[0] = 3 * 96;
     q.stride[2] = v.stride[2] = 96;
-    ck_assert_int_eq(tn_check_apart(&check, "o", &q, memory, "v", &v, memory + 64, false), TENON_OK);
-    ck_assert_int_ne(tn_check_apart(&check, "o", &q, memory, "v", &v, memory + 24, false), TENON_OK);
+    ck_assert_int_eq(tn_check_apart(&check, "o", &q, memory, "v", &v, memory + 64, false),
+                     TENON_OK);
+    ck_assert_int_ne(tn_check_apart(&check, "o", &q, memory, "v", &v, memory + 24, false),
+                     TENON_OK);
 
     ck_assert_int_ne(tn_check_apart(&check, "y", &q, memory, "x", &q, memory, false), TENON_OK);
     ck_assert_int_eq(tn_check_apart(&check, "y", &q, memory, "x", &q, memory, true), TENON_OK);
@@ -144,8 +154,7 @@ START_TEST(slices)
 }
 END_TEST
 
-START_TEST(broadcasts)
-{
+START_TEST(broadcasts) {
     const int64_t shape[3] = {2, 4, 5};
     int64_t stride[3];
     static const struct {
@@ -154,25 +163,29 @@ START_TEST(broadcasts)
         int fits;
         int64_t stride[3];
     } cases[] = {
-        {3, {2, 4, 5}, 1, {20, 5, 1}}, {2, {4, 5}, 1, {0, 5, 1}}, {1, {5}, 1, {0, 0, 1}},    {1, {1}, 1, {0, 0, 0}},
-        {0, {0}, 1, {0, 0, 0}},        {3, {2, 1, 5}, 1, {5, 0, 1}}, {2, {3, 5}, 0, {0}},    {1, {4}, 0, {0}},
-        {4, {1, 2, 4, 5}, 0, {0}},     {3, {2, 4, 0}, 0, {0}},
+        {3, {2, 4, 5}, 1, {20, 5, 1}}, {2, {4, 5}, 1, {0, 5, 1}}, {1, {5}, 1, {0, 0, 1}},
+        {1, {1}, 1, {0, 0, 0}},        {0, {0}, 1, {0, 0, 0}},    {3, {2, 1, 5}, 1, {5, 0, 1}},
+        {2, {3, 5}, 0, {0}},           {1, {4}, 0, {0}},          {4, {1, 2, 4, 5}, 0, {0}},
+        {3, {2, 4, 0}, 0, {0}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         const tenon_tensor t = tenon_dense(&state, TENON_F32, cases[i].rank, cases[i].shape);
-        const tenon_status status = tn_check_broadcast(&check, "bias", &t, 3, shape, "(…, m, n)", stride);
+        const tenon_status status =
+            tn_check_broadcast(&check, "bias", &t, 3, shape, "(…, m, n)", stride);
         ck_assert_int_eq(status == TENON_OK, cases[i].fits);
-        if (status == TENON_OK) ck_assert_mem_eq(stride, cases[i].stride, sizeof stride);
+        if (status == TENON_OK)
+            ck_assert_mem_eq(stride, cases[i].stride, sizeof stride);
     }
     const tenon_tensor t = tenon_matrix(&state, TENON_F32, 3, 5);
-    ck_assert_int_ne(tn_check_broadcast(&check, "bias", &t, 2, shape + 1, "(…, m, n)", stride), TENON_OK);
-    ck_assert_str_eq(message.text, "test: bias has shape (3, 5), which does not broadcast to (…, m, n) = (4, 5)");
+    ck_assert_int_ne(tn_check_broadcast(&check, "bias", &t, 2, shape + 1, "(…, m, n)", stride),
+                     TENON_OK);
+    ck_assert_str_eq(message.text,
+                     "test: bias has shape (3, 5), which does not broadcast to (…, m, n) = (4, 5)");
 }
 END_TEST
 
 /* Blocks lie along one dimension and are never cut. */
-START_TEST(blocks)
-{
+START_TEST(blocks) {
     tenon_tensor t = tenon_matrix(&state, TENON_Q8_0, 3, 64);
     ck_assert_int_eq(tn_check_tensor(&check, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
     t = tenon_transposed(t);
@@ -187,12 +200,13 @@ START_TEST(blocks)
 END_TEST
 
 /* Two ways of saying the same make one problem, so one cached plan. */
-START_TEST(canonical)
-{
+START_TEST(canonical) {
     static float x[24];
     const double one = 1;
     const int32_t last = 1;
-    tenon_softmax_desc a = {.x = tenon_matrix(x, TENON_F32, 4, 6), .y = tenon_matrix(x, TENON_F32, 4, 6)}, b = a;
+    tenon_softmax_desc a = {.x = tenon_matrix(x, TENON_F32, 4, 6),
+                            .y = tenon_matrix(x, TENON_F32, 4, 6)},
+                       b = a;
     tn_softmax_problem p, q;
     b.struct_size = sizeof b;
     b.scale = &one;
@@ -211,8 +225,7 @@ START_TEST(canonical)
 END_TEST
 
 /* The closed form of the number of pairs under a mask against counting them. */
-START_TEST(costs)
-{
+START_TEST(costs) {
     for (int n = 0; n < 2000; ++n) {
         static float memory[1];
         const int64_t queries = upto(9), keys = upto(9);
@@ -233,9 +246,12 @@ START_TEST(costs)
         for (int64_t i = 0; i < queries; ++i) {
             const int64_t at = a.causal == TENON_CAUSAL_TOP_LEFT ? i : i + keys - queries;
             for (int64_t j = 0; j < keys; ++j) {
-                if (a.causal && j > at) continue;
-                if (window && a.window.left >= 0 && j < at - a.window.left) continue;
-                if (window && a.window.right >= 0 && j > at + a.window.right) continue;
+                if (a.causal && j > at)
+                    continue;
+                if (window && a.window.left >= 0 && j < at - a.window.left)
+                    continue;
+                if (window && a.window.right >= 0 && j > at + a.window.right)
+                    continue;
                 ++pairs;
             }
         }
@@ -245,8 +261,7 @@ START_TEST(costs)
 }
 END_TEST
 
-int main(void)
-{
+int main(void) {
     Suite *suite = suite_create("tensor check");
     TCase *tc = tcase_create("checks");
     tcase_set_timeout(tc, 120);

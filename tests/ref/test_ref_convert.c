@@ -14,8 +14,7 @@
 static const tenon_dtype small[] = {TENON_F16, TENON_BF16, TENON_F8_E4M3, TENON_F8_E5M2};
 enum { SMALL = sizeof small / sizeof *small };
 
-static uint32_t put(tenon_dtype dtype, double value)
-{
+static uint32_t put(tenon_dtype dtype, double value) {
     uint16_t wide = 0xbbbb;
     uint8_t narrow = 0xbb;
     if (number_format_of(dtype).bits == 16) {
@@ -26,15 +25,14 @@ static uint32_t put(tenon_dtype dtype, double value)
     return narrow;
 }
 
-static double get(tenon_dtype dtype, uint32_t bits)
-{
+static double get(tenon_dtype dtype, uint32_t bits) {
     const uint16_t wide = (uint16_t)bits;
     const uint8_t narrow = (uint8_t)bits;
-    return number_format_of(dtype).bits == 16 ? tn_ref_get(&wide, dtype, 0) : tn_ref_get(&narrow, dtype, 0);
+    return number_format_of(dtype).bits == 16 ? tn_ref_get(&wide, dtype, 0)
+                                              : tn_ref_get(&narrow, dtype, 0);
 }
 
-START_TEST(every_pattern)
-{
+START_TEST(every_pattern) {
     const tenon_dtype dtype = small[_i];
     const number_format f = number_format_of(dtype);
     for (uint32_t bits = 0; bits < 1u << f.bits; ++bits) {
@@ -43,19 +41,21 @@ START_TEST(every_pattern)
             ck_assert_msg(isnan(value), "%x", bits);
             continue;
         }
-        ck_assert_msg(value == expected && !signbit(value) == !signbit(expected), "%x is %g, expected %g", bits, value, expected);
-        if (isfinite(value)) ck_assert_uint_eq(put(dtype, value), bits);
+        ck_assert_msg(value == expected && !signbit(value) == !signbit(expected),
+                      "%x is %g, expected %g", bits, value, expected);
+        if (isfinite(value))
+            ck_assert_uint_eq(put(dtype, value), bits);
     }
 }
 END_TEST
 
-START_TEST(every_midpoint)
-{
+START_TEST(every_midpoint) {
     const tenon_dtype dtype = small[_i];
     const number_format f = number_format_of(dtype);
     const uint32_t sign = 1u << (f.bits - 1);
     for (uint32_t low = 0; isfinite(number_of_bits(f, low + 1)); ++low) {
-        const double a = number_of_bits(f, low), b = number_of_bits(f, low + 1), half = a + (b - a) / 2;
+        const double a = number_of_bits(f, low), b = number_of_bits(f, low + 1),
+                     half = a + (b - a) / 2;
         ck_assert_uint_eq(put(dtype, half), low + (low & 1));
         ck_assert_uint_eq(put(dtype, -half), sign | (low + (low & 1)));
         ck_assert_uint_eq(put(dtype, nextafter(half, INFINITY)), low + 1);
@@ -65,8 +65,7 @@ START_TEST(every_midpoint)
 }
 END_TEST
 
-START_TEST(limits)
-{
+START_TEST(limits) {
     ck_assert_uint_eq(put(TENON_F16, 65519.999), 0x7bff);
     ck_assert_uint_eq(put(TENON_F16, 65520), 0x7c00);
     ck_assert_uint_eq(put(TENON_F16, -1e300), 0xfc00);
@@ -87,8 +86,7 @@ START_TEST(limits)
 }
 END_TEST
 
-START_TEST(floats)
-{
+START_TEST(floats) {
     float f;
     double d;
     tn_ref_put(&f, TENON_F32, 0, 1 + 0x1p-24); /* a tie, to even */
@@ -106,14 +104,14 @@ START_TEST(floats)
 }
 END_TEST
 
-START_TEST(integers)
-{
+START_TEST(integers) {
     int8_t s8;
     uint8_t u8;
     int32_t s32;
     for (double x = -300; x <= 300; x += 0.25) {
         double nearest = floor(x + 0.5);
-        if (nearest - x == 0.5 && fmod(nearest, 2) != 0) nearest -= 1; /* ties to even */
+        if (nearest - x == 0.5 && fmod(nearest, 2) != 0)
+            nearest -= 1; /* ties to even */
         tn_ref_put(&s8, TENON_S8, 0, x);
         ck_assert_int_eq(s8, (int)(nearest < -128 ? -128 : nearest > 127 ? 127 : nearest));
         tn_ref_put(&u8, TENON_U8, 0, x);
@@ -134,8 +132,7 @@ START_TEST(integers)
 }
 END_TEST
 
-int main(void)
-{
+int main(void) {
     Suite *suite = suite_create("reference conversions");
     TCase *tests = tcase_create("conversions");
     tcase_add_loop_test(tests, every_pattern, 0, SMALL);

@@ -12,18 +12,17 @@
 
 #define LN2 0.69314718055994530942
 #define LN3 1.09861228866810969140
-#define CLOSE(value, expected) ck_assert_double_eq_tol(value, expected, 1e-14 * (1 + fabs((double)(expected))))
+#define CLOSE(value, expected)                                                                     \
+    ck_assert_double_eq_tol(value, expected, 1e-14 * (1 + fabs((double)(expected))))
 
 static tenon_context *ctx;
 
-static void start(void)
-{
+static void start(void) {
     const tenon_context_desc desc = {.device = "reference"};
     ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
 }
 
-static void stop(void)
-{
+static void stop(void) {
     tenon_context_destroy(ctx);
 }
 
@@ -31,11 +30,12 @@ static void stop(void)
 
 /* ---------------------------------------------------------------- gemm */
 
-START_TEST(product)
-{
+START_TEST(product) {
     const double a[6] = {1, 2, 3, 4, 5, 6}, b[6] = {7, 8, 9, 10, 11, 12};
     double c[4];
-    tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 2, 3), .b = tenon_matrix(b, TENON_F64, 3, 2), .c = tenon_matrix(c, TENON_F64, 2, 2)};
+    tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 2, 3),
+                         .b = tenon_matrix(b, TENON_F64, 3, 2),
+                         .c = tenon_matrix(c, TENON_F64, 2, 2)};
     OK(tenon_gemm(ctx, &g));
     ck_assert(c[0] == 58 && c[1] == 64 && c[2] == 139 && c[3] == 154);
 
@@ -48,14 +48,18 @@ START_TEST(product)
 }
 END_TEST
 
-START_TEST(epilogue)
-{
+START_TEST(epilogue) {
     /* z = 2·(1·3 + 2·4) + 0.5·c + bias = 22 + 0.5·c + bias */
     const double a[2] = {1, 2}, b[2] = {3, 4}, alpha = 2, bias = -30, residual = 1000;
     double c = 10;
-    tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 1, 2), .b = tenon_matrix(b, TENON_F64, 2, 1), .c = tenon_matrix(&c, TENON_F64, 1, 1),
-                         .alpha = &alpha, .beta = 0.5, .bias = tenon_vector(&bias, TENON_F64, 1),
-                         .residual = tenon_vector(&residual, TENON_F64, 1), .activation = TENON_ACTIVATION_RELU};
+    tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 1, 2),
+                         .b = tenon_matrix(b, TENON_F64, 2, 1),
+                         .c = tenon_matrix(&c, TENON_F64, 1, 1),
+                         .alpha = &alpha,
+                         .beta = 0.5,
+                         .bias = tenon_vector(&bias, TENON_F64, 1),
+                         .residual = tenon_vector(&residual, TENON_F64, 1),
+                         .activation = TENON_ACTIVATION_RELU};
     OK(tenon_gemm(ctx, &g));
     ck_assert(c == 0 + 1000); /* relu(22 + 5 - 30) + 1000 */
 
@@ -68,8 +72,7 @@ START_TEST(epilogue)
 }
 END_TEST
 
-START_TEST(activations)
-{
+START_TEST(activations) {
     static const struct {
         tenon_activation kind;
         double x, y;
@@ -80,25 +83,28 @@ START_TEST(activations)
         {TENON_ACTIVATION_GELU_TANH, 1, 0.84119199060827670478}, /* x/2·(1 + tanh(0.83356…)) */
         {TENON_ACTIVATION_SILU, LN3, LN3 * 0.75},                /* 1/(1 + 1/3) */
         {TENON_ACTIVATION_SIGMOID, -LN3, 0.25},
-        {TENON_ACTIVATION_TANH, LN2, 0.6},                       /* (4 - 1)/(4 + 1) */
+        {TENON_ACTIVATION_TANH, LN2, 0.6}, /* (4 - 1)/(4 + 1) */
     };
     const double one = 1;
     for (size_t i = 0; i < sizeof known / sizeof *known; ++i) {
         double c;
-        const tenon_gemm_desc g = {.a = tenon_matrix(&known[i].x, TENON_F64, 1, 1), .b = tenon_matrix(&one, TENON_F64, 1, 1),
-                                   .c = tenon_matrix(&c, TENON_F64, 1, 1), .activation = known[i].kind};
+        const tenon_gemm_desc g = {.a = tenon_matrix(&known[i].x, TENON_F64, 1, 1),
+                                   .b = tenon_matrix(&one, TENON_F64, 1, 1),
+                                   .c = tenon_matrix(&c, TENON_F64, 1, 1),
+                                   .activation = known[i].kind};
         OK(tenon_gemm(ctx, &g));
         CLOSE(c, known[i].y);
     }
 }
 END_TEST
 
-START_TEST(gated)
-{
+START_TEST(gated) {
     /* z = (2, 3, 5, 7): halves pair 2·5 and 3·7, interleaved 2·3 and 5·7 */
     const double a = 1, b[4] = {2, 3, 5, 7};
     double c[2];
-    tenon_gemm_desc g = {.a = tenon_matrix(&a, TENON_F64, 1, 1), .b = tenon_matrix(b, TENON_F64, 1, 4), .c = tenon_matrix(c, TENON_F64, 1, 2),
+    tenon_gemm_desc g = {.a = tenon_matrix(&a, TENON_F64, 1, 1),
+                         .b = tenon_matrix(b, TENON_F64, 1, 4),
+                         .c = tenon_matrix(c, TENON_F64, 1, 2),
                          .gated = TENON_GATED_HALVES};
     OK(tenon_gemm(ctx, &g));
     ck_assert(c[0] == 10 && c[1] == 21);
@@ -108,15 +114,17 @@ START_TEST(gated)
 }
 END_TEST
 
-START_TEST(quantised)
-{
+START_TEST(quantised) {
     /* Two groups of two: 0.5·((10-1)·1 + (20-1)·2) + 0.25·((30-3)·3 + (40-3)·4) = 23.5 + 57.25 */
     const double a[4] = {1, 2, 3, 4};
     const uint8_t b[4] = {10, 20, 30, 40}, zero[2] = {1, 3};
     const float scale[2] = {0.5f, 0.25f};
     double c;
-    const tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 1, 4), .b = tenon_matrix(b, TENON_U8, 4, 1), .c = tenon_matrix(&c, TENON_F64, 1, 1),
-                               .b_scale = tenon_matrix(scale, TENON_F32, 2, 1), .b_zero = tenon_matrix(zero, TENON_U8, 2, 1)};
+    const tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 1, 4),
+                               .b = tenon_matrix(b, TENON_U8, 4, 1),
+                               .c = tenon_matrix(&c, TENON_F64, 1, 1),
+                               .b_scale = tenon_matrix(scale, TENON_F32, 2, 1),
+                               .b_zero = tenon_matrix(zero, TENON_U8, 2, 1)};
     OK(tenon_gemm(ctx, &g));
     ck_assert(c == 80.75);
 
@@ -124,8 +132,11 @@ START_TEST(quantised)
     const int8_t p[2] = {58, 100}, q[1] = {1}, ten[1] = {10};
     int8_t out[2];
     const double by = 4, plus = 3;
-    tenon_gemm_desc s = {.a = tenon_matrix(p, TENON_S8, 2, 1), .b = tenon_matrix(q, TENON_S8, 1, 1), .c = tenon_matrix(out, TENON_S8, 2, 1),
-                         .c_scale = tenon_vector(&by, TENON_F64, 1), .c_zero = tenon_vector(&plus, TENON_F64, 1)};
+    tenon_gemm_desc s = {.a = tenon_matrix(p, TENON_S8, 2, 1),
+                         .b = tenon_matrix(q, TENON_S8, 1, 1),
+                         .c = tenon_matrix(out, TENON_S8, 2, 1),
+                         .c_scale = tenon_vector(&by, TENON_F64, 1),
+                         .c_zero = tenon_vector(&plus, TENON_F64, 1)};
     OK(tenon_gemm(ctx, &s));
     ck_assert_int_eq(out[0], 18);
     s.b.data = (void *)ten;
@@ -134,13 +145,14 @@ START_TEST(quantised)
 }
 END_TEST
 
-START_TEST(experts)
-{
+START_TEST(experts) {
     const double a[4] = {1, 10, 100, 1000}, b[3] = {2, 3, 5};
     const int64_t offsets[4] = {0, 1, 1, 3};
     double c[4] = {-1, -1, -1, -1};
-    const tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 4, 1), .b = tenon_tensor3(b, TENON_F64, 3, 1, 1),
-                               .c = tenon_matrix(c, TENON_F64, 4, 1), .group_offsets = tenon_vector(offsets, TENON_S64, 4)};
+    const tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F64, 4, 1),
+                               .b = tenon_tensor3(b, TENON_F64, 3, 1, 1),
+                               .c = tenon_matrix(c, TENON_F64, 4, 1),
+                               .group_offsets = tenon_vector(offsets, TENON_S64, 4)};
     OK(tenon_gemm(ctx, &g));
     ck_assert(c[0] == 2 && c[1] == 50 && c[2] == 500 && c[3] == -1);
 }
@@ -148,12 +160,12 @@ END_TEST
 
 /* ---------------------------------------------------------------- softmax */
 
-START_TEST(softmax)
-{
+START_TEST(softmax) {
     const double x[3] = {0, LN2, LN3}, sink = LN2 + LN2;
     double y[3], lse;
     const uint8_t keep[3] = {1, 0, 1};
-    tenon_softmax_desc s = {.x = tenon_tensor3(x, TENON_F64, 1, 1, 3), .y = tenon_tensor3(y, TENON_F64, 1, 1, 3),
+    tenon_softmax_desc s = {.x = tenon_tensor3(x, TENON_F64, 1, 1, 3),
+                            .y = tenon_tensor3(y, TENON_F64, 1, 1, 3),
                             .lse = tenon_matrix(&lse, TENON_F64, 1, 1)};
     OK(tenon_softmax(ctx, &s));
     CLOSE(y[0], 1 / 6.0);
@@ -175,27 +187,32 @@ START_TEST(softmax)
 }
 END_TEST
 
-START_TEST(softmax_nothing_left)
-{
-    const double x[4] = {NAN, 1, NAN, INFINITY}, bias[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+START_TEST(softmax_nothing_left) {
+    const double x[4] = {NAN, 1, NAN, INFINITY},
+                 bias[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     double y[4], lse[1];
-    tenon_softmax_desc s = {.x = tenon_matrix(x, TENON_F64, 1, 4), .y = tenon_matrix(y, TENON_F64, 1, 4),
-                            .bias = tenon_vector(bias, TENON_F64, 4), .lse = tenon_vector(lse, TENON_F64, 1)};
+    tenon_softmax_desc s = {.x = tenon_matrix(x, TENON_F64, 1, 4),
+                            .y = tenon_matrix(y, TENON_F64, 1, 4),
+                            .bias = tenon_vector(bias, TENON_F64, 4),
+                            .lse = tenon_vector(lse, TENON_F64, 1)};
     OK(tenon_softmax(ctx, &s));
-    for (int j = 0; j < 4; ++j) ck_assert(y[j] == 0);
+    for (int j = 0; j < 4; ++j)
+        ck_assert(y[j] == 0);
     ck_assert(lse[0] == -INFINITY);
     s.bias = (tenon_tensor){0};
     OK(tenon_softmax(ctx, &s));
-    for (int j = 0; j < 4; ++j) ck_assert(isnan(y[j]));
+    for (int j = 0; j < 4; ++j)
+        ck_assert(isnan(y[j]));
 }
 END_TEST
 
-START_TEST(softmax_axis)
-{
+START_TEST(softmax_axis) {
     const double x[4] = {0, LN2, LN3, 0}; /* columns (0, ln3) and (ln2, 0) */
     double y[4];
     const int32_t axis = 0;
-    const tenon_softmax_desc s = {.x = tenon_matrix(x, TENON_F64, 2, 2), .y = tenon_matrix(y, TENON_F64, 2, 2), .axis = &axis};
+    const tenon_softmax_desc s = {.x = tenon_matrix(x, TENON_F64, 2, 2),
+                                  .y = tenon_matrix(y, TENON_F64, 2, 2),
+                                  .axis = &axis};
     OK(tenon_softmax(ctx, &s));
     CLOSE(y[0], 1 / 4.0);
     CLOSE(y[2], 3 / 4.0);
@@ -212,8 +229,7 @@ typedef struct tiny {
 } tiny;
 
 /* `queries` queries over keys of weights 1, 2, 3, 4 and values 1, 10, 100, 1000. */
-static tiny *weighted(int64_t queries)
-{
+static tiny *weighted(int64_t queries) {
     static tiny t;
     static const double k[4] = {0, LN2, LN3, 2 * LN2}, v[4] = {1, 10, 100, 1000};
     t = (tiny){.q = {1, 1, 1, 1}, .one = 1};
@@ -222,15 +238,17 @@ static tiny *weighted(int64_t queries)
         t.v[i] = v[i];
     }
     t.d = (tenon_attention_desc){
-        .q = tenon_tensor4(t.q, TENON_F64, 1, 1, queries, 1), .k = tenon_tensor4(t.k, TENON_F64, 1, 1, 4, 1),
-        .v = tenon_tensor4(t.v, TENON_F64, 1, 1, 4, 1), .o = tenon_tensor4(t.o, TENON_F64, 1, 1, queries, 1),
-        .lse = tenon_tensor3(t.lse, TENON_F64, 1, 1, queries), .scale = &t.one,
+        .q = tenon_tensor4(t.q, TENON_F64, 1, 1, queries, 1),
+        .k = tenon_tensor4(t.k, TENON_F64, 1, 1, 4, 1),
+        .v = tenon_tensor4(t.v, TENON_F64, 1, 1, 4, 1),
+        .o = tenon_tensor4(t.o, TENON_F64, 1, 1, queries, 1),
+        .lse = tenon_tensor3(t.lse, TENON_F64, 1, 1, queries),
+        .scale = &t.one,
     };
     return &t;
 }
 
-START_TEST(attention)
-{
+START_TEST(attention) {
     tiny *t = weighted(1);
     OK(tenon_attention(ctx, &t->d));
     CLOSE(t->o[0], 4321 / 10.0);
@@ -244,8 +262,7 @@ START_TEST(attention)
 }
 END_TEST
 
-START_TEST(attention_alignment)
-{
+START_TEST(attention_alignment) {
     tiny *t = weighted(2);
     t->d.causal = TENON_CAUSAL_TOP_LEFT; /* query 0 sees key 0, query 1 keys 0 and 1 */
     OK(tenon_attention(ctx, &t->d));
@@ -268,8 +285,7 @@ START_TEST(attention_alignment)
 }
 END_TEST
 
-START_TEST(attention_alibi_bias_softcap)
-{
+START_TEST(attention_alibi_bias_softcap) {
     tiny *t = weighted(1); /* position 3: distances 3, 2, 1, 0 */
     const double slope = LN2, bias[4] = {LN3, -INFINITY, 0, 0};
     t->d.alibi = tenon_vector(&slope, TENON_F64, 1);
@@ -290,9 +306,9 @@ START_TEST(attention_alibi_bias_softcap)
 }
 END_TEST
 
-START_TEST(attention_groups)
-{
-    tiny *t = weighted(1); /* 4 query heads on 2 kv heads of 2 keys: heads 0, 1 see weights 1, 2; heads 2, 3 see 3, 4 */
+START_TEST(attention_groups) {
+    tiny *t = weighted(
+        1); /* 4 query heads on 2 kv heads of 2 keys: heads 0, 1 see weights 1, 2; heads 2, 3 see 3, 4 */
     t->d.q = t->d.o = tenon_tensor4(t->q, TENON_F64, 1, 4, 1, 1);
     t->d.o.data = t->o;
     t->d.k = tenon_tensor4(t->k, TENON_F64, 1, 2, 2, 1);
@@ -306,10 +322,10 @@ START_TEST(attention_groups)
 }
 END_TEST
 
-START_TEST(attention_ragged_and_paged)
-{
+START_TEST(attention_ragged_and_paged) {
     tiny *t = weighted(2);
-    const int32_t cu_q[3] = {0, 1, 2}, cu_k[3] = {0, 1, 4}; /* query 0: key 0; query 1: keys 1, 2, 3 */
+    const int32_t cu_q[3] = {0, 1, 2},
+                  cu_k[3] = {0, 1, 4}; /* query 0: key 0; query 1: keys 1, 2, 3 */
     t->d.cu_seqlens_q = tenon_vector(cu_q, TENON_S32, 3);
     t->d.cu_seqlens_k = tenon_vector(cu_k, TENON_S32, 3);
     OK(tenon_attention(ctx, &t->d));
@@ -333,8 +349,7 @@ START_TEST(attention_ragged_and_paged)
 }
 END_TEST
 
-START_TEST(attention_scales)
-{
+START_TEST(attention_scales) {
     tiny *t = weighted(1);
     const int8_t k[4] = {0, 2, 4, 6}, v[4] = {1, 2, 3, 4};
     const double k_scale = LN2 / 2, v_scale = 10; /* weights 1, 2, 4, 8; values 10, 20, 30, 40 */
@@ -350,8 +365,7 @@ END_TEST
 
 /* ---------------------------------------------------------------- merge and append */
 
-START_TEST(merge)
-{
+START_TEST(merge) {
     /* The attention above in two parts: keys 0, 1 and keys 2, 3; a third saw nothing and holds NaN. */
     const double o[3] = {7, 4300 / 7.0, NAN}, lse[3] = {LN3, log(7), -INFINITY};
     double out, out_lse;
@@ -360,7 +374,10 @@ START_TEST(merge)
         parts[i] = tenon_vector(&o[i], TENON_F64, 1);
         lse_parts[i] = tenon_dense(&lse[i], TENON_F64, 0, NULL);
     }
-    const tenon_attention_merge_desc m = {.o_parts = parts, .lse_parts = lse_parts, .count = 3, .o = tenon_vector(&out, TENON_F64, 1),
+    const tenon_attention_merge_desc m = {.o_parts = parts,
+                                          .lse_parts = lse_parts,
+                                          .count = 3,
+                                          .o = tenon_vector(&out, TENON_F64, 1),
                                           .lse = tenon_dense(&out_lse, TENON_F64, 0, NULL)};
     OK(tenon_attention_merge(ctx, &m));
     CLOSE(out, 4321 / 10.0);
@@ -368,34 +385,50 @@ START_TEST(merge)
 }
 END_TEST
 
-START_TEST(append)
-{
+START_TEST(append) {
     const double k[2] = {3, 500};
     int8_t cache[4] = {1, 2, 3, 4};
     const int32_t position = 1, table[2] = {1, 0};
     const double scale = 2;
-    tenon_kv_append_desc a = {.k = tenon_tensor4(k, TENON_F64, 1, 1, 2, 1), .k_cache = tenon_tensor4(cache, TENON_S8, 1, 1, 4, 1),
-                              .positions = tenon_vector(&position, TENON_S32, 1), .k_scale = tenon_vector(&scale, TENON_F64, 1)};
+    tenon_kv_append_desc a = {.k = tenon_tensor4(k, TENON_F64, 1, 1, 2, 1),
+                              .k_cache = tenon_tensor4(cache, TENON_S8, 1, 1, 4, 1),
+                              .positions = tenon_vector(&position, TENON_S32, 1),
+                              .k_scale = tenon_vector(&scale, TENON_F64, 1)};
     OK(tenon_kv_append(ctx, &a));
-    ck_assert(cache[0] == 1 && cache[1] == 2 && cache[2] == 127 && cache[3] == 4); /* 1.5 to even; 250 saturates */
+    ck_assert(cache[0] == 1 && cache[1] == 2 && cache[2] == 127 &&
+              cache[3] == 4); /* 1.5 to even; 250 saturates */
 
-    a.k_cache = tenon_tensor4(cache, TENON_S8, 2, 1, 2, 1); /* rows 1 and 2 of the sequence: block 1 row 1, block 0 row 0 */
+    a.k_cache = tenon_tensor4(cache, TENON_S8, 2, 1, 2,
+                              1); /* rows 1 and 2 of the sequence: block 1 row 1, block 0 row 0 */
     a.block_table = tenon_matrix(table, TENON_S32, 1, 2);
     OK(tenon_kv_append(ctx, &a));
     ck_assert(cache[0] == 127 && cache[1] == 2 && cache[2] == 127 && cache[3] == 2);
 }
 END_TEST
 
-int main(void)
-{
-    static const TTest *const *all[] = {&product, &epilogue, &activations, &gated, &quantised, &experts, &softmax,
-                                        &softmax_nothing_left, &softmax_axis, &attention, &attention_alignment,
-                                        &attention_alibi_bias_softcap, &attention_groups, &attention_ragged_and_paged,
-                                        &attention_scales, &merge, &append};
+int main(void) {
+    static const TTest *const *all[] = {&product,
+                                        &epilogue,
+                                        &activations,
+                                        &gated,
+                                        &quantised,
+                                        &experts,
+                                        &softmax,
+                                        &softmax_nothing_left,
+                                        &softmax_axis,
+                                        &attention,
+                                        &attention_alignment,
+                                        &attention_alibi_bias_softcap,
+                                        &attention_groups,
+                                        &attention_ragged_and_paged,
+                                        &attention_scales,
+                                        &merge,
+                                        &append};
     Suite *suite = suite_create("reference values");
     TCase *tests = tcase_create("by hand");
     tcase_add_checked_fixture(tests, start, stop);
-    for (size_t i = 0; i < sizeof all / sizeof *all; ++i) tcase_add_test(tests, *all[i]);
+    for (size_t i = 0; i < sizeof all / sizeof *all; ++i)
+        tcase_add_test(tests, *all[i]);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }

@@ -12,22 +12,35 @@
 /* Attention's blocks of keys, 5.1. */
 #define KB 256
 
-static double min(double a, double b) { return a < b ? a : b; }
-static double max(double a, double b) { return a > b ? a : b; }
+static double min(double a, double b) {
+    return a < b ? a : b;
+}
+static double max(double a, double b) {
+    return a > b ? a : b;
+}
 
 double bound_unit(tenon_dtype dtype) {
     switch (dtype) {
-    case TENON_F64: return 0x1p-53;
-    case TENON_F32: return 0x1p-24;
-    case TENON_F16: return 0x1p-11;
-    case TENON_BF16: return 0x1p-8;
-    case TENON_F8_E4M3: return 0x1p-4;
-    case TENON_F8_E5M2: return 0x1p-3;
-    default: return 0;
+    case TENON_F64:
+        return 0x1p-53;
+    case TENON_F32:
+        return 0x1p-24;
+    case TENON_F16:
+        return 0x1p-11;
+    case TENON_BF16:
+        return 0x1p-8;
+    case TENON_F8_E4M3:
+        return 0x1p-4;
+    case TENON_F8_E5M2:
+        return 0x1p-3;
+    default:
+        return 0;
     }
 }
 
-double bound_gamma(double n, double u) { return n * u / (1 - n * u); }
+double bound_gamma(double n, double u) {
+    return n * u / (1 - n * u);
+}
 
 /* Unit of an accumulation type: the epilogue of integer sums is in f64 (3.3). */
 static double unit_of(tenon_dtype accumulate) {
@@ -45,10 +58,14 @@ static double underflow_of(tenon_dtype accumulate) {
 static double slope_of(tenon_activation a) {
     switch (a) {
     case TENON_ACTIVATION_GELU:
-    case TENON_ACTIVATION_GELU_TANH: return 1.13;
-    case TENON_ACTIVATION_SILU: return 1.1;
-    case TENON_ACTIVATION_SIGMOID: return 0.25;
-    default: return 1;
+    case TENON_ACTIVATION_GELU_TANH:
+        return 1.13;
+    case TENON_ACTIVATION_SILU:
+        return 1.1;
+    case TENON_ACTIVATION_SIGMOID:
+        return 0.25;
+    default:
+        return 1;
     }
 }
 
@@ -61,8 +78,8 @@ static double gemm_with(const bound_gemm_element *x, double chain, double u, dou
     double z[2], error[2];
     for (int i = 0; i < 2; ++i) { /* (3.2) */
         z[i] = x->products[i] + x->addends[i];
-        error[i] = bound_gamma(chain + 10, u) * x->products[i] + bound_gamma(10, u) * x->addends[i] +
-                   (double)(x->k + 10) * eta;
+        error[i] = bound_gamma(chain + 10, u) * x->products[i] +
+                   bound_gamma(10, u) * x->addends[i] + (double)(x->k + 10) * eta;
     }
 
     double value = z[0], e = slope_of(x->activation) * error[0]; /* (3.4) */
@@ -113,7 +130,9 @@ static double range_of(const bound_scores *s) {
 }
 
 /* Chunks or blocks that are merged one after the other. */
-static double blocks_of(const bound_scores *s) { return ceil((double)s->keys / (s->d ? KB : CHUNK)); }
+static double blocks_of(const bound_scores *s) {
+    return ceil((double)s->keys / (s->d ? KB : CHUNK));
+}
 
 /* Relative error of exp(s - max) as it enters the sums, with the rescalings of merged blocks: (4.3), (5.3). */
 static double weight_error(const bound_scores *s, double u) {
@@ -138,8 +157,8 @@ double bound_probability(const bound_scores *s) {
 
 static double lse_with(const bound_scores *s, double depth, double lse, double u) {
     const double log_sum = log((double)s->keys + 1);
-    return expm1(weight_error(s, u)) + bound_gamma(depth, u) +
-           4 * u * (1 + log_sum) + 2 * u * (fabs(lse) + range_of(s) / 2);
+    return expm1(weight_error(s, u)) + bound_gamma(depth, u) + 4 * u * (1 + log_sum) +
+           2 * u * (fabs(lse) + range_of(s) / 2);
 }
 
 double bound_lse(const bound_scores *s, double lse) {
@@ -169,7 +188,9 @@ double bound_flush(tenon_dtype accumulate) {
 
 /* ---- 6. Merging ---- */
 
-static double part_error(double lse, double u) { return 2 * u * lse + 4 * u; }
+static double part_error(double lse, double u) {
+    return 2 * u * lse + 4 * u;
+}
 
 static double merge_with(double parts, double v, double lse, double u) {
     return v * (expm1(2 * part_error(lse, u)) + bound_gamma(2 * parts + 6, u));
@@ -199,15 +220,25 @@ typedef struct type_range {
 
 static type_range range(tenon_dtype dtype) {
     switch (dtype) {
-    case TENON_F32: return (type_range){-0x1.fffffep127, 0x1.fffffep127, 0x1p-149, false, false};
-    case TENON_F16: return (type_range){-65504, 65504, 0x1p-24, false, false};
-    case TENON_BF16: return (type_range){-0x1.fep127, 0x1.fep127, 0x1p-133, false, false};
-    case TENON_F8_E4M3: return (type_range){-448, 448, 0x1p-9, true, false};
-    case TENON_F8_E5M2: return (type_range){-57344, 57344, 0x1p-16, true, false};
-    case TENON_S8: return (type_range){-128, 127, 1, true, true};
-    case TENON_U8: return (type_range){0, 255, 1, true, true};
-    case TENON_S32: return (type_range){-2147483648.0, 2147483647.0, 1, true, true};
-    default: return (type_range){-0x1.fffffffffffffp1023, 0x1.fffffffffffffp1023, 0x1p-1074, false, false};
+    case TENON_F32:
+        return (type_range){-0x1.fffffep127, 0x1.fffffep127, 0x1p-149, false, false};
+    case TENON_F16:
+        return (type_range){-65504, 65504, 0x1p-24, false, false};
+    case TENON_BF16:
+        return (type_range){-0x1.fep127, 0x1.fep127, 0x1p-133, false, false};
+    case TENON_F8_E4M3:
+        return (type_range){-448, 448, 0x1p-9, true, false};
+    case TENON_F8_E5M2:
+        return (type_range){-57344, 57344, 0x1p-16, true, false};
+    case TENON_S8:
+        return (type_range){-128, 127, 1, true, true};
+    case TENON_U8:
+        return (type_range){0, 255, 1, true, true};
+    case TENON_S32:
+        return (type_range){-2147483648.0, 2147483647.0, 1, true, true};
+    default:
+        return (type_range){-0x1.fffffffffffffp1023, 0x1.fffffffffffffp1023, 0x1p-1074, false,
+                            false};
     }
 }
 
