@@ -77,7 +77,7 @@ typedef struct chooser {
     bool transposed, in_place, factors_a, factors_b, packed;
 } chooser;
 
-/* Largest pieces that an arrangement may have. */
+/* Largest pieces that an arrangement may have, in whole tiles. */
 typedef struct piece_most {
     int64_t rows, cols;
 } piece_most;
@@ -360,8 +360,9 @@ static bool fit(const chooser *c, arrange_fn *arrange, size_t limit, const tn_ge
     if (!arrange(c, &most, plan))
         return false;
     while (workspace_of(c, plan) > limit) {
-        const piece_most smaller[2] = {{tn_max64(plan->mc / 2, c->tile->mr), most.cols},
-                                       {most.rows, tn_max64(plan->nc / 2, c->tile->nr)}};
+        const piece_most smaller[2] = {
+            {tn_round_up(tn_ceil_div(plan->mc, 2), c->tile->mr), most.cols},
+            {most.rows, tn_round_up(tn_ceil_div(plan->nc, 2), c->tile->nr)}};
         double least = INFINITY;
         tn_gemm_plan best = *plan;
         for (int way = 0; way < 2; way++) {
