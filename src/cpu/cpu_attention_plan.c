@@ -33,7 +33,7 @@
  * cpu_softmax.c). */
 #define PACK_CYCLES 0.8
 #define EXP_CYCLES 1.5
-#define PHASE_CYCLES 4000
+#define PHASE_CYCLES 10000
 #define CLOCK 3e9
 
 static bool is_ragged(const tn_attention_problem *p) {

@@ -154,7 +154,9 @@ static void panel_scores(const tn_attention_unit *u, const tn_attention_keys *t,
     key_touch k = touch_start(u, TN_ATTENTION_K, u->p->d, tn_min64(t->a + nr, u->hi),
                               tn_min64(t->b + nr, u->hi));
     key_touch v = touch_start(u, TN_ATTENTION_V, u->p->dv, t->a, t->b);
-    const bool few = tiles <= TOUCH_TILES && u->state->step == 0;
+    /* Lean units are small where there are many, too: then the keys are in a cache already. */
+    const bool alone = u->rows == u->sequence.queries * (u->p->heads / u->p->kv_heads);
+    const bool few = tiles <= TOUCH_TILES && d0 == 0 && (alone || u->state->step == 0);
     const int64_t k_lines = few ? tn_ceil_div(nr * tn_ceil_div(k.bytes, 64), tiles) : 0;
     const int64_t v_lines =
         few ? tn_ceil_div((t->b - t->a) * tn_ceil_div(v.bytes, 64), panels * tiles) : 0;

@@ -26,7 +26,9 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
     const size_t real = (size_t)tn_element_size(p->accumulate);
     const int64_t mr = s->tile->mr, nr = s->tile->nr, rows = s->unit_rows;
     const int64_t tiles = tn_ceil_div(rows, mr);
-    const int64_t slack = TN_GEMM_SLACK, lines = tn_max64(mr, nr);
+    const int64_t slack = TN_GEMM_SLACK;
+    /* Queries on their way, or keys where a panel of them may lie in two pages. */
+    const int64_t lines = p->block_size % nr ? tn_max64(mr, nr) : tn_min64(mr, rows);
     tn_attention_worker unused;
     size_t used = 0;
     if (!w)

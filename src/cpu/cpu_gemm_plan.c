@@ -58,10 +58,12 @@ const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, tenon_dtype accumulate)
     return best;
 }
 
-/* Cycles of the prediction (Zen 3, November 2026): an element of A or B that is packed; a phase that
- * several workers share; the start of a run of B that is read in place. */
-#define PACK_CYCLES 0.8
-#define PHASE_CYCLES 4000
+/* Cycles of the prediction (Zen 3, two virtual cores, November 2026): an element of A or B that is
+ * packed, and one that is packed a few steps at a time; a phase that several workers share; the
+ * start of a run of B that is read in place. */
+#define PACK_CYCLES 0.35
+#define SMALL_PACK_CYCLES 0.8
+#define PHASE_CYCLES 10000
 #define RUN_CYCLES 20
 #define CLOCK 3e9
 
@@ -283,7 +285,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     /* Lanes of f32, and what each arrangement reaches of two multiply-adds a cycle. */
     static const double lanes[TN_CPU_LEVELS] = {0.25, 8, 16};
     static const double reached[] = {[TN_GEMM_VECTOR] = 0.5,
-                                     [TN_GEMM_PRIVATE] = 0.87,
+                                     [TN_GEMM_PRIVATE] = 0.86,
                                      [TN_GEMM_SHARED] = 0.9,
                                      [TN_GEMM_SMALL] = 0.75};
     const double rate = lanes[c->tile->level] * 4 / (double)c->element * 2;
@@ -319,8 +321,9 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
         break;
     }
     const double workers = tasks < c->threads ? tasks : c->threads;
-    const double cycles =
-        c->work / (rate * reached[plan->kind]) + packed * PACK_CYCLES + runs * RUN_CYCLES;
+    const double cycles = c->work / (rate * reached[plan->kind]) +
+                          packed * (plan->kind == TN_GEMM_SMALL ? SMALL_PACK_CYCLES : PACK_CYCLES) +
+                          runs * RUN_CYCLES;
     return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
 }
 
@@ -438,8 +441,10 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int 
     if (plan_vector(&c, false, &plan)) {
         offer(&c, &plan, out);
         plan = empty;
-        if (plan_vector(&c, true, &plan))
+        if (plan_vector(&c, true, &plan)) {
             offer(&c, &plan, out);
+            return TENON_OK;
+        }
     } else {
         if (plan_shared(&c, &any, &plan))
             offer(&c, &plan, out);

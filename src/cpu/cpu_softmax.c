@@ -125,7 +125,7 @@ static int64_t stack_parts(const tn_softmax_problem *p) {
  */
 static double predict(const tn_softmax_problem *p, const softmax_state *s, int threads) {
     const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y];
-    const double exponential = 1.2, plain = 0.3, other = 1.0, phase = 6000;
+    const double exponential = 1.2, plain = 0.3, other = 1.0, phase = 10000;
     const double moving =
         (is_real(p) && x->step == 1 && y->step == 1 ? plain : other) + (is_plain(p) ? 0 : other);
     const bool single = s->way == WAY_ROWS || s->way == WAY_COLUMNS;
