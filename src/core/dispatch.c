@@ -32,7 +32,7 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
     for (int i = first; i < choices->count; ++i) {
         const tn_choice *choice = &choices->choice[i];
         if (choice->workspace > limit) {
-            *status = tn_fail(why, TENON_ERROR_OUT_OF_MEMORY,
+            *status = tn_fail(why, TENON_ERROR_OVER_BUDGET,
                               "workspace.bytes is %zu, and %s, the algorithm with the smallest "
                               "workspace, needs %zu",
                               limit, choice->algorithm, choice->workspace);

@@ -383,4 +383,6 @@ void run_attention_case(world *w, const attention_case *given) {
         return;
     world_reference(w, tenon_attention(w->reference, &exact));
     compare(r, &o, &lse);
+    const operand *outputs[2] = {&r->o, &r->lse};
+    expect_every_choice(w, &(call){.attention = &device}, outputs, x->no_lse ? 1 : 2);
 }
