@@ -91,7 +91,7 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_attention_merge(tenon_context *ctx
  *     cache[b, h, positions[b] + t] = x[b, h, t] / scale          contiguous: cache (batch, kv_heads, capacity, d)
  *     cache[table[b, p / block_size], h, p mod block_size] = …    paged: cache (blocks, kv_heads, block_size, d), p = positions[b] + t
  *
- * Rows that would leave the cache are an error and nothing is written.
+ * Rows that would leave the cache, or two rows for one place of it, are an error and nothing is written.
  */
 typedef struct tenon_kv_append_desc {
     size_t struct_size;

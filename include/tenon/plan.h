@@ -22,7 +22,7 @@ typedef struct tenon_plan tenon_plan;
  * Scratch memory of one call, a field of every descriptor.
  *
  * When planning: `bytes` != 0 is the most workspace the plan may need. When running: memory != NULL is used instead of the context's pool; it needs
- * at least tenon_plan_info.workspace bytes, aligned to 64. Contents are undefined before and after.
+ * at least tenon_plan_info.workspace bytes, aligned to 64, and `bytes` of it share no memory with any operand. Contents are undefined before and after.
  */
 typedef struct tenon_workspace {
     void *memory;
