@@ -228,8 +228,6 @@ void tn_cpu_attention_run(const tn_run *run) {
     char *shared;
 
     memcpy(&r.state, run->choice->state, sizeof r.state);
-    if (p->batch == 0 || p->queries == 0 || p->heads == 0)
-        return;
     r.group = p->heads / p->kv_heads;
     shared = r.workspace + r.state.worker_bytes * (size_t)r.state.threads;
     r.units = r.state.units;
