@@ -9,27 +9,17 @@
 
 /* ---------------------------------------------------------------- merge */
 
-/* Where row `index` starts in an operand. */
-static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, int64_t index) {
-    int64_t start = 0;
-    for (int32_t d = p->rank - 1; d >= 0; --d) {
-        start += index % p->extent[d] * x->row[d];
-        index /= p->extent[d];
-    }
-    return start;
-}
-
 static double lse_of(const tn_merge_problem *p, void *const *addresses, int64_t part, int64_t row) {
     const tn_merge_operand *x = &p->lse_part[part];
     return tn_ref_get(((void *const *)addresses[TN_MERGE_LSE_PARTS])[part], x->dtype,
-                      row_start(p, x, row));
+                      tn_merge_row_start(p, x, row));
 }
 
 static double o_of(const tn_merge_problem *p, void *const *addresses, int64_t part, int64_t row,
                    int64_t e) {
     const tn_merge_operand *x = &p->o_part[part];
     return tn_ref_get(((void *const *)addresses[TN_MERGE_O_PARTS])[part], x->dtype,
-                      row_start(p, x, row) + e * x->step);
+                      tn_merge_row_start(p, x, row) + e * x->step);
 }
 
 static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t row) {
@@ -48,11 +38,11 @@ static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t
             if (lse != -INFINITY) /* a part that saw nothing may hold anything */
                 sum += exp(lse - max) / total * o_of(p, addresses, i, row, e);
         }
-        tn_ref_put(addresses[TN_MERGE_O], p->o.dtype, row_start(p, &p->o, row) + e * p->o.step,
-                   sum);
+        tn_ref_put(addresses[TN_MERGE_O], p->o.dtype,
+                   tn_merge_row_start(p, &p->o, row) + e * p->o.step, sum);
     }
     if (p->lse.dtype != TENON_DTYPE_NONE)
-        tn_ref_put(addresses[TN_MERGE_LSE], p->lse.dtype, row_start(p, &p->lse, row),
+        tn_ref_put(addresses[TN_MERGE_LSE], p->lse.dtype, tn_merge_row_start(p, &p->lse, row),
                    max == -INFINITY ? -INFINITY : max + log(total));
 }
 
