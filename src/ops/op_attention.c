@@ -32,7 +32,7 @@ static const tn_operand operands[TN_ATTENTION_ROLES] = {
         OPERAND(query_offsets, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
     [TN_ATTENTION_CU_Q] = OPERAND(cu_seqlens_q, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
     [TN_ATTENTION_CU_K] = OPERAND(cu_seqlens_k, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
-    [TN_ATTENTION_BLOCK_TABLE] = OPERAND(block_table, 1 << TENON_S32, 2, 2, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_BLOCK_TABLE] = OPERAND(block_table, TN_DTYPES_INDEX, 2, 2, TN_TENSOR_OPTIONAL),
     [TN_ATTENTION_K_SCALE] = OPERAND(k_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
     [TN_ATTENTION_V_SCALE] = OPERAND(v_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
     [TN_ATTENTION_LSE] = OPERAND(lse, TN_DTYPES_WIDE, 3, 3, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT),
@@ -293,15 +293,15 @@ bool tn_attention_writes_nothing(const tn_attention_problem *p) {
 /* Entries that the length of sequence b covers. */
 static tenon_status check_blocks(const tn_check *c, const tn_attention_problem *p,
                                  void *const *addresses, int64_t b, int64_t keys) {
-    const int64_t *stride = p->operand[TN_ATTENTION_BLOCK_TABLE].stride;
-    const int32_t *table = addresses[TN_ATTENTION_BLOCK_TABLE];
+    const tn_attention_operand *table = &p->operand[TN_ATTENTION_BLOCK_TABLE];
     for (int64_t i = 0; i * p->block_size < keys; ++i) {
-        const int32_t block = table[b * stride[0] + i * stride[1]];
+        const int64_t block = tn_index_get(addresses[TN_ATTENTION_BLOCK_TABLE], table->dtype,
+                                           b * table->stride[0] + i * table->stride[1]);
         if (block < 0 || block >= p->blocks)
             return tn_fail(
                 c->message, TENON_ERROR_INVALID_ARGUMENT,
-                "attention: block_table[%lld, %lld] is %d, expected 0 to %lld (the blocks of k)",
-                (long long)b, (long long)i, (int)block, (long long)p->blocks - 1);
+                "attention: block_table[%lld, %lld] is %lld, expected 0 to %lld (the blocks of k)",
+                (long long)b, (long long)i, (long long)block, (long long)p->blocks - 1);
     }
     return TENON_OK;
 }

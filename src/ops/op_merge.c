@@ -139,7 +139,7 @@ static tenon_status place_both(const tn_check *c, const tn_placement *at, const 
                                int64_t i, void **o, void **lse) {
     const tenon_attention_merge_desc *d = at->desc;
     TN_TRY(place_part(c, at, names->o, &d->o_parts[i], i == 0 ? TN_MERGE_O : -1, o));
-    return place_part(c, at, names->lse, &d->lse_parts[i], -1, lse);
+    return place_part(c, at, names->lse, &d->lse_parts[i], i == 0 ? TN_MERGE_LSE : -1, lse);
 }
 
 tenon_status tn_merge_settle(tn_placement *at, const tn_merge_problem *p,

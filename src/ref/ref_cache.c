@@ -64,8 +64,9 @@ static int64_t index_of(const tn_append_problem *p, void *const *addresses, int 
 }
 
 static int64_t block_of(const tn_append_problem *p, void *const *addresses, int64_t b, int64_t i) {
-    const int64_t *stride = p->operand[TN_APPEND_BLOCK_TABLE].stride;
-    return ((const int32_t *)addresses[TN_APPEND_BLOCK_TABLE])[b * stride[0] + i * stride[1]];
+    const tn_attention_operand *table = &p->operand[TN_APPEND_BLOCK_TABLE];
+    return tn_index_get(addresses[TN_APPEND_BLOCK_TABLE], table->dtype,
+                        b * table->stride[0] + i * table->stride[1]);
 }
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot], for every head h */
