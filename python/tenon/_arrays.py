@@ -135,9 +135,7 @@ class Tensor:
         """The C struct. Valid while it and this object (or its owner) live."""
         if self.ndim > _abi.MAX_RANK:
             raise ValueError(f"an array of {self.ndim} dimensions is given, at most {_abi.MAX_RANK} are taken")
-        made = _abi.Tensor(
-            self.address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, self.strides
-        )
+        made = _abi.Tensor(self.address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, self.strides)
         if not any(self.strides) and self.size > 1:
             self._repeat_in(made)
         return made
