@@ -208,17 +208,14 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
 tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context **out) {
     tenon_context_desc full;
     tn_message message = {{0}};
-    tenon_status status;
 
-    if (!out) {
-        status = tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT,
-                         "tenon_context_create: out is NULL, expected an address");
-    } else {
-        *out = NULL;
-        status = tn_read_desc("tenon_context_create", desc, &full, sizeof full, &message);
-        if (status == TENON_OK)
-            status = create(&full, out, &message);
-    }
+    if (!out)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_context_create: out is NULL, expected an address");
+    *out = NULL;
+    tenon_status status = tn_read_desc("tenon_context_create", desc, &full, sizeof full, &message);
+    if (status == TENON_OK)
+        status = create(&full, out, &message);
     if (status != TENON_OK)
         tn_message_publish(&message);
     return status;

@@ -225,7 +225,7 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     if (!*out)
         return tn_fail(&ctx->message, TENON_ERROR_OUT_OF_MEMORY,
                        "no memory for a plan of %zu bytes",
-                       sizeof(tenon_plan) + request->problem_bytes);
+                       sizeof(tenon_plan) + request->problem_bytes + request->memo_bytes);
     log_decision(ctx, "plan", request, &decision);
     return TENON_OK;
 }

@@ -4,6 +4,7 @@
  */
 #include "core/os.h"
 #include "core/plan_internal.h"
+#include "core/read_desc.h"
 
 #include <string.h>
 
@@ -30,7 +31,7 @@ int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b) {
 
 tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
                          const tn_decision *decision) {
-    const size_t bytes = sizeof(tenon_plan) + request->problem_bytes;
+    const size_t bytes = sizeof(tenon_plan) + request->problem_bytes + request->memo_bytes;
     tenon_plan *plan = tn_host_alloc_zero(allocator, bytes, TN_CACHE_LINE);
 
     if (!plan)
@@ -39,6 +40,9 @@ tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request
     plan->bytes = bytes;
     plan->request = *request;
     plan->request.problem = memcpy(plan + 1, request->problem, request->problem_bytes);
+    if (request->memo)
+        plan->request.memo =
+            memcpy((char *)(plan + 1) + request->problem_bytes, request->memo, request->memo_bytes);
     plan->decision = *decision;
     plan->hash = tn_request_hash(&plan->request);
     return plan;
@@ -49,20 +53,6 @@ void tenon_plan_destroy(tenon_plan *plan) {
         return;
     const tenon_allocator allocator = plan->allocator;
     tn_host_free(&allocator, plan, plan->bytes);
-}
-
-/* Copies a filled struct out as far as the caller's struct_size covers it; what a newer caller has beyond it stays as it was. */
-static tenon_status copy_out(const char *call, void *to, const void *from, size_t size) {
-    size_t given;
-    memcpy(&given, to, sizeof given);
-    const size_t wanted = given == 0 || given > size ? size : given;
-    if (wanted < sizeof given)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call,
-                              given, size);
-    memcpy(to, from, wanted);
-    memcpy(to, &given, sizeof given);
-    return TENON_OK;
 }
 
 tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info) {
@@ -87,7 +77,7 @@ tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info) {
     full.choices = choices->count;
     full.chosen = decision->chosen;
     full.declined = decision->declined;
-    return copy_out("tenon_plan_query", info, &full, sizeof full);
+    return tn_write_info("tenon_plan_query", info, &full, sizeof full);
 }
 
 tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice) {
@@ -106,7 +96,7 @@ tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan
     full.kernel = from->kernel;
     full.workspace = from->workspace;
     full.seconds = from->seconds;
-    return copy_out("tenon_plan_choice_get", choice, &full, sizeof full);
+    return tn_write_info("tenon_plan_choice_get", choice, &full, sizeof full);
 }
 
 const char *tenon_plan_declined(const tenon_plan *plan, int index) {

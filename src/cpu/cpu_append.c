@@ -159,8 +159,6 @@ void tn_cpu_append_run(const tn_run *run) {
     append_run r = {.p = run->problem, .addresses = run->addresses};
     memcpy(&r.state, run->choice->state, sizeof r.state);
     r.ragged = present(r.p, TN_APPEND_CU);
-    if (r.p->batch == 0)
-        return;
     r.tokens = r.ragged ? index_at(&r, TN_APPEND_CU, r.p->batch, 0) : r.p->batch * r.p->rows;
     tn_team_run(run->team, append_task, &r, (r.tokens + r.state.grain - 1) / r.state.grain);
 }

@@ -183,8 +183,6 @@ void tn_cpu_attention_run(const tn_run *run) {
     attention_run r = {.p = p, .addresses = run->addresses, .workspace = run->workspace};
 
     memcpy(&r.state, run->choice->state, sizeof r.state);
-    if (p->batch == 0 || p->queries == 0 || p->heads == 0)
-        return;
     r.group = p->heads / p->kv_heads;
     r.ragged = p->operand[TN_ATTENTION_CU_Q].dtype != TENON_DTYPE_NONE;
     if (r.state.wave == 0) {

@@ -493,23 +493,23 @@ void tn_gemm_transpose(const tn_gemm_problem *p, tn_gemm_problem *out) {
 
 void tn_cpu_gemm_run(const tn_run *run) {
     const tn_gemm_problem *p = run->problem;
+    const tn_gemm_plan *plan = (const tn_gemm_plan *)(const void *)run->choice->state;
     tn_gemm_job job;
-    if (p->m == 0 || p->n == 0 || (p->experts == 0 && p->batch_count == 0))
-        return;
-    memset(&job, 0, sizeof job);
-    job.plan = (const tn_gemm_plan *)(const void *)run->choice->state;
-    job.tile = job.plan->tile;
+    /* Not the problem too, which is written whole: that would be a fifth of the smallest product's time. */
+    memset((char *)&job + sizeof job.p, 0, sizeof job - sizeof job.p);
+    job.plan = plan;
+    job.tile = plan->tile;
     job.workspace = run->workspace;
-    job.element = tn_gemm_element(job.tile->type);
+    job.element = tn_gemm_element(plan->tile->type);
     job.halves = p->gated != TENON_GATED_NONE ? 2 : 1;
-    if (job.plan->transposed)
+    if (plan->transposed)
         tn_gemm_transpose(p, &job.p);
     else
         job.p = *p;
     for (int r = 0; r < TN_GEMM_ROLES; r++)
-        job.address[r] = run->addresses[job.plan->transposed ? other_role(r) : r];
+        job.address[r] = run->addresses[plan->transposed ? other_role(r) : r];
 
-    switch (job.plan->kind) {
+    switch (plan->kind) {
     case TN_GEMM_VECTOR:
         run_vector(&job, run->team);
         break;

@@ -65,7 +65,7 @@ typedef struct tn_gemm_member {
 
 /* A run: the problem as it is computed, and everything that tasks need. */
 typedef struct tn_gemm_job {
-    tn_gemm_problem p;
+    tn_gemm_problem p; /* the first member */
     void *address[TN_GEMM_ROLES];
     const tn_gemm_plan *plan;
     const tn_gemm_tile *tile;

@@ -49,15 +49,6 @@ tenon_status tn_cpu_merge_plan(const tn_merge_problem *p, int threads, tn_cpu_le
     return TENON_OK;
 }
 
-static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, int64_t index) {
-    int64_t start = 0;
-    for (int32_t d = p->rank - 1; d >= 0; --d) {
-        start += index % p->extent[d] * x->row[d];
-        index /= p->extent[d];
-    }
-    return start;
-}
-
 static void *at(const void *base, tenon_dtype dtype, int64_t element) {
     return (char *)(uintptr_t)base + element * tn_element_size(dtype);
 }
@@ -71,7 +62,7 @@ static void merge_row(const merge_run *r, int64_t row) {
 
     for (int64_t i = 0; i < p->count; ++i) {
         const tn_merge_operand *x = &p->lse_part[i];
-        const void *from = at(lse[i], x->dtype, row_start(p, x, row));
+        const void *from = at(lse[i], x->dtype, tn_merge_row_start(p, x, row));
         weight[i] = x->dtype == TENON_F64 ? *(const double *)from : (double)*(const float *)from;
         max = weight[i] > max || weight[i] != weight[i] ? weight[i]
                                                         : max; /* a NaN comes back in the total */
@@ -87,17 +78,18 @@ static void merge_row(const merge_run *r, int64_t row) {
             const tn_merge_operand *x = &p->o_part[i];
             if (weight[i] == -INFINITY)
                 continue; /* may hold anything */
-            tile->load[x->dtype](at(o[i], x->dtype, row_start(p, x, row) + c * x->step), x->step, n,
-                                 part);
+            tile->load[x->dtype](at(o[i], x->dtype, tn_merge_row_start(p, x, row) + c * x->step),
+                                 x->step, n, part);
             tile->ops.axpy(sum, exp(weight[i] - max) / total, part, n);
         }
-        tile->store[p->o.dtype](
-            sum, n,
-            at(r->addresses[TN_MERGE_O], p->o.dtype, row_start(p, &p->o, row) + c * p->o.step),
-            p->o.step);
+        tile->store[p->o.dtype](sum, n,
+                                at(r->addresses[TN_MERGE_O], p->o.dtype,
+                                   tn_merge_row_start(p, &p->o, row) + c * p->o.step),
+                                p->o.step);
     }
     if (p->lse.dtype != TENON_DTYPE_NONE) {
-        void *to = at(r->addresses[TN_MERGE_LSE], p->lse.dtype, row_start(p, &p->lse, row));
+        void *to =
+            at(r->addresses[TN_MERGE_LSE], p->lse.dtype, tn_merge_row_start(p, &p->lse, row));
         const double value = max == -INFINITY ? -INFINITY : max + log(total);
         if (p->lse.dtype == TENON_F64)
             *(double *)to = value;

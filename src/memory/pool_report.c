@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/read_desc.h"
 #include "memory/pool_state.h"
 
 /* ---- owners ---- */
@@ -88,16 +89,11 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     if (pool == NULL || info == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory stats: %s is NULL",
                               pool == NULL ? "pool" : "info");
-    size_t size = info->struct_size;
-    if (size == 0 || size > sizeof *info)
-        size = sizeof *info;
     tn_mutex_lock(&pool->lock);
     tenon_memory_info now = pool->info;
     now.largest_free = tn_largest_free_locked(pool);
     tn_mutex_unlock(&pool->lock);
-    now.struct_size = info->struct_size;
-    memcpy(info, &now, size);
-    return TENON_OK;
+    return tn_write_info("memory stats", info, &now, sizeof now);
 }
 
 /* The sentence of a failed allocation. Returns `status`. */
