@@ -2,6 +2,10 @@
 /* torture_world.c: see torture_world.h. */
 #include "torture_world.h"
 
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "guarded.h"
 
 char world_device[WORLD_DEVICES][72];
@@ -95,6 +99,29 @@ tenon_status world_pack(void *state) {
     return tenon_gemm_pack(w->ctx, &w->job.gemm, w->packed, w->packed_bytes);
 }
 
+tenon_status world_life(void *state) {
+    world *w = state;
+    tenon_status status = w->shares ? tenon_pool_create(&w->pool_desc, &w->pool) : TENON_OK;
+    w->desc.pool = w->pool;
+    if (status == TENON_OK)
+        status = tenon_context_create(&w->desc, &w->ctx);
+    const bool born = status == TENON_OK;
+    if (born && w->kind->plannable) {
+        status = world_make_plan(w);
+        if (status == TENON_OK)
+            status = world_run(w);
+        if (status == TENON_OK && !job_correct(&w->job))
+            status = TENON_ERROR_INTERNAL;
+        if (status == TENON_OK)
+            job_prepare(&w->job);
+    }
+    if (status == TENON_OK)
+        status = world_once(w);
+    snprintf(w->said, sizeof w->said, "%s", tenon_error_message(w->ctx));
+    world_close(w);
+    return status;
+}
+
 /* ---- what is looked at ---- */
 
 static void prepare(void *state) {
@@ -110,7 +137,8 @@ static bool correct(void *state) {
 }
 
 static const char *message(void *state) {
-    return tenon_error_message(((world *)state)->ctx);
+    const world *w = state;
+    return w->ctx ? tenon_error_message(w->ctx) : w->said;
 }
 
 static bool no_plan(void *state) {
@@ -155,8 +183,8 @@ static bool pack_works(void *state) {
 
 /* ---- ways ---- */
 
-const char *const world_way_names[WORLD_WAYS] = {"one shot", "plan", "run elsewhere", "parts",
-                                                 "pack"};
+const char *const world_way_names[WORLD_WAYS] = {"one shot", "plan", "run elsewhere",
+                                                 "parts",    "pack", "life"};
 
 bool world_way_fits(const world *w, world_way way) {
     if (way == WORLD_PLAN || way == WORLD_RUN_ELSEWHERE)
@@ -191,6 +219,10 @@ torture_case world_case(world *w, world_way way) {
                         .call = world_pack,
                         .untouched = pack_untouched,
                         .correct = pack_works},
+        [WORLD_LIFE] = {.prepare = prepare,
+                        .call = world_life,
+                        .untouched = untouched,
+                        .correct = correct},
     };
     torture_case c = ways[way];
     c.name = w->what;
@@ -244,11 +276,8 @@ static bool learn_from(world *w, const char *device) {
     return right;
 }
 
-bool world_start(world *w, int kind, int host, const char *device) {
-    memset(w, 0, sizeof *w);
-    w->kind = &job_kinds[kind];
-    w->kind->build(&w->job);
-    snprintf(w->what, sizeof w->what, "%s on %s, %s", w->kind->name, device, host_names[host]);
+/* Learns from every device of a chain. */
+static bool learn(world *w, const char *device) {
     char first[72];
     snprintf(first, sizeof first, "%s", device);
     char *comma = strchr(first, ',');
@@ -257,7 +286,19 @@ bool world_start(world *w, int kind, int host, const char *device) {
     if (comma)
         *comma = 0;
     served = learn_from(w, first) || served;
-    if (!served || w->failed)
+    return served && !w->failed;
+}
+
+static void build(world *w, int kind, int host, const char *device) {
+    memset(w, 0, sizeof *w);
+    w->kind = &job_kinds[kind];
+    w->kind->build(&w->job);
+    snprintf(w->what, sizeof w->what, "%s on %s, %s", w->kind->name, device, host_names[host]);
+}
+
+bool world_start(world *w, int kind, int host, const char *device) {
+    build(w, kind, host, device);
+    if (!learn(w, device))
         return false;
 
     size_t preferred, smallest;
@@ -274,6 +315,51 @@ bool world_start(world *w, int kind, int host, const char *device) {
             w->desc.memory_budget = smallest;
     }
     return true;
+}
+
+/* The answers of a child, in memory that it shares: `answers`, then each output's bytes. */
+static bool learn_apart(world *w, const char *device, unsigned char *board) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        int32_t answers = learn(w, device) ? w->job.answers : 0;
+        memcpy(board, &answers, sizeof answers);
+        unsigned char *at = board + sizeof answers;
+        for (int a = 0; a < answers; ++a)
+            for (int i = 0; i < w->job.outputs; at += w->job.output[i++].bytes)
+                memcpy(at, w->job.output[i].answer[a], w->job.output[i].bytes);
+        fflush(stdout);
+        _exit(w->failed);
+    }
+    int how = 1;
+    w->failed = child < 0 || waitpid(child, &how, 0) != child || how != 0;
+    int32_t answers = 0;
+    if (!w->failed)
+        memcpy(&answers, board, sizeof answers);
+    const unsigned char *at = board + sizeof answers;
+    for (int a = 0; a < answers; ++a) {
+        for (int i = 0; i < w->job.outputs; at += w->job.output[i++].bytes)
+            memcpy(w->job.output[i].memory, at, w->job.output[i].bytes);
+        w->failed = !job_learn(&w->job) || w->failed;
+    }
+    return answers > 0 && !w->failed;
+}
+
+bool world_start_apart(world *w, int kind, int host, const char *device) {
+    build(w, kind, host, device);
+    if (w->job.packs) /* what a child packs stays there */
+        return false;
+    size_t bytes = sizeof(int32_t);
+    for (int i = 0; i < w->job.outputs; ++i)
+        bytes += JOB_ANSWERS * w->job.output[i].bytes;
+    void *board = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    bool learned = board != MAP_FAILED && learn_apart(w, device, board);
+    if (board != MAP_FAILED)
+        munmap(board, bytes);
+    w->host = host;
+    w->desc = host_of(host, device, &w->balance);
+    w->shares = host_pool_of(host, 0, &w->pool_desc);
+    return learned;
 }
 
 void world_end(world *w) {

@@ -33,11 +33,15 @@ typedef struct world {
     void *packed;
     size_t packed_bytes;
     char what[160];
+    char said[256]; /* the sentence of a life that failed */
 } world;
 
 /* Builds the job and learns its answers. False if no device of the chain does it; `failed` if one
  * tried and could not, which is printed. */
 bool world_start(world *w, int kind, int host, const char *device);
+/* The same without a call of tenon that could take anything in this process: another one learns.
+ * For hosts without budgets. */
+bool world_start_apart(world *w, int kind, int host, const char *device);
 /* Ends the jobs of all worlds: their operands go together. */
 void world_end(world *w);
 
@@ -53,6 +57,8 @@ tenon_status world_make_plan(void *state);
 tenon_status world_run(void *state);
 tenon_status world_parts(void *state);
 tenon_status world_pack(void *state);
+/* A whole life: pool, context, plan, run, one-shot call, end. Needs no setup. */
+tenon_status world_life(void *state);
 
 /* The ways to ask for a job, as cases without a name and a state. A way may not fit a job. */
 typedef enum world_way {
@@ -61,6 +67,7 @@ typedef enum world_way {
     WORLD_RUN_ELSEWHERE,
     WORLD_PARTS,
     WORLD_PACK,
+    WORLD_LIFE,
     WORLD_WAYS
 } world_way;
 
