@@ -109,6 +109,8 @@ static const char *check(const torture_case *c, tenon_status status, const char 
         return wrong("%s, %s: failed and touched its outputs", c->name, when);
     if (c->message && c->message(c->state)[0] == 0)
         return wrong("%s, %s: failed without a sentence", c->name, when);
+    if (c->message && !strpbrk(sentence(c), "0123456789"))
+        return wrong("%s, %s: failed without figures: %s", c->name, when, sentence(c));
     return NULL;
 }
 

@@ -5,7 +5,7 @@
  *
  * For i = 1, 2, … until nothing was left to fail: the i-th request of the call to the system fails
  * (in a second round, all from the i-th on). The call then succeeds by another way, or answers
- * OUT_OF_MEMORY or OVER_BUDGET with a sentence, outputs untouched; made again without faults it
+ * OUT_OF_MEMORY or OVER_BUDGET with a sentence that has figures, outputs untouched; made again without faults it
  * must succeed; and after teardown nothing may be left over.
  */
 #ifndef TEST_TORTURE_H

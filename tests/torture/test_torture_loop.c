@@ -26,6 +26,7 @@ enum {
     STAYS_BROKEN,
     WRONG_RESULT,
     SILENT,
+    VAGUE,
     FAILS_FOR_NOTHING,
     CRIMES
 };
@@ -104,7 +105,8 @@ static bool sinner_correct(void *state) {
 }
 
 static const char *sinner_message(void *state) {
-    return ((sinner *)state)->crime == SILENT ? "" : "a sentence";
+    const sinner *s = state;
+    return s->crime == SILENT ? "" : s->crime == VAGUE ? "no memory" : "no memory for 100 bytes";
 }
 
 static torture_case case_of(sinner *s) {
@@ -126,6 +128,7 @@ START_TEST(crimes_are_found) {
         [STAYS_BROKEN] = "without faults it returned",
         [WRONG_RESULT] = "wrong results",
         [SILENT] = "without a sentence",
+        [VAGUE] = "without figures",
         [FAILS_FOR_NOTHING] = "no fault was made",
     };
     sinner s = {.crime = _i};
@@ -152,6 +155,7 @@ START_TEST(cold_crimes_are_found) {
         [STAYS_BROKEN] = "without faults it returned",
         [WRONG_RESULT] = "wrong results",
         [SILENT] = "without a sentence",
+        [VAGUE] = "without figures",
         [CRASHES] = "the process ended with",
         [HANGS] = "the process ended with signal 14",
         [REMEMBERS] = "without faults it returned",
