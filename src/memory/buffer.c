@@ -15,6 +15,17 @@
 
 enum { MARK_LIVE = 0x6c697665, MARK_FREED = 0x64656164 };
 
+static void tell_no_handle(tenon_pool *pool) {
+    const tn_request request =
+        tn_request_of(pool, sizeof(tenon_buffer), TN_GRANULE, "tenon: records");
+    tn_message message;
+    tn_mutex_lock(&pool->lock);
+    tn_fail_short_locked(pool, &request, TENON_ERROR_OUT_OF_MEMORY,
+                         "no memory for a buffer's handle", &message);
+    tn_mutex_unlock(&pool->lock);
+    tn_message_publish(&message);
+}
+
 /* A handle with one holder that keeps the pool alive; NULL when there is no memory for it. */
 static tenon_buffer *take_handle(tenon_pool *pool) {
     tn_mutex_lock(&pool->lock);
@@ -25,8 +36,7 @@ static tenon_buffer *take_handle(tenon_pool *pool) {
         bool refilled = tn_refill(pool, &pool->handles, 0);
         tn_mutex_unlock(&pool->slow);
         if (!refilled) {
-            tn_fail_shared(TENON_ERROR_OUT_OF_MEMORY, "pool %s: no memory for a buffer's handle",
-                           pool->device);
+            tell_no_handle(pool);
             return NULL;
         }
         tn_mutex_lock(&pool->lock);
