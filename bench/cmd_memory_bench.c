@@ -40,9 +40,10 @@ static const char *const notes =
     "patterns\n"
     "  pair      one block of 64 KiB, allocated and freed\n"
     "  stack     12 blocks of 64 KiB, 256 KiB and 1 MiB in turn, freed in reverse order\n"
-    "  random    1000 blocks alive, of 1 KiB to 1 MiB (log-uniform); one of them, at random, is freed\n"
-    "            and another size allocated in its place; measured after 800 000 such steps, when the\n"
-    "            system has brought the pages\n"
+    "  random    1000 blocks alive, of 1 B to 512 KiB, all sizes equally likely; one of them, at\n"
+    "            random, is freed and another size allocated in its place; measured after 800 000 such\n"
+    "            steps, when the system has brought the pages\n"
+    "  skewed    the same with blocks of 1 KiB to 1 MiB, all powers of two equally likely\n"
     "  large     one block of 8 MiB, allocated and freed\n"
     "  frames    4 blocks of 8 MiB, freed in reverse order\n"
     "Writes the first byte of each block. With --threads N all threads draw from one pool (or one\n"
@@ -57,9 +58,10 @@ static const char *const notes =
 
 /* ---- the patterns ---- */
 
-typedef enum pattern { PAIR, STACK, RANDOM, LARGE, FRAMED, PATTERNS } pattern;
+typedef enum pattern { PAIR, STACK, RANDOM, SKEWED, LARGE, FRAMED, PATTERNS } pattern;
 
-static const char *const pattern_names[PATTERNS] = {"pair", "stack", "random", "large", "frames"};
+static const char *const pattern_names[PATTERNS] = {"pair",   "stack", "random",
+                                                    "skewed", "large", "frames"};
 
 static const size_t pair_size = 64 << 10, large_size = 8 << 20;
 static const size_t stack_sizes[3] = {64 << 10, 256 << 10, 1 << 20};
@@ -97,7 +99,11 @@ typedef struct draw {
     uint32_t bytes;
 } draw;
 
-static draw draws[DRAWS];
+static draw draws[2][DRAWS]; /* random, skewed */
+
+static bool is_random(pattern what) {
+    return what == RANDOM || what == SKEWED;
+}
 
 /* splitmix64: the same sequence in every run. */
 static uint64_t next_random(uint64_t *state) {
@@ -107,13 +113,13 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-/* 1 KiB to 1 MiB: the power uniform, and uniform between it and the next. */
 static void prepare_draws(void) {
     uint64_t state = 1;
     for (size_t i = 0; i < DRAWS; ++i) {
+        const uint16_t slot = (uint16_t)(next_random(&state) % LIVE);
         const uint32_t low = UINT32_C(1024) << next_random(&state) % 10;
-        draws[i] = (draw){.slot = (uint16_t)(next_random(&state) % LIVE),
-                          .bytes = low + (uint32_t)(next_random(&state) % low)};
+        draws[0][i] = (draw){slot, 1 + (uint32_t)(next_random(&state) % (512 << 10))};
+        draws[1][i] = (draw){slot, low + (uint32_t)(next_random(&state) % low)};
     }
 }
 
@@ -159,7 +165,7 @@ static void run_stack(worker *w, const size_t *sizes, int kinds, int depth) {
 
 static void run_random(worker *w) {
     for (int64_t i = 0; i < w->pairs; ++i) {
-        const draw d = draws[w->at++ % DRAWS];
+        const draw d = draws[w->what == SKEWED][w->at++ % DRAWS];
         give(w->from, w->live[d.slot]);
         w->live[d.slot] = take(w->from, d.bytes, &w->failed);
     }
@@ -282,19 +288,19 @@ static bool prepare_workers(const allocator *a, pattern what, crew *c) {
                       .pairs = pairs_of(c->threads),
                       .at = (size_t)i * 997,
                       .crew = c};
-        for (size_t l = 0; what == RANDOM && l < LIVE; ++l)
-            w->live[l] = take(a, draws[l].bytes, &w->failed);
+        for (size_t l = 0; is_random(what) && l < LIVE; ++l)
+            w->live[l] = take(a, draws[what == SKEWED][l].bytes, &w->failed);
         fine &= !w->failed;
     }
     const int64_t pairs = pairs_of(c->threads) * c->threads;
-    for (int64_t done = 0; what == RANDOM && done < SETTLING && fine; done += pairs)
+    for (int64_t done = 0; is_random(what) && done < SETTLING && fine; done += pairs)
         fine = run_crew(c) == 0;
     return fine;
 }
 
 static void clear_workers(crew *c) {
     for (int i = 0; i < c->threads; ++i)
-        for (size_t l = 0; c->workers[i].what == RANDOM && l < LIVE; ++l)
+        for (size_t l = 0; is_random(c->workers[i].what) && l < LIVE; ++l)
             if (c->workers[i].live[l])
                 give(c->workers[i].from, c->workers[i].live[l]);
 }
@@ -354,13 +360,13 @@ static bool open_peers(session *s, const char *list) {
 
 int command_memory_bench(int argc, char **argv) {
     session s = {.rules = {.min_time = 0.2}};
-    const char *peers = NULL, *threads = "1", *patterns = "pair,stack,random,large,frames",
+    const char *peers = NULL, *threads = "1", *patterns = "pair,stack,random,skewed,large,frames",
                *reps = NULL, *min_time = NULL;
     const options_row rows[] = {
         {"--vs", "LIB,...", "malloc libraries, each [NAME=]FILE; this process's malloc always runs",
          &peers, NULL},
-        {"--pattern", "LIST", "of pair, stack, random, large, frames (default: all)", &patterns,
-         NULL},
+        {"--pattern", "LIST", "of pair, stack, random, skewed, large, frames (default: all)",
+         &patterns, NULL},
         {"--threads", "LIST", "thread counts (default: 1)", &threads, NULL},
         {"--reps", "N", "repetitions of each row (default: as --min-time asks, at least 5)", &reps,
          NULL},

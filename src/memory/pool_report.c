@@ -97,6 +97,7 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
         return tn_fail_lost_shared(pool);
     tenon_memory_info now = pool->info;
     now.largest_free = tn_largest_free_locked(pool);
+    now.blocks = tn_blocks_locked(pool);
     tn_leave(pool);
     now.struct_size = info->struct_size;
     memcpy(info, &now, size);
@@ -189,7 +190,7 @@ static void write_statistics(json *out, tenon_pool *pool) {
     json_number(out, "peak_reserved", info->peak_reserved);
     json_number(out, "peak_in_use", info->peak_in_use);
     json_number(out, "largest_free", tn_largest_free_locked(pool));
-    json_number(out, "blocks", info->blocks);
+    json_number(out, "blocks", tn_blocks_locked(pool));
     json_number(out, "allocations", info->allocations);
     json_number(out, "frees", info->frees);
     json_number(out, "damages", info->damages);

@@ -53,10 +53,12 @@ typedef struct tn_segment {
 } tn_segment;
 
 typedef struct tn_owner {
-    const char
-        *name; /* NULL: slot is free. Told apart by address; equal texts are joined for display */
+    /* The name stands between the counts: side by side, compilers load as one pair what was stored
+     * as two numbers, which waits for both stores to reach the cache. */
     size_t bytes;
-    uint64_t blocks;
+    const char
+        *name; /* NULL: never used. Told apart by address; equal texts are joined for display */
+    uint64_t blocks; /* 0: the slot is free */
 } tn_owner;
 
 typedef struct tn_fault {
@@ -101,7 +103,7 @@ struct tenon_pool {
     unsigned pending_next, pendings; /* the ring: where the next one goes, how many there are */
     uint64_t holders;                /* contexts, the caller, and every buffer */
     tn_records nodes;                /* tn_block_record */
-    tenon_memory_info info;          /* kept up to date but for largest_free */
+    tenon_memory_info info;          /* kept up to date but for largest_free and blocks */
     tn_pending pending[TN_PENDING];
     tn_tlsf tlsf;
     uint8_t owner_near[TN_OWNERS]; /* by a hash of the name's address: where it was last */
@@ -218,6 +220,10 @@ static inline bool tn_enter_slow(tenon_pool *pool) {
 
 static inline void tn_leave_slow(tenon_pool *pool) {
     tn_mutex_unlock(&pool->slow);
+}
+
+static inline uint64_t tn_blocks_locked(const tenon_pool *pool) {
+    return pool->info.allocations - pool->info.frees;
 }
 
 static inline tn_segment *tn_segment_of(const tn_block_record *record) {
