@@ -20,7 +20,6 @@
 #include <tenon/tenon.h>
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +28,7 @@
 enum {
     MOST_PEERS = 8,
     MOST_THREADS = 64,
-    LIVE = 1000,  /* blocks alive in the pattern "random" */
+    LIVE = 1000,  /* blocks alive in "random" and "skewed", of all threads together */
     DRAWS = 8192, /* length of its prepared sequence */
     DEPTH = 12,   /* blocks of a stack */
     FRAMES = 4    /* blocks of a stack of large ones; divides DEPTH */
@@ -82,6 +81,7 @@ typedef struct worker {
     pattern what;
     int64_t pairs;
     handle live[LIVE];
+    unsigned lives; /* how many of them are its */
     size_t at;
     pthread_t thread;
     struct crew *crew;
@@ -91,7 +91,7 @@ typedef struct worker {
 typedef struct crew {
     worker *workers;
     int threads;
-    atomic_int ready;
+    pthread_barrier_t start;
 } crew;
 
 typedef struct draw {
@@ -166,8 +166,9 @@ static void run_stack(worker *w, const size_t *sizes, int kinds, int depth) {
 static void run_random(worker *w) {
     for (int64_t i = 0; i < w->pairs; ++i) {
         const draw d = draws[w->what == SKEWED][w->at++ % DRAWS];
-        give(w->from, w->live[d.slot]);
-        w->live[d.slot] = take(w->from, d.bytes, &w->failed);
+        handle *block = &w->live[d.slot % w->lives];
+        give(w->from, *block);
+        *block = take(w->from, d.bytes, &w->failed);
     }
 }
 
@@ -195,10 +196,7 @@ static void run_pattern(worker *w) {
 
 static void *worker_main(void *arg) {
     worker *w = arg;
-    /* All begin together. */
-    atomic_fetch_add(&w->crew->ready, 1);
-    while (atomic_load(&w->crew->ready) < w->crew->threads)
-        ;
+    pthread_barrier_wait(&w->crew->start); /* all begin together */
     run_pattern(w);
     return NULL;
 }
@@ -206,22 +204,25 @@ static void *worker_main(void *arg) {
 /* One call of a contender: every thread does its pairs. */
 static int run_crew(void *state) {
     crew *c = state;
-    atomic_store(&c->ready, 0);
-    int started = 1, failed = 0;
-    while (started < c->threads && pthread_create(&c->workers[started].thread, NULL, worker_main,
-                                                  &c->workers[started]) == 0)
-        ++started;
-    if (started < c->threads) {
-        failed = -1;
-        atomic_store(&c->ready, c->threads); /* lets those go that wait */
-    } else {
-        worker_main(&c->workers[0]);
+    int failed = 0;
+    if (c->threads == 1) {
+        run_pattern(&c->workers[0]);
+        return -c->workers[0].failed;
     }
-    for (int i = 1; i < started; ++i)
+    if (pthread_barrier_init(&c->start, NULL, (unsigned)c->threads) != 0)
+        return -1;
+    for (int i = 1; i < c->threads; ++i)
+        if (pthread_create(&c->workers[i].thread, NULL, worker_main, &c->workers[i]) != 0) {
+            complain("memory bench: thread %d of %d does not start", i + 1, c->threads);
+            exit(EXIT_FAILED); /* the others wait for it */
+        }
+    worker_main(&c->workers[0]);
+    for (int i = 1; i < c->threads; ++i)
         pthread_join(c->workers[i].thread, NULL);
+    pthread_barrier_destroy(&c->start);
     for (int i = 0; i < c->threads; ++i)
-        failed |= -c->workers[i].failed;
-    return failed;
+        failed |= c->workers[i].failed;
+    return -failed;
 }
 
 typedef struct session {
@@ -270,10 +271,10 @@ static void print_row(session *s, pattern what, int threads, const allocator *a,
     table_end_row(&s->table);
 }
 
-/* Pairs that one thread does in a call: a multiple of DEPTH, and with threads long enough for their start (some 30 us
- * each) not to count. */
+/* Pairs that one thread does in a call, a multiple of DEPTH: enough for the clock, and for the start of threads (some
+ * 50 us each). */
 static int64_t pairs_of(int threads) {
-    return threads == 1 ? 50 * DEPTH : 20000 / threads / DEPTH * DEPTH;
+    return (threads == 1 ? 600 : 100000 / threads) / DEPTH * DEPTH;
 }
 
 /* What "random" does before it is measured: until then most blocks lie on pages that the system has yet to bring. */
@@ -286,9 +287,10 @@ static bool prepare_workers(const allocator *a, pattern what, crew *c) {
         *w = (worker){.from = a,
                       .what = what,
                       .pairs = pairs_of(c->threads),
+                      .lives = LIVE / (unsigned)c->threads,
                       .at = (size_t)i * 997,
                       .crew = c};
-        for (size_t l = 0; is_random(what) && l < LIVE; ++l)
+        for (size_t l = 0; is_random(what) && l < w->lives; ++l)
             w->live[l] = take(a, draws[what == SKEWED][l].bytes, &w->failed);
         fine &= !w->failed;
     }
@@ -300,7 +302,7 @@ static bool prepare_workers(const allocator *a, pattern what, crew *c) {
 
 static void clear_workers(crew *c) {
     for (int i = 0; i < c->threads; ++i)
-        for (size_t l = 0; is_random(c->workers[i].what) && l < LIVE; ++l)
+        for (size_t l = 0; is_random(c->workers[i].what) && l < c->workers[i].lives; ++l)
             if (c->workers[i].live[l])
                 give(c->workers[i].from, c->workers[i].live[l]);
 }
