@@ -51,6 +51,7 @@ static const char *const notes =
     "  median       time of one allocation and one free\n"
     "  spread       interquartile range over the median\n"
     "  ratio        tenon's median over this one's\n"
+    "Debian's jemalloc can be opened with GLIBC_TUNABLES=glibc.rtld.optional_static_tls=16384.\n"
     "--json prints one object per line: op (\"memory\"), pattern, threads, allocator, median (seconds),\n"
     "spread, ratio.";
 /* clang-format on */
