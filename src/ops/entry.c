@@ -115,7 +115,7 @@ static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, gemm_settle, gemm_check_dat
 
 /* ---------------------------------------------------------------- the walk */
 
-static tenon_status read(const op_row *row, const void *desc, call *c, tn_message *m) {
+static tenon_status read_call(const op_row *row, const void *desc, call *c, tn_message *m) {
     if (!desc)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: desc is NULL, expected a descriptor",
                        row->form->op);
@@ -186,7 +186,7 @@ static tn_plan_request request_of(const op_row *row, const call *c,
 
 static tenon_status once_inside(tenon_context *ctx, const op_row *row, const void *desc, call *c) {
     tn_message *m = &ctx->message;
-    TN_TRY(read(row, desc, c, m));
+    TN_TRY(read_call(row, desc, c, m));
     const tenon_workspace workspace = workspace_of(row, &c->desc);
     TN_TRY(check_workspace(row, &workspace, 0, m));
     TN_TRY(settle(row, &c->desc, &c->problem, &c->memo.reaches, &workspace, c, m));
@@ -205,7 +205,7 @@ static tenon_status once(tenon_context *ctx, const op_row *row, const char *name
 
 static tenon_status plan_inside(tenon_context *ctx, const op_row *row, const void *desc,
                                 tenon_plan **out, call *c) {
-    TN_TRY(read(row, desc, c, &ctx->message));
+    TN_TRY(read_call(row, desc, c, &ctx->message));
     const tenon_workspace workspace = workspace_of(row, &c->desc);
     tn_plan_request request = request_of(row, c, &workspace);
     if (tn_signature_take(row->form, desc, &c->memo.signature)) {
@@ -254,7 +254,7 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
     const void *problem = plan->request.problem;
     const memo *known = recognise(row, plan, desc, &c->memo.signature);
     if (!known) {
-        TN_TRY(read(row, desc, c, m));
+        TN_TRY(read_call(row, desc, c, m));
         const char *field = tn_problem_difference(row->op, problem, &c->problem);
         if (field)
             return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: %s differs from what was planned",
