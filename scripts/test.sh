@@ -22,6 +22,7 @@ build() {
 
 build test
 meson test -C build/test --print-errorlogs
+python3 tests/torture/sum_tallies.py build/test/tests/torture/tally
 [ "${1:-}" = quick ] && exit 0
 
 # Under the sanitizers: every room, of the conformance suite the scalar level, whose kernels are instrumented too. Undefined behaviour must end a

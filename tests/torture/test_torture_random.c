@@ -81,7 +81,7 @@ END_TEST
 
 /* ---- threads that share a pool ---- */
 
-enum { THREADS = 4, ROUNDS = 1000 };
+enum { THREADS = 4, ROUNDS = 250 };
 
 typedef struct visitor {
     pthread_barrier_t *start;
