@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs tests as machine code of an instruction set that this machine lacks: Bochs, an emulator of whole machines that knows AVX-512, boots Debian's
 # kernel with busybox and the test programs. SIMDe, which the suite uses, checks what the kernels say; this checks what the compiler made of it,
-# cpuid and the saved registers included. By hand, not in CI: a test takes about four hundred times its native time.
+# cpuid and the saved registers included. By hand, not in CI: a test takes about 250 times its native time.
 #
 #   scripts/emulated_cpu.sh [-m MODEL] [-l LEVEL] [-b BUILD] [TEST…]
 #
-#   MODEL   of `bochs -help cpu`: corei7_skylake_x (default), corei7_icelake_u and tigerlake have AVX-512
+#   MODEL   of `bochs -help cpu`: corei7_skylake_x (default). The newer ones have AVX-512 too, but take many times as long to boot
 #   LEVEL   what TENON_CPU is set to in the emulated machine: avx512 (default), avx2, scalar
 #   BUILD   a meson build directory of this checkout (default: build/emulated, made if it is missing)
-#   TEST    programs of tests/cpu and tests/conformance, without "test_" (default: all but conform_gemm, which takes as long as the rest: two hours)
+#   TEST    programs of tests/cpu and tests/conformance, without "test_" (default: all but conform_gemm: an hour or two)
 #
 # Needs a Debian-like machine, x86-64, 1.5 GiB of memory. The machine's output goes to BUILD/emulated_cpu/serial.txt. Status 0: every test passed.
 set -euo pipefail
