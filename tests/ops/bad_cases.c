@@ -178,7 +178,7 @@ const bad_case bad_cases[] = {
      "0x10001",
      INVALID,
      {A(workspace.memory, ODD_ADDRESS), A(workspace.bytes, 4096)}},
-    {"paged", "", "", TENON_OK, {A(workspace.bytes, 1)}},
+    {"paged", "workspace.bytes", "1", TENON_ERROR_OVER_BUDGET, {A(workspace.bytes, 1)}},
 
     /* ---- merge */
     {"merge", "struct_size", "3", INVALID, {M(struct_size, 3)}},
