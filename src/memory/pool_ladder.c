@@ -69,6 +69,7 @@ static bool grow(climb *c) {
         usual = need;
     if (!tn_align_size(usual < need ? need : usual, granularity, &usual) || usual > room)
         usual = room;
+    tn_segments_hold_down(pool, usual, c->request->asked);
     for (size_t bytes = usual;; bytes = need) {
         if (tn_segment_add(pool, bytes, c->request, c->block, c->finding)) {
             c->grown += bytes;
