@@ -21,14 +21,6 @@ typedef struct climb {
     uint64_t segments_given;
 } climb;
 
-/* Enough nodes to cut blocks; see TN_NODES_READY. */
-static bool ready(tenon_pool *pool) {
-    tn_mutex_lock(&pool->lock);
-    bool enough = pool->nodes.free >= TN_NODES_READY;
-    tn_mutex_unlock(&pool->lock);
-    return enough || tn_refill(pool, &pool->nodes, 0);
-}
-
 /* Rung 1: any free block that fits. The quick search comes first, for memory that came back
  * meanwhile. */
 static bool reuse(climb *c) {
@@ -103,7 +95,7 @@ static bool give_segments(climb *c) {
 
 static bool serve(climb *c) {
     c->over_budget = false;
-    if (!ready(c->pool) && !(give_segments(c) && ready(c->pool)))
+    if (!tn_nodes_ready(c->pool) && !(give_segments(c) && tn_nodes_ready(c->pool)))
         return false;
     return reuse(c) || grow(c) || (give_segments(c) && grow(c));
 }

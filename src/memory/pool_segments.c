@@ -128,6 +128,14 @@ bool tn_refill(tenon_pool *pool, tn_records *records, size_t count) {
     return true;
 }
 
+/* Enough nodes to cut blocks; see TN_NODES_READY. */
+bool tn_nodes_ready(tenon_pool *pool) {
+    tn_mutex_lock(&pool->lock);
+    bool enough = pool->nodes.free >= TN_NODES_READY;
+    tn_mutex_unlock(&pool->lock);
+    return enough || tn_refill(pool, &pool->nodes, 0);
+}
+
 /* ---- segments ---- */
 
 /*
@@ -233,10 +241,12 @@ static size_t give_empty(tenon_pool *pool, size_t keep, uint64_t *count) {
  * bytes; 0: no block has a unit to spare, or the system can't take it.
  */
 static size_t give_part(tenon_pool *pool, size_t wanted) {
+    if (!tn_nodes_ready(pool))
+        return 0;
     tn_mutex_lock(&pool->lock);
     tn_tlsf_node *node = tn_tlsf_top(&pool->tlsf);
     size_t offset = 0, bytes = 0;
-    if (node != NULL && pool->nodes.free >= TN_NODES_READY)
+    if (node != NULL && pool->nodes.free >= TN_NODES_READY) /* others may have taken some */
         bytes = tn_tlsf_inner(node, pool->source.part, &offset);
     if (bytes > wanted) { /* from the upper end, so that the rest stays in one piece */
         size_t start = (offset + bytes - wanted) & ~(pool->source.part - 1);

@@ -113,6 +113,7 @@ size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count);
 size_t tn_segments_empty(tenon_pool *pool);
 void tn_segments_close(tenon_pool *pool);
 bool tn_refill(tenon_pool *pool, tn_records *records, size_t count);
+bool tn_nodes_ready(tenon_pool *pool);
 tn_segment_source tn_host_source(tenon_pool *pool);
 
 /* pool_guard.c; the checks are for pools that are tn_guarded */
