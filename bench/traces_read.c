@@ -31,6 +31,9 @@ static bool wrong(reader *r, const char *format, ...) {
     va_start(values, format);
     vsnprintf(why, sizeof why, format, values);
     va_end(values);
+    for (char *at = why; *at != '\0'; ++at) /* a piece of the file may be in it */
+        if (*at < 0x20 || *at > 0x7e)
+            *at = '?';
     snprintf(r->error->text, sizeof r->error->text, "%.80s, line %llu: %s", r->name,
              (unsigned long long)r->number, why);
     return false;
