@@ -12,6 +12,10 @@
  * plans and their workspaces); plan again with an algorithm of smaller workspace; wait for queued frees; the next device of
  * the context's chain; and only then TENON_ERROR_OUT_OF_MEMORY or TENON_ERROR_OVER_BUDGET, with the figures and the
  * largest owners in the message, outputs untouched and everything still usable.
+ *
+ * Forks: a child goes on with its copy of a pool. Only if another thread was changing the pool's bookkeeping at that
+ * very moment, or was taking memory back from a context, is the pool lost to the child: calls that can fail answer
+ * TENON_ERROR_DEVICE_LOST, the others do nothing, nothing waits, and buffers keep their memory. A new pool works.
  */
 #ifndef TENON_MEMORY_H
 #define TENON_MEMORY_H
@@ -27,18 +31,27 @@ typedef struct tenon_pool tenon_pool;
 typedef struct tenon_buffer tenon_buffer;
 
 enum {
-    TENON_POOL_TOUCH = 1u << 0,      /**< write each page of a new segment at once, so that overcommitted memory fails there, not later */
+    TENON_POOL_TOUCH = 1u << 0,      /**< have the system commit each page of a new segment at once, so that overcommitted memory is refused
+                                          there (an ordinary failure) instead of ending the process at its first use */
     TENON_POOL_HUGE_PAGES = 1u << 1, /**< ask for huge pages where the system has them; never fails for their lack */
     TENON_POOL_DEBUG = 1u << 2,      /**< guards around blocks, poison in freed ones, NaN in new ones; checked at free, at close and on request */
-    TENON_POOL_FIXED = 1u << 3       /**< take `segment_bytes` (0: the budget) at creation and never grow: later allocations never enter the system */
+    TENON_POOL_FIXED = 1u << 3,      /**< take `segment_bytes` (0: the budget you set, else 2 MiB) at creation and never grow: later
+                                          allocations never enter the system */
+    TENON_POOL_LOCK = 1u << 4        /**< lock each new segment in memory (mlock); where the system does not allow it (RLIMIT_MEMLOCK) the
+                                          segment counts as refused */
 };
 
-/** How a pool is made. A zero-initialised descriptor is a host pool without a budget. */
+/** A budget that is none: really no limit of the pool's own. */
+#define TENON_NO_BUDGET ((size_t)-1)
+
+/** How a pool is made. A zero-initialised descriptor is a host pool that holds no more than this process may use. */
 typedef struct tenon_pool_desc {
     size_t struct_size;        /**< sizeof(tenon_pool_desc), or 0 for the first release's */
     const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu" */
-    size_t budget;             /**< the most bytes of segments held at once; 0: no limit of the pool's own. Segments from
-                                    the system are whole pages, from hooks multiples of 64 bytes */
+    size_t budget;             /**< the most bytes of segments held at once. 0: for memory from the system, 15/16 of what this process may use
+                                    at creation (the machine's memory, cgroup limits, RLIMIT_AS, RLIMIT_DATA), and no segment that is
+                                    more than may be used then; for hooks, none: they know. TENON_NO_BUDGET: none. Segments from the
+                                    system are whole pages, from hooks multiples of 64 bytes */
     size_t segment_bytes;      /**< smallest segment taken from the system; 0: 2 MiB. Larger requests get a segment of their size */
     unsigned flags;            /**< TENON_POOL_* */
     tenon_allocator allocator; /**< where a host pool's segments and its bookkeeping come from; zero: the system */
@@ -66,7 +79,8 @@ TENON_API tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index);
  * A block of `bytes` bytes (0 is legal), aligned to 64 bytes, contents undefined.
  *
  * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller".
- * @return TENON_OK, INVALID_ARGUMENT, OUT_OF_MEMORY, OVER_BUDGET. *out is NULL on failure. Thread safe.
+ * @return TENON_OK; INVALID_ARGUMENT; OUT_OF_MEMORY (the system has no more, or this process may not use more); OVER_BUDGET (a budget that
+ * was set, or a fixed size); DEVICE_LOST (see "Forks" above). *out is NULL on failure. Thread safe.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner, tenon_buffer **out);
 
@@ -134,7 +148,7 @@ typedef struct tenon_ladder_stats {
 /** What a pool holds now. Bytes unless said otherwise. */
 typedef struct tenon_memory_info {
     size_t struct_size;        /**< set by the caller as in descriptors */
-    size_t budget;             /**< 0: none */
+    size_t budget;             /**< the one in force, see tenon_pool_desc; 0: none */
     size_t reserved;           /**< segments held */
     size_t in_use;             /**< blocks handed out, as asked for */
     size_t peak_reserved;

@@ -114,7 +114,7 @@ class Context:
 
     device              "auto", "cpu", "cuda:0", "reference", or a chain to fall back along: "cuda:0,cpu"
     threads             most threads at work at once; 0: the cores this process may use
-    budget              most bytes of memory held; 0: no limit
+    budget              most bytes of memory held; 0: what this process may use
     debug_memory        guard bytes and poison in the pool
     reduced_precision   compute="default" means "fast"
     plan_cache_bytes    most bytes of cached plans; 0: the library's own limit

@@ -14,6 +14,14 @@
 
 enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
 
+/* The reclaiming thread was in one of the context's pools; a fork leaves neither to the child. */
+static bool reclaimer_is_gone(tenon_context *ctx) {
+    for (int s = 0; s < ctx->slots; ++s)
+        if (ctx->slot[s].pool && tn_pool_lost(ctx->slot[s].pool))
+            return true;
+    return false;
+}
+
 tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
     if (!ctx)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
@@ -26,6 +34,12 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
         /* Not the message of the context: it belongs to the thread that is inside. */
         if (expected == INSIDE)
             return TENON_ERROR_BUSY;
+        if (reclaimer_is_gone(ctx))
+            return tn_fail(
+                &ctx->message, TENON_ERROR_DEVICE_LOST,
+                "%s: another thread was taking memory from this context when this process "
+                "was forked; the child needs a new context",
+                call);
         tn_os_relax();
     }
 }

@@ -27,29 +27,54 @@ enum {
 
 /* ---- host memory ---- */
 
-static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
-    const tenon_pool *pool = user;
-    bool hooked = pool->hooks.alloc != NULL;
-    bool touch = (pool->flags & TENON_POOL_TOUCH) != 0;
-    void *address;
-    if (hooked) {
-        address = tn_host_alloc(&pool->hooks, bytes, TN_ALIGNMENT_MOST);
-    } else {
-        /* Systems that can't refuse while committing end the process instead: ask how much there is
-         * first. */
-        size_t available = touch ? tn_os_memory_available() : 0;
-        if (available != 0 && bytes > available)
+/* Makes sure, as far as the flags ask for it, that the memory is really there. */
+static bool host_commit(tenon_pool *pool, void *address, size_t bytes) {
+    if ((pool->flags & TENON_POOL_LOCK) != 0) {
+        pool->refusal = "mlock is refused, see RLIMIT_MEMLOCK";
+        if (!tn_os_pin(address, bytes))
             return false;
-        address = tn_os_map(bytes, (pool->flags & TENON_POOL_HUGE_PAGES) != 0);
     }
+    if ((pool->flags & TENON_POOL_TOUCH) != 0) {
+        pool->refusal = "the system can't commit more";
+        if (!tn_os_touch(address, bytes)) {
+            if ((pool->flags & TENON_POOL_LOCK) != 0)
+                tn_os_unpin(address, bytes);
+            return false;
+        }
+    }
+    pool->refusal = NULL;
+    return true;
+}
+
+/*
+ * Under overcommit a promise of memory costs nothing and its breaking ends the process, at the first
+ * write. Where the caller has not said how much may be promised, or wants it committed at once, what
+ * is there now decides.
+ */
+static bool host_available(tenon_pool *pool, size_t bytes) {
+    bool commit = (pool->flags & (TENON_POOL_TOUCH | TENON_POOL_LOCK)) != 0;
+    if (pool->hooks.alloc != NULL || (!commit && !pool->limited_by_system))
+        return true;
+    pool->refusal = "less is available to this process";
+    size_t available = tn_os_memory_available();
+    return available == 0 || bytes <= available;
+}
+
+static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
+    tenon_pool *pool = user;
+    bool hooked = pool->hooks.alloc != NULL;
+    if (!host_available(pool, bytes))
+        return false;
+    pool->refusal = NULL;
+    void *address = hooked ? tn_host_alloc(&pool->hooks, bytes, TN_ALIGNMENT_MOST)
+                           : tn_os_map(bytes, (pool->flags & TENON_POOL_HUGE_PAGES) != 0);
     if (address == NULL)
         return false;
-    if (touch && hooked) {
-        size_t page = tn_os_page_size();
-        for (size_t at = 0; at < bytes; at += page)
-            ((volatile unsigned char *)address)[at] = 0;
-    } else if (touch && !tn_os_touch(address, bytes)) {
-        tn_os_unmap(address, bytes);
+    if (!host_commit(pool, address, bytes)) {
+        if (hooked)
+            tn_host_free(&pool->hooks, address, bytes);
+        else
+            tn_os_unmap(address, bytes);
         return false;
     }
     *out = (tn_segment_memory){.address = address, .bytes = bytes};
@@ -58,10 +83,13 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
 
 static void host_free(void *user, const tn_segment_memory *memory) {
     const tenon_pool *pool = user;
-    if (pool->hooks.alloc != NULL)
-        tn_host_free(&pool->hooks, memory->address, memory->bytes);
-    else
+    if (pool->hooks.alloc == NULL) {
         tn_os_unmap(memory->address, memory->bytes);
+        return;
+    }
+    if ((pool->flags & TENON_POOL_LOCK) != 0)
+        tn_os_unpin(memory->address, memory->bytes);
+    tn_host_free(&pool->hooks, memory->address, memory->bytes);
 }
 
 static bool host_give_part(void *user, const tn_segment_memory *memory, size_t offset,
@@ -71,13 +99,14 @@ static bool host_give_part(void *user, const tn_segment_memory *memory, size_t o
 }
 
 tn_segment_source tn_host_source(tenon_pool *pool) {
+    /* Only whole pages can be locked. */
+    bool granule = pool->hooks.alloc != NULL && (pool->flags & TENON_POOL_LOCK) == 0;
     tn_segment_source source = {.user = pool,
                                 .alloc = host_alloc,
                                 .free = host_free,
-                                .granularity = TN_GRANULE,
+                                .granularity = granule ? TN_GRANULE : tn_os_page_size(),
                                 .host = true};
     if (pool->hooks.alloc == NULL) {
-        source.granularity = tn_os_page_size();
         source.give_part = host_give_part;
         source.part = (pool->flags & TENON_POOL_HUGE_PAGES) != 0 ? HUGE_PART_BYTES : PART_BYTES;
         if (source.part < source.granularity)
@@ -92,18 +121,19 @@ tn_segment_source tn_host_source(tenon_pool *pool) {
 static bool refill_from_segment(tenon_pool *pool, tn_records *records, size_t bytes) {
     if (!pool->source.host)
         return false;
-    tn_block block = {0};
-    tn_finding finding = {0};
+    tn_finding finding = {.count = 0};
     tn_request request = tn_request_of(pool, bytes, TN_GRANULE, "tenon: records");
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     tn_tlsf_place place = {NULL, 0};
     if (pool->nodes.free >= TN_TLSF_SPLITS)
         place = tn_tlsf_find_thorough(&pool->tlsf, request.bytes, request.alignment);
     if (place.node != NULL) {
         /* At the upper end, where it stays out of the way of the caller's blocks for good. */
         place.offset = place.node->offset + place.node->bytes - request.bytes;
-        tn_hand_out_locked(pool, place, &request, &block, &finding);
-        tn_records_add(records, block.address, bytes, true);
+        tn_block_record *record = tn_hand_out_locked(pool, place, &request, &finding);
+        unsigned char *segment = tn_segment_of(record)->memory.address;
+        tn_records_add(records, segment + record->node.offset + record->buffer.lead, bytes, true);
     }
     tn_mutex_unlock(&pool->lock);
     return place.node != NULL;
@@ -131,6 +161,7 @@ bool tn_refill(tenon_pool *pool, tn_records *records, size_t count) {
 /* Enough nodes to cut blocks; see TN_NODES_READY. */
 bool tn_nodes_ready(tenon_pool *pool) {
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     bool enough = pool->nodes.free >= TN_NODES_READY;
     tn_mutex_unlock(&pool->lock);
     return enough || tn_refill(pool, &pool->nodes, 0);
@@ -143,8 +174,8 @@ bool tn_nodes_ready(tenon_pool *pool) {
  * NULL) from it before anybody else can. Pre: the budget allows it, and TN_NODES_READY nodes were
  * free when slow was held.
  */
-bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request, tn_block *block,
-                    tn_finding *finding) {
+bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
+                    tn_block_record **record, tn_finding *finding) {
     tn_segment *segment = tn_host_alloc_zero(&pool->hooks, sizeof *segment, TN_CACHE_LINE);
     if (segment == NULL)
         return false;
@@ -168,8 +199,8 @@ bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request, t
         pool->info.peak_reserved = pool->info.reserved;
     tn_record_locked(pool, "segment+ %zu\n", bytes);
     if (request != NULL)
-        tn_hand_out_locked(pool, (tn_tlsf_place){&segment->lowest->node, 0}, request, block,
-                           finding);
+        *record =
+            tn_hand_out_locked(pool, (tn_tlsf_place){&segment->lowest->node, 0}, request, finding);
     tn_mutex_unlock(&pool->lock);
     return true;
 }
@@ -189,6 +220,7 @@ size_t tn_segments_empty(tenon_pool *pool) {
     if ((pool->flags & TENON_POOL_FIXED) != 0)
         return 0;
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     if (pool->source.give_part != NULL)
         bytes = tn_tlsf_spare(&pool->tlsf, pool->source.part);
     else
@@ -204,6 +236,7 @@ static size_t give_empty(tenon_pool *pool, size_t keep, uint64_t *count) {
     tn_segment *given = NULL;
     size_t bytes = 0;
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     for (tn_segment *segment = pool->segments, *next; segment != NULL; segment = next) {
         next = segment->next;
         if (pool->info.reserved - bytes <= keep)
@@ -244,6 +277,7 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
     if (!tn_nodes_ready(pool))
         return 0;
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     tn_tlsf_node *node = tn_tlsf_top(&pool->tlsf);
     size_t offset = 0, bytes = 0;
     if (node != NULL && pool->nodes.free >= TN_NODES_READY) /* others may have taken some */
@@ -258,6 +292,7 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
         0) { /* nobody gets it while it goes; no block's id, so that second frees are seen */
         node = tn_tlsf_take(&pool->tlsf, (tn_tlsf_place){node, offset}, bytes, &pool->nodes);
         ((tn_block_record *)node)->id = 0;
+        node->hole = true;
         segment = node->segment;
     }
     tn_mutex_unlock(&pool->lock);
@@ -267,7 +302,7 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
     bool given = pool->source.give_part(pool->source.user, &segment->memory, offset, bytes);
     tn_mutex_lock(&pool->lock);
     if (given) {
-        node = tn_tlsf_punch(node, &pool->nodes);
+        node = tn_tlsf_join(node, &pool->nodes);
         segment->holes += bytes;
         pool->info.reserved -= bytes;
         tn_record_locked(pool, "segment- %zu\n", bytes);
@@ -278,6 +313,7 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
             gone = segment;
         }
     } else {
+        node->hole = false;
         tn_tlsf_release(&pool->tlsf, node, &pool->nodes);
     }
     tn_mutex_unlock(&pool->lock);
@@ -350,9 +386,10 @@ size_t tenon_memory_trim(tenon_pool *pool, size_t keep) {
     if (pool == NULL)
         return 0;
     uint64_t count = 0;
-    tn_mutex_lock(&pool->slow);
+    if (!tn_enter_slow(pool))
+        return 0;
     size_t bytes = tn_segments_give(pool, keep, &count);
-    tn_mutex_unlock(&pool->slow);
+    tn_leave_slow(pool);
     if (count != 0)
         tn_log(pool, TENON_LOG_INFO, "pool %s: trim gave %llu segments of %zu bytes back",
                pool->device, (unsigned long long)count, bytes);

@@ -229,16 +229,15 @@ size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit) {
     return spare;
 }
 
-tn_tlsf_node *tn_tlsf_punch(tn_tlsf_node *node, tn_records *nodes) {
-    assert(node->used && !node->hole);
-    node->hole = true;
-    if (node->upper != NULL && node->upper->hole)
-        merge(node, nodes);
-    if (node->lower != NULL && node->lower->hole) {
-        node = node->lower;
-        merge(node, nodes);
+tn_tlsf_node *tn_tlsf_join(tn_tlsf_node *hole, tn_records *nodes) {
+    assert(hole->used && hole->hole);
+    if (hole->upper != NULL && hole->upper->hole)
+        merge(hole, nodes);
+    if (hole->lower != NULL && hole->lower->hole) {
+        hole = hole->lower;
+        merge(hole, nodes);
     }
-    return node;
+    return hole;
 }
 
 /* ---- figures ---- */

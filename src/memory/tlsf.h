@@ -106,10 +106,10 @@ tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf);
 size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit);
 
 /*
- * Makes a node that tn_tlsf_take returned a hole, merges it with holes beside it (their nodes go
- * back to `nodes`) and returns the merged node.
+ * Merges a hole (a node that tn_tlsf_take returned and whose `hole` was set) with holes beside it;
+ * their nodes go back to `nodes`. Returns the merged node.
  */
-tn_tlsf_node *tn_tlsf_punch(tn_tlsf_node *node, tn_records *nodes);
+tn_tlsf_node *tn_tlsf_join(tn_tlsf_node *hole, tn_records *nodes);
 
 /* ---- figures ---- */
 
