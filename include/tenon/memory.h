@@ -137,7 +137,7 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_unmap(tenon_context *ctx, t
 /** How many times each rung of the ladder was taken. */
 typedef struct tenon_ladder_stats {
     uint64_t coalesced;       /**< (1) a thorough search found a free block that the constant-time one had missed */
-    uint64_t segments_given;  /**< (2) empty segments given back before asking again */
+    uint64_t segments_given;  /**< (2) empty segments, and free parts of others, given back before asking again */
     uint64_t caches_dropped;  /**< (3) plans and their workspaces dropped */
     uint64_t smaller_plans;   /**< (4) an algorithm of smaller workspace was chosen */
     uint64_t waits;           /**< (5) queued frees waited for */
@@ -175,14 +175,18 @@ typedef struct tenon_memory_owner {
 /** Writes up to `capacity` owners, largest first, and returns how many there are in all. Allocates nothing. */
 TENON_API size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t capacity);
 
-/** Gives empty segments back until at most `keep` bytes are reserved (or nothing more is empty); returns the bytes given back. */
+/**
+ * Gives memory back until at most `keep` bytes are reserved or nothing more can go: empty segments, then, where the system
+ * can take them (its own pages can, a hook's segments can't), free parts of the others. Returns the bytes given back.
+ */
 TENON_API size_t tenon_memory_trim(tenon_pool *pool, size_t keep);
 
 /** Receives a piece of text; returns 0 to go on. */
 typedef int (*tenon_text_sink)(void *user, const char *text, size_t bytes);
 
 /**
- * Writes the pool as JSON (statistics, owners, segments with their blocks: offset, size, owner) in pieces to `sink`.
+ * Writes the pool as JSON (statistics, owners, segments with their blocks: offset, size, owner) in pieces to `sink`. Blocks
+ * with "free" are free; those with "hole" are addresses whose memory went back to the system.
  *
  * Allocates nothing. The sink is called under the pool's lock, so that the picture is of one moment, and must not call tenon.
  *
@@ -201,6 +205,7 @@ TENON_API tenon_status tenon_memory_check(tenon_pool *pool);
 /**
  * Starts (or with sink == NULL stops) a recording: one line of text per event,
  * `alloc ID BYTES ALIGNMENT OWNER`, `free ID`, `segment+ BYTES`, `segment- BYTES`, `fail BYTES`, in order of happening.
+ * `segment-` may also be a part of one. `tenon memory replay` and `tenon memory picture` read it.
  * The sink is called under the pool's lock and must not call tenon; when it returns other than 0 the recording ends.
  */
 TENON_API tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user);

@@ -66,13 +66,18 @@ void tn_pool_close(tenon_pool *pool) {
     else
         tn_log(pool, TENON_LOG_INFO, "pool %s: closed; peak in use %zu, reserved %zu bytes",
                pool->device, pool->info.peak_in_use, pool->info.peak_reserved);
-    /* Borrowed slabs lie in segments and hold no segment, so the order is: slabs, then segments. */
+    /* A fixed pool's slabs may lie in its segment; any other's segments are read through their
+     * nodes, which lie in slabs. */
+    bool fixed = (pool->flags & TENON_POOL_FIXED) != 0;
+    if (!fixed)
+        tn_segments_close(pool);
     tn_records *records[] = {&pool->nodes, &pool->handles};
     for (int i = 0; i < 2; ++i)
         for (tn_slab *slab; (slab = tn_records_next_slab(records[i])) != NULL;)
             if (!slab->borrowed)
                 tn_host_free(&pool->hooks, slab, slab->bytes);
-    tn_segments_close(pool);
+    if (fixed)
+        tn_segments_close(pool);
     tenon_allocator hooks = pool->hooks;
     tn_host_free(&hooks, pool, sizeof *pool);
 }

@@ -202,8 +202,8 @@ static void write_statistics(json *out, tenon_pool *pool) {
 
 static void write_block(json *out, const tenon_pool *pool, const tn_block_record *record) {
     json_write(out, "{\"offset\":%zu,\"bytes\":%zu,", record->node.offset, record->node.bytes);
-    if (!record->node.used) {
-        json_write(out, "\"free\":true}");
+    if (!record->node.used || record->node.hole) {
+        json_write(out, record->node.hole ? "\"hole\":true}" : "\"free\":true}");
         return;
     }
     json_write(out, "\"id\":%llu,\"asked\":%zu,\"owner\":", (unsigned long long)record->id,

@@ -50,6 +50,7 @@ typedef struct tn_segment {
     struct tn_segment *next, *previous;
     tn_segment_memory memory;
     tn_block_record *lowest;
+    size_t holes; /* bytes that went back to the system before the rest */
 } tn_segment;
 
 typedef struct tn_owner {
@@ -157,12 +158,14 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
                              tn_finding *finding, tn_message *message);
 
 /* pool_segments.c; with slow held and lock not */
+void tn_segments_hold_down(tenon_pool *pool, size_t coming, size_t asked);
 bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
                     tn_block_record **record, tn_finding *finding);
 size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count);
 size_t tn_segments_empty(tenon_pool *pool);
 void tn_segments_close(tenon_pool *pool);
 bool tn_refill(tenon_pool *pool, tn_records *records, size_t count);
+bool tn_nodes_ready(tenon_pool *pool);
 tn_segment_source tn_host_source(tenon_pool *pool);
 
 /* pool_guard.c; the checks are for pools that are tn_guarded */

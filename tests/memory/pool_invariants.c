@@ -23,7 +23,7 @@ static bool is_pending(const tenon_pool *pool, const tn_tlsf_node *node) {
 }
 
 static const char *check_segment(const tenon_pool *pool, const tn_segment *segment, sums *sum) {
-    size_t at = 0;
+    size_t at = 0, holes = 0;
     bool before_free = false;
     const tn_tlsf_node *before = NULL;
     for (const tn_tlsf_node *node = &segment->lowest->node; node != NULL; node = node->upper) {
@@ -39,8 +39,9 @@ static const char *check_segment(const tenon_pool *pool, const tn_segment *segme
         before = node;
         if (!node->used) {
             ++sum->free_nodes;
-        } else if (is_pending(pool, node)) {
+        } else if (node->hole || is_pending(pool, node)) {
             ++sum->used_nodes;
+            holes += node->hole ? node->bytes : 0;
         } else {
             ++sum->used_nodes;
             if (record->id == 0 || record->id > pool->info.allocations)
@@ -54,7 +55,9 @@ static const char *check_segment(const tenon_pool *pool, const tn_segment *segme
     }
     if (at != segment->memory.bytes)
         return "blocks do not reach their segment's end";
-    sum->reserved += segment->memory.bytes;
+    if (holes < segment->holes) /* more: one is on its way */
+        return "a hole is not one";
+    sum->reserved += segment->memory.bytes - segment->holes;
     ++sum->segments;
     return NULL;
 }

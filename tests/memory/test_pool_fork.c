@@ -326,7 +326,8 @@ START_TEST(context_that_was_giving_back) {
     enum { N = 200 };
     static float a[N * N], c[N * N];
     tenon_buffer *held;
-    tenon_pool *pool = make((tenon_pool_desc){.budget = 4 * MIB}, &held);
+    /* So little that the other thread can't be served by giving free parts of segments back. */
+    tenon_pool *pool = make((tenon_pool_desc){.budget = 3 * MIB}, &held);
     const tenon_context_desc desc = {.device = "cpu", .threads = 1, .pool = pool};
     ck_assert_int_eq(tenon_context_create(&desc, &shared_ctx), TENON_OK);
     const tenon_gemm_desc product = {.a = tenon_matrix(a, TENON_F32, N, N),
