@@ -9,14 +9,11 @@
 #include <math.h>
 #include <xnnpack.h>
 
-/* As in pthreadpool.h, whose package need not be installed. */
-typedef pthreadpool_t (*create_pool_fn)(size_t threads);
-
 static __typeof__(&xnn_initialize) initialize;
 static __typeof__(&xnn_create_fully_connected_nc_f32) create;
 static __typeof__(&xnn_setup_fully_connected_nc_f32) setup;
 static __typeof__(&xnn_run_operator) run;
-static create_pool_fn create_pool;
+static __typeof__(&pthreadpool_create) create_pool;
 
 static bool initialized;
 static pthreadpool_t pool;
