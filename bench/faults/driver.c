@@ -5,8 +5,9 @@
  *     driver [options] SUBJECT=LIBRARY…
  *
  * Memory is short by the preloaded injector (--nth), or by a limit of the address space (--limit),
- * from before the library is opened (--phase cold) or before a later call (--phase warm) to the end
- * of that call. What happened goes line by line to --report with write(2), so that it stays when the
+ * from before the library is opened (--phase cold), before its first call (opened) or before a later
+ * one (warm) to the end of that call. A limit that begins with + is added to what the process has
+ * then. What happened goes line by line to --report with write(2), so that it stays when the
  * library ends the process:
  *
  *     subject NAME                before anything else of it
@@ -20,6 +21,7 @@
  * It always ends with status 0 after `done`: everything else is the library's doing. Called by
  * sweep.py and by bench/peers/limited_memory.py.
  */
+#include "guard.h"
 #include "injector.h"
 #include "subject.h"
 
@@ -48,10 +50,12 @@ static const subject *const subjects[] = {
 };
 
 typedef struct options {
-    bool warm, forever, sites;
+    enum { COLD, OPENED, WARM } phase;
+    bool forever, sites;
     int threads, size;
     int64_t nth;
-    size_t limit; /* bytes of address space; 0: none */
+    bool limited, relative; /* to what is mapped when memory becomes short */
+    size_t limit;           /* bytes of address space */
     int report;
 } options;
 
@@ -118,19 +122,31 @@ static bool find_injector(void) {
            look_up(RTLD_DEFAULT, "faults_site_at", &injector.site_at, why);
 }
 
+/* The address space in use: the first number of statm, in pages. */
+static size_t mapped_bytes(void) {
+    char text[128] = "";
+    const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (file < 0 || read(file, text, sizeof text - 1) <= 0)
+        _exit(3);
+    close(file);
+    return (size_t)strtoull(text, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 /* The soft limit alone, so that it can be raised again. */
-static void limit_address_space(size_t bytes) {
+static void limit_address_space(bool on) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) != 0)
         _exit(3);
-    limit.rlim_cur = bytes ? (rlim_t)bytes : limit.rlim_max;
+    limit.rlim_cur = limit.rlim_max;
+    if (on)
+        limit.rlim_cur = (rlim_t)opt.limit + (opt.relative ? (rlim_t)mapped_bytes() : 0);
     if (setrlimit(RLIMIT_AS, &limit) != 0)
         _exit(3);
 }
 
 static void shortage_begin(void) {
-    if (opt.limit)
-        limit_address_space(opt.limit);
+    if (opt.limited)
+        limit_address_space(true);
     if (injector.begin)
         injector.begin();
 }
@@ -138,8 +154,8 @@ static void shortage_begin(void) {
 static void shortage_end(void) {
     if (injector.end)
         injector.end();
-    if (opt.limit)
-        limit_address_space(0);
+    if (opt.limited)
+        limit_address_space(false);
 }
 
 static void tell_sites(void) {
@@ -169,17 +185,27 @@ typedef struct host {
     task task;
 } host;
 
-/* From nothing, or from where the last attempt ended, to a result. */
-static bool attempt(host *h, char *why) {
+static bool open_library(host *h, char *why) {
     if (!h->library)
         h->library = dlopen(h->path, RTLD_NOW | RTLD_LOCAL);
-    if (!h->library) {
-        const char *error = dlerror();
-        return refuse(why, "not loaded: %s", error ? error : "no reason given");
-    }
+    if (h->library)
+        return true;
+    const char *error = dlerror();
+    return refuse(why, "not loaded: %s", error ? error : "no reason given");
+}
+
+/* From nothing, or from where the last attempt ended, to a result. */
+static bool attempt_unguarded(void *arg, char *why) {
+    host *h = arg;
+    if (!open_library(h, why))
+        return false;
     if (!h->started)
         h->started = h->subject->start(h->library, opt.threads, why);
     return h->started && h->subject->compute(&h->task, why);
+}
+
+static bool attempt(host *h, char *why) {
+    return guarded(attempt_unguarded, h, why);
 }
 
 static void tell_outcome(const char *which, bool ok, const task *t, const char *why) {
@@ -198,13 +224,12 @@ static void drive(const subject *s, const char *path) {
     tell("subject %s", s->name);
     if (!task_make(&h.task, s->kind, opt.size))
         _exit(3);
-    if (opt.warm) {
-        task_wipe(&h.task);
-        const bool ok = attempt(&h, why);
-        if (!ok || task_wrong(&h.task)) {
-            tell_outcome("warm-up", ok, &h.task, why);
-            return;
-        }
+    task_wipe(&h.task);
+    const bool ready = opt.phase == COLD || (opt.phase == OPENED && open_library(&h, why)) ||
+                       (opt.phase == WARM && attempt(&h, why));
+    if (!ready || (opt.phase == WARM && task_wrong(&h.task))) {
+        tell_outcome("warm-up", ready, &h.task, why);
+        return;
     }
     task_wipe(&h.task);
     if (injector.arm)
@@ -231,7 +256,8 @@ static void drive(const subject *s, const char *path) {
 
 static int usage(void) {
     static const char text[] =
-        "usage: driver [--phase cold|warm] [--nth N [--forever]] [--sites] [--limit BYTES]\n"
+        "usage: driver [--phase cold|opened|warm] [--nth N [--forever]] [--sites] [--limit "
+        "[+]BYTES]\n"
         "              [--threads N] [--size N] [--report FILE] SUBJECT=LIBRARY...\n"
         "subjects:";
     fputs(text, stderr);
@@ -270,12 +296,16 @@ static int read_options(int argc, char **argv) {
             return -1;
         ++i;
         if (strcmp(name, "--phase") == 0)
-            opt.warm = strcmp(value, "warm") == 0;
+            opt.phase = strcmp(value, "warm") == 0     ? WARM
+                        : strcmp(value, "opened") == 0 ? OPENED
+                                                       : COLD;
         else if (strcmp(name, "--nth") == 0)
             opt.nth = strtoll(value, NULL, 10);
-        else if (strcmp(name, "--limit") == 0)
-            opt.limit = (size_t)strtoull(value, NULL, 10);
-        else if (strcmp(name, "--threads") == 0)
+        else if (strcmp(name, "--limit") == 0) {
+            opt.limited = true;
+            opt.relative = *value == '+';
+            opt.limit = (size_t)strtoull(value + opt.relative, NULL, 10);
+        } else if (strcmp(name, "--threads") == 0)
             opt.threads = atoi(value);
         else if (strcmp(name, "--size") == 0)
             opt.size = atoi(value);

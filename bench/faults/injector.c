@@ -33,7 +33,7 @@ EXPORTED void *__libc_valloc(size_t bytes);
 EXPORTED void *__libc_pvalloc(size_t bytes);
 
 /* More than any peer asks for in one call; later ones are counted but not kept. */
-#define SITES_KEPT 16384
+#define SITES_KEPT 65536
 
 static atomic_bool window;
 static _Atomic int64_t seen, hits;

@@ -69,7 +69,7 @@ PEERS = [
         "PyPI scipy-openblas32",
         ("{site}/scipy_openblas32/lib/libscipy_openblas.so",),
     ),
-    Peer("OpenBLAS, Debian", "cblas_sgemm", "cblas", "Debian libopenblas0-pthread", ("libopenblas.so.0",)),
+    Peer("OpenBLAS of Debian", "cblas_sgemm", "cblas", "Debian libopenblas0-pthread", ("libopenblas.so.0",)),
     Peer("BLIS", "cblas_sgemm", "cblas", "Debian libblis4-openmp", ("libblis.so.4",)),
     Peer("MKL", "cblas_sgemm", "cblas", "PyPI mkl", ("{prefix}/lib/libmkl_rt.so.3", "{prefix}/lib/libmkl_rt.so.2")),
     Peer("oneDNN", "matmul primitive", "onednn", "Debian libdnnl2", ("libdnnl.so.2",)),

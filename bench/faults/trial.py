@@ -39,7 +39,8 @@ def environment(threads: int, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SELF_MADE)}
     kept.pop("LD_PRELOAD", None)
     counts = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-    return {**kept, **{name: str(threads) for name in counts}, **more}
+    # ggml calls a debugger before it aborts; what it says itself is enough.
+    return {**kept, **{name: str(threads) for name in counts}, "GGML_NO_BACKTRACE": "1", **more}
 
 
 @dataclass
@@ -47,19 +48,24 @@ class Trial:
     """The driver's lines by their first word, and how the process ended."""
 
     lines: dict[str, str] = field(default_factory=dict)
+    calls: list[list[str]] = field(default_factory=list)  # per subject: its name, how its call ended, and the next one
     sites: list[str] = field(default_factory=list)
     status: int = 0  # as subprocess has it: negative for signals
     hung: bool = False
-    said: str = ""  # last line on stderr
+    said: str = ""  # its last line on stdout or stderr
     armed: bool = False  # a failure was ordered
 
     def read(self, report: str, stderr: str) -> Trial:
         for line in report.splitlines():
             word, _, rest = line.partition(" ")
-            if word == "site":
+            if word == "subject":
+                self.calls.append([rest, "", ""])
+            elif word == "site":
                 self.sites.append(rest.partition(" ")[2])
             else:
                 self.lines[word] = rest
+            if word in ("call", "next"):
+                self.calls[-1][1 if word == "call" else 2] = rest
         said = [line.strip() for line in stderr.splitlines() if line.strip()]
         self.said = said[-1][:200] if said else ""
         return self
@@ -116,8 +122,11 @@ def wait(ended: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def no_core_dumps() -> None:
+def plain_process() -> None:
+    """No core dumps, and signals as a program finds them: a background job of a shell ignores SIGINT, and OpenBLAS raises it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 Command = Callable[[Sequence[str]], list[str]]  # a driver's command line with these options in it
@@ -133,9 +142,9 @@ def run_process(command: Command, options: Sequence[str], env: dict[str, str], s
                 command([*options, "--report", str(report)]),
                 env=env,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=errors,
                 stderr=errors,
-                preexec_fn=no_core_dumps,
+                preexec_fn=plain_process,
             )
             hung = not wait(lambda: process.poll() is not None, seconds)
             if hung:
@@ -160,7 +169,7 @@ class Zygote:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 bufsize=0,
-                preexec_fn=no_core_dumps,
+                preexec_fn=plain_process,
             )
         self.answer = self._line()
 
