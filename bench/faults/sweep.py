@@ -27,11 +27,12 @@ from queue import SimpleQueue
 from typing import Iterator, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from trial import GOOD, OUTCOMES, Command, Trial, Zygote, environment, run_process  # noqa: E402
+from trial import GOOD, HANG_SECONDS, OUTCOMES, Command, Trial, Zygote, environment, run_process  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 THREADS = 2
 WORKERS = 2  # trials at once
+IMPORT_SECONDS = 20.0  # more for a trial that imports its package first
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Trials:
     def __init__(self, bench: Bench, peer: Peer, library: str) -> None:
         self.command, self.env = bench.command(peer, library), bench.environment(peer)
         self.forks = peer.is_python
+        self.import_seconds = IMPORT_SECONDS if peer.is_python else 0.0
         self.zygotes: list[Zygote] = []
         self.idle: SimpleQueue[Zygote] = SimpleQueue()
 
@@ -140,7 +142,7 @@ class Trials:
 
     def run(self, *options: str) -> Trial:
         if not self.forks:
-            return run_process(self.command, options, self.env)
+            return run_process(self.command, options, self.env, HANG_SECONDS + self.import_seconds)
         zygote = self.idle.get()
         try:
             return zygote.run(options)
@@ -236,6 +238,20 @@ def machine() -> dict[str, object]:
     }
 
 
+def keep(file: Path, result: dict[str, object]) -> None:
+    """Writes a peer's result into the file, in place of an earlier one; all others stay."""
+
+    def name(r: dict[str, object]) -> tuple[object, object]:
+        return r["peer"], r["call"]
+
+    results = json.loads(file.read_text())["results"] if file.exists() else []
+    results = [r for r in results if name(r) != name(result)] + [result]
+    order = {(peer.name, peer.call): i for i, peer in enumerate(PEERS)}
+    results.sort(key=lambda r: order.get(name(r), len(order)))
+    document = {"date": datetime.date.today().isoformat(), "machine": machine(), "threads": THREADS, "results": results}
+    file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, default=Path("build"), help="meson's build folder")
@@ -254,7 +270,6 @@ def main() -> int:
         )
 
     bench = Bench(args.build, args.python)
-    results = []
     good = True
     for peer in PEERS:
         if only and peer.name not in only:
@@ -264,7 +279,8 @@ def main() -> int:
         except LookupError as error:
             print(f"{peer.name}, {peer.call}: skipped ({error})", flush=True)
             continue
-        results.append(result)
+        if args.json:
+            keep(args.json, result)
         print(f"{peer.name} {result['version']}, {peer.call}", flush=True)
         for row in result["rows"]:  # type: ignore[attr-defined]
             counts = ", ".join(f"{number} {name}" for name, number in row["outcomes"].items())
@@ -274,20 +290,6 @@ def main() -> int:
             for case in row["bad"]:
                 print(f"    {case['count']} x {case['what']}, {case['where']}: {case['said']}", flush=True)
             good &= not peer.name.startswith("tenon") or set(row["outcomes"]) <= {*GOOD, "missed"}
-    if args.json:
-        kept = []
-        if args.json.exists():
-            swept = {(r["peer"], r["call"]) for r in results}
-            kept = [r for r in json.loads(args.json.read_text())["results"] if (r["peer"], r["call"]) not in swept]
-        order = {(peer.name, peer.call): i for i, peer in enumerate(PEERS)}
-        results = sorted(kept + results, key=lambda r: order.get((str(r["peer"]), str(r["call"])), len(order)))
-        document = {
-            "date": datetime.date.today().isoformat(),
-            "machine": machine(),
-            "threads": THREADS,
-            "results": results,
-        }
-        args.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     return 0 if good else 1
 
 
