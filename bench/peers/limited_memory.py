@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "faults"))
-from sweep import PEERS, THREADS, Bench, Peer, debian_version  # noqa: E402
+from sweep import PEERS, THREADS, WORKERS, Bench, Peer, debian_version  # noqa: E402
 from trial import GOOD, Trial, environment, run_process  # noqa: E402
 
 KIB, MIB = 1 << 10, 1 << 20
-LIMITS = [f"{n * MIB}" for n in (1024, 512, 384, 256, 192, 128, 96, 64, 48, 32, 24, 20, 16, 12, 10, 8)]
+LIMITS = [f"{n * MIB}" for n in (1024, 512, 256, 192, 128, 64, 48, 32, 24, 16, 12, 10)]
 ALLOWANCES = [
     f"+{n * KIB}" for n in (1 << 18, 1 << 16, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 11, 1 << 10, 256, 64, 0)
 ]
@@ -50,7 +51,6 @@ def size_of(limit: str) -> str:
 class Contender:
     peer: Peer
     subject: str
-    version: str = ""
     trials: dict[str, Trial] = field(default_factory=dict)
 
 
@@ -89,8 +89,10 @@ class Match:
         widths = [max(12, len(c.peer.name) + 2) for c in found]
         print(f"\n{title}\n{'':10s}" + "".join(c.peer.name.ljust(w) for c, w in zip(found, widths)).rstrip())
         for limit in limits:
-            for c in found:
-                c.trials[limit] = self.run(phase, limit, c)
+            with ThreadPoolExecutor(WORKERS) as pool:
+                trials = list(pool.map(lambda c: self.run(phase, limit, c), found))
+            for c, trial in zip(found, trials):
+                c.trials[limit] = trial
             cells = "".join(cell(c.trials[limit]).ljust(w) for c, w in zip(found, widths))
             print(f"{size_of(limit):10s}{cells.rstrip()}", flush=True)
 
