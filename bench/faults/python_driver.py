@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import signal
 import sys
 from typing import Any, Callable
 
@@ -303,6 +304,7 @@ def serve(subject: str) -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a trial that hangs ends with this process
             job(parse([subject, *json.loads(line)]), task, prepared, injector)
             os._exit(0)
         print(f"pid {child}", flush=True)

@@ -7,6 +7,7 @@ process: what the driver wrote before it ended, how it ended, or that it did not
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -32,7 +33,7 @@ OUTCOMES = {
 GOOD = ("ok", "error")
 
 HANG_SECONDS = 10.0
-FOLDERS = re.compile(r"(?<![\w.:])/(?:[\w.+-]+/)+")
+FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
 SELF_MADE = ("OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "OMP_", "GOMP_", "KMP_", "TENON_")
 
 
@@ -135,8 +136,14 @@ def wait(ended: Callable[[], bool], seconds: float, pid: int) -> bool:
     return True
 
 
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
 def plain_process() -> None:
-    """No core dumps, and signals as a program finds them: a background job of a shell ignores SIGINT, and OpenBLAS raises it."""
+    """No core dumps; an end with the runner's, however that comes; and signals as a program finds them: a background job of a shell ignores
+    SIGINT, and OpenBLAS raises it."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
