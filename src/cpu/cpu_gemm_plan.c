@@ -220,8 +220,11 @@ static bool plan_shared(const chooser *c, const piece_most *most, tn_gemm_plan *
     plan->nc = even_part(n, tn_min64(cols, most->cols), nr);
     plan->item_m = even_part(plan->mc, rows_in_l2(c), mr);
     const int64_t down = tn_ceil_div(plan->mc, plan->item_m);
-    plan->item_n = clamp64(
-        tn_round_up(tn_ceil_div(plan->nc, tn_ceil_div(tasks_wanted(c), down)), nr), nr, 1024);
+    /* All wait for the last task of every pass: where cores differ in speed (a busy neighbour)
+     * small tasks lose less. */
+    const int64_t wanted = 3 * tasks_wanted(c);
+    plan->item_n =
+        clamp64(tn_round_up(tn_ceil_div(plan->nc, tn_ceil_div(wanted, down)), nr), nr, 1024);
     plan->a_bytes = a_block_bytes(c, plan->mc, c->kc);
     plan->b_bytes = c->packed ? 0 : (size_t)c->halves * panel_bytes(c, plan->nc, c->kc);
     plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, plan->mc, plan->nc);
