@@ -15,6 +15,7 @@
 #include "cpu/cpu_ops.h"
 #include "ops/index.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -221,6 +222,7 @@ static void offer_on_stack(const tn_attention_problem *p, const tn_attention_sta
         s.columns -= s.tile->nr;
         complete(p, &s);
     }
+    assert(s.on_stack);
     offer(p, &s, out);
 }
 

@@ -15,6 +15,7 @@
  */
 #include "cpu/cpu_gemm.h"
 
+#include <assert.h>
 #include <math.h>
 
 /* Rows up to which B is read in place, if its rows are contiguous or if its columns are: beyond, a
@@ -57,6 +58,9 @@ const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, tenon_dtype accumulate)
             best = tiles[i]; /* rows are in ascending order of level */
     return best;
 }
+
+/* What two buffers of a worker may gain by rounding their sizes up to 64. */
+#define ROUNDING 128
 
 /* Cycles of the prediction (Zen 3, two virtual cores, November 2026): an element of A or B that is
  * packed, and one that is packed a few steps at a time; a phase that several workers share; the
@@ -156,12 +160,12 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     size_t room = VECTOR_CHUNK_BYTES;
     if (on_stack) {
         /* Half for the columns: with more, A is converted in shorter chunks. */
-        const int64_t most = (int64_t)(ready ? TN_CPU_STACK : TN_CPU_STACK / 2);
+        const int64_t most = (int64_t)(ready ? TN_CPU_STACK : TN_CPU_STACK / 2) - ROUNDING;
         if (column > 0)
             plan->nc = tn_min64(plan->nc, most / column / unit * unit);
         if (plan->nc < unit)
             return false;
-        room = TN_CPU_STACK - tn_round64((size_t)(column * plan->nc));
+        room = TN_CPU_STACK - ROUNDING - (size_t)(column * plan->nc);
     }
     plan->chunk = ready ? 0 : chunk_of(c, room);
     if (!ready && plan->chunk == 0)
@@ -241,8 +245,8 @@ static void plan_small(const chooser *c, tn_gemm_plan *plan) {
     plan->on_stack = true;
     for (int64_t cols = nr; cols <= 4 * nr && (cols == nr || cols < c->p->n + nr); cols += nr) {
         const size_t b = c->packed ? 0 : panel_bytes(c, cols, step);
-        const int64_t left = (int64_t)TN_CPU_STACK - (int64_t)(a + b) - 128; /* two roundings */
-        const int64_t fit = sums ? left / (sums * cols * c->element) : FEW_ROWS;
+        const int64_t left = (int64_t)TN_CPU_STACK - (int64_t)(a + b) - ROUNDING;
+        const int64_t fit = left < 0 ? 0 : sums ? left / (sums * cols * c->element) : FEW_ROWS;
         const int64_t rows = tn_min64(fit / mr * mr, tn_round_up(tn_max64(c->p->m, 1), mr));
         const double cost = 1 / (double)cols + (c->packed ? 0 : 1 / (double)rows);
         if (rows < mr || cost >= least)
@@ -278,6 +282,7 @@ static bool prefers_transposed(const tn_gemm_problem *p, const tn_gemm_tile *til
 
 static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
     const size_t each = plan->a_bytes + plan->b_bytes + plan->sum_bytes;
+    assert(!plan->on_stack || each <= TN_CPU_STACK);
     if (plan->on_stack)
         return 0;
     return plan->shared_bytes + each * (size_t)(plan->kind == TN_GEMM_SHARED ? 1 : c->threads);
