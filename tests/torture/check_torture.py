@@ -27,7 +27,7 @@ def fields(header, struct):
 
 def function_faults(functions, sources):
     text = "\n".join(sources)
-    rows = set(re.findall(r"\b(?:TAKES|QUIET|OP|PLAN|BUFFER)\((tenon_\w+)", text))
+    rows = set(re.findall(r"\b(?:TAKES|QUIET|QUIET_OP|OP|PLAN|BUFFER)\((tenon_\w+)", text))
     bodies = dict(re.findall(r"^CALL\((\w+)\) \{\n(.*?)^\}", text, re.M | re.S))
     found = [f"{name}: has no row" for name in sorted(functions - rows)]
     found += [f"{name}: has a row, is not declared" for name in sorted(rows - functions)]

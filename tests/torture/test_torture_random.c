@@ -132,6 +132,8 @@ START_TEST(shared_pool) {
     pthread_t threads[THREADS];
     pthread_barrier_t barrier;
     tenon_pool *pool;
+    ck_assert_int_eq(tenon_pool_create(NULL, &pool), TENON_OK); /* what a process takes once */
+    tenon_pool_destroy(pool);
     int64_t failed = 0, live = fault_live();
     pthread_barrier_init(&barrier, NULL, THREADS + 1);
     const tenon_pool_desc desc = {.budget = (size_t)1 << 20, .segment_bytes = (size_t)128 << 10};

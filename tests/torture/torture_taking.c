@@ -38,10 +38,6 @@ CALL(tenon_softmax_plan) {
     s->made_plan = (tenon_plan *)(void *)s;
     return tenon_softmax_plan(s->ctx, &s->job.softmax, &s->made_plan);
 }
-CALL(tenon_softmax_run) {
-    STAGE;
-    return tenon_softmax_run(s->ctx, s->plan, &s->job.softmax);
-}
 CALL(tenon_attention) {
     STAGE;
     return tenon_attention(s->ctx, &s->job.attention);
@@ -232,7 +228,6 @@ const stage_row taking_rows[] = {
     OP(tenon_gemm_run, "gemm_bf16_epilogue"),
     OP(tenon_softmax, "softmax_columns"),
     PLAN(tenon_softmax_plan, "softmax_columns"),
-    OP(tenon_softmax_run, "softmax_columns"),
     OP(tenon_attention, "attention_paged"),
     PLAN(tenon_attention_plan, "attention_paged"),
     OP(tenon_attention_run, "attention_paged"),
