@@ -18,6 +18,7 @@
 #endif
 
 static atomic_uint feature_word;
+static atomic_size_t cache_bytes[3]; /* L1d (0: not yet asked), L2, L3 */
 
 static const struct {
     uint32_t bit;
@@ -132,7 +133,7 @@ uint32_t tn_cpu_features(void) {
     return word;
 }
 
-tn_cpu_caches tn_cpu_cache_sizes(void) {
+static tn_cpu_caches detect_cache_sizes(void) {
     tn_cpu_caches caches = {0, 0, 0};
 #ifdef TN_CPU_X86
     detect_caches(4, &caches);
@@ -146,6 +147,22 @@ tn_cpu_caches tn_cpu_cache_sizes(void) {
         caches.l2 = 256u << 10;
     if (caches.l3 < caches.l2)
         caches.l3 = 0;
+    return caches;
+}
+
+/* Asked for by every plan, and cpuid takes microseconds in a virtual machine. Whoever comes at once
+ * finds the same. */
+tn_cpu_caches tn_cpu_cache_sizes(void) {
+    tn_cpu_caches caches = {.l1d = atomic_load_explicit(&cache_bytes[0], memory_order_acquire)};
+    if (caches.l1d) {
+        caches.l2 = atomic_load_explicit(&cache_bytes[1], memory_order_relaxed);
+        caches.l3 = atomic_load_explicit(&cache_bytes[2], memory_order_relaxed);
+        return caches;
+    }
+    caches = detect_cache_sizes();
+    atomic_store_explicit(&cache_bytes[1], caches.l2, memory_order_relaxed);
+    atomic_store_explicit(&cache_bytes[2], caches.l3, memory_order_relaxed);
+    atomic_store_explicit(&cache_bytes[0], caches.l1d, memory_order_release);
     return caches;
 }
 

@@ -30,11 +30,12 @@ static tenon_status fail_no_handle(tenon_pool *pool) {
     tn_message message;
     if (!tn_enter(pool))
         return tn_fail_lost_shared(pool);
-    tn_fail_short_locked(pool, &request, TENON_ERROR_OUT_OF_MEMORY,
-                         "no memory for a buffer's handle", &message);
+    tenon_status status =
+        (pool->flags & TENON_POOL_FIXED) != 0 ? TENON_ERROR_OVER_BUDGET : TENON_ERROR_OUT_OF_MEMORY;
+    tn_fail_short_locked(pool, &request, status, "no memory for a buffer's handle", &message);
     tn_leave(pool);
     tn_message_publish(&message);
-    return TENON_ERROR_OUT_OF_MEMORY;
+    return status;
 }
 
 /*
@@ -63,7 +64,7 @@ static tenon_status take_handle(tenon_pool *pool, tenon_buffer *root, tenon_buff
             return TENON_OK;
         if (!tn_enter_slow(pool))
             return tn_fail_lost_shared(pool);
-        bool refilled = tn_refill(pool, &pool->handles, 0);
+        bool refilled = tn_ladder_refill(pool, &pool->handles);
         tn_leave_slow(pool);
         if (!refilled)
             return fail_no_handle(pool);

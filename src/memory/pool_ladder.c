@@ -132,6 +132,17 @@ static const char *reason(const climb *c, bool over) {
     return pool->refusal != NULL ? pool->refusal : "the system has no more";
 }
 
+bool tn_ladder_refill(tenon_pool *pool, tn_records *records) {
+    uint64_t count = 0;
+    if (tn_refill(pool, records, 0))
+        return true;
+    (void)tn_segments_give(pool, 0, &count);
+    tn_mutex_lock(&pool->lock);
+    pool->info.ladder.segments_given += count;
+    tn_mutex_unlock(&pool->lock);
+    return count != 0 && tn_refill(pool, records, 0);
+}
+
 tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block_record **record,
                              tn_finding *finding, tn_message *message) {
     climb c = {.pool = pool, .request = request, .record = record, .finding = finding};

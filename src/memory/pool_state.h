@@ -157,6 +157,9 @@ tenon_status tn_fail_lost_shared(const tenon_pool *pool);
 tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block_record **record,
                              tn_finding *finding, tn_message *message);
 
+/* One more slab of records, from empty segments if need be. Pre: slow is held. */
+bool tn_ladder_refill(tenon_pool *pool, tn_records *records);
+
 /* pool_segments.c; with slow held and lock not */
 void tn_segments_hold_down(tenon_pool *pool, size_t coming, size_t asked);
 bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
