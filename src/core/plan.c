@@ -4,6 +4,7 @@
  */
 #include "core/os.h"
 #include "core/plan_internal.h"
+#include "core/read_desc.h"
 
 #include <string.h>
 
@@ -51,20 +52,6 @@ void tenon_plan_destroy(tenon_plan *plan) {
     tn_host_free(&allocator, plan, plan->bytes);
 }
 
-/* Copies a filled struct out as far as the caller's struct_size covers it; what a newer caller has beyond it stays as it was. */
-static tenon_status copy_out(const char *call, void *to, const void *from, size_t size) {
-    size_t given;
-    memcpy(&given, to, sizeof given);
-    const size_t wanted = given == 0 || given > size ? size : given;
-    if (wanted < sizeof given)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call,
-                              given, size);
-    memcpy(to, from, wanted);
-    memcpy(to, &given, sizeof given);
-    return TENON_OK;
-}
-
 tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info) {
     if (!plan || !info)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_query: %s is NULL",
@@ -87,7 +74,7 @@ tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info) {
     full.choices = choices->count;
     full.chosen = decision->chosen;
     full.declined = decision->declined;
-    return copy_out("tenon_plan_query", info, &full, sizeof full);
+    return tn_write_info("tenon_plan_query", info, &full, sizeof full);
 }
 
 tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice) {
@@ -106,7 +93,18 @@ tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan
     full.kernel = from->kernel;
     full.workspace = from->workspace;
     full.seconds = from->seconds;
-    return copy_out("tenon_plan_choice_get", choice, &full, sizeof full);
+    return tn_write_info("tenon_plan_choice_get", choice, &full, sizeof full);
+}
+
+tenon_status tenon_plan_choose(tenon_plan *plan, int index) {
+    if (!plan)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choose: plan is NULL");
+    if (index < 0 || index >= plan->decision.choices.count)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_plan_choose: index is %d, expected 0 to %d", index,
+                              plan->decision.choices.count - 1);
+    plan->decision.chosen = index;
+    return TENON_OK;
 }
 
 const char *tenon_plan_declined(const tenon_plan *plan, int index) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading of descriptors by their struct_size. All of this release's descriptors are the first release's.
+ * Reading of descriptors, and writing of what is filled for the caller, by their struct_size. All of this release's descriptors are the first release's.
  */
 #include "core/read_desc.h"
 
@@ -28,5 +28,18 @@ tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t
                 "%s: struct_size is %zu and byte %zu is set, this release knows %zu bytes", call,
                 given, i, size);
     memcpy(full, desc, given < size ? given : size);
+    return TENON_OK;
+}
+
+tenon_status tn_write_info(const char *call, void *to, const void *from, size_t size) {
+    size_t given;
+    memcpy(&given, to, sizeof given);
+    const size_t wanted = given == 0 || given > size ? size : given;
+    if (wanted < sizeof given)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call,
+                              given, size);
+    memcpy(to, from, wanted);
+    memcpy(to, &given, sizeof given);
     return TENON_OK;
 }

@@ -14,4 +14,10 @@
 tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size,
                           tn_message *message);
 
+/*
+ * Copies a filled struct out as far as the caller's struct_size covers it; what a newer caller has beyond it stays as it was. INVALID_ARGUMENT, with the
+ * process's sentence, for a size that covers nothing.
+ */
+tenon_status tn_write_info(const char *call, void *to, const void *from, size_t size);
+
 #endif
