@@ -9,5 +9,9 @@
 int command_info(int argc, char **argv);
 int command_peak(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_memory(int argc, char **argv);
+
+/* Those of `tenon memory`, which gives them the arguments after the second name. */
+int command_memory_bench(int argc, char **argv);
 
 #endif

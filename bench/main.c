@@ -21,6 +21,7 @@ static const struct {
     {"peak", "this machine's limits, measured: multiply-add, dot product, memory", command_peak},
     {"bench", "how fast an operation runs: bench gemm, bench softmax, bench attention",
      command_bench},
+    {"memory", "pools and allocators: memory bench", command_memory},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_memory.c: `tenon memory WHAT`: finds the sub-command. What each does is in a file of its own,
+ * cmd_memory_*.c; a new one adds its function to commands.h and a row to the table here.
+ */
+#include "commands.h"
+#include "options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+} subcommands[] = {
+    {"bench", "how fast a pool allocates and frees, beside malloc libraries", command_memory_bench},
+};
+#define SUBCOMMANDS (sizeof subcommands / sizeof *subcommands)
+
+static void usage(FILE *out) {
+    fputs("usage: tenon memory COMMAND [options]\n\ncommands:\n", out);
+    for (size_t i = 0; i < SUBCOMMANDS; ++i)
+        fprintf(out, "  %-8s%s\n", subcommands[i].name, subcommands[i].summary);
+    fputs("\ntenon memory COMMAND --help tells more.\n", out);
+}
+
+int command_memory(int argc, char **argv) {
+    if (argc < 1) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
+        usage(stdout);
+        return EXIT_FINE;
+    }
+    for (size_t i = 0; i < SUBCOMMANDS; ++i)
+        if (strcmp(argv[0], subcommands[i].name) == 0)
+            return subcommands[i].run(argc - 1, argv + 1);
+    complain("unknown command 'memory %s' (tenon memory --help lists them)", argv[0]);
+    return EXIT_USAGE;
+}
