@@ -15,6 +15,8 @@ static const struct {
     int (*run)(int argc, char **argv);
 } subcommands[] = {
     {"bench", "how fast a pool allocates and frees, beside malloc libraries", command_memory_bench},
+    {"layout", "how well objects with known lifetimes are packed into one block",
+     command_memory_layout},
 };
 #define SUBCOMMANDS (sizeof subcommands / sizeof *subcommands)
 

@@ -13,5 +13,6 @@ int command_memory(int argc, char **argv);
 
 /* Those of `tenon memory`, which gives them the arguments after the second name. */
 int command_memory_bench(int argc, char **argv);
+int command_memory_layout(int argc, char **argv);
 
 #endif
