@@ -1,15 +1,405 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_memory_bench.c: `tenon memory bench`: what an allocation and its free cost, in tenon's pool and
- * in malloc libraries that are opened at run time.
+ * cmd_memory_bench.c: `tenon memory bench`: what an allocation and its free cost in tenon's pool
+ * (tenon_buffer_alloc and tenon_buffer_free on one shared pool) and in malloc libraries, in turn in
+ * one process.
+ *
+ * Four patterns, the same calls in the same order for everyone; the first byte of each block is
+ * written once it is there, so that everyone pays for it alike and page faults of memory that was
+ * given back to the system count.
  */
 #include "commands.h"
+
+#include "json.h"
 #include "options.h"
+#include "peer_malloc.h"
+#include "shapes.h"
+#include "table.h"
+#include "timing.h"
+
+#include <tenon/tenon.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MOST_PEERS = 8,
+    MOST_THREADS = 64,
+    LIVE = 1000,  /* blocks alive in the pattern "random" */
+    DRAWS = 8192, /* length of its prepared sequence */
+    DEPTH = 12,   /* blocks of a stack */
+    FRAMES = 4    /* blocks of a stack of large ones; divides DEPTH */
+};
+
+/* clang-format off */
+static const char *const notes =
+    "patterns\n"
+    "  pair      one block of 64 KiB, allocated and freed\n"
+    "  stack     12 blocks of 64 KiB, 256 KiB and 1 MiB in turn, freed in reverse order\n"
+    "  random    1000 blocks alive, of 1 KiB to 1 MiB (log-uniform); one of them, at random, is freed\n"
+    "            and another size allocated in its place; measured after 800 000 such steps, when the\n"
+    "            system has brought the pages\n"
+    "  large     one block of 8 MiB, allocated and freed\n"
+    "  frames    4 blocks of 8 MiB, freed in reverse order\n"
+    "Writes the first byte of each block. With --threads N all threads draw from one pool (or one\n"
+    "malloc), each has its own blocks, and the time is that of the whole machine: N threads that do\n"
+    "not hinder each other on N cores take 1/N of one's.\n"
+    "  median       time of one allocation and one free\n"
+    "  spread       interquartile range over the median\n"
+    "  ratio        tenon's median over this one's\n"
+    "--json prints one object per line: op (\"memory\"), pattern, threads, allocator, median (seconds),\n"
+    "spread, ratio.";
+/* clang-format on */
+
+/* ---- the patterns ---- */
+
+typedef enum pattern { PAIR, STACK, RANDOM, LARGE, FRAMED, PATTERNS } pattern;
+
+static const char *const pattern_names[PATTERNS] = {"pair", "stack", "random", "large", "frames"};
+
+static const size_t pair_size = 64 << 10, large_size = 8 << 20;
+static const size_t stack_sizes[3] = {64 << 10, 256 << 10, 1 << 20};
+
+/* What a block is known by: a tenon_buffer or an address. */
+typedef void *handle;
+
+/* Contender: a pool, or a peer. */
+typedef struct allocator {
+    const char *name;
+    tenon_pool *pool; /* NULL: a peer */
+    peer_malloc peer;
+} allocator;
+
+/* One thread's part of a measurement; its blocks of the pattern "random" live from one to the next. */
+typedef struct worker {
+    const allocator *from;
+    pattern what;
+    int64_t pairs;
+    handle live[LIVE];
+    size_t at;
+    pthread_t thread;
+    struct crew *crew;
+    int failed;
+} worker;
+
+typedef struct crew {
+    worker *workers;
+    int threads;
+    atomic_int ready;
+} crew;
+
+typedef struct draw {
+    uint16_t slot;
+    uint32_t bytes;
+} draw;
+
+static draw draws[DRAWS];
+
+/* splitmix64: the same sequence in every run. */
+static uint64_t next_random(uint64_t *state) {
+    uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+
+/* 1 KiB to 1 MiB: the power uniform, and uniform between it and the next. */
+static void prepare_draws(void) {
+    uint64_t state = 1;
+    for (size_t i = 0; i < DRAWS; ++i) {
+        const uint32_t low = UINT32_C(1024) << next_random(&state) % 10;
+        draws[i] = (draw){.slot = (uint16_t)(next_random(&state) % LIVE),
+                          .bytes = low + (uint32_t)(next_random(&state) % low)};
+    }
+}
+
+static inline handle take(const allocator *from, size_t bytes, int *failed) {
+    if (from->pool) {
+        tenon_buffer *buffer;
+        if (tenon_buffer_alloc(from->pool, bytes, "bench", &buffer) != TENON_OK) {
+            *failed = 1;
+            return NULL;
+        }
+        *(volatile char *)tenon_buffer_host(buffer) = 1;
+        return buffer;
+    }
+    char *memory = from->peer.allocate(bytes);
+    if (memory)
+        *(volatile char *)memory = 1;
+    else
+        *failed = 1;
+    return memory;
+}
+
+static inline void give(const allocator *from, handle block) {
+    if (from->pool)
+        tenon_buffer_free(block);
+    else
+        from->peer.release(block);
+}
+
+static void run_pairs(worker *w, size_t bytes) {
+    for (int64_t i = 0; i < w->pairs; ++i)
+        give(w->from, take(w->from, bytes, &w->failed));
+}
+
+static void run_stack(worker *w, const size_t *sizes, int kinds, int depth) {
+    handle blocks[DEPTH];
+    for (int64_t done = 0; done < w->pairs; done += depth) {
+        for (int i = 0; i < depth; ++i)
+            blocks[i] = take(w->from, sizes[i % kinds], &w->failed);
+        for (int i = depth; i-- > 0;)
+            give(w->from, blocks[i]);
+    }
+}
+
+static void run_random(worker *w) {
+    for (int64_t i = 0; i < w->pairs; ++i) {
+        const draw d = draws[w->at++ % DRAWS];
+        give(w->from, w->live[d.slot]);
+        w->live[d.slot] = take(w->from, d.bytes, &w->failed);
+    }
+}
+
+static void run_pattern(worker *w) {
+    switch (w->what) {
+    case PAIR:
+        run_pairs(w, pair_size);
+        break;
+    case LARGE:
+        run_pairs(w, large_size);
+        break;
+    case STACK:
+        run_stack(w, stack_sizes, 3, DEPTH);
+        break;
+    case FRAMED:
+        run_stack(w, &large_size, 1, FRAMES);
+        break;
+    default:
+        run_random(w);
+        break;
+    }
+}
+
+/* ---- measuring ---- */
+
+static void *worker_main(void *arg) {
+    worker *w = arg;
+    /* All begin together. */
+    atomic_fetch_add(&w->crew->ready, 1);
+    while (atomic_load(&w->crew->ready) < w->crew->threads)
+        ;
+    run_pattern(w);
+    return NULL;
+}
+
+/* One call of a contender: every thread does its pairs. */
+static int run_crew(void *state) {
+    crew *c = state;
+    atomic_store(&c->ready, 0);
+    int started = 1, failed = 0;
+    while (started < c->threads && pthread_create(&c->workers[started].thread, NULL, worker_main,
+                                                  &c->workers[started]) == 0)
+        ++started;
+    if (started < c->threads) {
+        failed = -1;
+        atomic_store(&c->ready, c->threads); /* lets those go that wait */
+    } else {
+        worker_main(&c->workers[0]);
+    }
+    for (int i = 1; i < started; ++i)
+        pthread_join(c->workers[i].thread, NULL);
+    for (int i = 0; i < c->threads; ++i)
+        failed |= -c->workers[i].failed;
+    return failed;
+}
+
+typedef struct session {
+    allocator allocators[MOST_PEERS + 2];
+    int count;
+    shapes_list threads;
+    timing_rules rules;
+    bool json;
+    table table;
+    bool table_open;
+} session;
+
+static void print_row(session *s, pattern what, int threads, const allocator *a, timing_stats stats,
+                      double ratio) {
+    char text[32];
+    if (s->json) {
+        json_writer json = {0};
+        json_object(&json, NULL);
+        json_text(&json, "op", "memory");
+        json_text(&json, "pattern", pattern_names[what]);
+        json_int(&json, "threads", threads);
+        json_text(&json, "allocator", a->name);
+        json_number(&json, "median", stats.median);
+        json_number(&json, "spread", stats.spread);
+        json_number(&json, "ratio", ratio);
+        json_object_end(&json);
+        return;
+    }
+    if (!s->table_open) {
+        table_begin(&s->table);
+        table_column(&s->table, "pattern", -8);
+        table_column(&s->table, "threads", 7);
+        table_column(&s->table, "allocator", -24);
+        table_column(&s->table, "median", 9);
+        table_column(&s->table, "spread", 7);
+        table_column(&s->table, "ratio", 6);
+        table_end_row(&s->table);
+        s->table_open = true;
+    }
+    table_cell(&s->table, "%s", pattern_names[what]);
+    table_cell(&s->table, "%d", threads);
+    table_cell(&s->table, "%s", a->name);
+    table_cell(&s->table, "%s", table_seconds(stats.median, text, sizeof text));
+    table_cell(&s->table, "%.1f%%", 100 * stats.spread);
+    table_cell(&s->table, "%.2f", ratio);
+    table_end_row(&s->table);
+}
+
+/* Pairs that one thread does in a call: a multiple of DEPTH, and with threads long enough for their start (some 30 us
+ * each) not to count. */
+static int64_t pairs_of(int threads) {
+    return threads == 1 ? 50 * DEPTH : 20000 / threads / DEPTH * DEPTH;
+}
+
+/* What "random" does before it is measured: until then most blocks lie on pages that the system has yet to bring. */
+#define SETTLING (100 * (int64_t)DRAWS)
+
+static bool prepare_workers(const allocator *a, pattern what, crew *c) {
+    bool fine = true;
+    for (int i = 0; i < c->threads; ++i) {
+        worker *w = &c->workers[i];
+        *w = (worker){.from = a,
+                      .what = what,
+                      .pairs = pairs_of(c->threads),
+                      .at = (size_t)i * 997,
+                      .crew = c};
+        for (size_t l = 0; what == RANDOM && l < LIVE; ++l)
+            w->live[l] = take(a, draws[l].bytes, &w->failed);
+        fine &= !w->failed;
+    }
+    const int64_t pairs = pairs_of(c->threads) * c->threads;
+    for (int64_t done = 0; what == RANDOM && done < SETTLING && fine; done += pairs)
+        fine = run_crew(c) == 0;
+    return fine;
+}
+
+static void clear_workers(crew *c) {
+    for (int i = 0; i < c->threads; ++i)
+        for (size_t l = 0; c->workers[i].what == RANDOM && l < LIVE; ++l)
+            if (c->workers[i].live[l])
+                give(c->workers[i].from, c->workers[i].live[l]);
+}
+
+static bool measure(session *s, pattern what, int threads) {
+    static worker workers[MOST_PEERS + 2][MOST_THREADS];
+    crew crews[MOST_PEERS + 2];
+    timing_contender contenders[MOST_PEERS + 2];
+    bool fine = true;
+    progress("memory bench: %s, %d threads", pattern_names[what], threads);
+    for (int i = 0; i < s->count; ++i) {
+        crews[i] = (crew){.workers = workers[i], .threads = threads};
+        fine &= prepare_workers(&s->allocators[i], what, &crews[i]);
+        contenders[i] = (timing_contender){.run = run_crew, .state = &crews[i]};
+    }
+    fine = fine && timing_alternate(contenders, s->count, &s->rules) == 0;
+    progress_clear();
+    double own = 0;
+    for (int i = 0; i < s->count; ++i) {
+        if (fine) {
+            const double pairs = (double)pairs_of(threads) * threads;
+            timing_stats stats = timing_summarize(contenders[i].samples, contenders[i].count);
+            stats.median /= pairs;
+            if (i == 0)
+                own = stats.median;
+            print_row(s, what, threads, &s->allocators[i], stats, own / stats.median);
+        }
+        clear_workers(&crews[i]);
+        free(contenders[i].samples);
+    }
+    if (!fine)
+        complain("memory bench: %s, %d threads: an allocation or a thread failed",
+                 pattern_names[what], threads);
+    return fine;
+}
+
+/* ---- the command ---- */
+
+static bool open_peers(session *s, const char *list) {
+    for (const char *at = list; at && *at;) {
+        char item[4096];
+        const size_t length = strcspn(at, ",");
+        if (s->count == MOST_PEERS + 2) {
+            complain("--vs: more than %d libraries", MOST_PEERS);
+            return false;
+        }
+        allocator *a = &s->allocators[s->count];
+        snprintf(item, sizeof item, "%.*s", (int)length, at);
+        if (!peer_malloc_open(item, &a->peer))
+            return false;
+        a->name = a->peer.name;
+        ++s->count;
+        at += length + (at[length] == ',');
+    }
+    return true;
+}
 
 int command_memory_bench(int argc, char **argv) {
-    const options_row rows[] = {{0}};
-    const options_command command = {"tenon memory bench",
-                                     "Measures what an allocation and its free cost.", NULL, rows};
+    session s = {.rules = {.min_time = 0.2}};
+    const char *peers = NULL, *threads = "1", *patterns = "pair,stack,random,large,frames",
+               *reps = NULL, *min_time = NULL;
+    const options_row rows[] = {
+        {"--vs", "LIB,...", "malloc libraries, each [NAME=]FILE; this process's malloc always runs",
+         &peers, NULL},
+        {"--pattern", "LIST", "of pair, stack, random, large, frames (default: all)", &patterns,
+         NULL},
+        {"--threads", "LIST", "thread counts (default: 1)", &threads, NULL},
+        {"--reps", "N", "repetitions of each row (default: as --min-time asks, at least 5)", &reps,
+         NULL},
+        {"--min-time", "SECONDS", "timed calls of tenon in each row (default: 0.2)", &min_time,
+         NULL},
+        {"--json", NULL, "one JSON object per measured row and line", NULL, &s.json},
+        {0},
+    };
+    const options_command command = {
+        "tenon memory bench",
+        "Measures what an allocation and its free cost, beside malloc libraries.", notes, rows};
     const options_outcome outcome = options_parse(&command, argc, argv);
-    return outcome == OPTIONS_WRONG ? EXIT_USAGE : EXIT_FINE;
+    if (outcome != OPTIONS_RUN)
+        return outcome == OPTIONS_HELP ? EXIT_FINE : EXIT_USAGE;
+
+    int chosen[PATTERNS];
+    const size_t count =
+        shapes_parse_words("--pattern", patterns, pattern_names, PATTERNS, chosen, PATTERNS);
+    s.allocators[0].name = "tenon";
+    s.allocators[1].peer = peer_malloc_own();
+    s.allocators[1].name = s.allocators[1].peer.name;
+    s.count = 2;
+    if (count == 0 || !open_peers(&s, peers) ||
+        (reps && !shapes_parse_int("--reps", reps, 1, 1000000, &s.rules.reps)) ||
+        (min_time && !shapes_parse_seconds("--min-time", min_time, &s.rules.min_time)) ||
+        !shapes_parse_list("--threads", threads, 1, MOST_THREADS, &s.threads))
+        return EXIT_USAGE;
+
+    int code = EXIT_FINE;
+    prepare_draws();
+    if (tenon_pool_create(NULL, &s.allocators[0].pool) != TENON_OK) {
+        complain("%s", tenon_error_message(NULL));
+        code = EXIT_FAILED;
+    }
+    for (size_t t = 0; t < s.threads.rows && s.allocators[0].pool; ++t)
+        for (size_t p = 0; p < count; ++p)
+            if (!measure(&s, (pattern)chosen[p], (int)s.threads.values[t]))
+                code = EXIT_FAILED;
+    tenon_pool_destroy(s.allocators[0].pool);
+    shapes_free(&s.threads);
+    return code;
 }

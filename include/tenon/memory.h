@@ -30,10 +30,15 @@ enum {
     TENON_POOL_TOUCH = 1u << 0,      /**< write each page of a new segment at once, so that overcommitted memory fails there, not later */
     TENON_POOL_HUGE_PAGES = 1u << 1, /**< ask for huge pages where the system has them; never fails for their lack */
     TENON_POOL_DEBUG = 1u << 2,      /**< guards around blocks, poison in freed ones, NaN in new ones; checked at free, at close and on request */
+    TENON_POOL_LOCK = 1u << 4,       /**< lock each new segment in memory (mlock), never to be swapped out; a segment that the system
+                                          does not let us lock counts as refused */
     TENON_POOL_FIXED = 1u << 3       /**< take `segment_bytes` (0: the budget) at creation and never grow: later allocations never enter the system */
 };
 
-/** How a pool is made. A zero-initialised descriptor is a host pool without a budget. */
+/** For a budget: really no limit of the pool's own. */
+#define TENON_NO_BUDGET ((size_t)-1)
+
+/** How a pool is made. A zero-initialised descriptor is a host pool that holds no more than this process may use. */
 typedef struct tenon_pool_desc {
     size_t struct_size;        /**< sizeof(tenon_pool_desc), or 0 for the first release's */
     const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu" */

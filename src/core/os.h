@@ -44,12 +44,15 @@ void *tn_os_map(size_t bytes, bool huge);
 void tn_os_unmap(void *memory, size_t bytes);
 
 /*
- * Makes the system commit every page of a block now. False when it says that it can't, and the
- * block should then be unmapped. (A system without such an answer is made to commit by writing;
- * that may still end the process, so compare with tn_os_memory_available() first.) Pre: the block
- * comes from tn_os_map and holds nothing yet.
+ * Makes the system commit every page that holds a byte of the block now, contents undefined
+ * afterwards. False when it says that it can't. (A system without such an answer is made to commit
+ * by writing; that may still end the process, so compare with tn_os_memory_available() first.)
  */
 bool tn_os_touch(void *memory, size_t bytes);
+
+/* Keeps whole pages in memory, or lets them go again. False when the system does not allow it. */
+bool tn_os_pin(void *memory, size_t bytes);
+void tn_os_unpin(void *memory, size_t bytes);
 
 /* Bytes of a page, a power of two. */
 size_t tn_os_page_size(void);
@@ -101,18 +104,53 @@ int tn_os_read_text(const char *path, char *text, size_t capacity);
 
 /* ---- threads ---- */
 
-/* A mutex that needs no destruction and never allocates. Not recursive. */
+/*
+ * A mutex that needs no destruction and never allocates. Not recursive, not fair. Taking it is one
+ * atomic exchange and giving it back a store; who waits spins a little and then sleeps.
+ *
+ * The store may overwrite a waiter's mark that arrives in the very moment between looking at the
+ * word and storing, so that nobody wakes this waiter; therefore sleepers look again by themselves
+ * after a millisecond. tests/memory/pool_lock.pml proves the mutex, and that it needs that look.
+ */
 typedef struct tn_mutex {
-    pthread_mutex_t posix;
+    _Atomic uint32_t word; /* TN_MUTEX_* */
 } tn_mutex;
 
-#define TN_MUTEX_INIT                                                                              \
-    { PTHREAD_MUTEX_INITIALIZER }
+enum {
+    TN_MUTEX_FREE,
+    TN_MUTEX_HELD,
+    TN_MUTEX_CROWDED /* held, and somebody may sleep */
+};
 
-void tn_mutex_init(tn_mutex *mutex);
-void tn_mutex_lock(tn_mutex *mutex);
-bool tn_mutex_try_lock(tn_mutex *mutex);
-void tn_mutex_unlock(tn_mutex *mutex);
+#define TN_MUTEX_INIT                                                                              \
+    { 0 }
+
+static inline void tn_mutex_init(tn_mutex *mutex) {
+    atomic_init(&mutex->word, TN_MUTEX_FREE);
+}
+
+/* The ways of the two below when they are not alone. */
+void tn_mutex_wait(tn_mutex *mutex);
+void tn_mutex_hand_on(tn_mutex *mutex);
+
+static inline bool tn_mutex_try_lock(tn_mutex *mutex) {
+    uint32_t expected = TN_MUTEX_FREE;
+    return atomic_compare_exchange_strong_explicit(&mutex->word, &expected, TN_MUTEX_HELD,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static inline void tn_mutex_lock(tn_mutex *mutex) {
+    if (!tn_mutex_try_lock(mutex))
+        tn_mutex_wait(mutex);
+}
+
+/* Does not touch the mutex after it is free: who takes it next may free its memory. */
+static inline void tn_mutex_unlock(tn_mutex *mutex) {
+    if (atomic_load_explicit(&mutex->word, memory_order_relaxed) == TN_MUTEX_HELD)
+        atomic_store_explicit(&mutex->word, TN_MUTEX_FREE, memory_order_release);
+    else
+        tn_mutex_hand_on(mutex);
+}
 
 typedef struct tn_thread {
     pthread_t posix;
@@ -148,6 +186,9 @@ void tn_os_unsteer(const tn_cpu_set *before);
  */
 void tn_os_wait(_Atomic uint32_t *word, uint32_t expected);
 
+/* As tn_os_wait, for `ns` nanoseconds at most. */
+void tn_os_wait_for(_Atomic uint32_t *word, uint32_t expected, uint64_t ns);
+
 /* Wakes up to `count` sleepers of the word. The word may already be gone. */
 void tn_os_wake(_Atomic uint32_t *word, int count);
 
@@ -169,13 +210,24 @@ static inline void tn_os_relax(void) {
  * serves.
  */
 typedef struct tn_fork_mark {
-    uint32_t word;
-    int32_t pid;
+    _Atomic uint32_t word;        /* number of the process in the page, or its id */
+    const _Atomic uint32_t *page; /* NULL: there is none */
 } tn_fork_mark;
 
+/* Marks this process. */
 void tn_os_fork_mark(tn_fork_mark *mark);
 
+/* The number of this process as `mark`, which an ancestor set, would have it: never the ancestor's. */
+uint32_t tn_os_fork_number(const tn_fork_mark *mark);
+
+/* This process's id; the mark's where there is no page. */
+uint32_t tn_os_process_id(void);
+
 /* True in a process other than the one that set the mark. A zeroed mark is another process's. */
-bool tn_os_forked(const tn_fork_mark *mark);
+static inline bool tn_os_forked(const tn_fork_mark *mark) {
+    uint32_t now = mark->page != NULL ? atomic_load_explicit(mark->page, memory_order_relaxed)
+                                      : tn_os_process_id();
+    return now != atomic_load_explicit(&mark->word, memory_order_acquire);
+}
 
 #endif

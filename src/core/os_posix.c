@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * os_posix.c: the part of os.h that POSIX answers: heap, pages, hooks, clock, files, mutexes,
+ * os_posix.c: the part of os.h that POSIX answers: heap, pages, hooks, clock, files,
  * threads.
  *
  * Called by the core, the pools and the teams. The limits of this process and what only Linux has
@@ -92,18 +92,37 @@ void tn_os_unmap(void *memory, size_t bytes) {
 }
 
 bool tn_os_touch(void *memory, size_t bytes) {
+    size_t page = tn_os_page_size();
+    char *first = memory, *end = first + bytes;
 #ifdef MADV_POPULATE_WRITE
-    while (madvise(memory, bytes, MADV_POPULATE_WRITE) != 0) {
-        if (errno == EINVAL) /* a kernel before 5.14 */
+    /* The advice is for whole pages. It writes nothing, so what else they hold stays. */
+    char *from = first - (uintptr_t)first % page;
+    for (;;) {
+        if (madvise(from, (size_t)(end - from), MADV_POPULATE_WRITE) == 0)
+            return true;
+        if (errno == EINVAL) /* a kernel before 5.14, or memory of a special kind */
             break;
         if (errno != EAGAIN && errno != EINTR)
             return false;
     }
 #endif
-    size_t page = tn_os_page_size();
-    for (size_t at = 0; at < bytes; at += page)
-        ((volatile char *)memory)[at] = 0;
+    for (char *at = first; at < end; at += page)
+        *(volatile char *)at = 0;
+    if (bytes != 0)
+        *(volatile char *)(end - 1) = 0;
     return true;
+}
+
+bool tn_os_pin(void *memory, size_t bytes) {
+    return mlock(memory, bytes) == 0;
+}
+
+void tn_os_unpin(void *memory, size_t bytes) {
+    munlock(memory, bytes);
+}
+
+uint32_t tn_os_process_id(void) {
+    return (uint32_t)getpid();
 }
 
 void *tn_host_alloc(const tenon_allocator *hooks, size_t bytes, size_t alignment) {
@@ -168,23 +187,6 @@ int tn_os_read_text(const char *path, char *text, size_t capacity) {
     }
     close(file);
     return result;
-}
-
-void tn_mutex_init(tn_mutex *mutex) {
-    /* The static initialiser, because pthread_mutex_init may fail. */
-    *mutex = (tn_mutex)TN_MUTEX_INIT;
-}
-
-void tn_mutex_lock(tn_mutex *mutex) {
-    pthread_mutex_lock(&mutex->posix);
-}
-
-bool tn_mutex_try_lock(tn_mutex *mutex) {
-    return pthread_mutex_trylock(&mutex->posix) == 0;
-}
-
-void tn_mutex_unlock(tn_mutex *mutex) {
-    pthread_mutex_unlock(&mutex->posix);
 }
 
 /*

@@ -2,9 +2,10 @@
 /*
  * buffer.c: buffers, the caller's handles on blocks of a pool or on foreign memory.
  *
- * A handle is a record of its pool, so making one needs the system once in a hundred times and
- * freeing never does. Views share the root's block and keep it alive. Copies are for host memory;
- * device memory goes through its backend.
+ * The handle of a block is part of the block's record, so making one costs nothing beside the block
+ * itself, and each of the two ways takes the pool's lock once. Views and foreign memory have records
+ * of their own. Every live handle holds the pool. Copies are for host memory; device memory goes
+ * through its backend.
  */
 #include "memory/buffer.h"
 
@@ -15,52 +16,46 @@
 
 enum { MARK_LIVE = 0x6c697665, MARK_FREED = 0x64656164 };
 
-/* A handle with one holder that keeps the pool alive; NULL when there is no memory for it. */
-static tenon_buffer *take_handle(tenon_pool *pool) {
-    tn_mutex_lock(&pool->lock);
-    tenon_buffer *buffer = tn_records_take(&pool->handles);
-    tn_mutex_unlock(&pool->lock);
-    while (buffer == NULL) {
-        tn_mutex_lock(&pool->slow);
-        bool refilled = tn_refill(pool, &pool->handles, 0);
-        tn_mutex_unlock(&pool->slow);
-        if (!refilled) {
-            tn_fail_shared(TENON_ERROR_OUT_OF_MEMORY, "pool %s: no memory for a buffer's handle",
-                           pool->device);
-            return NULL;
+static tn_handle_record *record_of(tenon_buffer *buffer) {
+    return (tn_handle_record *)((char *)buffer - offsetof(tn_handle_record, buffer));
+}
+
+static tn_block_record *block_record_of(tenon_buffer *buffer) {
+    return (tn_block_record *)((char *)buffer - offsetof(tn_block_record, buffer));
+}
+
+/*
+ * Another handle on `root`'s memory, or with NULL on foreign memory, that holds the pool and the
+ * root; the rest is the caller's to fill in. On failure *out stays NULL.
+ */
+static tenon_status take_handle(tenon_pool *pool, tenon_buffer *root, tenon_buffer **out) {
+    for (;;) {
+        if (!tn_enter(pool))
+            return tn_fail_lost_shared(pool);
+        tn_handle_record *record = tn_records_take(&pool->handles);
+        if (record != NULL) {
+            tenon_buffer *buffer = &record->buffer;
+            *buffer = (tenon_buffer){.pool = pool,
+                                     .root = root != NULL ? root : buffer,
+                                     .mark = MARK_LIVE,
+                                     .holders = 1,
+                                     .role = root != NULL ? TN_BUFFER_VIEW : TN_BUFFER_FOREIGN};
+            ++pool->holders;
+            if (root != NULL)
+                ++root->holders;
+            *out = buffer;
         }
-        tn_mutex_lock(&pool->lock);
-        buffer = tn_records_take(&pool->handles);
-        tn_mutex_unlock(&pool->lock);
+        tn_leave(pool);
+        if (record != NULL)
+            return TENON_OK;
+        if (!tn_enter_slow(pool))
+            return tn_fail_lost_shared(pool);
+        bool refilled = tn_refill(pool, &pool->handles, 0);
+        tn_leave_slow(pool);
+        if (!refilled)
+            return tn_fail_shared(TENON_ERROR_OUT_OF_MEMORY,
+                                  "pool %s: no memory for a buffer's handle", pool->device);
     }
-    buffer->pool = pool;
-    buffer->root = buffer;
-    buffer->block = (tn_block){0};
-    buffer->native = NULL;
-    buffer->offset = 0;
-    buffer->bytes = 0;
-    buffer->kind = TENON_NATIVE_HOST;
-    atomic_store_explicit(&buffer->holders, 1, memory_order_relaxed);
-    atomic_store_explicit(&buffer->mark, MARK_LIVE, memory_order_release);
-    tn_pool_retain(pool);
-    return buffer;
-}
-
-static void give_handle(tenon_buffer *buffer) {
-    tenon_pool *pool = buffer->pool;
-    atomic_store_explicit(&buffer->mark, MARK_FREED, memory_order_relaxed);
-    tn_mutex_lock(&pool->lock);
-    tn_records_give(&pool->handles, buffer);
-    tn_mutex_unlock(&pool->lock);
-    tn_pool_release(pool);
-}
-
-/* One holder of a root less; the last one frees its block. */
-static void drop(tenon_buffer *root) {
-    if (atomic_fetch_sub_explicit(&root->holders, 1, memory_order_acq_rel) != 1)
-        return;
-    tn_pool_free(root->pool, &root->block);
-    give_handle(root);
 }
 
 static tenon_status check_new(tenon_pool *pool, tenon_buffer **out) {
@@ -81,22 +76,24 @@ tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t a
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "buffer: alignment is 0; expected a power of two up to %d",
                               TN_ALIGNMENT_MOST);
-    tenon_buffer *buffer = take_handle(pool);
-    if (buffer == NULL)
-        return TENON_ERROR_OUT_OF_MEMORY;
+    tn_block_record *record;
     tn_message message;
-    status = tn_pool_alloc(pool, bytes, alignment, owner, &buffer->block, &message);
+    status = tn_block_take(pool, bytes, alignment, owner, true, &record, &message);
     if (status != TENON_OK) {
         tn_message_publish(&message);
-        give_handle(buffer);
         return status;
     }
-    buffer->bytes = bytes;
-    buffer->native = buffer->block.address;
-    if (buffer->native == NULL) {
-        buffer->native = buffer->block.handle;
-        buffer->offset = buffer->block.offset;
-    }
+    const tn_segment_memory *memory = &tn_segment_of(record)->memory;
+    const size_t offset = record->node.offset + record->buffer.lead;
+    tenon_buffer *buffer = &record->buffer; /* bytes, lead and owner are filled in */
+    buffer->pool = pool;
+    buffer->root = buffer;
+    buffer->native = memory->address != NULL ? (char *)memory->address + offset : memory->handle;
+    buffer->offset = memory->address != NULL ? 0 : offset;
+    buffer->mark = MARK_LIVE;
+    buffer->holders = 1;
+    buffer->role = TN_BUFFER_BLOCK;
+    buffer->kind = TENON_NATIVE_HOST;
     *out = buffer;
     return TENON_OK;
 }
@@ -118,12 +115,11 @@ tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void 
     if (native == NULL && bytes != 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "buffer: native is NULL; expected the address of %zu bytes", bytes);
-    tenon_buffer *buffer = take_handle(pool);
-    if (buffer == NULL)
-        return TENON_ERROR_OUT_OF_MEMORY;
-    buffer->native = native;
-    buffer->bytes = bytes;
-    *out = buffer;
+    status = take_handle(pool, NULL, out);
+    if (status != TENON_OK)
+        return status;
+    (*out)->native = native;
+    (*out)->bytes = bytes;
     return TENON_OK;
 }
 
@@ -143,37 +139,59 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "buffer view: %zu bytes at offset %zu leave the parent's %zu bytes",
                               bytes, offset, parent->bytes);
-    tenon_buffer *view = take_handle(parent->pool);
-    if (view == NULL)
-        return TENON_ERROR_OUT_OF_MEMORY;
-    view->root = parent->root;
+    tenon_status status = take_handle(parent->pool, parent->root, out);
+    if (status != TENON_OK)
+        return status;
+    tenon_buffer *view = *out;
     view->kind = parent->kind;
     view->native = parent->native;
     view->offset = parent->offset + offset;
     view->bytes = bytes;
-    atomic_fetch_add_explicit(&view->root->holders, 1, memory_order_relaxed);
-    *out = view;
     return TENON_OK;
+}
+
+/* One holder of a root less; the last one frees what is behind it. Returns true if that was a block. */
+static bool drop_locked(tenon_pool *pool, tenon_buffer *root, tn_finding *finding) {
+    if (--root->holders != 0)
+        return false;
+    if (root->role == TN_BUFFER_BLOCK) {
+        tn_take_back_locked(pool, block_record_of(root), finding);
+        return true;
+    }
+    tn_records_give(&pool->handles, record_of(root));
+    return false;
 }
 
 void tenon_buffer_free(tenon_buffer *buffer) {
     if (buffer == NULL)
         return;
-    unsigned live = MARK_LIVE;
-    if (!atomic_compare_exchange_strong(&buffer->mark, &live, MARK_FREED)) {
-        /* Readable as long as the pool lives: handles stay in its slabs. */
-        tenon_pool *pool = buffer->pool;
-        tn_finding finding = {0};
-        tn_mutex_lock(&pool->lock);
-        tn_finding_add_locked(pool, &finding, "a buffer was freed twice");
-        tn_mutex_unlock(&pool->lock);
-        tn_finding_tell(pool, &finding);
+    /* Readable as long as the pool lives: handles stay in its slabs. */
+    tenon_pool *pool = buffer->pool;
+    tn_finding finding;
+    finding.count = 0; /* the line is long, and hardly ever written */
+    /* The record's other line: asked for now, the lock's barrier does not wait in front of it. */
+    __builtin_prefetch(block_record_of(buffer));
+    if (!tn_enter(pool))
         return;
+    uint64_t id = 0, holders = pool->holders;
+    bool block = false;
+    if (buffer->mark != MARK_LIVE) {
+        tn_finding_add_locked(pool, &finding, "a buffer was freed twice");
+    } else {
+        tenon_buffer *root = buffer->root;
+        buffer->mark = MARK_FREED;
+        id = root->role == TN_BUFFER_BLOCK ? block_record_of(root)->id : 0;
+        if (root != buffer)
+            tn_records_give(&pool->handles, record_of(buffer));
+        block = drop_locked(pool, root, &finding);
+        holders = --pool->holders;
     }
-    tenon_buffer *root = buffer->root;
-    if (root != buffer)
-        give_handle(buffer);
-    drop(root);
+    unsigned watch = pool->watch;
+    tn_leave(pool);
+    if (finding.count != 0 || watch != 0)
+        tn_free_tell(pool, block ? watch : 0, id, &finding);
+    if (holders == 0)
+        tn_pool_close(pool);
 }
 
 size_t tenon_buffer_size(const tenon_buffer *buffer) {
@@ -191,7 +209,7 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
     if (buffer == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer native: buffer is NULL");
     if (kind != NULL)
-        *kind = buffer->kind;
+        *kind = (tenon_native_kind)buffer->kind;
     if (native != NULL)
         *native = buffer->native;
     if (offset != NULL)

@@ -6,21 +6,26 @@
 #ifndef TN_MEMORY_BUFFER_H
 #define TN_MEMORY_BUFFER_H
 
-#include <stdatomic.h>
-
 #include "memory/pool.h"
 
+typedef enum tn_buffer_role {
+    TN_BUFFER_BLOCK, /* a block of the pool, whose record holds this buffer */
+    TN_BUFFER_VIEW,  /* a part of another */
+    TN_BUFFER_FOREIGN
+} tn_buffer_role;
+
 struct tenon_buffer {
-    void *link;          /* the free list's, while the handle is not in use */
-    atomic_uint mark;    /* whether the handle is live; survives its being given back */
-    atomic_uint holders; /* of an owning or imported buffer: itself and its views */
     tenon_pool *pool;
-    struct tenon_buffer *root; /* whose block a view shows; itself otherwise */
-    tn_block block;            /* zero for views and imports */
+    struct tenon_buffer *root; /* whose memory a view shows; itself otherwise */
     void *native; /* address of the first byte, or the handle if `offset` counts from one */
     size_t offset;
     size_t bytes;
-    tenon_native_kind kind;
+    uint32_t mark;    /* whether the handle is live; survives its being given back. Pool's lock */
+    uint32_t holders; /* of a root: itself and its views. Pool's lock */
+    uint16_t lead;    /* guard bytes before the block of a debug pool */
+    uint8_t owner;    /* of the block: index in the pool's table */
+    uint8_t role;     /* tn_buffer_role */
+    uint8_t kind;     /* tenon_native_kind */
 };
 
 #endif

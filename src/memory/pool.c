@@ -10,7 +10,6 @@
 
 #include "core/checked.h"
 #include "core/read_desc.h"
-#include "memory/buffer.h"
 #include "memory/pool_state.h"
 
 enum {
@@ -21,8 +20,8 @@ enum {
     FIXED_NODES_MOST = 16 << 10
 };
 
-static const unsigned all_flags =
-    TENON_POOL_TOUCH | TENON_POOL_HUGE_PAGES | TENON_POOL_DEBUG | TENON_POOL_FIXED;
+static const unsigned all_flags = TENON_POOL_TOUCH | TENON_POOL_HUGE_PAGES | TENON_POOL_DEBUG |
+                                  TENON_POOL_FIXED | TENON_POOL_LOCK;
 
 /* ---- life ---- */
 
@@ -47,9 +46,10 @@ static tenon_status check_desc(const tenon_pool_desc *desc, tn_message *message)
     return TENON_OK;
 }
 
-static void close_pool(tenon_pool *pool) {
-    tn_finding finding = {0};
+/* Pre: nobody holds the pool any more. */
+void tn_pool_close(tenon_pool *pool) {
     if (tn_guarded(pool)) {
+        tn_finding finding = {.count = 0};
         tn_mutex_lock(&pool->lock);
         tn_guard_sweep_locked(pool, &finding);
         tn_mutex_unlock(&pool->lock);
@@ -77,14 +77,31 @@ static void close_pool(tenon_pool *pool) {
     tn_host_free(&hooks, pool, sizeof *pool);
 }
 
+/*
+ * The budget of a pool for which none was said: what this process may use now under its cgroup's
+ * limits, its rlimits and the machine's memory, less a sixteenth (a GiB at most) for page tables,
+ * stacks and whatever else the program will want. A pool that never holds more can be written to
+ * the last byte without the system having to kill anybody for it. 0: nothing is known of limits.
+ */
+static size_t budget_of_system(size_t granularity) {
+    const size_t margin_most = (size_t)1 << 30;
+    size_t available = tn_os_memory_available();
+    if (available == 0 && tn_os_memory_total() == 0)
+        return 0;
+    size_t margin = available / 16 < margin_most ? available / 16 : margin_most;
+    size_t budget = (available - margin) & ~(granularity - 1);
+    return budget != 0 ? budget : granularity;
+}
+
 /* A fixed pool takes everything now: its segment and the nodes for it. */
 static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *message) {
     size_t granularity = pool->source.granularity;
     size_t bytes = pool->segment_bytes;
     if (budget != 0 && bytes > budget)
-        return tn_fail(message, TENON_ERROR_OVER_BUDGET,
-                       "pool %s: fixed segment_bytes %zu is more than the budget %zu", pool->device,
-                       bytes, budget);
+        return tn_fail(
+            message, pool->limited_by_system ? TENON_ERROR_OUT_OF_MEMORY : TENON_ERROR_OVER_BUDGET,
+            "pool %s: fixed segment_bytes %zu is more than %s %zu", pool->device, bytes,
+            pool->limited_by_system ? "this process may use:" : "the budget", budget);
     if (!tn_align_size(bytes, granularity, &bytes) || (budget != 0 && bytes > budget))
         bytes = budget & ~(granularity - 1);
     if (bytes == 0)
@@ -96,11 +113,12 @@ static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *mess
         count = FIXED_NODES_LEAST;
     if (count > FIXED_NODES_MOST)
         count = FIXED_NODES_MOST;
-    if (!tn_refill(pool, &pool->nodes, count) || !tn_refill(pool, &pool->handles, count) ||
+    if (!tn_refill(pool, &pool->nodes, count) ||
+        !tn_refill(pool, &pool->handles, FIXED_NODES_LEAST) ||
         !tn_segment_add(pool, bytes, NULL, NULL, NULL))
         return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
-                       "pool %s: the system refuses %zu bytes for the fixed segment", pool->device,
-                       bytes);
+                       "pool %s: no %zu bytes for the fixed segment: %s", pool->device, bytes,
+                       pool->refusal != NULL ? pool->refusal : "the system has no more");
     return TENON_OK;
 }
 
@@ -117,31 +135,39 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
     if (pool == NULL)
         return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
                        "pool: the system refuses %zu bytes for the pool itself", sizeof *pool);
-    atomic_init(&pool->holders, 1);
+    pool->holders = 1;
+    tn_os_fork_mark(&pool->home);
     snprintf(pool->device, sizeof pool->device, "%s", desc.device != NULL ? desc.device : "cpu");
-    pool->segment_bytes = desc.segment_bytes != 0 ? desc.segment_bytes
-                          : (desc.flags & TENON_POOL_FIXED) != 0 && desc.budget != 0
-                              ? desc.budget
-                              : SEGMENT_BYTES;
+    pool->segment_bytes =
+        desc.segment_bytes != 0 ? desc.segment_bytes
+        : (desc.flags & TENON_POOL_FIXED) != 0 && desc.budget != 0 && desc.budget != TENON_NO_BUDGET
+            ? desc.budget
+            : SEGMENT_BYTES;
     pool->flags = desc.flags;
     pool->hooks = desc.allocator;
     pool->logger = desc.logger;
     pool->log_level = desc.log_level;
     pool->source = source != NULL ? *source : tn_host_source(pool);
-    pool->info.budget = desc.budget;
+    pool->limited_by_system = desc.budget == 0 && source == NULL && desc.allocator.alloc == NULL;
+    if (pool->limited_by_system)
+        pool->info.budget = budget_of_system(pool->source.granularity);
+    else if (desc.budget != TENON_NO_BUDGET)
+        pool->info.budget = desc.budget;
+    pool->watch = (tn_guarded(pool) ? TN_WATCH_GUARDS : 0) |
+                  (tn_logs(pool, TENON_LOG_DEBUG) ? TN_WATCH_LOG : 0);
     tn_mutex_init(&pool->slow);
     tn_mutex_init(&pool->lock);
     bool patient = (desc.flags & TENON_POOL_DEBUG) != 0;
     tn_records_open(&pool->nodes, sizeof(tn_block_record), patient);
-    tn_records_open(&pool->handles, sizeof(tenon_buffer), patient);
+    tn_records_open(&pool->handles, sizeof(tn_handle_record), patient);
     if ((desc.flags & TENON_POOL_FIXED) != 0)
-        status = open_fixed(pool, desc.budget, message);
+        status = open_fixed(pool, pool->info.budget, message);
     if (status != TENON_OK) {
-        close_pool(pool);
+        tn_pool_close(pool);
         return status;
     }
     tn_log(pool, TENON_LOG_INFO, "pool %s: made with budget %zu, segments of %zu bytes, flags 0x%x",
-           pool->device, desc.budget, pool->segment_bytes, desc.flags);
+           pool->device, pool->info.budget, pool->segment_bytes, desc.flags);
     *out = pool;
     return TENON_OK;
 }
@@ -163,12 +189,20 @@ tenon_status tenon_pool_create(const tenon_pool_desc *desc, tenon_pool **out) {
 }
 
 void tn_pool_retain(tenon_pool *pool) {
-    atomic_fetch_add_explicit(&pool->holders, 1, memory_order_relaxed);
+    if (!tn_enter(pool))
+        return;
+    ++pool->holders;
+    tn_leave(pool);
 }
 
+/* A pool that is lost to this process is never closed in it. */
 void tn_pool_release(tenon_pool *pool) {
-    if (pool != NULL && atomic_fetch_sub_explicit(&pool->holders, 1, memory_order_acq_rel) == 1)
-        close_pool(pool);
+    if (pool == NULL || !tn_enter(pool))
+        return;
+    bool last = --pool->holders == 0;
+    tn_leave(pool);
+    if (last)
+        tn_pool_close(pool);
 }
 
 void tenon_pool_destroy(tenon_pool *pool) {
@@ -193,11 +227,13 @@ const tenon_allocator *tn_pool_hooks(const tenon_pool *pool) {
 
 /* ---- blocks ---- */
 
+static const char nobody[] = "caller";
+
 tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment,
                          const char *owner) {
     tn_request request = {.asked = bytes,
                           .alignment = alignment < TN_GRANULE ? TN_GRANULE : alignment,
-                          .owner = owner != NULL ? owner : "caller"};
+                          .owner = owner != NULL ? owner : nobody};
     size_t guards = 0;
     if (tn_guarded(pool)) {
         request.lead = request.alignment; /* so that the caller's first byte stays aligned */
@@ -210,74 +246,133 @@ tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment,
     return request;
 }
 
-/* Fills in a node that was just taken, and the counts. */
-void tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place, const tn_request *request,
-                        tn_block *block, tn_finding *finding) {
-    tn_block_record *record =
-        (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, request->bytes, &pool->nodes);
+/*
+ * Freed blocks are not merged with their neighbours at once: the last few wait, still used as far as
+ * tlsf.c knows, and a request for the very size of one gets it as it is. Any other request merges
+ * all of them first, so no search ever sees less free memory than there is, nor a different
+ * picture of it. Programs that take and free the same sizes over and over pay for neither splitting
+ * nor merging; the others for a few instructions.
+ */
+static inline tn_block_record *recall_locked(tenon_pool *pool, size_t bytes, size_t alignment) {
+    for (unsigned i = 1; i <= pool->pendings; ++i) { /* the newest first: stacks hit it at once */
+        tn_pending *one = &pool->pending[(pool->pending_next - i) % TN_PENDING];
+        if (one->bytes != bytes || (one->record->node.offset & (alignment - 1)) != 0)
+            continue;
+        tn_block_record *record = one->record;
+        --pool->pendings;
+        *one = pool->pending[--pool->pending_next % TN_PENDING];
+        return record;
+    }
+    return NULL;
+}
+
+static inline void defer_locked(tenon_pool *pool, tn_block_record *record) {
+    tn_pending *one = &pool->pending[pool->pending_next++ % TN_PENDING];
+    if (pool->pendings == TN_PENDING)
+        tn_tlsf_release(&pool->tlsf, &one->record->node, &pool->nodes);
+    else
+        ++pool->pendings;
+    *one = (tn_pending){record->node.bytes, record};
+}
+
+/* Oldest first, as if each had been merged when it was freed. */
+void tn_settle_locked(tenon_pool *pool) {
+    for (; pool->pendings != 0; --pool->pendings) {
+        tn_pending *one = &pool->pending[(pool->pending_next - pool->pendings) % TN_PENDING];
+        tn_tlsf_release(&pool->tlsf, &one->record->node, &pool->nodes);
+    }
+}
+
+/* Fills in the record of a block that goes out, and the counts. */
+static inline void count_out_locked(tenon_pool *pool, tn_block_record *record, size_t asked,
+                                    size_t lead, const char *name) {
     tenon_memory_info *info = &pool->info;
-    record->asked = request->asked;
-    record->lead = request->lead;
+    uint32_t owner = tn_owner_find_locked(pool, name);
+    pool->owners[owner].bytes += asked;
+    ++pool->owners[owner].blocks;
     record->id = ++info->allocations;
-    record->owner = tn_owner_enter_locked(pool, request->owner, request->asked);
+    record->buffer.bytes = asked;
+    record->buffer.lead = (uint16_t)lead;
+    record->buffer.owner = (uint8_t)owner;
     ++info->blocks;
-    info->in_use += request->asked;
+    info->in_use += asked;
     if (info->in_use > info->peak_in_use)
         info->peak_in_use = info->in_use;
-    if (tn_guarded(pool))
-        tn_guard_open_locked(pool, record, finding);
-
-    const tn_segment_memory *memory = &tn_segment_of(record)->memory;
-    *block = (tn_block){.handle = memory->handle,
-                        .offset = record->node.offset + record->lead,
-                        .bytes = request->asked,
-                        .node = record,
-                        .id = record->id};
-    if (memory->address != NULL)
-        block->address = (unsigned char *)memory->address + block->offset;
-    tn_record_locked(pool, "alloc %llu %zu %zu %.64s\n", (unsigned long long)record->id,
-                     request->asked, request->alignment, request->owner);
 }
 
-/* The counts of a block that goes; its node is released by the caller. */
-static void take_back_locked(tenon_pool *pool, const tn_block_record *record) {
+/* The counts of a block that comes back. */
+static inline void count_back_locked(tenon_pool *pool, const tn_block_record *record) {
+    tn_owner *owner = &pool->owners[record->buffer.owner];
+    owner->bytes -= record->buffer.bytes;
+    --owner->blocks;
     --pool->info.blocks;
     ++pool->info.frees;
-    pool->info.in_use -= record->asked;
-    tn_owner_leave_locked(pool, record->owner, record->asked);
-    tn_record_locked(pool, "free %llu\n", (unsigned long long)record->id);
+    pool->info.in_use -= record->buffer.bytes;
+    if ((pool->watch & TN_WATCH_RECORD) != 0)
+        tn_record_locked(pool, "free %llu\n", (unsigned long long)record->id);
 }
 
-tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           tn_block *block, tn_message *message) {
-    *block = (tn_block){0};
-    if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "pool %s: alignment is %zu; expected a power of two up to %d", pool->device,
-                       alignment, TN_ALIGNMENT_MOST);
+/* Takes the place for the request. Pre: TN_TLSF_SPLITS nodes are free. */
+tn_block_record *tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place,
+                                    const tn_request *request, tn_finding *finding) {
+    tn_block_record *record =
+        (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, request->bytes, &pool->nodes);
+    count_out_locked(pool, record, request->asked, request->lead, request->owner);
+    if ((pool->watch & TN_WATCH_GUARDS) != 0)
+        tn_guard_open_locked(pool, record, finding);
+    if ((pool->watch & TN_WATCH_RECORD) != 0)
+        tn_record_locked(pool, "alloc %llu %zu %zu %.64s\n", (unsigned long long)record->id,
+                         request->asked, request->alignment, request->owner);
+    return record;
+}
+
+void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding) {
+    if ((pool->watch & TN_WATCH_GUARDS) != 0)
+        tn_guard_close_locked(pool, record, finding);
+    count_back_locked(pool, record);
+    record->id = 0; /* of nobody's: a second free notices */
+    if (pool->watch == 0)
+        defer_locked(pool, record);
+    else
+        tn_tlsf_release(&pool->tlsf, &record->node, &pool->nodes);
+}
+
+/* A request that was missed, or of a pool that somebody watches. */
+static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size_t bytes,
+                                                          size_t alignment, const char *owner,
+                                                          bool buffer, tn_block_record **out,
+                                                          tn_message *message) {
     tn_request request = tn_request_of(pool, bytes, alignment, owner);
     tenon_status status = TENON_OK;
-    tn_finding finding = {0};
+    tn_finding finding = {.count = 0};
     tn_tlsf_place place = {NULL, 0};
+    *out = NULL;
 
-    tn_mutex_lock(&pool->lock);
+    if (!tn_enter(pool))
+        return tn_fail_lost(pool, message);
     if (tn_fault_strikes_locked(pool, bytes))
         status = tn_fail_short_locked(pool, &request, TENON_ERROR_OUT_OF_MEMORY,
                                       "failed on request of tenon_memory_inject", message);
-    else if (request.bytes != 0 && pool->nodes.free >= TN_NODES_READY)
+    tn_settle_locked(pool);
+    if (status == TENON_OK && request.bytes != 0 && pool->nodes.free >= TN_NODES_READY)
         place = tn_tlsf_find(&pool->tlsf, request.bytes, request.alignment);
-    if (place.node != NULL)
-        tn_hand_out_locked(pool, place, &request, block, &finding);
-    tn_mutex_unlock(&pool->lock);
+    if (place.node != NULL) {
+        *out = tn_hand_out_locked(pool, place, &request, &finding);
+        pool->holders += buffer;
+    }
+    tn_leave(pool);
 
-    if (status == TENON_OK && place.node == NULL)
-        status = tn_ladder_climb(pool, &request, block, &finding, message);
+    if (status == TENON_OK && place.node == NULL) {
+        status = tn_ladder_climb(pool, &request, out, &finding, message);
+        if (status == TENON_OK && buffer)
+            tn_pool_retain(pool);
+    }
     if (finding.count != 0)
         tn_finding_tell(pool, &finding);
     if (tn_logs(pool, TENON_LOG_DEBUG)) {
         if (status == TENON_OK)
             tn_log(pool, TENON_LOG_DEBUG, "pool %s: block %llu of %zu bytes for '%.64s'",
-                   pool->device, (unsigned long long)block->id, bytes, request.owner);
+                   pool->device, (unsigned long long)(*out)->id, bytes, request.owner);
         else
             tn_log(pool, TENON_LOG_DEBUG, "pool %s: no block of %zu bytes for '%.64s'",
                    pool->device, bytes, request.owner);
@@ -285,66 +380,128 @@ tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, con
     return status;
 }
 
+tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                           bool buffer, tn_block_record **out, tn_message *message) {
+    if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0) {
+        *out = NULL;
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "pool %s: alignment is %zu; expected a power of two up to %d", pool->device,
+                       alignment, TN_ALIGNMENT_MOST);
+    }
+    if (!tn_enter(pool)) {
+        *out = NULL;
+        return tn_fail_lost(pool, message);
+    }
+    /* Without guards this is all there is to a request, and no size overflows. */
+    if (pool->watch == 0 && bytes <= TN_BLOCK_MOST) {
+        if (alignment < TN_GRANULE)
+            alignment = TN_GRANULE;
+        if (owner == NULL)
+            owner = nobody;
+        size_t whole = (bytes + TN_GRANULE - (bytes != 0)) & ~(size_t)(TN_GRANULE - 1);
+        tn_block_record *record = recall_locked(pool, whole, alignment);
+        if (record == NULL) {
+            tn_settle_locked(pool);
+            if (pool->nodes.free >= TN_NODES_READY) {
+                tn_tlsf_place place = tn_tlsf_find(&pool->tlsf, whole, alignment);
+                if (place.node != NULL)
+                    record =
+                        (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, whole, &pool->nodes);
+            }
+        }
+        if (record != NULL) {
+            count_out_locked(pool, record, bytes, 0, owner);
+            pool->holders += buffer;
+            tn_leave(pool);
+            *out = record;
+            return TENON_OK;
+        }
+    }
+    tn_leave(pool);
+    return take_slowly(pool, bytes, alignment, owner, buffer, out, message);
+}
+
+static tn_block block_of(tn_block_record *record) {
+    const tn_segment_memory *memory = &tn_segment_of(record)->memory;
+    tn_block block = {.handle = memory->handle,
+                      .offset = record->node.offset + record->buffer.lead,
+                      .bytes = record->buffer.bytes,
+                      .node = record,
+                      .id = record->id};
+    if (memory->address != NULL)
+        block.address = (unsigned char *)memory->address + block.offset;
+    return block;
+}
+
+tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                           tn_block *block, tn_message *message) {
+    tn_block_record *record;
+    tenon_status status = tn_block_take(pool, bytes, alignment, owner, false, &record, message);
+    *block = status == TENON_OK ? block_of(record) : (tn_block){0};
+    return status;
+}
+
+void tn_free_tell(tenon_pool *pool, unsigned watch, uint64_t id, const tn_finding *finding) {
+    if (finding->count != 0)
+        tn_finding_tell(pool, finding);
+    if ((watch & TN_WATCH_LOG) != 0)
+        tn_log(pool, TENON_LOG_DEBUG, "pool %s: block %llu freed", pool->device,
+               (unsigned long long)id);
+}
+
 void tn_pool_free(tenon_pool *pool, tn_block *block) {
     tn_block_record *record = block->node;
     if (record == NULL)
         return;
     uint64_t id = block->id;
-    tn_finding finding = {0};
-    tn_mutex_lock(&pool->lock);
-    /* A node that is free, or that serves another block by now: somebody frees twice. */
-    if (!record->node.used || record->id != id) {
-        tn_finding_add_locked(pool, &finding, "block %llu was freed twice", (unsigned long long)id);
-    } else {
-        if (tn_guarded(pool))
-            tn_guard_close_locked(pool, record, &finding);
-        take_back_locked(pool, record);
-        tn_tlsf_release(&pool->tlsf, &record->node, &pool->nodes);
-    }
-    tn_mutex_unlock(&pool->lock);
     *block = (tn_block){0};
-    if (finding.count != 0)
-        tn_finding_tell(pool, &finding);
-    if (tn_logs(pool, TENON_LOG_DEBUG))
-        tn_log(pool, TENON_LOG_DEBUG, "pool %s: block %llu freed", pool->device,
-               (unsigned long long)id);
+    if (!tn_enter(pool))
+        return;
+    tn_finding finding;
+    finding.count = 0; /* the line is long, and hardly ever written */
+    /* A node that is free, or that serves another block by now: somebody frees twice. */
+    if (!record->node.used || record->id != id)
+        tn_finding_add_locked(pool, &finding, "block %llu was freed twice", (unsigned long long)id);
+    else
+        tn_take_back_locked(pool, record, &finding);
+    unsigned watch = pool->watch;
+    tn_leave(pool);
+    tn_free_tell(pool, watch, id, &finding);
 }
 
 bool tn_pool_exchange(tenon_pool *pool, tn_block *block, size_t bytes, size_t alignment,
                       const char *owner) {
     tn_block_record *record = block->node;
     tn_request request = tn_request_of(pool, bytes, alignment, owner);
-    tn_finding finding = {0};
+    tn_finding finding = {.count = 0};
     bool done = false;
-    if (record == NULL || request.bytes == 0)
+    if (record == NULL || request.bytes == 0 || !tn_enter(pool))
         return false;
 
-    tn_mutex_lock(&pool->lock);
     if (!tn_fault_strikes_locked(pool, bytes) && pool->nodes.free >= TN_NODES_READY) {
+        tn_settle_locked(pool);
         const tn_block_record old = *record;
         if (tn_guarded(pool))
             tn_guard_close_locked(pool, record, &finding);
         tn_tlsf_node *merged = tn_tlsf_release(&pool->tlsf, &record->node, &pool->nodes);
         tn_tlsf_place place = tn_tlsf_find_thorough(&pool->tlsf, request.bytes, request.alignment);
         if (place.node != NULL) {
-            take_back_locked(pool, &old);
-            tn_hand_out_locked(pool, place, &request, block, &finding);
+            count_back_locked(pool, &old);
+            *block = block_of(tn_hand_out_locked(pool, place, &request, &finding));
             done = true;
         } else {
             /* Merging gave back as many nodes as cutting the old block out again needs. */
             place = (tn_tlsf_place){merged, old.node.offset};
             record =
                 (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, old.node.bytes, &pool->nodes);
-            record->asked = old.asked;
-            record->lead = old.lead;
+            record->buffer = old.buffer;
             record->id = old.id;
-            record->owner = old.owner;
             block->node = record;
             if (tn_guarded(pool))
                 tn_guard_open_locked(pool, record, &finding);
         }
     }
-    tn_mutex_unlock(&pool->lock);
+    tn_leave(pool);
     if (finding.count != 0)
         tn_finding_tell(pool, &finding);
     return done;

@@ -50,6 +50,12 @@ tenon_status tn_pool_open(const tenon_pool_desc *desc, const tn_segment_source *
 void tn_pool_retain(tenon_pool *pool);
 void tn_pool_release(tenon_pool *pool);
 
+/*
+ * True in the child of a fork during which another thread was inside of the pool: it can't be used
+ * here. Allocations answer DEVICE_LOST then, everything that can't fail does nothing.
+ */
+bool tn_pool_lost(tenon_pool *pool);
+
 /* The allocator hooks of a pool, for bookkeeping beside it; NULL gives NULL, which means the
  * system. */
 const tenon_allocator *tn_pool_hooks(const tenon_pool *pool);

@@ -24,7 +24,7 @@ static unsigned char *first_byte(const tn_block_record *record) {
 }
 
 static size_t tail_bytes(const tn_block_record *record) {
-    return record->node.bytes - record->lead - record->asked;
+    return record->node.bytes - record->buffer.lead - record->buffer.bytes;
 }
 
 void tn_finding_add_locked(tenon_pool *pool, tn_finding *finding, const char *format, ...) {
@@ -56,12 +56,13 @@ static void check_free_locked(tenon_pool *pool, const tn_block_record *record,
 static void check_used_locked(tenon_pool *pool, const tn_block_record *record,
                               tn_finding *finding) {
     const unsigned char *at = first_byte(record);
-    bool before = !all_are(at, record->lead, GUARD);
-    bool after = !all_are(at + record->lead + record->asked, tail_bytes(record), GUARD);
+    const size_t lead = record->buffer.lead, asked = record->buffer.bytes;
+    bool before = !all_are(at, lead, GUARD);
+    bool after = !all_are(at + lead + asked, tail_bytes(record), GUARD);
     if (before || after)
         tn_finding_add_locked(pool, finding, "block %llu of %zu bytes for '%.64s' was overrun %s",
-                              (unsigned long long)record->id, record->asked,
-                              pool->owners[record->owner].name,
+                              (unsigned long long)record->id, asked,
+                              pool->owners[record->buffer.owner].name,
                               before && after ? "at both ends"
                               : before        ? "before its first byte"
                                               : "after its last byte");
@@ -76,9 +77,10 @@ void tn_guard_segment(const tn_segment_memory *memory) {
 void tn_guard_open_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding) {
     check_free_locked(pool, record, finding);
     unsigned char *at = first_byte(record);
-    memset(at, GUARD, record->lead);
-    memset(at + record->lead, FRESH, record->asked);
-    memset(at + record->lead + record->asked, GUARD, tail_bytes(record));
+    const size_t lead = record->buffer.lead, asked = record->buffer.bytes;
+    memset(at, GUARD, lead);
+    memset(at + lead, FRESH, asked);
+    memset(at + lead + asked, GUARD, tail_bytes(record));
 }
 
 /* A record that is about to be released. */
@@ -105,9 +107,10 @@ tenon_status tenon_memory_check(tenon_pool *pool) {
             "memory check: pool %s was not made with TENON_POOL_DEBUG for host memory",
             pool->device);
     tn_finding finding = {0};
-    tn_mutex_lock(&pool->lock);
+    if (!tn_enter(pool))
+        return tn_fail_lost_shared(pool);
     tn_guard_sweep_locked(pool, &finding);
-    tn_mutex_unlock(&pool->lock);
+    tn_leave(pool);
     if (finding.count == 0)
         return TENON_OK;
     tn_finding_tell(pool, &finding);

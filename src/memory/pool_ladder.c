@@ -14,7 +14,7 @@
 typedef struct climb {
     tenon_pool *pool;
     const tn_request *request;
-    tn_block *block;
+    tn_block_record **record;
     tn_finding *finding;
     bool over_budget; /* what the last attempt to grow failed for; otherwise the system refused */
     size_t grown, given, dropped;
@@ -24,6 +24,7 @@ typedef struct climb {
 /* Enough nodes to cut blocks; see TN_NODES_READY. */
 static bool ready(tenon_pool *pool) {
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     bool enough = pool->nodes.free >= TN_NODES_READY;
     tn_mutex_unlock(&pool->lock);
     return enough || tn_refill(pool, &pool->nodes, 0);
@@ -35,13 +36,14 @@ static bool reuse(climb *c) {
     tenon_pool *pool = c->pool;
     const tn_request *request = c->request;
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     tn_tlsf_place place = tn_tlsf_find(&pool->tlsf, request->bytes, request->alignment);
     if (place.node == NULL) {
         place = tn_tlsf_find_thorough(&pool->tlsf, request->bytes, request->alignment);
         pool->info.ladder.coalesced += place.node != NULL;
     }
     if (place.node != NULL)
-        tn_hand_out_locked(pool, place, request, c->block, c->finding);
+        *c->record = tn_hand_out_locked(pool, place, request, c->finding);
     tn_mutex_unlock(&pool->lock);
     return place.node != NULL;
 }
@@ -70,7 +72,7 @@ static bool grow(climb *c) {
     if (!tn_align_size(usual < need ? need : usual, granularity, &usual) || usual > room)
         usual = room;
     for (size_t bytes = usual;; bytes = need) {
-        if (tn_segment_add(pool, bytes, c->request, c->block, c->finding)) {
+        if (tn_segment_add(pool, bytes, c->request, c->record, c->finding)) {
             c->grown += bytes;
             return true;
         }
@@ -101,7 +103,8 @@ static bool give_segments(climb *c) {
 }
 
 static bool serve(climb *c) {
-    c->over_budget = false;
+    /* For records a fixed pool has nothing but its segment either. */
+    c->over_budget = (c->pool->flags & TENON_POOL_FIXED) != 0;
     if (!ready(c->pool) && !(give_segments(c) && ready(c->pool)))
         return false;
     return reuse(c) || grow(c) || (give_segments(c) && grow(c));
@@ -112,7 +115,9 @@ static bool reclaim(climb *c) {
     tenon_pool *pool = c->pool;
     for (tn_reclaimer *reclaimer = pool->reclaimers; reclaimer != NULL;
          reclaimer = reclaimer->next) {
+        atomic_store(&pool->reclaiming, true);
         size_t freed = reclaimer->give_back(reclaimer->user, c->request->bytes);
+        atomic_store(&pool->reclaiming, false);
         if (freed == 0)
             continue;
         c->dropped += freed;
@@ -125,27 +130,35 @@ static bool reclaim(climb *c) {
     return false;
 }
 
-tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block *block,
+static const char *reason(const climb *c, bool over) {
+    const tenon_pool *pool = c->pool;
+    if (over)
+        return (pool->flags & TENON_POOL_FIXED) != 0 ? "the pool has a fixed size"
+                                                     : "over the pool's budget";
+    if (c->over_budget)
+        return "more than this process may use";
+    return pool->refusal != NULL ? pool->refusal : "the system has no more";
+}
+
+tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block_record **record,
                              tn_finding *finding, tn_message *message) {
-    climb c = {.pool = pool, .request = request, .block = block, .finding = finding};
+    climb c = {.pool = pool, .request = request, .record = record, .finding = finding};
     tenon_status status = TENON_OK;
     bool fixed = (pool->flags & TENON_POOL_FIXED) != 0;
-    bool limited = fixed || pool->info.budget != 0;
+    bool limited = fixed || (pool->info.budget != 0 && !pool->limited_by_system);
 
-    tn_mutex_lock(&pool->slow);
+    if (!tn_enter_slow(pool))
+        return tn_fail_lost(pool, message);
+    pool->refusal = NULL;
     bool possible = request->bytes != 0;
     if (!possible || (!serve(&c) && !reclaim(&c))) {
         bool over = possible ? c.over_budget && limited : limited;
         status = over ? TENON_ERROR_OVER_BUDGET : TENON_ERROR_OUT_OF_MEMORY;
         tn_mutex_lock(&pool->lock);
-        tn_fail_short_locked(pool, request, status,
-                             !over   ? "the system has no more"
-                             : fixed ? "the pool has a fixed size"
-                                     : "over the pool's budget",
-                             message);
+        tn_fail_short_locked(pool, request, status, reason(&c, over), message);
         tn_mutex_unlock(&pool->lock);
     }
-    tn_mutex_unlock(&pool->slow);
+    tn_leave_slow(pool);
 
     if (c.grown != 0)
         tn_log(pool, TENON_LOG_INFO, "pool %s: new segment of %zu bytes", pool->device, c.grown);
@@ -159,7 +172,8 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
 }
 
 void tn_pool_count_rung(tenon_pool *pool, tn_rung rung) {
-    tn_mutex_lock(&pool->lock);
+    if (!tn_enter(pool))
+        return;
     tenon_ladder_stats *ladder = &pool->info.ladder;
     switch (rung) {
     case TN_RUNG_SMALLER_PLAN:
@@ -172,26 +186,32 @@ void tn_pool_count_rung(tenon_pool *pool, tn_rung rung) {
         ++ladder->device_changes;
         break;
     }
-    tn_mutex_unlock(&pool->lock);
+    tn_leave(pool);
 }
 
 void tn_pool_add_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer) {
-    tn_mutex_lock(&pool->slow);
+    if (!tn_enter_slow(pool))
+        return;
+    tn_mutex_lock(&pool->lock);
     reclaimer->previous = NULL;
     reclaimer->next = pool->reclaimers;
     if (reclaimer->next != NULL)
         reclaimer->next->previous = reclaimer;
     pool->reclaimers = reclaimer;
-    tn_mutex_unlock(&pool->slow);
+    tn_mutex_unlock(&pool->lock);
+    tn_leave_slow(pool);
 }
 
 void tn_pool_remove_reclaimer(tenon_pool *pool, tn_reclaimer *reclaimer) {
-    tn_mutex_lock(&pool->slow);
+    if (!tn_enter_slow(pool))
+        return;
+    tn_mutex_lock(&pool->lock);
     if (reclaimer->next != NULL)
         reclaimer->next->previous = reclaimer->previous;
     if (reclaimer->previous != NULL)
         reclaimer->previous->next = reclaimer->next;
     else
         pool->reclaimers = reclaimer->next;
-    tn_mutex_unlock(&pool->slow);
+    tn_mutex_unlock(&pool->lock);
+    tn_leave_slow(pool);
 }

@@ -15,27 +15,27 @@
 
 /* ---- owners ---- */
 
-uint32_t tn_owner_enter_locked(tenon_pool *pool, const char *name, size_t bytes) {
+/*
+ * The slot of a name: where this name was last, or by looking through the table, which is short. A
+ * slot without blocks keeps its name, to be found again, but the name is only known to live as long
+ * as its blocks: it is compared, never read.
+ */
+uint32_t tn_owner_find_locked(tenon_pool *pool, const char *name) {
+    uint8_t *near = &pool->owner_near[(uintptr_t)name * UINT64_C(0x9E3779B97F4A7C15) >> 58];
+    if (pool->owners[*near].name == name)
+        return *near;
     uint32_t at = TN_OWNERS; /* "others", when the table is full */
     for (uint32_t i = 0; i < TN_OWNERS; ++i) {
         if (pool->owners[i].name == name) {
             at = i;
             break;
         }
-        if (at == TN_OWNERS && pool->owners[i].name == NULL)
+        if (at == TN_OWNERS && pool->owners[i].blocks == 0)
             at = i;
     }
     pool->owners[at].name = at < TN_OWNERS ? name : "others";
-    pool->owners[at].bytes += bytes;
-    ++pool->owners[at].blocks;
+    *near = (uint8_t)at;
     return at;
-}
-
-void tn_owner_leave_locked(tenon_pool *pool, uint32_t owner, size_t bytes) {
-    tn_owner *slot = &pool->owners[owner];
-    slot->bytes -= bytes;
-    if (--slot->blocks == 0)
-        slot->name = NULL; /* the name is only known to live as long as its blocks */
 }
 
 /* Copies the owners into `sorted` (TN_OWNERS + 1 places), joined by text, largest first; returns
@@ -68,9 +68,10 @@ size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t 
     if (pool == NULL)
         return 0;
     tenon_memory_owner sorted[TN_OWNERS + 1];
-    tn_mutex_lock(&pool->lock);
+    if (!tn_enter(pool))
+        return 0;
     size_t count = sort_owners_locked(pool, sorted);
-    tn_mutex_unlock(&pool->lock);
+    tn_leave(pool);
     if (owners != NULL)
         memcpy(owners, sorted, (count < capacity ? count : capacity) * sizeof *owners);
     return count;
@@ -78,7 +79,8 @@ size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t 
 
 /* ---- statistics ---- */
 
-size_t tn_largest_free_locked(const tenon_pool *pool) {
+size_t tn_largest_free_locked(tenon_pool *pool) {
+    tn_settle_locked(pool);
     size_t largest = tn_tlsf_largest(&pool->tlsf);
     size_t guards = tn_guarded(pool) ? 2 * TN_GRANULE : 0;
     return largest > guards ? largest - guards : 0;
@@ -91,10 +93,11 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     size_t size = info->struct_size;
     if (size == 0 || size > sizeof *info)
         size = sizeof *info;
-    tn_mutex_lock(&pool->lock);
+    if (!tn_enter(pool))
+        return tn_fail_lost_shared(pool);
     tenon_memory_info now = pool->info;
     now.largest_free = tn_largest_free_locked(pool);
-    tn_mutex_unlock(&pool->lock);
+    tn_leave(pool);
     now.struct_size = info->struct_size;
     memcpy(info, &now, size);
     return TENON_OK;
@@ -115,9 +118,10 @@ tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, t
         if (more > 0 && (size_t)more < sizeof owners - length)
             length += (size_t)more;
     }
-    char budget[32] = "none";
+    char budget[48] = "none";
     if (pool->info.budget != 0)
-        snprintf(budget, sizeof budget, "%zu", pool->info.budget);
+        snprintf(budget, sizeof budget, "%zu%s", pool->info.budget,
+                 pool->limited_by_system ? " (the system's)" : "");
     return tn_fail(message, status,
                    "pool %s: no block of %zu bytes for '%.32s' (%s): in use %zu, reserved %zu, "
                    "budget %s, largest free block %zu; held by %s",
@@ -173,7 +177,7 @@ static void json_number(json *out, const char *key, uint64_t value) {
     json_write(out, "\"%s\":%llu,", key, (unsigned long long)value);
 }
 
-static void write_statistics(json *out, const tenon_pool *pool) {
+static void write_statistics(json *out, tenon_pool *pool) {
     const tenon_memory_info *info = &pool->info;
     const tenon_ladder_stats *ladder = &info->ladder;
     json_write(out, "{\"device\":");
@@ -206,8 +210,8 @@ static void write_block(json *out, const tenon_pool *pool, const tn_block_record
         return;
     }
     json_write(out, "\"id\":%llu,\"asked\":%zu,\"owner\":", (unsigned long long)record->id,
-               record->asked);
-    json_string(out, pool->owners[record->owner].name);
+               record->buffer.bytes);
+    json_string(out, pool->owners[record->buffer.owner].name);
     json_write(out, "}");
 }
 
@@ -218,7 +222,8 @@ tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void 
     json out = {.sink = sink, .user = user};
     tenon_memory_owner sorted[TN_OWNERS + 1];
 
-    tn_mutex_lock(&pool->lock);
+    if (!tn_enter(pool))
+        return tn_fail_lost_shared(pool);
     write_statistics(&out, pool);
     json_write(&out, ",\"owners\":[");
     size_t count = sort_owners_locked(pool, sorted);
@@ -242,7 +247,7 @@ tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void 
     }
     json_write(&out, "]}\n");
     json_flush(&out);
-    tn_mutex_unlock(&pool->lock);
+    tn_leave(pool);
     if (out.stopped)
         return tn_fail_shared(TENON_ERROR_IO, "memory snapshot: the sink asked to stop");
     return TENON_OK;

@@ -12,29 +12,54 @@
 
 /* ---- host memory ---- */
 
-static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
-    const tenon_pool *pool = user;
-    bool hooked = pool->hooks.alloc != NULL;
-    bool touch = (pool->flags & TENON_POOL_TOUCH) != 0;
-    void *address;
-    if (hooked) {
-        address = tn_host_alloc(&pool->hooks, bytes, TN_ALIGNMENT_MOST);
-    } else {
-        /* Systems that can't refuse while committing end the process instead: ask how much there is
-         * first. */
-        size_t available = touch ? tn_os_memory_available() : 0;
-        if (available != 0 && bytes > available)
+/* Makes sure, as far as the flags ask for it, that the memory is really there. */
+static bool host_commit(tenon_pool *pool, void *address, size_t bytes) {
+    if ((pool->flags & TENON_POOL_LOCK) != 0) {
+        pool->refusal = "mlock is refused, see RLIMIT_MEMLOCK";
+        if (!tn_os_pin(address, bytes))
             return false;
-        address = tn_os_map(bytes, (pool->flags & TENON_POOL_HUGE_PAGES) != 0);
     }
+    if ((pool->flags & TENON_POOL_TOUCH) != 0) {
+        pool->refusal = "the system can't commit more";
+        if (!tn_os_touch(address, bytes)) {
+            if ((pool->flags & TENON_POOL_LOCK) != 0)
+                tn_os_unpin(address, bytes);
+            return false;
+        }
+    }
+    pool->refusal = NULL;
+    return true;
+}
+
+/*
+ * Under overcommit a promise of memory costs nothing and its breaking ends the process, at the first
+ * write. Where the caller has not said how much may be promised, or wants it committed at once, what
+ * is there now decides.
+ */
+static bool host_available(tenon_pool *pool, size_t bytes) {
+    bool commit = (pool->flags & (TENON_POOL_TOUCH | TENON_POOL_LOCK)) != 0;
+    if (pool->hooks.alloc != NULL || (!commit && !pool->limited_by_system))
+        return true;
+    pool->refusal = "less is available to this process";
+    size_t available = tn_os_memory_available();
+    return available == 0 || bytes <= available;
+}
+
+static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
+    tenon_pool *pool = user;
+    bool hooked = pool->hooks.alloc != NULL;
+    if (!host_available(pool, bytes))
+        return false;
+    pool->refusal = NULL;
+    void *address = hooked ? tn_host_alloc(&pool->hooks, bytes, TN_ALIGNMENT_MOST)
+                           : tn_os_map(bytes, (pool->flags & TENON_POOL_HUGE_PAGES) != 0);
     if (address == NULL)
         return false;
-    if (touch && hooked) {
-        size_t page = tn_os_page_size();
-        for (size_t at = 0; at < bytes; at += page)
-            ((volatile unsigned char *)address)[at] = 0;
-    } else if (touch && !tn_os_touch(address, bytes)) {
-        tn_os_unmap(address, bytes);
+    if (!host_commit(pool, address, bytes)) {
+        if (hooked)
+            tn_host_free(&pool->hooks, address, bytes);
+        else
+            tn_os_unmap(address, bytes);
         return false;
     }
     *out = (tn_segment_memory){.address = address, .bytes = bytes};
@@ -43,18 +68,22 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
 
 static void host_free(void *user, const tn_segment_memory *memory) {
     const tenon_pool *pool = user;
-    if (pool->hooks.alloc != NULL)
-        tn_host_free(&pool->hooks, memory->address, memory->bytes);
-    else
+    if (pool->hooks.alloc == NULL) {
         tn_os_unmap(memory->address, memory->bytes);
+        return;
+    }
+    if ((pool->flags & TENON_POOL_LOCK) != 0)
+        tn_os_unpin(memory->address, memory->bytes);
+    tn_host_free(&pool->hooks, memory->address, memory->bytes);
 }
 
 tn_segment_source tn_host_source(tenon_pool *pool) {
+    /* Only whole pages can be locked. */
+    bool granule = pool->hooks.alloc != NULL && (pool->flags & TENON_POOL_LOCK) == 0;
     return (tn_segment_source){.user = pool,
                                .alloc = host_alloc,
                                .free = host_free,
-                               .granularity =
-                                   pool->hooks.alloc != NULL ? TN_GRANULE : tn_os_page_size(),
+                               .granularity = granule ? TN_GRANULE : tn_os_page_size(),
                                .host = true};
 }
 
@@ -64,18 +93,19 @@ tn_segment_source tn_host_source(tenon_pool *pool) {
 static bool refill_from_segment(tenon_pool *pool, tn_records *records, size_t bytes) {
     if (!pool->source.host)
         return false;
-    tn_block block = {0};
-    tn_finding finding = {0};
+    tn_finding finding = {.count = 0};
     tn_request request = tn_request_of(pool, bytes, TN_GRANULE, "tenon: records");
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     tn_tlsf_place place = {NULL, 0};
     if (pool->nodes.free >= TN_TLSF_SPLITS)
         place = tn_tlsf_find_thorough(&pool->tlsf, request.bytes, request.alignment);
     if (place.node != NULL) {
         /* At the upper end, where it stays out of the way of the caller's blocks for good. */
         place.offset = place.node->offset + place.node->bytes - request.bytes;
-        tn_hand_out_locked(pool, place, &request, &block, &finding);
-        tn_records_add(records, block.address, bytes, true);
+        tn_block_record *record = tn_hand_out_locked(pool, place, &request, &finding);
+        unsigned char *segment = tn_segment_of(record)->memory.address;
+        tn_records_add(records, segment + record->node.offset + record->buffer.lead, bytes, true);
     }
     tn_mutex_unlock(&pool->lock);
     return place.node != NULL;
@@ -107,8 +137,8 @@ bool tn_refill(tenon_pool *pool, tn_records *records, size_t count) {
  * NULL) from it before anybody else can. Pre: the budget allows it, and TN_NODES_READY nodes were
  * free when slow was held.
  */
-bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request, tn_block *block,
-                    tn_finding *finding) {
+bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
+                    tn_block_record **record, tn_finding *finding) {
     tn_segment *segment = tn_host_alloc_zero(&pool->hooks, sizeof *segment, TN_CACHE_LINE);
     if (segment == NULL)
         return false;
@@ -132,8 +162,8 @@ bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request, t
         pool->info.peak_reserved = pool->info.reserved;
     tn_record_locked(pool, "segment+ %zu\n", bytes);
     if (request != NULL)
-        tn_hand_out_locked(pool, (tn_tlsf_place){&segment->lowest->node, 0}, request, block,
-                           finding);
+        *record =
+            tn_hand_out_locked(pool, (tn_tlsf_place){&segment->lowest->node, 0}, request, finding);
     tn_mutex_unlock(&pool->lock);
     return true;
 }
@@ -153,6 +183,7 @@ size_t tn_segments_empty(tenon_pool *pool) {
     if ((pool->flags & TENON_POOL_FIXED) != 0)
         return 0;
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     for (const tn_segment *segment = pool->segments; segment != NULL; segment = segment->next)
         if (tn_tlsf_whole(&segment->lowest->node))
             bytes += segment->memory.bytes;
@@ -168,6 +199,7 @@ size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count) {
     tn_segment *given = NULL;
     size_t bytes = 0;
     tn_mutex_lock(&pool->lock);
+    tn_settle_locked(pool);
     for (tn_segment *segment = pool->segments, *next; segment != NULL; segment = next) {
         next = segment->next;
         if (pool->info.reserved - bytes <= keep)
@@ -215,9 +247,10 @@ size_t tenon_memory_trim(tenon_pool *pool, size_t keep) {
     if (pool == NULL)
         return 0;
     uint64_t count = 0;
-    tn_mutex_lock(&pool->slow);
+    if (!tn_enter_slow(pool))
+        return 0;
     size_t bytes = tn_segments_give(pool, keep, &count);
-    tn_mutex_unlock(&pool->slow);
+    tn_leave_slow(pool);
     if (count != 0)
         tn_log(pool, TENON_LOG_INFO, "pool %s: trim gave %llu segments of %zu bytes back",
                pool->device, (unsigned long long)count, bytes);

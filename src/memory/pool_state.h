@@ -2,8 +2,8 @@
 /*
  * pool_state.h: the pool from inside, shared by the pool_*.c files and buffer.c only.
  *
- * pool.c: life, allocation and freeing. pool_ladder.c: what happens when the quick way fails.
- * pool_segments.c: segments and slabs, to and from the system. pool_guard.c: debug pools.
+ * pool.c: life, allocation and freeing. pool_fork.c: what a fork leaves of a pool.
+ * pool_ladder.c: what happens when the quick way fails. pool_segments.c: segments and slabs, to and from the system. pool_guard.c: debug pools.
  * pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault rules. A
  * function named *_locked is called with `lock` held.
  */
@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "core/os.h"
+#include "memory/buffer.h"
 #include "memory/pool.h"
 #include "memory/records.h"
 #include "memory/tlsf.h"
@@ -23,18 +24,27 @@ enum {
      * each for the new segment and the slab in the segment that the slow way may need before it.
      */
     TN_NODES_READY = 3 * TN_TLSF_SPLITS,
-    TN_OWNERS = 64, /* owners told apart at once; later ones are counted together as "others" */
+    TN_PENDING = 16, /* freed blocks that wait to be merged, a power of two; see tn_settle_locked */
+    TN_OWNERS = 64,  /* owners told apart at once; later ones are counted together as "others" */
     TN_DEVICE_BYTES = 32 /* longest device name, with its end */
 };
 
-/* A block. The node comes first: tn_tlsf_node * and tn_block_record * convert. */
+/*
+ * A block and the handle of the buffer that it may be, in two cache lines. The node comes first:
+ * tn_tlsf_node * and tn_block_record * convert. buffer.bytes, lead and owner are kept for every
+ * block, the rest of the buffer where there is one.
+ */
 typedef struct tn_block_record {
     tn_tlsf_node node;
-    size_t asked; /* bytes the caller wanted */
-    size_t lead;  /* guard bytes before the caller's first byte (debug pools) */
-    uint64_t id;
-    uint32_t owner; /* index in the owners table */
+    tenon_buffer buffer;
+    uint64_t id; /* count of the allocation */
 } tn_block_record;
+
+/* A handle without a block of its own: a view, or foreign memory. */
+typedef struct tn_handle_record {
+    void *link; /* the free list's, so that the mark of a freed handle stays readable */
+    tenon_buffer buffer;
+} tn_handle_record;
 
 typedef struct tn_segment {
     struct tn_segment *next, *previous;
@@ -56,26 +66,48 @@ typedef struct tn_fault {
     uint64_t random;
 } tn_fault;
 
+/* What makes an allocation or a free do more than its bookkeeping; 0 in a pool nobody looks at. */
+#define TN_WATCH_GUARDS 1u /* a debug pool of host memory */
+#define TN_WATCH_FAULTS 2u /* a fault rule is set */
+#define TN_WATCH_RECORD 4u /* a recording runs */
+#define TN_WATCH_LOG 8u    /* the logger wants each allocation */
+
+typedef struct tn_pending {
+    size_t bytes; /* of the node */
+    tn_block_record *record;
+} tn_pending;
+
 struct tenon_pool {
-    atomic_uint_fast64_t holders;
+    /* The process that uses the pool, and what a fork has left of it; see pool_fork.c. */
+    tn_fork_mark home;
+    _Atomic uint32_t claimed, lost; /* numbers of processes */
+    atomic_bool reclaiming;         /* somebody is in a give_back */
+
     char device[TN_DEVICE_BYTES];
     size_t segment_bytes;
     unsigned flags;
+    bool limited_by_system; /* the budget is what this process may use, not the caller's */
     tenon_allocator hooks;
     tenon_logger logger;
     tenon_log_level log_level;
     tn_segment_source source;
 
     tn_mutex slow;
-    tn_reclaimer *reclaimers; /* under slow */
+    const char *refusal;      /* under slow: why the system gave no segment, if it is known */
+    tn_reclaimer *reclaimers; /* under slow; changed under both, so that a fork finds it whole */
 
-    tn_mutex lock; /* everything below */
+    _Alignas(TN_CACHE_LINE) tn_mutex lock; /* everything below */
+    unsigned watch;                        /* TN_WATCH_* */
+    unsigned pending_next, pendings; /* the ring: where the next one goes, how many there are */
+    uint64_t holders;                /* contexts, the caller, and every buffer */
+    tn_records nodes;                /* tn_block_record */
+    tenon_memory_info info;          /* kept up to date but for largest_free */
+    tn_pending pending[TN_PENDING];
     tn_tlsf tlsf;
-    tn_records nodes;   /* tn_block_record */
-    tn_records handles; /* tenon_buffer */
-    tn_segment *segments;
-    tenon_memory_info info; /* kept up to date but for largest_free */
+    uint8_t owner_near[TN_OWNERS]; /* by a hash of the name's address: where it was last */
     tn_owner owners[TN_OWNERS + 1];
+    tn_records handles; /* tn_handle_record */
+    tn_segment *segments;
     tn_fault fault;
     tenon_text_sink record_sink;
     void *record_user;
@@ -97,16 +129,34 @@ typedef struct tn_finding {
 
 /* pool.c */
 tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment, const char *owner);
-void tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place, const tn_request *request,
-                        tn_block *block, tn_finding *finding);
+tn_block_record *tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place,
+                                    const tn_request *request, tn_finding *finding);
+void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding);
+void tn_settle_locked(tenon_pool *pool);
+void tn_pool_close(tenon_pool *pool);
+
+/*
+ * As tn_pool_alloc, but answers the record; with `buffer`, its buffer has become one more holder of
+ * the pool in the same step. What the buffer shows is the caller's to fill in.
+ */
+tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                           bool buffer, tn_block_record **out, tn_message *message);
+
+/* Tells what a free found, when `watch` asked for it. */
+void tn_free_tell(tenon_pool *pool, unsigned watch, uint64_t id, const tn_finding *finding);
+
+/* pool_fork.c */
+bool tn_pool_adopt(tenon_pool *pool);
+tenon_status tn_fail_lost(const tenon_pool *pool, tn_message *message);
+tenon_status tn_fail_lost_shared(const tenon_pool *pool);
 
 /* pool_ladder.c */
-tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block *block,
+tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block_record **record,
                              tn_finding *finding, tn_message *message);
 
 /* pool_segments.c; with slow held and lock not */
-bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request, tn_block *block,
-                    tn_finding *finding);
+bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
+                    tn_block_record **record, tn_finding *finding);
 size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count);
 size_t tn_segments_empty(tenon_pool *pool);
 void tn_segments_close(tenon_pool *pool);
@@ -123,9 +173,8 @@ void tn_finding_add_locked(tenon_pool *pool, tn_finding *finding, const char *fo
 void tn_finding_tell(tenon_pool *pool, const tn_finding *finding);
 
 /* pool_report.c */
-uint32_t tn_owner_enter_locked(tenon_pool *pool, const char *name, size_t bytes);
-void tn_owner_leave_locked(tenon_pool *pool, uint32_t owner, size_t bytes);
-size_t tn_largest_free_locked(const tenon_pool *pool);
+uint32_t tn_owner_find_locked(tenon_pool *pool, const char *name);
+size_t tn_largest_free_locked(tenon_pool *pool);
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
                                   const char *why, tn_message *message);
 
@@ -143,6 +192,32 @@ static inline bool tn_guarded(const tenon_pool *pool) {
 
 static inline bool tn_logs(const tenon_pool *pool, tenon_log_level level) {
     return pool->logger.log != NULL && level <= pool->log_level;
+}
+
+/*
+ * Takes `lock`, or `slow`. False in the child of a fork that has left the pool unusable: nothing is
+ * held then and nothing of the pool may be touched.
+ */
+static inline bool tn_enter(tenon_pool *pool) {
+    if (__builtin_expect(tn_os_forked(&pool->home), false) && !tn_pool_adopt(pool))
+        return false;
+    tn_mutex_lock(&pool->lock);
+    return true;
+}
+
+static inline void tn_leave(tenon_pool *pool) {
+    tn_mutex_unlock(&pool->lock);
+}
+
+static inline bool tn_enter_slow(tenon_pool *pool) {
+    if (tn_os_forked(&pool->home) && !tn_pool_adopt(pool))
+        return false;
+    tn_mutex_lock(&pool->slow);
+    return true;
+}
+
+static inline void tn_leave_slow(tenon_pool *pool) {
+    tn_mutex_unlock(&pool->slow);
 }
 
 static inline tn_segment *tn_segment_of(const tn_block_record *record) {

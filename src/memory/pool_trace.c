@@ -16,6 +16,12 @@ enum { LINE = 256 };
 
 /* ---- recording ---- */
 
+static void record_to_locked(tenon_pool *pool, tenon_text_sink sink, void *user) {
+    pool->record_sink = sink;
+    pool->record_user = user;
+    pool->watch = sink != NULL ? pool->watch | TN_WATCH_RECORD : pool->watch & ~TN_WATCH_RECORD;
+}
+
 void tn_record_locked(tenon_pool *pool, const char *format, ...) {
     if (pool->record_sink == NULL)
         return;
@@ -30,16 +36,16 @@ void tn_record_locked(tenon_pool *pool, const char *format, ...) {
         if (line[i] == '\n')
             line[i] = ' ';
     if (pool->record_sink(pool->record_user, line, (size_t)length) != 0)
-        pool->record_sink = NULL;
+        record_to_locked(pool, NULL, NULL);
 }
 
 tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user) {
     if (pool == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory record: pool is NULL");
-    tn_mutex_lock(&pool->lock);
-    pool->record_sink = sink;
-    pool->record_user = user;
-    tn_mutex_unlock(&pool->lock);
+    if (!tn_enter(pool))
+        return tn_fail_lost_shared(pool);
+    record_to_locked(pool, sink, user);
+    tn_leave(pool);
     return TENON_OK;
 }
 
@@ -98,8 +104,10 @@ tenon_status tenon_memory_inject(tenon_pool *pool, const tenon_fault_rule *given
                               "tenon_memory_inject: probability is %g, expected 0 to 1",
                               fault.rule.probability);
     fault.random = fault.rule.seed;
-    tn_mutex_lock(&pool->lock);
+    if (!tn_enter(pool))
+        return tn_fail_lost_shared(pool);
     pool->fault = fault;
-    tn_mutex_unlock(&pool->lock);
+    pool->watch = fault.armed ? pool->watch | TN_WATCH_FAULTS : pool->watch & ~TN_WATCH_FAULTS;
+    tn_leave(pool);
     return TENON_OK;
 }

@@ -41,32 +41,6 @@ void tn_records_add(tn_records *records, void *memory, size_t bytes, bool borrow
         tn_records_give(records, at);
 }
 
-void *tn_records_take(tn_records *records) {
-    tn_record *record = records->first;
-    if (record == NULL)
-        return NULL;
-    records->first = record->next;
-    if (records->first == NULL)
-        records->last = NULL;
-    --records->free;
-    return record;
-}
-
-void tn_records_give(tn_records *records, void *memory) {
-    tn_record *record = memory;
-    if (records->patient && records->last != NULL) {
-        record->next = NULL;
-        records->last->next = record;
-        records->last = record;
-    } else {
-        record->next = records->first;
-        records->first = record;
-        if (records->last == NULL)
-            records->last = record;
-    }
-    ++records->free;
-}
-
 tn_slab *tn_records_next_slab(tn_records *records) {
     tn_slab *slab = records->slabs;
     if (slab != NULL)

@@ -26,7 +26,7 @@ typedef struct tn_slab {
 typedef struct tn_records {
     size_t record_bytes; /* a multiple of the alignment of any record */
     bool patient;        /* take the one freed longest ago, so that a second free meets its mark */
-    tn_record *first, *last;
+    tn_record *first, *last; /* last is of no meaning while first is NULL */
     size_t free, total;
     tn_slab *slabs;
 } tn_records;
@@ -40,9 +40,29 @@ size_t tn_records_slab_bytes(const tn_records *records, size_t count);
 void tn_records_add(tn_records *records, void *memory, size_t bytes, bool borrowed);
 
 /* A record, contents undefined; NULL when there is none. */
-void *tn_records_take(tn_records *records);
+static inline void *tn_records_take(tn_records *records) {
+    tn_record *record = records->first;
+    if (record == NULL)
+        return NULL;
+    records->first = record->next;
+    --records->free;
+    return record;
+}
 
-void tn_records_give(tn_records *records, void *record);
+static inline void tn_records_give(tn_records *records, void *memory) {
+    tn_record *record = memory;
+    if (records->patient && records->first != NULL) {
+        record->next = NULL;
+        records->last->next = record;
+        records->last = record;
+    } else {
+        record->next = records->first;
+        if (records->first == NULL)
+            records->last = record;
+        records->first = record;
+    }
+    ++records->free;
+}
 
 /* Takes the next slab out, for its memory to be freed; NULL when there are no more. All records are
  * gone then. */

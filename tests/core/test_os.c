@@ -362,13 +362,13 @@ static int exit_of_child(pid_t child) {
 
 /* With the page that children lose (0), and with the process id because there is no page (1). */
 START_TEST(fork_is_noticed) {
-    tn_fork_mark mark, zero = {0, 0};
+    tn_fork_mark mark, zero = {0, NULL};
     if (_i)
         fault_arm(1, true);
     tn_os_fork_mark(&mark);
     if (_i)
         ck_assert_int_eq(fault_disarm(), 1);
-    ck_assert_int_eq(mark.word == 0, _i);
+    ck_assert_int_eq(mark.page == NULL, _i);
     ck_assert(!tn_os_forked(&mark));
     ck_assert(tn_os_forked(&zero));
     for (int round = 0; round < 3; ++round) {
