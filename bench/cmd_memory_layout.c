@@ -22,9 +22,9 @@
 
 /* clang-format off */
 static const char *const notes =
-    "FILE… come first. Each holds lines of id,lower,upper,size in bytes, alive from lower up to but without\n"
-    "upper, after a line of titles (the format of MiniMalloc). ratio is the total over the lower bound, the most\n"
-    "bytes alive at once. The result depends on the file and on --effort only; the seconds do not.";
+    "FILE… come first. Each holds a line of titles and lines of id,lower,upper,size: bytes alive from\n"
+    "lower up to, but without, upper (the format of MiniMalloc). ratio is the total over the lower\n"
+    "bound, the most bytes alive at once. It depends on the file and the options only.";
 /* clang-format on */
 
 typedef struct problem {

@@ -237,10 +237,11 @@ typedef struct tenon_layout_options {
 /**
  * As tenon_memory_layout, with a say in how long it takes.
  *
- * The objects are placed largest first, each in the lowest gap there is while it lives (at most about two seconds for 100,000 objects,
- * however many are alive at once; tenths of a second for most). If that is not at the lower bound, a search goes
- * on to take objects out and put them back elsewhere, until it is or its work is used up. Work is counted, not timed: the same
- * input gives the same layout everywhere, and more effort never a larger total than none.
+ * The objects are placed largest first, each in the lowest gap there is while it lives: hundredths of a second for 1,000 objects, about
+ * four seconds at most for 100,000 however many are alive at once, gaps being overlooked rather than more work done. If that is
+ * not at the lower bound, a search goes on to take objects out and put them back elsewhere, until it is or its work is used up (ruin
+ * and recreate; sources in src/memory/layout_search.c). Work is counted, not timed: the same input gives the same layout
+ * everywhere, and a search never a larger total than none.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_memory_layout_with(tenon_pool *pool, tenon_lifetime *objects, size_t count,
                                                                  const tenon_layout_options *options, size_t *total,

@@ -62,8 +62,8 @@ uint64_t tn_layout_search(const tn_layout_part *part, uint64_t total, uint64_t e
 /* ---- skylines ---- */
 
 /*
- * The height reached over each clique. Ranges are raised to a height above all of their own;
- * blocks of cliques that were raised as a whole are kept as one number.
+ * The height reached over each clique. Blocks of cliques that were raised as a whole are kept as one
+ * number.
  */
 typedef struct tn_skyline {
     uint64_t *height;     /* of a clique, unless its block is level */
@@ -77,6 +77,10 @@ size_t tn_skyline_scratch(uint32_t cliques);
 void tn_skyline_init(tn_skyline *line, uint32_t cliques, void *scratch);
 void tn_skyline_clear(tn_skyline *line);
 uint64_t tn_skyline_highest(const tn_skyline *line, uint32_t first, uint32_t last);
+/* The first clique of that height, which is the highest of the range. */
+uint32_t tn_skyline_find(const tn_skyline *line, uint32_t first, uint32_t last, uint64_t highest);
+
+/* To at least `height`. */
 void tn_skyline_raise(tn_skyline *line, uint32_t first, uint32_t last, uint64_t height);
 
 /* What one of the two costs on average, in units of work. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * layout_skyline.c: how high memory is used at each time. Heights only rise, which makes one level
- * of blocks simple: a range that covers a block replaces it by a number.
+ * of blocks simple: a range that covers a block, and is above it, replaces it by a number.
  */
 #include <string.h>
 
@@ -61,6 +61,21 @@ uint64_t tn_skyline_highest(const tn_skyline *line, uint32_t first, uint32_t las
     return right > most ? right : most;
 }
 
+uint32_t tn_skyline_find(const tn_skyline *line, uint32_t first, uint32_t last, uint64_t highest) {
+    for (uint32_t c = first; c <= last;) {
+        uint32_t block = c >> line->shift, next = (block + 1) << line->shift;
+        if (line->highest[block] >= highest) {
+            if (line->level[block])
+                return c;
+            for (; c < next && c <= last; ++c)
+                if (line->height[c] == highest)
+                    return c;
+        }
+        c = next;
+    }
+    return last; /* not reached */
+}
+
 static void raise_within(tn_skyline *line, uint32_t block, uint32_t first, uint32_t last,
                          uint64_t height) {
     if (line->level[block]) {
@@ -71,7 +86,7 @@ static void raise_within(tn_skyline *line, uint32_t block, uint32_t first, uint3
         line->level[block] = 0;
     }
     for (uint32_t c = first; c <= last; ++c)
-        line->height[c] = height;
+        line->height[c] = height > line->height[c] ? height : line->height[c];
     if (height > line->highest[block])
         line->highest[block] = height;
 }
@@ -84,8 +99,12 @@ void tn_skyline_raise(tn_skyline *line, uint32_t first, uint32_t last, uint64_t 
     }
     raise_within(line, begin, first, ((begin + 1) << line->shift) - 1, height);
     for (uint32_t b = begin + 1; b < end; ++b) {
-        line->highest[b] = height;
-        line->level[b] = 1;
+        if (height >= line->highest[b]) {
+            line->highest[b] = height;
+            line->level[b] = 1;
+        } else if (!line->level[b]) {
+            raise_within(line, b, b << line->shift, ((b + 1) << line->shift) - 1, height);
+        }
     }
     raise_within(line, end, end << line->shift, last, height);
 }

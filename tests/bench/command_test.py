@@ -8,9 +8,11 @@ judged. Everything runs on the "reference" device, which every build has.
 """
 import json
 import os
+import pathlib
 import pty
 import subprocess
 import sys
+import tempfile
 import unittest
 
 TENON, PLAIN, WIDE, WRONG = sys.argv[1:5]
@@ -27,7 +29,8 @@ def run(*args, env=None):
 
 class Help(unittest.TestCase):
     def test_every_command_has_help(self):
-        for command in [[], ["info"], ["peak"], ["bench"], ["bench", "gemm"], ["bench", "softmax"], ["bench", "attention"]]:
+        for command in [[], ["info"], ["peak"], ["bench"], ["bench", "gemm"], ["bench", "softmax"], ["bench", "attention"],
+                        ["memory"], ["memory", "layout"]]:
             with self.subTest(command=command):
                 done = run(*command, "--help")
                 self.assertEqual(done.returncode, 0, done.stderr)
