@@ -16,6 +16,8 @@ static const struct {
 } subcommands[] = {
     {"bench", "how fast a pool allocates and frees, beside malloc libraries", command_memory_bench},
     {"generate", "writes a trace that looks like use: serving, training", command_memory_generate},
+    {"layout", "how well objects with known lifetimes are packed into one block",
+     command_memory_layout},
     {"picture", "draws a trace's blocks over time as SVG", command_memory_picture},
     {"replay", "plays a trace against a pool and malloc libraries", command_memory_replay},
 };

@@ -232,17 +232,34 @@ typedef struct tenon_lifetime {
 } tenon_lifetime;
 
 /**
- * Places objects with known lifetimes in one block so that those alive together do not overlap.
+ * Places objects with known lifetimes in one block so that those alive together do not overlap: tenon_memory_layout_with
+ * with the default options. `total` gets the block's size; `lower_bound`, if not NULL, the largest sum of bytes alive in
+ * one step, below which no layout can go. Scratch memory (about 200 bytes per object) comes from `pool`'s allocator hooks (NULL: the system).
  *
- * Largest first, each in the lowest place that is free while it lives (Pisarchyk and Lee, "Efficient Memory Management for
- * Deep Neural Net Inference", 2020, section 5); small problems are then improved by placing what came out too high earlier.
- * The same input gives the same layout everywhere. `total` gets the block's size; `lower_bound`, if not NULL, the largest sum of bytes alive in one
- * step, below which no layout can go. Scratch memory comes from `pool`'s allocator hooks (NULL: the system).
- *
- * @return TENON_OK, INVALID_ARGUMENT (last < first, last == INT64_MIN, bad alignment, sums that overflow), OUT_OF_MEMORY; offsets untouched on failure.
+ * @return TENON_OK, INVALID_ARGUMENT (last < first, bad alignment, sums that overflow), OUT_OF_MEMORY; offsets untouched on failure.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_memory_layout(tenon_pool *pool, tenon_lifetime *objects, size_t count,
                                                             size_t *total, size_t *lower_bound);
+
+/** How long a layout is searched for. Zero-initialised: the default. */
+typedef struct tenon_layout_options {
+    size_t struct_size;
+    double effort; /**< most work of the search, as a multiple of the default, which is 2 to 4 s; 0: 1; below 0: none */
+    size_t enough; /**< stop at a total of at most this (what there is memory for); 0: at the lower bound */
+} tenon_layout_options;
+
+/**
+ * As tenon_memory_layout, with a say in how long it takes.
+ *
+ * The objects are placed largest first, each in the lowest gap there is while it lives: hundredths of a second for 1,000 objects, about
+ * four seconds at most for 100,000 however many are alive at once, gaps being overlooked rather than more work done. If that is
+ * not at the lower bound, a search goes on to take objects out and put them back elsewhere, until it is or its work is used up (ruin
+ * and recreate; sources in src/memory/layout_search.c). Work is counted, not timed: the same input gives the same layout
+ * everywhere, and a search never a larger total than none.
+ */
+TENON_API TENON_MUST_CHECK tenon_status tenon_memory_layout_with(tenon_pool *pool, tenon_lifetime *objects, size_t count,
+                                                                 const tenon_layout_options *options, size_t *total,
+                                                                 size_t *lower_bound);
 
 #ifdef __cplusplus
 }

@@ -73,6 +73,14 @@ typedef struct tenon_plan_choice {
 /** Fills `choice` with number `index` < tenon_plan_info.choices. */
 TENON_API tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice);
 
+/**
+ * Makes a plan take its choice number `index` from now on: a smaller workspace than it was made with, or a faster algorithm. The results are
+ * the same bits. Not while it runs.
+ *
+ * @return TENON_OK; INVALID_ARGUMENT if there is no such choice.
+ */
+TENON_API tenon_status tenon_plan_choose(tenon_plan *plan, int index);
+
 /** The sentence of number `index` < tenon_plan_info.declined: "cuda:0: declined because …"; NULL if out of range. */
 TENON_API const char *tenon_plan_declined(const tenon_plan *plan, int index);
 

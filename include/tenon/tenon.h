@@ -32,6 +32,7 @@
 #include <tenon/context.h>
 #include <tenon/tensor.h>
 #include <tenon/plan.h>
+#include <tenon/schedule.h>
 #include <tenon/gemm.h>
 #include <tenon/softmax.h>
 #include <tenon/attention.h>

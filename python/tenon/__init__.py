@@ -47,6 +47,8 @@ from ._errors import (
     Unsupported,
 )
 
+from ._schedule import Schedule, Step, schedule
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -65,6 +67,8 @@ __all__ = [
     "OverBudget",
     "PackedMatrix",
     "Plan",
+    "Schedule",
+    "Step",
     "Tensor",
     "Unsupported",
     "as_tensor",
@@ -76,5 +80,6 @@ __all__ = [
     "library_version",
     "matmul",
     "plan_budget",
+    "schedule",
     "softmax",
 ]

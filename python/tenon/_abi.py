@@ -101,6 +101,16 @@ class LadderStats(Structure):
     ]
 
 
+class Lifetime(Structure):
+    _fields_ = [
+        ("bytes", c_size_t),
+        ("alignment", c_size_t),
+        ("first", c_int64),
+        ("last", c_int64),
+        ("offset", c_size_t),
+    ]
+
+
 class MemoryInfo(Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -202,6 +212,41 @@ class PlanChoice(Structure):
         ("kernel", c_char_p),
         ("workspace", c_size_t),
         ("seconds", c_double),
+    ]
+
+
+# --- schedule.h ---------------------------------------------------------------------------------------------------
+class Step(Structure):
+    _fields_ = [
+        ("plan", c_void_p),
+        ("offset", c_size_t),
+        ("workspace", c_size_t),
+        ("choice", c_int32),
+    ]
+
+
+class Schedule(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("steps", POINTER(Step)),
+        ("step_count", c_size_t),
+        ("buffers", POINTER(Lifetime)),
+        ("buffer_count", c_size_t),
+        ("budget", c_size_t),
+        ("effort", c_double),
+    ]
+
+
+class ScheduleInfo(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("total", c_size_t),
+        ("lower_bound", c_size_t),
+        ("preferred", c_size_t),
+        ("smallest", c_size_t),
+        ("smallest_lower_bound", c_size_t),
+        ("seconds", c_double),
+        ("seconds_preferred", c_double),
     ]
 
 
@@ -329,6 +374,10 @@ STRUCTS: dict[str, type[Structure]] = {
     "tenon_logger": Logger,
     "tenon_ladder_stats": LadderStats,
     "tenon_memory_info": MemoryInfo,
+    "tenon_lifetime": Lifetime,
+    "tenon_step": Step,
+    "tenon_schedule": Schedule,
+    "tenon_schedule_info": ScheduleInfo,
     "tenon_device_info": DeviceInfo,
     "tenon_context_desc": ContextDesc,
     "tenon_tensor": Tensor,
@@ -360,6 +409,8 @@ PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "tenon_memory_trim": (c_size_t, [c_void_p, c_size_t]),
     "tenon_plan_query": (c_int, [c_void_p, POINTER(PlanInfo)]),
     "tenon_plan_choice_get": (c_int, [c_void_p, c_int, POINTER(PlanChoice)]),
+    "tenon_plan_choose": (c_int, [c_void_p, c_int]),
+    "tenon_schedule_layout": (c_int, [c_void_p, POINTER(Schedule), POINTER(ScheduleInfo)]),
     "tenon_plan_declined": (c_char_p, [c_void_p, c_int]),
     "tenon_plan_budget": (c_int, [POINTER(c_void_p), c_size_t, POINTER(c_size_t), POINTER(c_size_t)]),
     "tenon_plan_destroy": (None, [c_void_p]),

@@ -337,6 +337,12 @@ class Plan:
         declined = (lib.tenon_plan_declined(handle, index) for index in range(info.declined))
         self.declined = tuple((sentence or b"").decode() for sentence in declined)
 
+    def choose(self, index: int) -> None:
+        """Takes choices[index] from now on: the same results with another workspace."""
+        handle = self._open()
+        _check(library().tenon_plan_choose(handle.value, index))
+        self._read_info(library(), handle.value)
+
     def run(
         self,
         *,

@@ -99,6 +99,17 @@ tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan
     return tn_write_info("tenon_plan_choice_get", choice, &full, sizeof full);
 }
 
+tenon_status tenon_plan_choose(tenon_plan *plan, int index) {
+    if (!plan)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choose: plan is NULL");
+    if (index < 0 || index >= plan->decision.choices.count)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_plan_choose: index is %d, expected 0 to %d", index,
+                              plan->decision.choices.count - 1);
+    plan->decision.chosen = index;
+    return TENON_OK;
+}
+
 const char *tenon_plan_declined(const tenon_plan *plan, int index) {
     if (!plan || index < 0 || index >= plan->decision.declined)
         return NULL;

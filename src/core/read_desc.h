@@ -18,7 +18,8 @@ tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t
 
 /*
  * Copies a filled struct out as far as the caller's struct_size covers it, which stays as it was,
- * and so does what a newer caller has beyond.
+ * and so does what a newer caller has beyond. INVALID_ARGUMENT, with the process's sentence, for a
+ * size that covers nothing.
  */
 tenon_status tn_write_info(const char *call, void *to, const void *from, size_t size);
 

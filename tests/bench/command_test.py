@@ -8,9 +8,11 @@ judged. Everything runs on the "reference" device, which every build has.
 """
 import json
 import os
+import pathlib
 import pty
 import subprocess
 import sys
+import tempfile
 import unittest
 
 TENON, PLAIN, WIDE, WRONG = sys.argv[1:5]
@@ -27,7 +29,8 @@ def run(*args, env=None):
 
 class Help(unittest.TestCase):
     def test_every_command_has_help(self):
-        for command in [[], ["info"], ["peak"], ["bench"], ["bench", "gemm"], ["bench", "softmax"], ["bench", "attention"]]:
+        for command in [[], ["info"], ["peak"], ["bench"], ["bench", "gemm"], ["bench", "softmax"], ["bench", "attention"],
+                        ["memory"], ["memory", "layout"]]:
             with self.subTest(command=command):
                 done = run(*command, "--help")
                 self.assertEqual(done.returncode, 0, done.stderr)
@@ -82,6 +85,9 @@ class Mistakes(unittest.TestCase):
         (["bench", "attention", "--head-dim", "577"], "--head-dim"),
         (["bench", "gemm", "--mnk", "4", "--vs", "/nowhere/libblas.so"], "--vs"),
         (["bench", "gemm", "--mnk", "4", "--vs", "libm.so.6"], "cblas_sgemm"),
+        (["memory", "layout"], "FILE"),
+        (["memory", "layout", "a.csv", "--effort", "much"], "--effort"),
+        (["memory", "layout", "a.csv", "--alignment", "0"], "--alignment"),
     ]
 
     def test_mistakes(self):
@@ -124,6 +130,22 @@ class Lines(unittest.TestCase):
         for device in devices:
             self.assertEqual(device["op"], "device")
             self.assertEqual(device["usable"], device["reason"] is None)
+
+    def test_memory_layout(self):
+        with tempfile.TemporaryDirectory() as folder:
+            good, bad = pathlib.Path(folder) / "good.csv", pathlib.Path(folder) / "bad.csv"
+            good.write_text("id,lower,upper,size\n0,0,2,100\n1,1,3,50\n2,2,4,100\n")
+            bad.write_text("id,lower,upper,size\n0,0,2,100\n1,3,3,50\n")
+            for effort in ("1", "-1"):
+                row, = self.rows("memory", "layout", str(good), "--effort", effort)
+                self.assertEqual(list(row), ["op", "file", "objects", "lower_bound", "total", "ratio", "seconds"])
+                self.assertEqual([row[key] for key in ("objects", "lower_bound", "total", "ratio")], [3, 150, 150, 1])
+            done = run("memory", "layout", str(good), str(bad), folder + "/none.csv", "--json")
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(len(done.stdout.splitlines()), 1)
+            self.assertIn("bad.csv:3", done.stderr)
+            self.assertIn("none.csv", done.stderr)
+            self.assertIn(" 1.0000 ", run("memory", "layout", str(good)).stdout)
 
     def test_peak(self):
         rows = self.rows("peak", "--threads", "1,2", "--reps", "1", "--bytes", "100000")

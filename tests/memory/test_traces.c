@@ -55,16 +55,15 @@ static size_t read_lifetimes(FILE *file, tenon_lifetime **out) {
 
 static const struct problem {
     const char *name;
-    double
-        most; /* total over lower bound; a little above what was measured when this was written */
+    double most; /* total over lower bound */
 } problems[] = {
-    {"minimalloc_A.1048576.csv", 1.35}, {"minimalloc_B.1048576.csv", 1.35},
-    {"minimalloc_C.1048576.csv", 1.35}, {"minimalloc_D.1048576.csv", 1.35},
-    {"minimalloc_E.1048576.csv", 1.35}, {"minimalloc_F.1048576.csv", 1.35},
-    {"minimalloc_G.1048576.csv", 1.35}, {"minimalloc_H.1048576.csv", 1.35},
-    {"minimalloc_I.1048576.csv", 1.35}, {"minimalloc_J.1048576.csv", 1.35},
-    {"minimalloc_K.1048576.csv", 1.35}, {"somas_resnet50.csv", 1.02},
-    {"somas_pangu_2.6B.csv", 1.02},
+    {"minimalloc_A.1048576.csv", 1.10}, {"minimalloc_B.1048576.csv", 1.10},
+    {"minimalloc_C.1048576.csv", 1.10}, {"minimalloc_D.1048576.csv", 1.10},
+    {"minimalloc_E.1048576.csv", 1.10}, {"minimalloc_F.1048576.csv", 1.10},
+    {"minimalloc_G.1048576.csv", 1.10}, {"minimalloc_H.1048576.csv", 1.10},
+    {"minimalloc_I.1048576.csv", 1.10}, {"minimalloc_J.1048576.csv", 1.10},
+    {"minimalloc_K.1048576.csv", 1.10}, {"somas_resnet50.csv", 1.005},
+    {"somas_pangu_2.6B.csv", 1.005},
 };
 
 START_TEST(layouts) {
@@ -84,9 +83,9 @@ START_TEST(layouts) {
                 ck_abort_msg("%s: objects %zu and %zu overlap", p->name, j, i);
         }
     double ratio = (double)total / (double)bound;
-    printf("%s: %zu objects, lower bound %zu, total over it %.3f\n", p->name, count, bound, ratio);
+    printf("%s: %zu objects, lower bound %zu, total over it %.4f\n", p->name, count, bound, ratio);
     ck_assert_uint_ge(total, bound);
-    ck_assert_msg(ratio < p->most, "%s: %g", p->name, ratio);
+    ck_assert_msg(ratio <= p->most, "%s: %g", p->name, ratio);
     free(objects);
 }
 END_TEST

@@ -188,6 +188,30 @@ class Matmul(unittest.TestCase):
                 plan.run(workspace=room[start + 1 :])
             self.assertEqual(tenon.plan_budget([plan, plan])[0], plan.workspace)
 
+    def test_schedule(self) -> None:
+        a, b = self.normal(200, 300), self.normal(300, 250)
+        with tenon.Context(threads=1) as ctx, ctx.plan_matmul(a, b) as first, ctx.plan_matmul(a, b) as second:
+            expected = first.run()
+            buffers = [(1000, 0, 1), (500, 1, 2, 256)]
+            large = tenon.schedule([first, None, second], buffers)
+            self.assertEqual(large.total, large.preferred)
+            self.assertLess(large.smallest, large.preferred)
+            self.assertEqual((large.steps[1].choice, large.steps[1].workspace), (-1, 0))
+            small = tenon.schedule([first, None, second], buffers, budget=large.smallest)
+            self.assertEqual(small.total, large.smallest)
+            self.assertEqual(small.offsets[1] % 256, 0)
+            block = np.zeros(small.total + 64, np.uint8)
+            start = -block.ctypes.data % 64
+            for plan, step in ((first, small.steps[0]), (second, small.steps[2])):
+                plan.choose(step.choice)
+                self.assertEqual(plan.workspace, step.workspace)
+                workspace = block[start + step.offset : start + step.offset + step.workspace]
+                np.testing.assert_array_equal(plan.run(workspace=workspace if step.workspace else None), expected)
+            with self.assertRaisesRegex(tenon.OverBudget, str(large.smallest)):
+                tenon.schedule([first, None, second], buffers, budget=large.smallest - 1)
+            with self.assertRaisesRegex(tenon.InvalidArgument, "99"):
+                first.choose(99)
+
     def test_plan_with_out_runs_in_place(self) -> None:
         a, b, out = self.normal(3, 4), self.normal(4, 5), np.zeros((3, 5), np.float32)
         with tenon.Context() as ctx, ctx.plan_matmul(a, b, out=out) as plan:
