@@ -37,6 +37,8 @@ enum {
     TENON_POOL_DEBUG = 1u << 2,      /**< guards around blocks, poison in freed ones, NaN in new ones; checked at free, at close and on request */
     TENON_POOL_FIXED = 1u << 3,      /**< take `segment_bytes` (0: the budget you set, else 2 MiB) at creation and never grow: later
                                           allocations never enter the system */
+    TENON_POOL_COMPACT = 1u << 5,    /**< before growing, give scattered free parts of segments back to the system, so that what is reserved
+                                          follows what is in use within a few percent; costs system calls where sizes are mixed */
     TENON_POOL_LOCK = 1u << 4        /**< lock each new segment in memory (mlock); where the system does not allow it (RLIMIT_MEMLOCK) the
                                           segment counts as refused */
 };
@@ -142,7 +144,7 @@ typedef struct tenon_ladder_stats {
     uint64_t smaller_plans;   /**< (4) an algorithm of smaller workspace was chosen */
     uint64_t waits;           /**< (5) queued frees waited for */
     uint64_t device_changes;  /**< (6) the next device of the chain was used */
-    uint64_t failures;        /**< (7) the caller was told */
+    uint64_t failures;        /**< (7) requests that the pool refused: the caller was told, or the operation went on with less (4, 6) */
 } tenon_ladder_stats;
 
 /** What a pool holds now. Bytes unless said otherwise. */

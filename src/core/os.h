@@ -82,7 +82,7 @@ int tn_os_cores(void);
 /* Bytes of memory of the machine or of the strictest limit (cgroup, rlimits). 0: unknown. */
 size_t tn_os_memory_total(void);
 
-/* Bytes that can be had now without swapping, under the same limits. 0: none or unknown. */
+/* Bytes that can be had now without swapping, under the same limits. SIZE_MAX: unknown. */
 size_t tn_os_memory_available(void);
 
 /*

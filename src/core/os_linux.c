@@ -293,7 +293,7 @@ size_t tn_os_memory_available(void) {
     available = min_size(available, left);
     available = min_size(available, left_of(address_space_limit(), 0));
     available = min_size(available, left_of(data_limit(), 5));
-    return available == SIZE_MAX ? 0 : available;
+    return available;
 }
 
 /* ---- sleeping on a word ---- */

@@ -36,7 +36,8 @@ static void info(int index, tenon_device_info *out) {
     out->usable = 1;
     out->cores = tn_os_cores();
     out->memory_total = tn_os_memory_total();
-    out->memory_free = tn_os_memory_available();
+    const size_t available = tn_os_memory_available();
+    out->memory_free = available != SIZE_MAX ? available : 0;
     (void)snprintf(out->id, sizeof out->id, "cpu");
     (void)snprintf(out->backend, sizeof out->backend, "cpu");
     tn_cpu_brand(out->name, sizeof out->name);

@@ -39,13 +39,19 @@ static tenon_status fail_no_handle(tenon_pool *pool) {
 }
 
 /*
- * Another handle on `root`'s memory, or with NULL on foreign memory, that holds the pool and the
- * root; the rest is the caller's to fill in. On failure *out stays NULL.
+ * Another handle on `parent`'s memory, or with NULL on foreign memory, that holds the pool and the
+ * parent's root; the rest is the caller's to fill in. On failure *out stays NULL.
  */
-static tenon_status take_handle(tenon_pool *pool, tenon_buffer *root, tenon_buffer **out) {
+static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, tenon_buffer **out) {
     for (;;) {
         if (!tn_enter(pool))
             return tn_fail_lost_shared(pool);
+        if (parent != NULL && parent->mark != MARK_LIVE) {
+            tn_leave(pool);
+            return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                                  "buffer view: parent was freed, expected a live buffer");
+        }
+        tenon_buffer *root = parent != NULL ? parent->root : NULL;
         tn_handle_record *record = tn_records_take(&pool->handles);
         if (record != NULL) {
             tenon_buffer *buffer = &record->buffer;
@@ -152,7 +158,7 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "buffer view: %zu bytes at offset %zu leave the parent's %zu bytes",
                               bytes, offset, parent->bytes);
-    tenon_status status = take_handle(parent->pool, parent->root, out);
+    tenon_status status = take_handle(parent->pool, parent, out);
     if (status != TENON_OK)
         return status;
     tenon_buffer *view = *out;
@@ -186,8 +192,8 @@ void tenon_buffer_free(tenon_buffer *buffer) {
     __builtin_prefetch(block_record_of(buffer));
     if (!tn_enter(pool))
         return;
-    uint64_t id = 0, holders = pool->holders;
-    bool block = false;
+    uint64_t id = 0;
+    bool block = false, held = false;
     if (buffer->mark != MARK_LIVE) {
         tn_finding_add_locked(pool, &finding, "a buffer was freed twice");
     } else {
@@ -197,12 +203,17 @@ void tenon_buffer_free(tenon_buffer *buffer) {
         if (root != buffer)
             tn_records_give(&pool->handles, record_of(buffer));
         block = drop_locked(pool, root, &finding);
-        holders = --pool->holders;
+        held = true;
     }
     unsigned watch = pool->watch;
+    bool tells = finding.count != 0 || watch != 0;
+    /* Telling needs the pool, and after the last holder there is none. */
+    uint64_t holders = held && !tells ? --pool->holders : 1;
     tn_leave(pool);
-    if (finding.count != 0 || watch != 0)
+    if (tells)
         tn_free_tell(pool, block ? watch : 0, id, &finding);
+    if (tells && held)
+        tn_pool_release(pool);
     if (holders == 0)
         tn_pool_close(pool);
 }

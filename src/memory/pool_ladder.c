@@ -45,16 +45,37 @@ static bool segment_need(const climb *c, size_t *need) {
            *need <= TN_BLOCK_MOST;
 }
 
+/* Pre: slow is held, under which alone `reserved` changes. */
+static size_t room_of(const tenon_pool *pool) {
+    size_t budget = pool->info.budget != 0 ? pool->info.budget : SIZE_MAX;
+    return (budget - pool->info.reserved) & ~(pool->source.granularity - 1);
+}
+
+/* The system may have more by now than when the pool was made: a limit was lifted, others have ended. */
+static void renew_budget(tenon_pool *pool) {
+    size_t more = tn_budget_of_system(pool->source.granularity), budget;
+    if (more == 0 || !tn_add_size(pool->info.reserved, more, &budget))
+        return;
+    tn_mutex_lock(&pool->lock);
+    if (budget > pool->info.budget)
+        pool->info.budget = budget;
+    tn_mutex_unlock(&pool->lock);
+}
+
 /* A new segment, if the budget allows one: of the pool's usual size, or else as much as is allowed
  * or to be had. */
 static bool grow(climb *c) {
     tenon_pool *pool = c->pool;
     size_t granularity = pool->source.granularity, need, usual = pool->segment_bytes;
-    /* reserved changes under slow only, which is held. */
-    size_t budget = pool->info.budget != 0 ? pool->info.budget : SIZE_MAX;
-    size_t room = (budget - pool->info.reserved) & ~(granularity - 1);
     c->over_budget = true;
-    if ((pool->flags & TENON_POOL_FIXED) != 0 || !segment_need(c, &need) || need > room)
+    if ((pool->flags & TENON_POOL_FIXED) != 0 || !segment_need(c, &need))
+        return false;
+    size_t room = room_of(pool);
+    if (need > room && pool->limited_by_system) {
+        renew_budget(pool);
+        room = room_of(pool);
+    }
+    if (need > room)
         return false;
     c->over_budget = false;
     if ((pool->flags & TENON_POOL_HUGE_PAGES) != 0 && usual < need &&

@@ -18,11 +18,13 @@ enum {
     PART_BYTES = 64 << 10,
     HUGE_PART_BYTES = 2 << 20, /* so that the pages around stay huge */
     /*
-     * A pool that grows holds at most 1/SLACK more than was ever in use. On Azure's conversations
+     * A compact pool that grows aims at 1/SLACK more than was ever in use. On Azure's conversations
      * 1.017 times what was alive is held at 64 and 2.0 % of the allocations enter the system; 1.064
      * and 1.5 % at 16, 1.009 and 2.4 % at 128 (tenon memory replay).
      */
-    SLACK = 64
+    SLACK = 64,
+    /* Of 65,530 mappings that Linux lets a process have: most are the host's. */
+    HOLES_MOST = 8192
 };
 
 /* ---- host memory ---- */
@@ -56,8 +58,7 @@ static bool host_available(tenon_pool *pool, size_t bytes) {
     if (pool->hooks.alloc != NULL || (!commit && !pool->limited_by_system))
         return true;
     pool->refusal = "less is available to this process";
-    size_t available = tn_os_memory_available();
-    return available == 0 || bytes <= available;
+    return bytes <= tn_os_memory_available();
 }
 
 static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
@@ -270,7 +271,7 @@ static size_t give_empty(tenon_pool *pool, size_t keep, uint64_t *count) {
 }
 
 /*
- * Gives a part of the largest free block back, about `wanted` bytes if it has so many. Returns the
+ * Gives a part of a free block back, about `wanted` bytes if it has so many. Returns the
  * bytes; 0: no block has a unit to spare, or the system can't take it.
  */
 static size_t give_part(tenon_pool *pool, size_t wanted) {
@@ -278,9 +279,10 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
         return 0;
     tn_mutex_lock(&pool->lock);
     tn_settle_locked(pool);
-    tn_tlsf_node *node = tn_tlsf_top(&pool->tlsf);
+    tn_tlsf_node *node = tn_tlsf_roomy(&pool->tlsf, pool->source.part);
     size_t offset = 0, bytes = 0;
-    if (node != NULL && pool->nodes.free >= TN_NODES_READY) /* others may have taken some */
+    if (node != NULL && pool->nodes.free >= TN_NODES_READY && /* others may have taken some */
+        pool->holes < HOLES_MOST)
         bytes = tn_tlsf_inner(node, pool->source.part, &offset);
     if (bytes > wanted) { /* from the upper end, so that the rest stays in one piece */
         size_t start = (offset + bytes - wanted) & ~(pool->source.part - 1);
@@ -293,6 +295,7 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
         node = tn_tlsf_take(&pool->tlsf, (tn_tlsf_place){node, offset}, bytes, &pool->nodes);
         ((tn_block_record *)node)->id = 0;
         node->hole = true;
+        ++pool->holes;
         segment = node->segment;
     }
     tn_mutex_unlock(&pool->lock);
@@ -302,6 +305,8 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
     bool given = pool->source.give_part(pool->source.user, &segment->memory, offset, bytes);
     tn_mutex_lock(&pool->lock);
     if (given) {
+        pool->holes -=
+            (node->upper != NULL && node->upper->hole) + (node->lower != NULL && node->lower->hole);
         node = tn_tlsf_join(node, &pool->nodes);
         segment->holes += bytes;
         pool->info.reserved -= bytes;
@@ -310,10 +315,12 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
             tn_records_give(&pool->nodes, node);
             unlink_locked(pool, segment);
             --pool->info.segments;
+            --pool->holes;
             gone = segment;
         }
     } else {
         node->hole = false;
+        --pool->holes;
         tn_tlsf_release(&pool->tlsf, node, &pool->nodes);
     }
     tn_mutex_unlock(&pool->lock);
@@ -339,12 +346,14 @@ size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count) {
 }
 
 /*
- * Before a segment of `coming` bytes for a request of `asked`: what is free, and so scattered that
+ * For compact pools, before a segment of `coming` bytes for a request of `asked`: what is free, and so scattered that
  * it can't serve, goes back as far as the pool would hold much more than was ever in use. So the
  * footprint follows the need, whatever the order of sizes; the system is entered only where
  * it would be anyway.
  */
 void tn_segments_hold_down(tenon_pool *pool, size_t coming, size_t asked) {
+    if ((pool->flags & TENON_POOL_COMPACT) == 0)
+        return;
     tn_mutex_lock(&pool->lock);
     size_t most = pool->info.in_use + asked;
     if (most < pool->info.peak_in_use)

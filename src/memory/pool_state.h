@@ -111,6 +111,7 @@ struct tenon_pool {
     tn_owner owners[TN_OWNERS + 1];
     tn_records handles; /* tn_handle_record */
     tn_segment *segments;
+    uint64_t holes; /* parts that went back; each may cost the process a mapping more */
     tn_fault fault;
     tenon_text_sink record_sink;
     void *record_user;
@@ -156,6 +157,9 @@ tenon_status tn_fail_lost_shared(const tenon_pool *pool);
 /* pool_ladder.c */
 tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block_record **record,
                              tn_finding *finding, tn_message *message);
+
+/* What a pool may hold for which the caller set no budget; 0: nothing is known of limits. */
+size_t tn_budget_of_system(size_t granularity);
 
 /* One more slab of records, from empty segments if need be. Pre: slow is held. */
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records);

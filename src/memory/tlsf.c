@@ -217,6 +217,21 @@ tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf) {
     return tlsf->heads[first][second];
 }
 
+tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit) {
+    size_t offset;
+    tn_tlsf_node *node = tn_tlsf_top(tlsf);
+    if (node == NULL || tn_tlsf_inner(node, unit, &offset) != 0)
+        return node;
+    size_class at = class_of(unit);
+    while (next_class(tlsf, at, &at)) {
+        for (node = tlsf->heads[at.first][at.second]; node != NULL; node = node->next)
+            if (tn_tlsf_inner(node, unit, &offset) != 0)
+                return node;
+        ++at.second;
+    }
+    return NULL;
+}
+
 size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit) {
     size_t spare = 0, offset;
     size_class at = {0, 0};

@@ -102,6 +102,12 @@ size_t tn_tlsf_inner(const tn_tlsf_node *node, size_t unit, size_t *offset);
 /* The free block with the most bytes, up to the width of a class; NULL: none. */
 tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf);
 
+/*
+ * A free block with a whole unit, of the largest class if that is enough; NULL: none. Linear in the
+ * blocks of one to two units, of which not every one has a whole unit.
+ */
+tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit);
+
 /* Sum of the whole units of all free blocks: linear in those that have a unit or more. */
 size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit);
 

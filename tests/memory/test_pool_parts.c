@@ -107,7 +107,9 @@ START_TEST(blocks_lie_in_pages_that_are_there) {
     space *s = calloc(1, sizeof *s);
     s->refuse = _i != 0 ? 3 : 0;
     size_t budget = 24 << 20;
-    tenon_pool *pool = open_space(s, (tenon_pool_desc){.budget = budget, .segment_bytes = 1 << 20});
+    tenon_pool *pool = open_space(
+        s,
+        (tenon_pool_desc){.budget = budget, .segment_bytes = 1 << 20, .flags = TENON_POOL_COMPACT});
     static tn_block live[LIVE];
     memset(live, 0, sizeof live);
     size_t in_use = 0, needless = 0;
@@ -231,7 +233,8 @@ END_TEST
  * the system. */
 START_TEST(growth_gives_back_what_does_not_serve) {
     space *s = calloc(1, sizeof *s);
-    tenon_pool *pool = open_space(s, (tenon_pool_desc){.segment_bytes = 1 << 20});
+    tenon_pool *pool =
+        open_space(s, (tenon_pool_desc){.segment_bytes = 1 << 20, .flags = TENON_POOL_COMPACT});
     enum { COUNT = 64 };
     tn_block blocks[COUNT];
     for (int round = 1; round <= 6; ++round) { /* each round's blocks fit into no hole before */
