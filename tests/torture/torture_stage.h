@@ -24,7 +24,9 @@ typedef struct stage {
     void *mapped;
     unsigned char host[256];
     tenon_lifetime objects[20];
-    size_t total;
+    size_t total, bound;
+    tenon_step steps[2];
+    tenon_schedule_info info;
     int64_t text;
     bool right; /* what a quiet call found is what it should be */
 } stage;

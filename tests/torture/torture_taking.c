@@ -139,28 +139,114 @@ static bool pool_works(void *state) {
 
 enum { OBJECTS = sizeof((stage *)0)->objects / sizeof(tenon_lifetime) };
 
-CALL(tenon_memory_layout) {
-    STAGE;
+static void lay_out(stage *s) {
     for (int i = 0; i < OBJECTS; ++i)
         s->objects[i] = (tenon_lifetime){.bytes = 100, .first = i, .last = i + 3, .offset = 77};
-    s->total = 77;
-    return tenon_memory_layout(s->pool, s->objects, OBJECTS, &s->total, NULL);
+    s->total = s->bound = 77;
+}
+
+CALL(tenon_memory_layout) {
+    STAGE;
+    lay_out(s);
+    return tenon_memory_layout(s->pool, s->objects, OBJECTS, &s->total, &s->bound);
+}
+
+/* Searches too: sizes and lifetimes whose placing is not at the bound. */
+CALL(tenon_memory_layout_with) {
+    STAGE;
+    const tenon_layout_options options = {.effort = 0.01};
+    lay_out(s);
+    for (int i = 0; i < OBJECTS; ++i) {
+        s->objects[i].bytes = 100 + (size_t)(i * 37 % 11) * 64;
+        s->objects[i].last = i + 1 + i * 5 % 7;
+    }
+    return tenon_memory_layout_with(s->pool, s->objects, OBJECTS, &options, &s->total, &s->bound);
 }
 
 static bool layout_untouched(void *state) {
     STAGE;
-    bool same = s->total == 77;
+    bool same = s->total == 77 && s->bound == 77;
     for (int i = 0; i < OBJECTS; ++i)
         same = same && s->objects[i].offset == 77;
     return same;
 }
 
+/* Are objects alive together apart, and all inside? */
 static bool layout_right(void *state) {
     STAGE;
-    bool inside = s->total != 77;
-    for (int i = 0; i < OBJECTS; ++i)
-        inside = inside && s->objects[i].offset + 100 <= s->total;
-    return inside;
+    bool right = s->total != 77 && s->bound <= s->total;
+    for (int i = 0; i < OBJECTS; ++i) {
+        const tenon_lifetime *a = &s->objects[i];
+        right = right && a->offset + a->bytes <= s->total;
+        for (int j = 0; j < i; ++j) {
+            const tenon_lifetime *b = &s->objects[j];
+            right = right && (b->last < a->first || b->offset + b->bytes <= a->offset ||
+                              a->offset + a->bytes <= b->offset);
+        }
+    }
+    return right;
+}
+
+/* ---- schedules: two plans, and three buffers of which two are alive in each step ---- */
+
+enum { STEPS = 2, KEPT = 3 };
+
+/* The budget holds the buffers and the smallest workspace, not the fastest one. */
+CALL(tenon_schedule_layout) {
+    STAGE;
+    tenon_plan_info plan;
+    memset(&plan, 0, sizeof plan);
+    tenon_status status = tenon_plan_query(s->plan, &plan);
+    if (status != TENON_OK)
+        return status;
+    s->steps[0] = (tenon_step){.plan = s->plan, .offset = 77, .workspace = 77, .choice = 77};
+    s->steps[1] = (tenon_step){.plan = s->made_plan, .offset = 77, .workspace = 77, .choice = 77};
+    for (int i = 0; i < KEPT; ++i)
+        s->objects[i] = (tenon_lifetime){
+            .bytes = 100, .first = i > 1, .last = i > 0, .offset = 77}; /* 0-0, 0-1, 1-1 */
+    memset(&s->info, 77, sizeof s->info);
+    s->info.struct_size = sizeof s->info;
+    const tenon_schedule schedule = {.steps = s->steps,
+                                     .step_count = STEPS,
+                                     .buffers = s->objects,
+                                     .buffer_count = KEPT,
+                                     .budget =
+                                         KEPT * 128 + (plan.workspace_smallest + 63) / 64 * 64};
+    s->total = schedule.budget;
+    return tenon_schedule_layout(s->pool, &schedule, &s->info);
+}
+
+static bool schedule_untouched(void *state) {
+    STAGE;
+    tenon_schedule_info before;
+    memset(&before, 77, sizeof before);
+    before.struct_size = sizeof before;
+    bool same = memcmp(&before, &s->info, sizeof before) == 0;
+    for (int i = 0; i < STEPS; ++i)
+        same = same && s->steps[i].offset == 77 && s->steps[i].workspace == 77 &&
+               s->steps[i].choice == 77;
+    for (int i = 0; i < KEPT; ++i)
+        same = same && s->objects[i].offset == 77;
+    return same;
+}
+
+static bool schedule_right(void *state) {
+    STAGE;
+    bool right = s->info.total <= s->total && s->info.smallest <= s->info.total &&
+                 (s->info.total < s->info.preferred || s->info.preferred == s->info.smallest);
+    for (int i = 0; i < STEPS; ++i) {
+        const tenon_step *step = &s->steps[i];
+        right = right && step->choice >= 0 && step->offset % 64 == 0 &&
+                step->offset + step->workspace <= s->info.total;
+        for (int b = 0; b < KEPT; ++b) {
+            const tenon_lifetime *o = &s->objects[b];
+            right = right && o->offset + o->bytes <= s->info.total &&
+                    (o->last < i || o->first > i || step->workspace == 0 ||
+                     o->offset + o->bytes <= step->offset ||
+                     step->offset + step->workspace <= o->offset);
+        }
+    }
+    return right;
 }
 
 /* ---- buffers: s->made is a buffer of the second pool until a call replaces it ---- */
@@ -241,6 +327,8 @@ const stage_row taking_rows[] = {
     BUFFER(tenon_buffer_import),
     BUFFER(tenon_buffer_view),
     TAKES(tenon_memory_layout, NULL, layout_untouched, layout_right),
+    TAKES(tenon_memory_layout_with, NULL, layout_untouched, layout_right),
+    TAKES(tenon_schedule_layout, "gemm_f32", schedule_untouched, schedule_right),
     TAKES(tenon_gemm_pack, NULL, NULL, NULL), /* threads, which it can do without */
 };
 const int taking_row_count = sizeof taking_rows / sizeof taking_rows[0];
