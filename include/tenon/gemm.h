@@ -103,7 +103,9 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_run(tenon_context *ctx, const
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes);
 
 /**
- * Writes B in the layout the kernels want, to be used as b_packed by any number of products with the same b, b_scale and b_zero.
+ * Writes B in the layout the kernels want, to be used as b_packed by any number of products with the same b, b_scale, b_zero and gated, which are given there again:
+ * b with its type and shape (its data is not read), b_scale and b_zero exactly where they were given here, though they are applied already. A run refuses another gated,
+ * another type or extent of b, and b_scale or b_zero of another type, missing or added (INVALID_ARGUMENT); that their values are the same is not checked.
  *
  * @param packed `bytes` bytes, aligned to 64, apart from b and its companions; belongs to the caller. It starts with a header (version, layout, checksum) that a run checks.
  */

@@ -99,14 +99,14 @@ void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, i
 
 /* ---- B packed for the caller */
 
-#define PACK_MAGIC UINT64_C(0x3155504347544e54) /* "TNTGCPU1" in memory order */
+#define PACK_MAGIC UINT64_C(0x3255504347544e54) /* "TNTGCPU2" in memory order */
 
 typedef struct pack_header {
     uint64_t magic;
     int64_t k, n, members;
-    int32_t halves, nr, type, reserved;
+    int32_t nr, type;
+    tn_gemm_packed_for made_for;
     uint64_t checksum; /* of the fields above */
-    uint64_t padding;
 } pack_header;
 _Static_assert(sizeof(pack_header) == 64, "panels are aligned as the whole is");
 
@@ -149,9 +149,9 @@ static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p)
         .k = p->k,
         .n = p->n,
         .members = members_of(p),
-        .halves = halves_of(p),
         .nr = tile->nr,
         .type = (int32_t)tile->type,
+        .made_for = tn_gemm_packed_for_of(p),
     };
     uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
     for (size_t i = 0; i < offsetof(pack_header, checksum); i++)
@@ -208,7 +208,7 @@ tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p
     pack_header found;
     size_t needed;
     TN_TRY(tn_cpu_gemm_pack_size(level, p, &needed, why));
-    if (bytes < needed)
+    if (bytes < sizeof found)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
     memcpy(&found, packed, sizeof found);
@@ -220,6 +220,10 @@ tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p
                        "b_packed was written for another instruction set or compute type (panels "
                        "of %d, expected %d)",
                        (int)found.nr, (int)expected.nr);
+    TN_TRY(tn_gemm_packed_for_check(&found.made_for, &expected.made_for, why));
+    if (bytes < needed)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
     if (memcmp(&found, &expected, sizeof found) != 0)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",

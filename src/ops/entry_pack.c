@@ -7,6 +7,45 @@
 #include "core/read_desc.h"
 #include "ops/ops.h"
 
+tn_gemm_packed_for tn_gemm_packed_for_of(const tn_gemm_problem *p) {
+    return (tn_gemm_packed_for){
+        .gated = (int32_t)p->gated,
+        .b = (int32_t)p->operand[TN_GEMM_B].dtype,
+        .b_scale = (int32_t)p->operand[TN_GEMM_B_SCALE].dtype,
+        .b_zero = (int32_t)p->operand[TN_GEMM_B_ZERO].dtype,
+    };
+}
+
+static const char *gated_name(int32_t gated) {
+    static const char *const names[] = {"none", "halves", "interleaved"};
+    return gated >= 0 && gated <= TENON_GATED_INTERLEAVED ? names[gated] : "unknown";
+}
+
+static const char *type_name(int32_t dtype) {
+    return dtype == TENON_DTYPE_NONE ? "none" : tenon_dtype_name((tenon_dtype)dtype);
+}
+
+tenon_status tn_gemm_packed_for_check(const tn_gemm_packed_for *found,
+                                      const tn_gemm_packed_for *expected, tn_message *why) {
+    const struct {
+        const char *field;
+        int32_t found, expected;
+    } list[] = {
+        {"gated", found->gated, expected->gated},
+        {"b.dtype", found->b, expected->b},
+        {"b_scale.dtype", found->b_scale, expected->b_scale},
+        {"b_zero.dtype", found->b_zero, expected->b_zero},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; ++i) {
+        const char *(*name)(int32_t) = i == 0 ? gated_name : type_name;
+        if (list[i].found != list[i].expected)
+            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                           "gemm: b_packed was packed with %s = %s, expected %s", list[i].field,
+                           name(list[i].found), name(list[i].expected));
+    }
+    return TENON_OK;
+}
+
 /*
  * The smallest product that has this B: packing depends on B and its companions, on the type that A
  * will have (it decides in what sums are kept) and on nothing else of the descriptor, so nothing

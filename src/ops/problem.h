@@ -9,6 +9,8 @@
 #ifndef TN_PROBLEM_H
 #define TN_PROBLEM_H
 
+#include "core/message.h"
+
 #include <tenon/tenon.h>
 
 #include <string.h>
@@ -87,6 +89,18 @@ static inline int64_t tn_gemm_batch_offset(const tn_gemm_problem *p, const tn_ge
     }
     return offset;
 }
+
+/* What of a product a packed B was made for, beside its extents: part of every device's header of packed B. */
+typedef struct tn_gemm_packed_for {
+    int32_t gated;              /* tenon_gated */
+    int32_t b, b_scale, b_zero; /* tenon_dtype; TENON_DTYPE_NONE: absent */
+} tn_gemm_packed_for;
+
+tn_gemm_packed_for tn_gemm_packed_for_of(const tn_gemm_problem *p);
+
+/* INVALID_ARGUMENT with the first field that differs. `found` may hold anything. */
+tenon_status tn_gemm_packed_for_check(const tn_gemm_packed_for *found,
+                                      const tn_gemm_packed_for *expected, tn_message *why);
 
 /* ---------------------------------------------------------------- softmax (include/tenon/softmax.h) */
 

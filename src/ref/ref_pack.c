@@ -9,14 +9,14 @@
 
 #include "core/checked.h"
 
-#define PACK_MAGIC UINT64_C(0x31464552504e5400) /* "\0TNPREF1" in memory order */
+#define PACK_MAGIC UINT64_C(0x32464552504e5400) /* "\0TNPREF2" in memory order */
 
 typedef struct pack_header {
     uint64_t magic;
     int64_t k, columns, members;
-    uint64_t dtype;
+    tn_gemm_packed_for made_for;
     uint64_t checksum; /* of the fields above */
-    uint64_t reserved[2];
+    uint64_t reserved;
 } pack_header;
 
 _Static_assert(sizeof(pack_header) == 64, "the data after the header is aligned as the whole is");
@@ -57,7 +57,7 @@ const void *tn_ref_packed_data(const void *packed) {
 
 static pack_header header_of(const tn_gemm_problem *p) {
     pack_header h = {.magic = PACK_MAGIC, .k = p->k, .columns = columns(p)};
-    h.dtype = (uint64_t)p->operand[TN_GEMM_B].dtype;
+    h.made_for = tn_gemm_packed_for_of(p);
     (void)dense(p, &h.members);
 
     /* FNV-1a, 64 bits (draft-eastlake-fnv). */
@@ -94,13 +94,17 @@ tenon_status tn_ref_pack_check(const tn_gemm_problem *p, const void *packed, siz
     size_t needed;
 
     TN_TRY(tn_ref_pack_size(p, &needed, why));
-    if (bytes < needed)
+    if (bytes < sizeof found)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
     memcpy(&found, packed, sizeof found);
     if (found.magic != expected.magic)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed was not written by tenon_gemm_pack on the reference device");
+    TN_TRY(tn_gemm_packed_for_check(&found.made_for, &expected.made_for, why));
+    if (bytes < needed)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
     if (memcmp(&found, &expected, sizeof found) != 0)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",

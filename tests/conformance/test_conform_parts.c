@@ -83,6 +83,56 @@ START_TEST(parts_of_products) {
 }
 END_TEST
 
+/* A packed B is refused, and C untouched, where it was packed for something else. */
+static void expect_refused(world *w, tenon_gemm_desc packed_as, tenon_gemm_desc g,
+                           const char *sentence) {
+    const int64_t rows = 3, columns = g.gated ? 8 : 16;
+    packed_as.a = g.a;
+    pack_b(w, &packed_as);
+    if (!packed_as.b_packed)
+        return; /* no packed form here */
+    g.b.data = NULL;
+    g.b_packed = packed_as.b_packed;
+    g.b_packed_bytes = packed_as.b_packed_bytes;
+    g.c = empty(w, TENON_F32, 2, (const int64_t[2]){rows, columns});
+    memset(g.c.data, 0x5a, (size_t)(rows * columns) * sizeof(float));
+    const tenon_status status = tenon_gemm(w->ctx, &g);
+    const char *said = tenon_error_message(w->ctx);
+    ck_assert_msg(status == TENON_ERROR_INVALID_ARGUMENT, "%s: %s: %s", w->device, sentence,
+                  tenon_status_name(status));
+    ck_assert_msg(strstr(said, sentence), "%s: does not say %s: %s", w->device, sentence, said);
+    for (int64_t i = 0; i < rows * columns * (int64_t)sizeof(float); ++i)
+        ck_assert_msg(((unsigned char *)g.c.data)[i] == 0x5a, "%s: %s: c is written", w->device,
+                      sentence);
+}
+
+START_TEST(packed_for_another) {
+    world w = world_start("packed for another product", device_id[_i]);
+    const tenon_gemm_desc plain = product(&w, TENON_F32, TENON_F32, TENON_F32, 3, 16, 16);
+    const tenon_gemm_desc half = product(&w, TENON_F32, TENON_BF16, TENON_F32, 3, 16, 16);
+    tenon_gemm_desc halves = plain, interleaved = plain, scaled = plain, shifted = plain,
+                    scaled_half = plain;
+    halves.gated = TENON_GATED_HALVES;
+    interleaved.gated = TENON_GATED_INTERLEAVED;
+    scaled.b_scale = filled(&w, TENON_F32, 2, (const int64_t[2]){1, 16});
+    scaled_half.b_scale = filled(&w, TENON_BF16, 2, (const int64_t[2]){1, 16});
+    shifted.b_zero = filled(&w, TENON_F32, 2, (const int64_t[2]){1, 16});
+    expect_refused(&w, interleaved, halves, "packed with gated = interleaved, expected halves");
+    expect_refused(&w, halves, interleaved, "packed with gated = halves, expected interleaved");
+    expect_refused(&w, halves, plain, "packed with gated = halves, expected none");
+    expect_refused(&w, plain, interleaved, "packed with gated = none, expected interleaved");
+    expect_refused(&w, half, plain, "packed with b.dtype = bf16, expected f32");
+    expect_refused(&w, plain, half, "packed with b.dtype = f32, expected bf16");
+    expect_refused(&w, scaled, plain, "packed with b_scale.dtype = f32, expected none");
+    expect_refused(&w, plain, scaled, "packed with b_scale.dtype = none, expected f32");
+    expect_refused(&w, scaled_half, scaled, "packed with b_scale.dtype = bf16, expected f32");
+    expect_refused(&w, shifted, plain, "packed with b_zero.dtype = f32, expected none");
+    expect_refused(&w, plain, shifted, "packed with b_zero.dtype = none, expected f32");
+    expect_refused(&w, scaled, shifted, "packed with b_scale.dtype = f32, expected none");
+    world_end(&w);
+}
+END_TEST
+
 START_TEST(batches_of_products) {
     const int64_t a_shape[3] = {5, 9, 130}, b_shape[3] = {5, 130, 40}, c_shape[3] = {5, 9, 40};
     const int32_t offsets[6] = {0, 9, 18, 27, 36, 45};
@@ -304,7 +354,7 @@ START_TEST(sequences) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {parts_of_products, batches_of_products, rows_of_softmaxes,
-                                  parts_of_attentions, sequences};
+    const TTest *const tests[] = {packed_for_another, parts_of_products,  batches_of_products,
+                                  rows_of_softmaxes, parts_of_attentions, sequences};
     return conform_main("conformance parts", tests, sizeof tests / sizeof *tests);
 }
