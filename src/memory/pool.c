@@ -83,15 +83,15 @@ void tn_pool_close(tenon_pool *pool) {
 }
 
 /*
- * The budget of a pool for which none was said: what this process may use now under its cgroup's
+ * The budget of a pool for which none was said: what it holds and what this process may use now under its cgroup's
  * limits, its rlimits and the machine's memory, less a sixteenth (a GiB at most) for page tables,
  * stacks and whatever else the program will want. A pool that never holds more can be written to
  * the last byte without the system having to kill anybody for it. 0: nothing is known of limits.
  */
-size_t tn_budget_of_system(size_t granularity) {
+size_t tn_budget_of_system(size_t held, size_t granularity) {
     const size_t margin_most = (size_t)1 << 30;
     size_t available = tn_os_memory_available();
-    if (available == SIZE_MAX)
+    if (available == SIZE_MAX || !tn_add_size(available, held, &available))
         return 0;
     size_t margin = available / 16 < margin_most ? available / 16 : margin_most;
     size_t budget = (available - margin) & ~(granularity - 1);
@@ -155,7 +155,7 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
     pool->source = source != NULL ? *source : tn_host_source(pool);
     pool->limited_by_system = desc.budget == 0 && source == NULL && desc.allocator.alloc == NULL;
     if (pool->limited_by_system)
-        pool->info.budget = tn_budget_of_system(pool->source.granularity);
+        pool->info.budget = tn_budget_of_system(0, pool->source.granularity);
     else if (desc.budget != TENON_NO_BUDGET)
         pool->info.budget = desc.budget;
     pool->watch = (tn_guarded(pool) ? TN_WATCH_GUARDS : 0) |

@@ -53,9 +53,7 @@ static size_t room_of(const tenon_pool *pool) {
 
 /* The system may have more by now than when the pool was made: a limit was lifted, others have ended. */
 static void renew_budget(tenon_pool *pool) {
-    size_t more = tn_budget_of_system(pool->source.granularity), budget;
-    if (more == 0 || !tn_add_size(pool->info.reserved, more, &budget))
-        return;
+    size_t budget = tn_budget_of_system(pool->info.reserved, pool->source.granularity);
     tn_mutex_lock(&pool->lock);
     if (budget > pool->info.budget)
         pool->info.budget = budget;

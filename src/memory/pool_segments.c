@@ -305,8 +305,10 @@ static size_t give_part(tenon_pool *pool, size_t wanted) {
     bool given = pool->source.give_part(pool->source.user, &segment->memory, offset, bytes);
     tn_mutex_lock(&pool->lock);
     if (given) {
-        pool->holes -=
-            (node->upper != NULL && node->upper->hole) + (node->lower != NULL && node->lower->hole);
+        if (node->upper != NULL && node->upper->hole)
+            --pool->holes;
+        if (node->lower != NULL && node->lower->hole)
+            --pool->holes;
         node = tn_tlsf_join(node, &pool->nodes);
         segment->holes += bytes;
         pool->info.reserved -= bytes;

@@ -159,7 +159,7 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
                              tn_finding *finding, tn_message *message);
 
 /* What a pool may hold for which the caller set no budget; 0: nothing is known of limits. */
-size_t tn_budget_of_system(size_t granularity);
+size_t tn_budget_of_system(size_t held, size_t granularity);
 
 /* One more slab of records, from empty segments if need be. Pre: slow is held. */
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records);

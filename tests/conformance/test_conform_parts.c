@@ -354,7 +354,7 @@ START_TEST(sequences) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {packed_for_another, parts_of_products,  batches_of_products,
-                                  rows_of_softmaxes, parts_of_attentions, sequences};
+    const TTest *const tests[] = {packed_for_another, parts_of_products,   batches_of_products,
+                                  rows_of_softmaxes,  parts_of_attentions, sequences};
     return conform_main("conformance parts", tests, sizeof tests / sizeof *tests);
 }
