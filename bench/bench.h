@@ -22,14 +22,25 @@
 #define BENCH_MOST_DTYPES 8
 #define BENCH_MOST_ARRAYS 4
 #define BENCH_MOST_SHAPE 10
+#define BENCH_MOST_WORKSPACES 16
+
+/* A bound on the workspace: bytes, or percent of what the fastest algorithm takes. */
+typedef struct bench_workspace {
+    char text[24]; /* as given */
+    bool percent;
+    double value;
+} bench_workspace;
 
 /* Options every operation has: as text, then as parsed by bench_settings_parse. */
 typedef struct bench_settings {
-    const char *dtypes_text, *threads_text, *device, *reps_text, *min_time_text, *peers_text;
+    const char *dtypes_text, *threads_text, *device, *reps_text, *min_time_text, *peers_text,
+        *workspaces_text;
     bool cold, warm, json;
     int dtypes[BENCH_MOST_DTYPES]; /* indices into the operation's words */
     size_t dtype_count;
     shapes_list threads;
+    bench_workspace workspaces[BENCH_MOST_WORKSPACES];
+    int workspace_count; /* 0: no bound, and nothing is said of it */
     timing_rules rules;
     peer_cblas peers[BENCH_MOST_PEERS];
     int peer_count;
@@ -60,6 +71,10 @@ typedef struct bench_settings {
     {"--min-time", "SECONDS", "timed calls of tenon in each row (default: 0.3)",                   \
      &(s)->min_time_text, NULL},                                                                   \
     {"--device", "NAME", "device string of the context (default: auto)", &(s)->device, NULL},      \
+    {"--workspace", "LIST",                                                                        \
+     "bounds on the workspace, a row for each: bytes (64K, 2M) or\n"                               \
+     "parts of what the fastest algorithm takes: 100%,50%,10%,0",                                  \
+     &(s)->workspaces_text, NULL},                                                                 \
     {"--json", NULL, "one JSON object per measured row and line", NULL, &(s)->json}
 /* clang-format on */
 
@@ -90,7 +105,8 @@ typedef struct bench_job {
     bench_array *arrays[BENCH_MOST_ARRAYS]; /* operands, to be evicted when cold; NULL ends */
     bench_array *result;                    /* tenon's output, poisoned before the first run */
 
-    tenon_status (*plan)(void *state, tenon_context *context, tenon_plan **plan);
+    /* `workspace` as in tenon_workspace.bytes: 0 is no bound. */
+    tenon_status (*plan)(void *state, tenon_context *context, size_t workspace, tenon_plan **plan);
     tenon_status (*run)(void *state, tenon_context *context, const tenon_plan *plan);
     double (*error)(
         void *state,

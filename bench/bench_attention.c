@@ -48,8 +48,9 @@ static tenon_attention_desc describe(const attention *a) {
     };
 }
 
-static tenon_status plan(void *state, tenon_context *context, tenon_plan **out) {
-    const tenon_attention_desc desc = describe(state);
+static tenon_status plan(void *state, tenon_context *context, size_t workspace, tenon_plan **out) {
+    tenon_attention_desc desc = describe(state);
+    desc.workspace.bytes = workspace;
     return tenon_attention_plan(context, &desc, out);
 }
 

@@ -57,8 +57,9 @@ static tenon_gemm_desc describe(const gemm *g) {
     };
 }
 
-static tenon_status plan(void *state, tenon_context *context, tenon_plan **out) {
-    const tenon_gemm_desc desc = describe(state);
+static tenon_status plan(void *state, tenon_context *context, size_t workspace, tenon_plan **out) {
+    tenon_gemm_desc desc = describe(state);
+    desc.workspace.bytes = workspace;
     return tenon_gemm_plan(context, &desc, out);
 }
 

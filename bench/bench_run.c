@@ -25,7 +25,9 @@ typedef struct row {
     const bench_job *job;
     int threads;
     bool cold;
-    char device[32], kernel[96];
+    char device[32], kernel[96], algorithm[64];
+    const char *workspace; /* the bound as given; NULL: none */
+    size_t workspace_bytes;
     timing_stats time;
     double limit_seconds; /* NaN: no limit is known */
     double error;
@@ -133,6 +135,11 @@ static void print_json(const row *r) {
     json_text(&json, "dtype", job->dtype);
     json_int(&json, "threads", r->threads);
     json_bool(&json, "cold", r->cold);
+    if (r->workspace) {
+        json_text(&json, "algorithm", r->algorithm);
+        json_text(&json, "workspace", r->workspace);
+        json_int(&json, "workspace_bytes", (int64_t)r->workspace_bytes);
+    }
     for (int i = 0; i < job->shape_count; ++i) {
         const bench_extent *e = &job->shape[i];
         if (e->text)
@@ -172,6 +179,11 @@ static void print_head(bench_session *session, const bench_job *job) {
     }
     table_column(t, "threads", 7);
     table_column(t, "data", -4);
+    if (session->settings->workspace_count) {
+        table_column(t, "workspace", 9);
+        table_column(t, "bytes", 9);
+        table_column(t, "algorithm", -16);
+    }
     table_column(t, "median", 8);
     table_column(t, "spread", 6);
     table_column(t, "GFLOP/s", 7);
@@ -205,6 +217,11 @@ static void print_row(bench_session *session, const row *r) {
     }
     table_cell(t, "%d", r->threads);
     table_cell(t, "%s", r->cold ? "cold" : "warm");
+    if (r->workspace) {
+        table_cell(t, "%s", r->workspace);
+        table_cell(t, "%zu", r->workspace_bytes);
+        table_cell(t, "%s", r->algorithm);
+    }
     table_cell(t, "%s", table_seconds(r->time.median, text, sizeof text));
     table_cell(t, "%.1f%%", 100 * r->time.spread);
     table_cell(t, "%.4g", job->flops / r->time.median * 1e-9);
@@ -313,32 +330,28 @@ out:
     return ok;
 }
 
-/* One thread count: a context and a plan, then the warm and the cold row. */
-static void run_threads(bench_session *session, const bench_job *job, int threads) {
+/* The warm and the cold row of one plan; `bound` is what it was planned under, or NULL. */
+static void run_plan(bench_session *session, const bench_job *job, int threads,
+                     tenon_context *context, tenon_plan *plan, const bench_workspace *bound) {
     const bench_settings *settings = session->settings;
-    const tenon_context_desc desc = {
-        .struct_size = sizeof desc, .device = settings->device, .threads = threads};
-    tenon_context *context = NULL;
-    tenon_plan *plan = NULL;
-    if (tenon_context_create(&desc, &context) != TENON_OK) {
-        complain("--device %s: %s", settings->device ? settings->device : "auto",
-                 tenon_error_message(NULL));
+    tenon_plan_info info = {.struct_size = sizeof info};
+    if (tenon_plan_query(plan, &info) != TENON_OK) {
+        complain("%s", tenon_error_message(NULL));
         ++session->failures;
         return;
-    }
-    tenon_plan_info info = {.struct_size = sizeof info};
-    if (job->plan(job->state, context, &plan) != TENON_OK ||
-        tenon_plan_query(plan, &info) != TENON_OK) {
-        complain("%s", tenon_error_message(context));
-        ++session->failures;
-        goto out;
     }
     for (int cold = 0; cold < 2; ++cold) {
         if (cold ? !settings->cold : !settings->warm)
             continue;
-        row r = {.job = job, .threads = threads, .cold = cold, .limit_seconds = NAN};
+        row r = {.job = job,
+                 .threads = threads,
+                 .cold = cold,
+                 .workspace = bound ? bound->text : NULL,
+                 .workspace_bytes = info.workspace,
+                 .limit_seconds = NAN};
         snprintf(r.device, sizeof r.device, "%s", info.device);
         snprintf(r.kernel, sizeof r.kernel, "%s", info.kernel);
+        snprintf(r.algorithm, sizeof r.algorithm, "%s", info.algorithm);
         char shape[192];
         shape_text(job, shape, sizeof shape);
         progress("[%lld/%lld] %s %s %s, %d threads, %s", (long long)session->job,
@@ -351,8 +364,51 @@ static void run_threads(bench_session *session, const bench_job *job, int thread
         else
             print_row(session, &r);
     }
+}
+
+/* What tenon_workspace.bytes has to be for a bound, given the bytes of the fastest algorithm. There 0
+ * would be no bound at all, and nothing takes a single byte. */
+static size_t bound_bytes(const bench_workspace *bound, size_t preferred) {
+    const double bytes = bound->percent ? bound->value / 100 * (double)preferred : bound->value;
+    return bytes < 1 ? 1 : (size_t)bytes;
+}
+
+/* One thread count: a context, and a plan without bound or one for each that was asked for. */
+static void run_threads(bench_session *session, const bench_job *job, int threads) {
+    const bench_settings *settings = session->settings;
+    const tenon_context_desc desc = {
+        .struct_size = sizeof desc, .device = settings->device, .threads = threads};
+    tenon_context *context = NULL;
+    tenon_plan *fastest = NULL;
+    if (tenon_context_create(&desc, &context) != TENON_OK) {
+        complain("--device %s: %s", settings->device ? settings->device : "auto",
+                 tenon_error_message(NULL));
+        ++session->failures;
+        return;
+    }
+    tenon_plan_info info = {.struct_size = sizeof info};
+    if (job->plan(job->state, context, 0, &fastest) != TENON_OK ||
+        tenon_plan_query(fastest, &info) != TENON_OK) {
+        complain("%s", tenon_error_message(context));
+        ++session->failures;
+        goto out;
+    }
+    if (settings->workspace_count == 0)
+        run_plan(session, job, threads, context, fastest, NULL);
+    for (int i = 0; i < settings->workspace_count; ++i) {
+        const bench_workspace *bound = &settings->workspaces[i];
+        tenon_plan *plan = NULL;
+        if (job->plan(job->state, context, bound_bytes(bound, info.workspace_preferred), &plan) !=
+            TENON_OK) {
+            complain("--workspace %s: %s", bound->text, tenon_error_message(context));
+            ++session->failures;
+            continue;
+        }
+        run_plan(session, job, threads, context, plan, bound);
+        tenon_plan_destroy(plan);
+    }
 out:
-    tenon_plan_destroy(plan);
+    tenon_plan_destroy(fastest);
     tenon_context_destroy(context);
 }
 

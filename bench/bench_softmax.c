@@ -40,8 +40,9 @@ static tenon_softmax_desc describe(const softmax *s) {
     };
 }
 
-static tenon_status plan(void *state, tenon_context *context, tenon_plan **out) {
-    const tenon_softmax_desc desc = describe(state);
+static tenon_status plan(void *state, tenon_context *context, size_t workspace, tenon_plan **out) {
+    tenon_softmax_desc desc = describe(state);
+    desc.workspace.bytes = workspace;
     return tenon_softmax_plan(context, &desc, out);
 }
 

@@ -69,6 +69,41 @@ static bool open_peers(bench_settings *s) {
     return true;
 }
 
+/* "50%", "0", "4096", "64K", "2M", "1G". */
+static bool parse_workspace(const char *text, bench_workspace *out) {
+    char *end = NULL;
+    out->value = strtod(text, &end);
+    out->percent = *end == '%';
+    if (strchr("KMG", *end) && *end) {
+        out->value *= *end == 'K' ? 1 << 10 : *end == 'M' ? 1 << 20 : 1 << 30;
+        ++end;
+    } else if (out->percent) {
+        ++end;
+    }
+    return end != text && *end == '\0' && *text >= '0' && *text <= '9' && out->value <= 1e15;
+}
+
+static bool parse_workspaces(bench_settings *s) {
+    const char *at = s->workspaces_text;
+    while (at && *at) {
+        const size_t length = strcspn(at, ",");
+        bench_workspace *w = &s->workspaces[s->workspace_count];
+        if (s->workspace_count == BENCH_MOST_WORKSPACES) {
+            complain("--workspace: more than %d bounds", BENCH_MOST_WORKSPACES);
+            return false;
+        }
+        snprintf(w->text, sizeof w->text, "%.*s", (int)length, at);
+        if (length >= sizeof w->text || !parse_workspace(w->text, w)) {
+            complain("--workspace: '%.*s' is neither bytes (4096, 64K, 2M) nor a part (50%%)",
+                     (int)length, at);
+            return false;
+        }
+        ++s->workspace_count;
+        at += length + (at[length] == ',');
+    }
+    return true;
+}
+
 bool bench_settings_parse(bench_settings *s, const char *const *dtype_words, size_t dtype_count) {
     char all[32];
     snprintf(all, sizeof all, "%d", machine_cores());
@@ -83,7 +118,7 @@ bool bench_settings_parse(bench_settings *s, const char *const *dtype_words, siz
             shapes_parse_int("--reps", s->reps_text, 1, 1000000, &s->rules.reps)) &&
            (!s->min_time_text ||
             shapes_parse_seconds("--min-time", s->min_time_text, &s->rules.min_time)) &&
-           open_peers(s);
+           parse_workspaces(s) && open_peers(s);
 }
 
 void bench_settings_free(bench_settings *s) {

@@ -15,15 +15,18 @@ static const struct {
     int (*run)(int argc, char **argv);
 } subcommands[] = {
     {"bench", "how fast a pool allocates and frees, beside malloc libraries", command_memory_bench},
+    {"generate", "writes a trace that looks like use: serving, training", command_memory_generate},
     {"layout", "how well objects with known lifetimes are packed into one block",
      command_memory_layout},
+    {"picture", "draws a trace's blocks over time as SVG", command_memory_picture},
+    {"replay", "plays a trace against a pool and malloc libraries", command_memory_replay},
 };
 #define SUBCOMMANDS (sizeof subcommands / sizeof *subcommands)
 
 static void usage(FILE *out) {
     fputs("usage: tenon memory COMMAND [options]\n\ncommands:\n", out);
     for (size_t i = 0; i < SUBCOMMANDS; ++i)
-        fprintf(out, "  %-8s%s\n", subcommands[i].name, subcommands[i].summary);
+        fprintf(out, "  %-10s%s\n", subcommands[i].name, subcommands[i].summary);
     fputs("\ntenon memory COMMAND --help tells more.\n", out);
 }
 

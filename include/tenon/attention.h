@@ -49,7 +49,7 @@ typedef struct tenon_attention_desc {
     tenon_tensor query_offsets; /**< (batch) of s32 or s64: position of each sequence's first query; overrides the alignment of `causal` */
     tenon_tensor cu_seqlens_q;  /**< (batch + 1) of s32 or s64, ascending from 0 to at most total */
     tenon_tensor cu_seqlens_k;  /**< (batch + 1) of s32 or s64 */
-    tenon_tensor block_table;   /**< (batch, max_blocks) of s32; entries that a length covers lie in [0, blocks) */
+    tenon_tensor block_table;   /**< (batch, max_blocks) of s32 or s64; entries that a length covers lie in [0, blocks) */
     tenon_tensor k_scale;       /**< K' = k_scale·K: one value, (kv_heads), or broadcastable to (k.shape[0], kv_heads, k.shape[2]) */
     tenon_tensor v_scale;
     tenon_tensor lse;           /**< out, optional: (batch, heads, queries), f32 or f64, natural log */
@@ -70,7 +70,7 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_attention_run(tenon_context *ctx, 
  *
  *     lse = log Σ_i exp(lse_i)        o = Σ_i exp(lse_i − lse) · o_i          in index order
  *
- * Parts with lse_i = −inf take no part. Each o_parts[i] has o's shape (…, dv), each lse_parts[i] that without the last dimension. lse (out) is optional. o may be o_parts[0].
+ * Parts with lse_i = −inf take no part. Each o_parts[i] has o's shape (…, dv), each lse_parts[i] that without the last dimension. lse (out) is optional. o may be o_parts[0], and lse lse_parts[0], each with the same type and strides.
  */
 typedef struct tenon_attention_merge_desc {
     size_t struct_size;
@@ -91,7 +91,7 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_attention_merge(tenon_context *ctx
  *     cache[b, h, positions[b] + t] = x[b, h, t] / scale          contiguous: cache (batch, kv_heads, capacity, d)
  *     cache[table[b, p / block_size], h, p mod block_size] = …    paged: cache (blocks, kv_heads, block_size, d), p = positions[b] + t
  *
- * Rows that would leave the cache are an error and nothing is written.
+ * Rows that would leave the cache, or two rows for one place of it, are an error and nothing is written.
  */
 typedef struct tenon_kv_append_desc {
     size_t struct_size;
@@ -99,7 +99,7 @@ typedef struct tenon_kv_append_desc {
     tenon_tensor k_cache, v_cache; /**< v_cache absent if and only if v is */
     tenon_tensor positions;        /**< (batch) of s32 or s64: where each sequence's first new row goes */
     tenon_tensor cu_seqlens;       /**< optional, (batch + 1) of s32 or s64 */
-    tenon_tensor block_table;      /**< optional, (batch, max_blocks) of s32 */
+    tenon_tensor block_table;      /**< optional, (batch, max_blocks) of s32 or s64 */
     tenon_tensor k_scale, v_scale; /**< as in attention; K' = k_scale · stored */
     tenon_workspace workspace;
 } tenon_kv_append_desc;

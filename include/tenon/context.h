@@ -4,8 +4,9 @@
  *
  * A context is a chain of one or more devices, an ordered queue of work, a workspace and a cache of plans. One thread uses a
  * context at a time (a second one gets TENON_ERROR_BUSY); different contexts are used by any threads at once. Everything is
- * safe across fork: the child goes on with contexts that no thread was inside of when it forked, unless their pool is shared and another
- * thread was inside of that.
+ * safe across fork: the child goes on with contexts that no thread was inside of when it forked. If their pool is shared and another
+ * thread was inside of that, new memory may be refused with TENON_ERROR_DEVICE_LOST (tenon/memory.h says when); nothing ever waits
+ * for a thread that the child does not have.
  */
 #ifndef TENON_CONTEXT_H
 #define TENON_CONTEXT_H
@@ -52,7 +53,7 @@ enum {
     TENON_CONTEXT_REDUCED_PRECISION = 1u << 3   /**< TENON_COMPUTE_DEFAULT means TENON_COMPUTE_FAST */
 };
 
-/** How a context is made. NULL or zero-initialised: the best device here, all cores, own pool without a budget. */
+/** How a context is made. NULL or zero-initialised: the best device here, all cores, own pool that holds no more than this process may use. */
 typedef struct tenon_context_desc {
     size_t struct_size;         /**< sizeof(tenon_context_desc), or 0 for the first release's */
     const char *device;         /**< "auto", "cpu", "cuda:0", "opencl:1", "reference", or a chain "cuda:0,cpu": tried in this order for each
@@ -61,7 +62,7 @@ typedef struct tenon_context_desc {
     uint32_t flags;             /**< TENON_CONTEXT_* */
     tenon_parallel parallel;    /**< the caller's thread pool; zero: own threads, started with the first plan that wants them */
     tenon_pool *pool;           /**< a pool of the first device to share; NULL: an own one */
-    size_t memory_budget;       /**< bytes, for the own pool; 0: no limit. With `pool` set it must be 0 */
+    size_t memory_budget;       /**< bytes, for the own pool; 0: what this process may use; TENON_NO_BUDGET: no limit. With `pool` set it must be 0 */
     tenon_allocator allocator;  /**< for bookkeeping, and for the own pool of a host device; zero: the system */
     tenon_logger logger;
     tenon_log_level log_level;

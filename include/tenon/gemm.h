@@ -45,7 +45,9 @@ typedef enum tenon_gated {
  * Types: a and b any of f64 f32 f16 bf16 f8_e4m3 f8_e5m2 s8 u8 (b also block types, in blocks along k), mixed as you like; c any of f64 f32 f16 bf16 f8_e4m3
  * f8_e5m2 s32, and s8, u8 with c_scale. f64 in a or b computes in f64, two integers give exact sums. bias, residual and scales: f64 f32 f16 bf16; zeros: also s8 u8 s32.
  *
- * c may be the same memory as residual with the same strides; it must not overlap a or b, nor itself.
+ * c may be the same memory as residual with the same strides; it must not overlap anything else, nor itself. With pointer arrays this holds for every member of c
+ * against all members (residual: only if there is one member). It is checked in every run: completely where c_array ascends in memory or has at most 1024
+ * members, else within each 1024 consecutive members. Where members' ranges interleave (column slices of one matrix), each is compared with the next 1024 in memory.
  */
 typedef struct tenon_gemm_desc {
     size_t struct_size;       /**< sizeof(tenon_gemm_desc), or 0 for the first release's */
@@ -65,7 +67,7 @@ typedef struct tenon_gemm_desc {
     tenon_tensor c_zero;
     tenon_tensor group_offsets; /**< grouped (mixture of experts): (experts + 1) of s32 or s64, ascending from 0 to at most m; a is (m, k), b (experts, k, n), c (m, n);
                                      rows offsets[e] to offsets[e+1] use b[e]; rows beyond the last offset are left untouched */
-    const void *const *a_array; /**< pointer-array batch: array_count addresses that replace a's, b's and c's; a, b, c are then matrices (rank 2) without data */
+    const void *const *a_array; /**< pointer-array batch: array_count addresses that replace a's, b's and c's; a, b, c are then matrices (rank 2) without data and offset */
     const void *const *b_array;
     void *const *c_array;
     int64_t array_count;
@@ -103,7 +105,7 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack_size(tenon_context *ctx,
 /**
  * Writes B in the layout the kernels want, to be used as b_packed by any number of products with the same b, b_scale and b_zero.
  *
- * @param packed `bytes` bytes, aligned to 64; belongs to the caller. It starts with a header (version, layout, checksum) that a run checks.
+ * @param packed `bytes` bytes, aligned to 64, apart from b and its companions; belongs to the caller. It starts with a header (version, layout, checksum) that a run checks.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed, size_t bytes);
 

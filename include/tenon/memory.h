@@ -12,6 +12,10 @@
  * plans and their workspaces); plan again with an algorithm of smaller workspace; wait for queued frees; the next device of
  * the context's chain; and only then TENON_ERROR_OUT_OF_MEMORY or TENON_ERROR_OVER_BUDGET, with the figures and the
  * largest owners in the message, outputs untouched and everything still usable.
+ *
+ * Forks: a child goes on with its copy of a pool. Only if another thread was changing the pool's bookkeeping at that
+ * very moment, or was taking memory back from a context, is the pool lost to the child: calls that can fail answer
+ * TENON_ERROR_DEVICE_LOST, the others do nothing, nothing waits, and buffers keep their memory. A new pool works.
  */
 #ifndef TENON_MEMORY_H
 #define TENON_MEMORY_H
@@ -27,23 +31,27 @@ typedef struct tenon_pool tenon_pool;
 typedef struct tenon_buffer tenon_buffer;
 
 enum {
-    TENON_POOL_TOUCH = 1u << 0,      /**< write each page of a new segment at once, so that overcommitted memory fails there, not later */
+    TENON_POOL_TOUCH = 1u << 0,      /**< have the system commit each page of a new segment at once, so that overcommitted memory is refused
+                                          there (an ordinary failure) instead of ending the process at its first use */
     TENON_POOL_HUGE_PAGES = 1u << 1, /**< ask for huge pages where the system has them; never fails for their lack */
     TENON_POOL_DEBUG = 1u << 2,      /**< guards around blocks, poison in freed ones, NaN in new ones; checked at free, at close and on request */
-    TENON_POOL_LOCK = 1u << 4,       /**< lock each new segment in memory (mlock), never to be swapped out; a segment that the system
-                                          does not let us lock counts as refused */
-    TENON_POOL_FIXED = 1u << 3       /**< take `segment_bytes` (0: the budget) at creation and never grow: later allocations never enter the system */
+    TENON_POOL_FIXED = 1u << 3,      /**< take `segment_bytes` (0: the budget you set, else 2 MiB) at creation and never grow: later
+                                          allocations never enter the system */
+    TENON_POOL_LOCK = 1u << 4        /**< lock each new segment in memory (mlock); where the system does not allow it (RLIMIT_MEMLOCK) the
+                                          segment counts as refused */
 };
 
-/** For a budget: really no limit of the pool's own. */
+/** A budget that is none: really no limit of the pool's own. */
 #define TENON_NO_BUDGET ((size_t)-1)
 
 /** How a pool is made. A zero-initialised descriptor is a host pool that holds no more than this process may use. */
 typedef struct tenon_pool_desc {
     size_t struct_size;        /**< sizeof(tenon_pool_desc), or 0 for the first release's */
     const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu" */
-    size_t budget;             /**< the most bytes of segments held at once; 0: no limit of the pool's own. Segments from
-                                    the system are whole pages, from hooks multiples of 64 bytes */
+    size_t budget;             /**< the most bytes of segments held at once. 0: for memory from the system, 15/16 of what this process may use
+                                    at creation (the machine's memory, cgroup limits, RLIMIT_AS, RLIMIT_DATA), and no segment that is
+                                    more than may be used then; for hooks, none: they know. TENON_NO_BUDGET: none. Segments from the
+                                    system are whole pages, from hooks multiples of 64 bytes */
     size_t segment_bytes;      /**< smallest segment taken from the system; 0: 2 MiB. Larger requests get a segment of their size */
     unsigned flags;            /**< TENON_POOL_* */
     tenon_allocator allocator; /**< where a host pool's segments and its bookkeeping come from; zero: the system */
@@ -71,7 +79,8 @@ TENON_API tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index);
  * A block of `bytes` bytes (0 is legal), aligned to 64 bytes, contents undefined.
  *
  * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller".
- * @return TENON_OK, INVALID_ARGUMENT, OUT_OF_MEMORY, OVER_BUDGET. *out is NULL on failure. Thread safe.
+ * @return TENON_OK; INVALID_ARGUMENT; OUT_OF_MEMORY (the system has no more, or this process may not use more); OVER_BUDGET (a budget that
+ * was set, or a fixed size); DEVICE_LOST (see "Forks" above). *out is NULL on failure. Thread safe.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner, tenon_buffer **out);
 
@@ -128,7 +137,7 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_unmap(tenon_context *ctx, t
 /** How many times each rung of the ladder was taken. */
 typedef struct tenon_ladder_stats {
     uint64_t coalesced;       /**< (1) a thorough search found a free block that the constant-time one had missed */
-    uint64_t segments_given;  /**< (2) empty segments given back before asking again */
+    uint64_t segments_given;  /**< (2) empty segments, and free parts of others, given back before asking again */
     uint64_t caches_dropped;  /**< (3) plans and their workspaces dropped */
     uint64_t smaller_plans;   /**< (4) an algorithm of smaller workspace was chosen */
     uint64_t waits;           /**< (5) queued frees waited for */
@@ -139,7 +148,7 @@ typedef struct tenon_ladder_stats {
 /** What a pool holds now. Bytes unless said otherwise. */
 typedef struct tenon_memory_info {
     size_t struct_size;        /**< set by the caller as in descriptors */
-    size_t budget;             /**< 0: none */
+    size_t budget;             /**< the one in force, see tenon_pool_desc; 0: none */
     size_t reserved;           /**< segments held */
     size_t in_use;             /**< blocks handed out, as asked for */
     size_t peak_reserved;
@@ -166,14 +175,18 @@ typedef struct tenon_memory_owner {
 /** Writes up to `capacity` owners, largest first, and returns how many there are in all. Allocates nothing. */
 TENON_API size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t capacity);
 
-/** Gives empty segments back until at most `keep` bytes are reserved (or nothing more is empty); returns the bytes given back. */
+/**
+ * Gives memory back until at most `keep` bytes are reserved or nothing more can go: empty segments, then, where the system
+ * can take them (its own pages can, a hook's segments can't), free parts of the others. Returns the bytes given back.
+ */
 TENON_API size_t tenon_memory_trim(tenon_pool *pool, size_t keep);
 
 /** Receives a piece of text; returns 0 to go on. */
 typedef int (*tenon_text_sink)(void *user, const char *text, size_t bytes);
 
 /**
- * Writes the pool as JSON (statistics, owners, segments with their blocks: offset, size, owner) in pieces to `sink`.
+ * Writes the pool as JSON (statistics, owners, segments with their blocks: offset, size, owner) in pieces to `sink`. Blocks
+ * with "free" are free; those with "hole" are addresses whose memory went back to the system.
  *
  * Allocates nothing. The sink is called under the pool's lock, so that the picture is of one moment, and must not call tenon.
  *
@@ -192,6 +205,7 @@ TENON_API tenon_status tenon_memory_check(tenon_pool *pool);
 /**
  * Starts (or with sink == NULL stops) a recording: one line of text per event,
  * `alloc ID BYTES ALIGNMENT OWNER`, `free ID`, `segment+ BYTES`, `segment- BYTES`, `fail BYTES`, in order of happening.
+ * `segment-` may also be a part of one. `tenon memory replay` and `tenon memory picture` read it.
  * The sink is called under the pool's lock and must not call tenon; when it returns other than 0 the recording ends.
  */
 TENON_API tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user);

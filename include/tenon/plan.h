@@ -21,8 +21,10 @@ typedef struct tenon_plan tenon_plan;
 /**
  * Scratch memory of one call, a field of every descriptor.
  *
- * When planning: `bytes` != 0 is the most workspace the plan may need. When running: memory != NULL is used instead of the context's pool; it needs
- * at least tenon_plan_info.workspace bytes, aligned to 64. Contents are undefined before and after.
+ * When planning: `bytes` != 0 is the most workspace the plan may need; it takes the fastest choice within it (see tenon_plan_choice), or fails with
+ * TENON_ERROR_OVER_BUDGET where a device has none so small. 0 is no limit; to ask for a plan without workspace say 1, since nothing takes a single byte.
+ * When running: memory != NULL is used instead of the context's pool; it needs at least tenon_plan_info.workspace bytes, aligned to 64, and `bytes` of it
+ * share no memory with any operand. Contents are undefined before and after.
  */
 typedef struct tenon_workspace {
     void *memory;
@@ -43,9 +45,9 @@ typedef struct tenon_plan_info {
     const char *algorithm;      /**< e.g. "gemm-packed" */
     const char *kernel;         /**< e.g. "gemm_f32_6x16_avx2" */
     const char *reason;         /**< why this one, in a sentence */
-    size_t workspace;           /**< bytes a run takes from the pool, exact */
+    size_t workspace;           /**< bytes a run takes from the pool, exact; while these can't be had it goes on with a later choice */
     size_t workspace_preferred; /**< of the fastest choice */
-    size_t workspace_smallest;  /**< of the smallest choice */
+    size_t workspace_smallest;  /**< of the smallest choice; on the CPU always 0 */
     double flops;               /**< floating-point (or integer) operations, a multiply-add is 2; data-dependent lengths at their upper bound */
     double bytes;               /**< bytes of all operands, each once */
     int32_t choices;            /**< how many algorithms could run, fastest first */
@@ -56,13 +58,16 @@ typedef struct tenon_plan_info {
 /** Fills `info`. */
 TENON_API tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info);
 
-/** One algorithm that could run the plan. */
+/**
+ * One algorithm that could run the plan. From one to the next the workspace falls and the predicted time does not, so the first that fits is the
+ * fastest that fits; the same algorithm may come several times, with smaller and smaller pieces. All choices of a device give the same bits.
+ */
 typedef struct tenon_plan_choice {
     size_t struct_size;
     const char *algorithm;
     const char *kernel;
     size_t workspace;  /**< bytes */
-    double seconds;    /**< predicted by the cost model; only the order means much */
+    double seconds;    /**< predicted by the cost model (docs/MEMORY.md); only the order means much */
 } tenon_plan_choice;
 
 /** Fills `choice` with number `index` < tenon_plan_info.choices. */

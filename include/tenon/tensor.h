@@ -107,6 +107,16 @@ static inline tenon_tensor tenon_dense(const void *data, tenon_dtype dtype, int3
     return t;
 }
 
+/** A tensor of `rank` ≤ TENON_MAX_RANK dimensions with strides in elements, one for each dimension; zeros everywhere mean dense. */
+static inline tenon_tensor tenon_strided(const void *data, tenon_dtype dtype, int32_t rank, const int64_t *shape, const int64_t *stride)
+{
+    tenon_tensor t = tenon_dense(data, dtype, rank, shape);
+    int32_t d;
+    for (d = 0; d < rank && rank <= TENON_MAX_RANK; ++d)
+        t.stride[d] = stride[d];
+    return t;
+}
+
 /** A dense vector of n elements. */
 static inline tenon_tensor tenon_vector(const void *data, tenon_dtype dtype, int64_t n)
 {

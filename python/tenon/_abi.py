@@ -170,6 +170,7 @@ class ContextDesc(Structure):
 
 # --- tensor.h -----------------------------------------------------------------------------------------------------
 class Tensor(Structure):
+    held: object  # memory that was made for this struct, kept with it
     _fields_ = [
         ("data", c_void_p),
         ("buffer", c_void_p),

@@ -63,6 +63,11 @@ def dtype_name(dtype: Any) -> str:
     return found.name
 
 
+def dtype_code(dtype: Any) -> int:
+    """The C enumeration's value of a type."""
+    return _BY_NAME[dtype_name(dtype)].code
+
+
 class Tensor:
     """A view of somebody's memory: address, type, extents and strides (in elements).
 
@@ -127,23 +132,25 @@ class Tensor:
         )
 
     def to_c(self) -> _abi.Tensor:
-        """The C struct. Valid while this object (or its owner) lives."""
+        """The C struct. Valid while it and this object (or its owner) live."""
         if self.ndim > _abi.MAX_RANK:
             raise ValueError(f"an array of {self.ndim} dimensions is given, at most {_abi.MAX_RANK} are taken")
-        address, strides = self.address, self.strides
-        if not any(strides) and self.size > 1:
-            # One element repeated everywhere: in C, strides of zero everywhere mean dense.
-            address, strides = self._one_element_repeated()
-        return _abi.Tensor(address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, strides)
+        made = _abi.Tensor(self.address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, self.strides)
+        if not any(self.strides) and self.size > 1:
+            self._repeat_in(made)
+        return made
 
-    def _one_element_repeated(self) -> tuple[int, tuple[int, ...]]:
-        """A nonzero stride on an extent of 1 says the same; without such an extent, a small dense copy has to do."""
+    def _repeat_in(self, made: _abi.Tensor) -> None:
+        """One element repeated everywhere: in C, strides of zero everywhere mean dense.
+
+        A nonzero stride on an extent of 1 says the same; without such an extent, a small dense copy has to do, which
+        the struct holds.
+        """
         if 1 in self.shape:
-            one = self.shape.index(1)
-            return self.address, tuple(int(d == one) for d in range(self.ndim))
-        dense = ctypes.create_string_buffer(ctypes.string_at(self.address, self.itemsize) * self.size)
-        self.owner = (self.owner, dense)
-        return ctypes.addressof(dense), (0,) * self.ndim
+            made.stride[self.shape.index(1)] = 1
+            return
+        made.held = ctypes.create_string_buffer(ctypes.string_at(self.address, self.itemsize) * self.size)
+        made.data = ctypes.addressof(made.held)
 
 
 def as_tensor(x: Any, dtype: Any = None) -> Tensor:
@@ -180,15 +187,27 @@ def _import(x: Any) -> tuple[Tensor, int, str]:
     if numpy is not None and isinstance(x, numpy.ndarray):
         return _from_numpy(x)
     if hasattr(x, "__dlpack__"):
+        torch = sys.modules.get("torch")
+        kind = "torch" if torch is not None and isinstance(x, torch.Tensor) else "numpy"
+        if kind == "torch":
+            _refuse_lazy_bits(x)
         t = _dlpack.read(x)
         known = _BY_DLPACK.get((t.code, t.bits))
-        kind = "torch" if type(x).__module__.partition(".")[0] == "torch" else "numpy"
         name = known.name if known else ""
         view = Tensor(t.address, name, t.shape, t.strides, read_only=t.read_only, kind=kind, owner=t.owner)
         return view, t.bits // 8, str(getattr(x, "dtype", f"DLPack type {t.code} of {t.bits} bits"))
     if hasattr(x, "__array_interface__"):
         return _from_interface(x, x.__array_interface__)
     return _from_buffer(x)
+
+
+def _refuse_lazy_bits(x: Any) -> None:
+    """torch marks some views (x.conj(), x.conj().imag) instead of computing them: their memory holds other values."""
+    for marked, name, resolve in ((x.is_neg, "negative", "resolve_neg"), (x.is_conj, "conjugate", "resolve_conj")):
+        if marked():
+            raise TypeError(
+                f"the tensor has torch's {name} bit set, so its memory does not hold its values: give x.{resolve}()"
+            )
 
 
 def _known_typestr(typestr: str, name: str) -> tuple[str, int, str]:
@@ -282,11 +301,6 @@ def _element_strides(shape: Sequence[int], byte_strides: Sequence[int], size: in
             raise ValueError(f"a stride of {step} bytes is not a whole number of elements of {size} bytes")
         strides.append(step // size)
     return tuple(strides)
-
-
-def shape_only(dtype: str, shape: Sequence[int]) -> _abi.Tensor:
-    """A dense operand without an address, for questions about shapes."""
-    return _abi.Tensor(None, None, 0, _BY_NAME[dtype].code, len(shape), tuple(shape))
 
 
 def as_index_tensor(x: Any) -> Tensor:

@@ -11,7 +11,7 @@ import ctypes
 from typing import Any, Generic, Literal, Optional, Sequence, TypeVar, Union
 
 from . import _abi
-from ._arrays import Tensor, as_index_tensor, as_tensor, dtype_name, make_result
+from ._arrays import Tensor, as_index_tensor, as_tensor, dtype_code, dtype_name, make_result
 
 Desc = TypeVar("Desc", bound=ctypes.Structure)
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "clamp"]
@@ -42,8 +42,9 @@ class Call(Generic[Desc]):
     def put(self, field: str, tensor: Optional[Tensor]) -> None:
         """Sets an input."""
         if tensor is not None:
-            setattr(self.desc, field, tensor.to_c())
-            self._kept.append(tensor)
+            made = tensor.to_c()
+            setattr(self.desc, field, made)
+            self._kept += (tensor, made)
 
     def put_output(self, field: str, tensor: Tensor) -> None:
         if tensor.read_only:
@@ -100,12 +101,20 @@ def _result(
 
 
 class PackedMatrix:
-    """A matrix B in the layout the kernels want, made by Context.pack: give it to matmul in the place of b."""
+    """A matrix B in the layout the kernels want, made by Context.pack: give it to matmul in the place of b.
 
-    __slots__ = ("view", "memory", "address", "bytes")
+    gated, b_scale and b_zero are remembered: matmul takes them from here.
+    """
 
-    def __init__(self, view: Tensor, size: int) -> None:
+    __slots__ = ("view", "gated", "b_scale", "b_zero", "memory", "address", "bytes")
+
+    def __init__(
+        self, view: Tensor, size: int, gated: Optional[Gated], b_scale: Optional[Tensor], b_zero: Optional[Tensor]
+    ) -> None:
         self.view = view  # type, shape and strides of b; its memory is not used any more
+        self.gated = gated
+        self.b_scale = b_scale
+        self.b_zero = b_zero
         self.memory = ctypes.create_string_buffer(size + 63)
         self.address = (ctypes.addressof(self.memory) + 63) & ~63
         self.bytes = size
@@ -121,6 +130,29 @@ class PackedMatrix:
 
 _FLOATS = ("f64", "f32", "f16", "bf16")
 _INTEGERS = ("s8", "u8")
+
+
+def pack(
+    b: Array,
+    gated: Optional[Gated],
+    b_scale: Optional[Array],
+    b_zero: Optional[Array],
+    a_dtype: Any,
+    compute: Compute,
+) -> tuple[Call[_abi.GemmDesc], Tensor, Optional[Tensor], Optional[Tensor]]:
+    """What Context.pack asks the library, and the views of its operands."""
+    view, scale, zero = as_tensor(b), _optional(b_scale), _optional(b_zero)
+    if view.ndim < 2:
+        raise ValueError(f"b has {view.ndim} dimensions, expected at least 2")
+    call = Call(_abi.GemmDesc())
+    call.put("b", view)
+    call.put("b_scale", scale)
+    call.put("b_zero", zero)
+    if a_dtype is not None:
+        call.desc.a.dtype = dtype_code(a_dtype)
+    call.desc.gated = _choice("gated", gated, _GATED)
+    call.desc.compute = _choice("compute", compute, _COMPUTE)
+    return call, view, scale, zero
 
 
 def product_dtype(a: str, b: str) -> str:
@@ -174,7 +206,13 @@ def matmul(
     call = Call(_abi.GemmDesc())
     desc = call.desc
     ta = as_tensor(a)
-    tb = b.view if isinstance(b, PackedMatrix) else as_tensor(b)
+    if isinstance(b, PackedMatrix):
+        tb = b.view
+        gated = b.gated if gated is None else gated
+        b_scale = b.b_scale if b_scale is None else b_scale
+        b_zero = b.b_zero if b_zero is None else b_zero
+    else:
+        tb = as_tensor(b)
     if not ta.ndim or not tb.ndim:
         raise ValueError("matmul takes arrays of at least one dimension")
     vector_a, vector_b = ta.ndim == 1, tb.ndim == 1
@@ -423,10 +461,11 @@ def attention_merge(
     else:
         to = as_tensor(out)
     count = len(parts)
-    desc.o_parts = (_abi.Tensor * count)(*(t.to_c() for t in parts))
-    desc.lse_parts = (_abi.Tensor * count)(*(t.to_c() for t in sums))
+    c_parts, c_sums = [t.to_c() for t in parts], [t.to_c() for t in sums]
+    desc.o_parts = (_abi.Tensor * count)(*c_parts)
+    desc.lse_parts = (_abi.Tensor * count)(*c_sums)
     desc.count = count
-    call._kept += [parts, sums]
+    call._kept += (parts, sums, c_parts, c_sums)
     call.put_output("o", to)
     call.result = out
     if return_lse:

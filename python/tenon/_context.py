@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Sequence
 
 from . import _abi, _calls
-from ._arrays import as_tensor, shape_only
-from ._calls import Array, Call, PackedMatrix
+from ._arrays import as_tensor
+from ._calls import Array, Call, Compute, Gated, PackedMatrix
 from ._errors import Busy, error
 from ._library import library
 
@@ -114,7 +114,7 @@ class Context:
 
     device              "auto", "cpu", "cuda:0", "reference", or a chain to fall back along: "cuda:0,cpu"
     threads             most threads at work at once; 0: the cores this process may use
-    budget              most bytes of memory held; 0: no limit
+    budget              most bytes of memory held; 0: what this process may use
     debug_memory        guard bytes and poison in the pool
     reduced_precision   compute="default" means "fast"
     plan_cache_bytes    most bytes of cached plans; 0: the library's own limit
@@ -239,21 +239,27 @@ class Context:
         """Waits until all queued work is done. On the CPU it always is."""
         self._enter(self._library.tenon_sync)
 
-    def pack(self, b: Array) -> PackedMatrix:
-        """A copy of matrix b (..., k, n) in the layout the kernels want, for any number of products with it."""
-        view = as_tensor(b)
-        if view.ndim < 2:
-            raise ValueError(f"b has {view.ndim} dimensions, expected at least 2")
-        desc = _abi.GemmDesc(struct_size=ctypes.sizeof(_abi.GemmDesc))
-        desc.b = view.to_c()
-        # A product of one row: only the type of its operands has a part in the layout.
-        batch, k, n = view.shape[:-2], view.shape[-2], view.shape[-1]
-        desc.a = shape_only(view.dtype, (1, k))
-        desc.c = shape_only(_calls.product_dtype(view.dtype, view.dtype), (*batch, 1, n))
+    def pack(
+        self,
+        b: Array,
+        *,
+        gated: Optional[Gated] = None,
+        b_scale: Optional[Array] = None,
+        b_zero: Optional[Array] = None,
+        a_dtype: Any = None,
+        compute: Compute = "default",
+    ) -> PackedMatrix:
+        """A copy of matrix b (..., k, n) in the layout the kernels want, for any number of products with it.
+
+        gated, b_scale, b_zero      as in matmul, which then takes them from the packed matrix
+        a_dtype                     the type that a will have; default: that of b
+        compute                     as in matmul
+        """
+        call, view, scale, zero = _calls.pack(b, gated, b_scale, b_zero, a_dtype, compute)
         size = ctypes.c_size_t()
-        self._enter(self._library.tenon_gemm_pack_size, ctypes.byref(desc), ctypes.byref(size))
-        packed = PackedMatrix(view, size.value)
-        self._enter(self._library.tenon_gemm_pack, ctypes.byref(desc), packed.address, packed.bytes)
+        self._enter(self._library.tenon_gemm_pack_size, ctypes.byref(call.desc), ctypes.byref(size))
+        packed = PackedMatrix(view, size.value, gated, scale, zero)
+        self._enter(self._library.tenon_gemm_pack, ctypes.byref(call.desc), packed.address, packed.bytes)
         return packed
 
     matmul = _method(_calls.matmul)

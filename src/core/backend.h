@@ -40,6 +40,12 @@ typedef struct tn_choices {
     tn_choice choice[TN_MAX_CHOICES]; /* fastest first, smallest workspace last */
 } tn_choices;
 
+/*
+ * Puts a choice into its place in the list, which starts with count = 0. Choices that need no less workspace and are predicted no faster
+ * than another are dropped. Full lists keep their fastest and the smallest.
+ */
+void tn_choices_offer(tn_choices *list, const tn_choice *choice);
+
 typedef struct tn_run {
     tn_op op;
     const void *problem;

@@ -14,6 +14,14 @@
 
 enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
 
+/* The reclaiming thread was in one of the context's pools; a fork leaves neither to the child. */
+static bool reclaimer_is_gone(tenon_context *ctx) {
+    for (int s = 0; s < ctx->slots; ++s)
+        if (ctx->slot[s].pool && tn_pool_lost(ctx->slot[s].pool))
+            return true;
+    return false;
+}
+
 tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
     if (!ctx)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
@@ -26,6 +34,12 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
         /* Not the message of the context: it belongs to the thread that is inside. */
         if (expected == INSIDE)
             return TENON_ERROR_BUSY;
+        if (reclaimer_is_gone(ctx))
+            return tn_fail(
+                &ctx->message, TENON_ERROR_DEVICE_LOST,
+                "%s: another thread was taking memory from this context when this process "
+                "was forked; the child needs a new context",
+                call);
         tn_os_relax();
     }
 }
@@ -208,17 +222,14 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
 tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context **out) {
     tenon_context_desc full;
     tn_message message = {{0}};
-    tenon_status status;
 
-    if (!out) {
-        status = tn_fail(&message, TENON_ERROR_INVALID_ARGUMENT,
-                         "tenon_context_create: out is NULL, expected an address");
-    } else {
-        *out = NULL;
-        status = tn_read_desc("tenon_context_create", desc, &full, sizeof full, &message);
-        if (status == TENON_OK)
-            status = create(&full, out, &message);
-    }
+    if (!out)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_context_create: out is NULL, expected an address");
+    *out = NULL;
+    tenon_status status = tn_read_desc("tenon_context_create", desc, &full, sizeof full, &message);
+    if (status == TENON_OK)
+        status = create(&full, out, &message);
     if (status != TENON_OK)
         tn_message_publish(&message);
     return status;

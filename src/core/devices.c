@@ -4,6 +4,8 @@
  */
 #include "core/devices.h"
 
+#include "core/read_desc.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -51,26 +53,17 @@ tenon_status tenon_device_get(int index, tenon_device_info *info) {
     if (!info)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_device_get: info is NULL, expected an address");
-    const size_t given = info->struct_size,
-                 size = given == 0 || given > sizeof *info ? sizeof *info : given;
-    if (size < sizeof given)
-        return tn_fail_shared(
-            TENON_ERROR_INVALID_ARGUMENT,
-            "tenon_device_get: info.struct_size is %zu, expected 0 or sizeof the struct (%zu)",
-            given, sizeof *info);
     int left = index;
     for (int r = 0; r < ROWS && left >= 0; ++r) {
         const int entries = entries_of(&rows[r]);
         if (left < entries) {
             tenon_device_info full;
             memset(&full, 0, sizeof full);
-            full.struct_size = given;
             if (rows[r].backend)
                 rows[r].backend->info(left, &full);
             else
                 absent_info(&rows[r], &full);
-            memcpy(info, &full, size);
-            return TENON_OK;
+            return tn_write_info("tenon_device_get", info, &full, sizeof full);
         }
         left -= entries;
     }

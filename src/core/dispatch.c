@@ -11,6 +11,12 @@
 
 /* ---------------------------------------------------------------- deciding */
 
+/* B packed by the caller is in the layout of the first device that takes the product: no later one could read it. */
+static int is_packed(const tn_plan_request *request) {
+    const tn_gemm_problem *p = request->problem;
+    return request->op == TN_OP_GEMM && p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
+}
+
 static void add_declined(tn_decision *decision, const char *device, const char *reason) {
     const int left = TN_DECLINED_TEXT - decision->declined_used;
     if (left < 2)
@@ -32,7 +38,7 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
     for (int i = first; i < choices->count; ++i) {
         const tn_choice *choice = &choices->choice[i];
         if (choice->workspace > limit) {
-            *status = tn_fail(why, TENON_ERROR_OUT_OF_MEMORY,
+            *status = tn_fail(why, TENON_ERROR_OVER_BUDGET,
                               "workspace.bytes is %zu, and %s, the algorithm with the smallest "
                               "workspace, needs %zu",
                               limit, choice->algorithm, choice->workspace);
@@ -91,6 +97,8 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
                 return TENON_OK;
             failure = status;
             memory = why;
+            if (is_packed(request))
+                break;
             if (s + 1 < ctx->slots) {
                 tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
                 (void)tn_arena_drop(&slot->arena); /* the next device may draw from the same pool */
@@ -191,7 +199,7 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
         const int retryable = status == TENON_ERROR_OUT_OF_MEMORY ||
                               status == TENON_ERROR_OVER_BUDGET ||
                               status == TENON_ERROR_DEVICE_LOST;
-        if (!retryable || after >= ctx->slots)
+        if (!retryable || after >= ctx->slots || is_packed(request))
             return status;
 
         const tn_message first = ctx->message;
@@ -225,7 +233,7 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     if (!*out)
         return tn_fail(&ctx->message, TENON_ERROR_OUT_OF_MEMORY,
                        "no memory for a plan of %zu bytes",
-                       sizeof(tenon_plan) + request->problem_bytes);
+                       sizeof(tenon_plan) + request->problem_bytes + request->memo_bytes);
     log_decision(ctx, "plan", request, &decision);
     return TENON_OK;
 }

@@ -40,8 +40,11 @@ void tn_os_free(void *memory, size_t bytes);
  */
 void *tn_os_map(size_t bytes, bool huge);
 
-/* Gives back what tn_os_map returned, all of it. NULL is allowed. */
-void tn_os_unmap(void *memory, size_t bytes);
+/*
+ * Gives back what tn_os_map returned, or whole pages of it. NULL is allowed. False: the system
+ * can't cut that part out now (it limits the number of mappings) and all of it is still there.
+ */
+bool tn_os_unmap(void *memory, size_t bytes);
 
 /*
  * Makes the system commit every page that holds a byte of the block now, contents undefined

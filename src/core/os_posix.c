@@ -86,9 +86,8 @@ void *tn_os_map(size_t bytes, bool huge) {
     return memory;
 }
 
-void tn_os_unmap(void *memory, size_t bytes) {
-    if (memory)
-        munmap(memory, bytes);
+bool tn_os_unmap(void *memory, size_t bytes) {
+    return !memory || munmap(memory, bytes) == 0;
 }
 
 bool tn_os_touch(void *memory, size_t bytes) {

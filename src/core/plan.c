@@ -31,7 +31,7 @@ int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b) {
 
 tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
                          const tn_decision *decision) {
-    const size_t bytes = sizeof(tenon_plan) + request->problem_bytes;
+    const size_t bytes = sizeof(tenon_plan) + request->problem_bytes + request->memo_bytes;
     tenon_plan *plan = tn_host_alloc_zero(allocator, bytes, TN_CACHE_LINE);
 
     if (!plan)
@@ -40,6 +40,9 @@ tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request
     plan->bytes = bytes;
     plan->request = *request;
     plan->request.problem = memcpy(plan + 1, request->problem, request->problem_bytes);
+    if (request->memo)
+        plan->request.memo =
+            memcpy((char *)(plan + 1) + request->problem_bytes, request->memo, request->memo_bytes);
     plan->decision = *decision;
     plan->hash = tn_request_hash(&plan->request);
     return plan;

@@ -35,13 +35,15 @@ typedef struct tn_plan_request {
     int empty;              /* nothing is written: no device is asked */
     tn_cost cost;
     void (*describe)(const void *problem, char *text, size_t capacity); /* for log lines */
+    const void *memo; /* what the operation keeps with a plan for its runs; not compared */
+    size_t memo_bytes;
 } tn_plan_request;
 
 struct tenon_plan {
     tenon_allocator allocator;
     size_t bytes; /* of this allocation */
     uint64_t hash;
-    tn_plan_request request; /* its problem points to this plan's own copy, behind the struct */
+    tn_plan_request request; /* its problem and memo point to own copies, behind the struct */
     tn_decision decision;
     tenon_plan *newer, *older; /* in a cache: by use */
     tenon_plan *next;          /* in a cache: same bucket */

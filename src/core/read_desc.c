@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading of descriptors, and writing of what is filled for the caller, by their struct_size. All of this release's descriptors are the first release's.
+ * Reading and filling of structs by their struct_size. All of this release's structs are the first
+ * release's.
  */
 #include "core/read_desc.h"
 
 #include <string.h>
+
+/* Larger than any descriptor will ever be: a larger struct_size is an uninitialised one. */
+#define MAX_STRUCT_BYTES 65536
 
 tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size,
                           tn_message *message) {
@@ -14,19 +18,23 @@ tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t
     memset(full, 0, size);
     if (!desc)
         return TENON_OK;
+    if ((uintptr_t)desc % sizeof(void *) != 0)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s: desc is %p, expected an address aligned to %zu bytes", call, desc,
+                       sizeof(void *));
     memcpy(&given, desc, sizeof given);
     if (given == 0)
         given = size;
-    if (given < sizeof(size_t) || given > ((size_t)1 << 16))
+    if (given < sizeof given || given > MAX_STRUCT_BYTES)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: struct_size is %zu, expected 0 or sizeof the struct (%zu)", call, given,
-                       size);
+                       "%s: struct_size is %zu, expected 0 or the size of the struct (%zu here)",
+                       call, given, size);
     for (size_t i = size; i < given; ++i)
         if (bytes[i] != 0)
-            return tn_fail(
-                message, TENON_ERROR_UNSUPPORTED,
-                "%s: struct_size is %zu and byte %zu is set, this release knows %zu bytes", call,
-                given, i, size);
+            return tn_fail(message, TENON_ERROR_UNSUPPORTED,
+                           "%s: struct_size is %zu and byte %zu is set, but this version of tenon "
+                           "knows the first %zu bytes",
+                           call, given, i, size);
     memcpy(full, desc, given < size ? given : size);
     return TENON_OK;
 }

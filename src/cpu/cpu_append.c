@@ -3,15 +3,18 @@
  * cpu_append.c: writes new rows into a key-value cache, contiguous or paged, converting types.
  *
  * Types without scales go through f32, which holds all of them but f64; with scales the quotient is
- * made in f64, so that it is rounded once, to the cache's type.
+ * made in f64, so that it is rounded once, to the cache's type. Rows pass over the stack, some of
+ * their columns at a time.
  */
 #include "cpu/cpu_kernels.h"
 #include "cpu/cpu_ops.h"
 
+/* Columns that are converted at a time: twice 4 KiB of f64. */
+enum { COLUMNS = 512 };
+
 typedef struct append_state {
     const tn_gemm_tile *tile[2]; /* for keys and values; NULL: copied as they are */
-    size_t worker_bytes;
-    int64_t grain; /* tokens of a task */
+    int64_t grain;               /* tokens of a task */
 } append_state;
 
 _Static_assert(sizeof(append_state) <= TN_CHOICE_STATE, "a choice keeps it");
@@ -20,7 +23,6 @@ typedef struct append_run {
     const tn_append_problem *p;
     append_state state;
     void *const *addresses;
-    char *workspace;
     bool ragged;
     int64_t tokens;
 } append_run;
@@ -54,23 +56,22 @@ static const tn_gemm_tile *choose_tile(const tn_append_problem *p, int side, tn_
 
 tenon_status tn_cpu_append_plan(const tn_append_problem *p, int threads, tn_cpu_level level,
                                 tn_choices *out, tn_message *why) {
-    const int64_t widest = p->d > p->dv ? p->d : p->dv, elements = p->kv_heads * (p->d + p->dv);
-    tn_choice *c = &out->choice[0];
+    const int64_t elements = p->kv_heads * (p->d + p->dv);
+    tn_choice c;
     append_state s = {0};
     (void)why;
 
     for (int side = 0; side < 2; ++side)
         s.tile[side] = choose_tile(p, side, level);
-    if (s.tile[0] || s.tile[1])
-        s.worker_bytes = 2 * (((size_t)widest * sizeof(double) + 63) & ~(size_t)63);
     s.grain = 1 + 8192 / (1 + elements);
-    c->algorithm = "append";
-    c->kernel = tn_cpu_tile_find(TENON_F32, level)->name;
-    c->reason = "the only one";
-    c->workspace = s.worker_bytes * (size_t)threads;
-    c->seconds = (double)p->rows * (double)elements * 1e-9 / threads;
-    memcpy(c->state, &s, sizeof s);
-    out->count = 1;
+    memset(&c, 0, sizeof c);
+    c.algorithm = "append";
+    c.kernel = tn_cpu_tile_find(TENON_F32, level)->name;
+    c.reason = "the only one";
+    c.seconds = (double)p->rows * (double)elements * 1e-9 / threads;
+    memcpy(c.state, &s, sizeof s);
+    out->count = 0;
+    tn_choices_offer(out, &c);
     return TENON_OK;
 }
 
@@ -89,7 +90,7 @@ static char *element(const append_run *r, tn_append_role role, int64_t i0, int64
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot] for every head. */
 static void append_row(const append_run *r, int side, int64_t x_batch, int64_t t, int64_t outer,
-                       int64_t slot, char *mine) {
+                       int64_t slot) {
     const tn_append_problem *p = r->p;
     const tn_attention_operand *from = &p->operand[sides[side].rows],
                                *to = &p->operand[sides[side].cache];
@@ -104,13 +105,19 @@ static void append_row(const append_run *r, int side, int64_t x_batch, int64_t t
             memcpy(dst, src, (size_t)(n * tn_element_size(to->dtype)));
             continue;
         }
-        tile->load[from->dtype](src, from->stride[3], n, mine);
-        if (scale->dtype != TENON_DTYPE_NONE) {
-            char *divisor = mine + r->state.worker_bytes / 2;
-            tile->load[scale->dtype](element(r, sides[side].scale, outer, h, slot), 0, n, divisor);
-            tile->ops.quotient(mine, divisor, n);
+        for (int64_t c = 0; c < n; c += COLUMNS) {
+            const int64_t some = tn_min64(COLUMNS, n - c);
+            double row[COLUMNS], divisor[COLUMNS]; /* of the compute type */
+            tile->load[from->dtype](src + c * from->stride[3] * tn_element_size(from->dtype),
+                                    from->stride[3], some, row);
+            if (scale->dtype != TENON_DTYPE_NONE) {
+                tile->load[scale->dtype](element(r, sides[side].scale, outer, h, slot), 0, some,
+                                         divisor);
+                tile->ops.quotient(row, divisor, some);
+            }
+            tile->store[to->dtype](row, some, dst + c * to->stride[3] * tn_element_size(to->dtype),
+                                   to->stride[3]);
         }
-        tile->store[to->dtype](mine, n, dst, to->stride[3]);
     }
 }
 
@@ -130,7 +137,7 @@ static int64_t sequence_of(const append_run *r, int64_t t) {
 static void append_task(void *arg, int64_t index, int worker) {
     const append_run *r = arg;
     const tn_append_problem *p = r->p;
-    char *mine = r->workspace + (size_t)worker * r->state.worker_bytes;
+    (void)worker;
     const int64_t first = index * r->state.grain;
     const int64_t end = first + r->state.grain < r->tokens ? first + r->state.grain : r->tokens;
 
@@ -144,17 +151,14 @@ static void append_task(void *arg, int64_t index, int worker) {
         }
         for (int side = 0; side < 2; ++side)
             if (present(p, sides[side].rows))
-                append_row(r, side, r->ragged ? 0 : b, r->ragged ? t : in_sequence, outer, slot,
-                           mine);
+                append_row(r, side, r->ragged ? 0 : b, r->ragged ? t : in_sequence, outer, slot);
     }
 }
 
 void tn_cpu_append_run(const tn_run *run) {
-    append_run r = {.p = run->problem, .addresses = run->addresses, .workspace = run->workspace};
+    append_run r = {.p = run->problem, .addresses = run->addresses};
     memcpy(&r.state, run->choice->state, sizeof r.state);
     r.ragged = present(r.p, TN_APPEND_CU);
-    if (r.p->batch == 0)
-        return;
     r.tokens = r.ragged ? index_at(&r, TN_APPEND_CU, r.p->batch, 0) : r.p->batch * r.p->rows;
     tn_team_run(run->team, append_task, &r, (r.tokens + r.state.grain - 1) / r.state.grain);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_attention.h: what the two halves of the attention driver share: cpu_attention.c decides who
- * computes what and owns the workspace, cpu_attention_unit.c computes.
+ * cpu_attention.h: what the files of the attention driver share: cpu_attention_plan.c lists the
+ * choices, cpu_attention.c decides who computes what, cpu_attention_unit.c computes a unit block by
+ * block, cpu_attention_products.c has its two products.
  *
  * A unit is some rows of one kv head of one sequence, a row being one query of one of the heads
  * that share it: row r is query r / group of head kv_head * group + r mod group. Keys come in
@@ -16,6 +17,8 @@
 /* Elements from row to row of a tile of scores: a block, and room for a vector that runs over it.
  */
 #define TN_ATTENTION_LD (TN_ATTENTION_BLOCK + 16)
+/* Keys of v that are packed for all columns before the next: they stay in L1. */
+#define TN_ATTENTION_V_KEYS INT64_C(32)
 
 /* What a plan decides; kept in a choice. */
 typedef struct tn_attention_state {
@@ -25,25 +28,36 @@ typedef struct tn_attention_state {
     int64_t units;     /* most units */
     int64_t wave; /* > 0: blocks of keys are shared out over the threads, this many of each unit at
                      a time */
-    size_t worker_bytes; /* workspace of one worker */
+    /*
+     * 0: a unit's queries are packed once, a block's values once for all of its tiles. > 0: lean:
+     * so many elements of d, or keys of the values, are packed at a time, again for each block.
+     */
+    int64_t step;
+    int64_t columns;     /* of o that a unit sums at a time, whole panels; scores are computed again
+                            for the others */
+    size_t worker_bytes; /* scratch of one worker */
     size_t slot_bytes;   /* split: o and parts of one unit */
     int32_t threads;
+    bool on_stack;       /* the scratch is on the worker's stack, not in the workspace */
+    bool walk_k, walk_v; /* every unit is one row that goes without packing k, v */
+    bool direct_v;       /* the tiles read v where it lies */
 } tn_attention_state;
 
 _Static_assert(sizeof(tn_attention_state) <= TN_CHOICE_STATE, "a choice keeps it");
 
-/* Workspace of one worker. Arrays of reals unless said otherwise. */
+/* Scratch of one worker. Arrays of reals unless said otherwise; what a state has no use for is
+ * empty. */
 typedef struct tn_attention_worker {
-    char *q;       /* packed panels of a unit's scaled queries; a unit of one row: the row */
-    char *gather;  /* rows on their way to a panel */
-    char *s;       /* the unit's scores for a block, then weights */
-    char *p;       /* weights of a tile, packed */
-    char *k;       /* a packed panel of keys */
-    char *v;       /* packed panels of the block's values, or of some of its keys */
-    char *o_block; /* a tile's sums over a block */
-    char *o;       /* the unit's result */
-    char *k_scale, *v_scale, *scratch; /* one element per key of a block */
-    uint8_t *dead;                     /* one per key of a block */
+    char *q;      /* packed panels of a unit's scaled queries; a unit of one row: the row */
+    char *gather; /* rows on their way to a panel */
+    char *s;      /* the unit's scores for a block, then weights */
+    char *p;      /* weights, packed: of a tile; lean: of the unit, some keys, where q was */
+    char *k;      /* a packed panel of keys */
+    char *v;      /* packed panels of values: of a block, or of some keys; lean: one, where k was */
+    char *o_block;           /* sums over a block: a tile's; lean: the unit's */
+    char *o;                 /* the unit's result */
+    char *k_scale, *v_scale; /* one element per key of a block */
+    uint8_t *dead;           /* one per key of a block */
     tn_softmax_part *parts, *block_parts;
     tn_score_row *rows;
 } tn_attention_worker;
@@ -57,15 +71,22 @@ typedef struct tn_attention_unit {
     int64_t b, kv_head;
     int64_t first_row, rows; /* of the sequence's queries × group rows */
     int64_t lo, hi;          /* keys that some row sees */
+    int64_t c0, cols;        /* columns of o being summed */
     bool careful;            /* weights of masked keys are left out instead of multiplied */
 } tn_attention_unit;
 
-/* Bytes of a worker's workspace for units of `unit_rows` rows; with `memory`, sets *w up in it. */
+/* ---- cpu_attention_plan.c */
+
+/* Ragged queries: how many units are counted before sequence b (b = batch: in all), without looking
+ * at the others: at most one more per sequence and head than there are. */
+int64_t tn_attention_ragged_start(const tn_attention_problem *p, void *const *addresses,
+                                  int64_t unit_rows, int64_t b);
+
+/* ---- cpu_attention_unit.c */
+
+/* Bytes of a worker's scratch; with `memory`, sets *w up in it. */
 size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attention_state *s,
                                   char *memory, tn_attention_worker *w);
-
-/* Width of a row of o in the workspace: dv rounded up to whole panels. */
-int64_t tn_attention_width(const tn_attention_problem *p, const tn_gemm_tile *tile);
 
 /* Sets lo and hi. Pre: p, addresses, state, sequence, first_row and rows are set. */
 void tn_attention_unit_range(tn_attention_unit *u);
@@ -81,8 +102,98 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
 /* Empty o and parts. */
 void tn_attention_clear(const tn_attention_unit *u, char *o, tn_softmax_part *parts);
 
-/* Divides by the sums and stores o and lse. Needs only range; uses the worker's buffers except o
- * and parts. */
+/* Divides by the sums and stores o's columns, and lse with the first of them. Needs only range; uses
+ * the worker's buffers except o and parts. */
 void tn_attention_unit_close(const tn_attention_unit *u, char *o, tn_softmax_part *parts);
+
+/* ---- cpu_attention_products.c */
+
+/* Keys of one block. */
+typedef struct tn_attention_keys {
+    int64_t first, end; /* those that exist */
+    int64_t a, b;       /* those that the unit sees */
+    bool v_packed;
+} tn_attention_keys;
+
+/* Whether the vector-matrix kernels can walk k, or v, as it lies. */
+bool tn_attention_walkable(const tn_attention_problem *p, const tn_gemm_tile *tile,
+                           tn_attention_role role);
+
+/* Reads queries into w.q, unless they are packed block by block. */
+void tn_attention_queries(const tn_attention_unit *u);
+
+/* Scores of all rows for the block's keys, into w.s. */
+void tn_attention_scores(const tn_attention_unit *u, const tn_attention_keys *t);
+
+/* Sums of values of the n rows from `row` on, keys [a, b) alone, into o_block. */
+void tn_attention_values(const tn_attention_unit *u, tn_attention_keys *t, int64_t row, int64_t n,
+                         int64_t a, int64_t b, char *o_block);
+
+/* The same for all rows at once, each over the keys that its tile sees: lean states. */
+void tn_attention_values_lean(const tn_attention_unit *u, const tn_attention_keys *t,
+                              char *o_block);
+
+/* ---- addresses and ranges */
+
+static inline bool tn_attention_has(const tn_attention_unit *u, tn_attention_role role) {
+    return u->p->operand[role].dtype != TENON_DTYPE_NONE;
+}
+
+static inline int64_t tn_attention_real(const tn_attention_unit *u) {
+    return tn_element_size(u->p->accumulate);
+}
+
+/* Query and head of a row. */
+static inline int64_t tn_attention_query_of(const tn_attention_unit *u, int64_t row) {
+    return (u->first_row + row) / (u->p->heads / u->p->kv_heads);
+}
+
+static inline int64_t tn_attention_head_of(const tn_attention_unit *u, int64_t row) {
+    const int64_t group = u->p->heads / u->p->kv_heads;
+    return u->kv_head * group + (u->first_row + row) % group;
+}
+
+static inline char *tn_attention_element(const tn_attention_unit *u, tn_attention_role role,
+                                         int64_t i0, int64_t i1, int64_t i2) {
+    const tn_attention_operand *o = &u->p->operand[role];
+    return (char *)u->addresses[role] +
+           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * tn_element_size(o->dtype);
+}
+
+/* Element `column` of a row's query, or of its line of another operand. */
+static inline char *tn_attention_query(const tn_attention_unit *u, tn_attention_role role,
+                                       int64_t row, int64_t column) {
+    const tn_attention_operand *o = &u->p->operand[role];
+    return tn_attention_element(u, role, u->sequence.q_batch, tn_attention_head_of(u, row),
+                                u->sequence.q_start + tn_attention_query_of(u, row)) +
+           column * o->stride[3] * tn_element_size(o->dtype);
+}
+
+/* Element `column` of key j's line of k or v. */
+static inline char *tn_attention_key(const tn_attention_unit *u, tn_attention_role role, int64_t j,
+                                     int64_t column) {
+    const tn_attention_operand *o = &u->p->operand[role];
+    int64_t outer, row;
+    tn_attention_key_row(u->p, u->addresses, &u->sequence, u->b, j, &outer, &row);
+    return tn_attention_element(u, role, outer, u->kv_head, row) +
+           column * o->stride[3] * tn_element_size(o->dtype);
+}
+
+/* How many of the keys [j, end) lie one row stride apart from j on. */
+static inline int64_t tn_attention_key_run(const tn_attention_unit *u, int64_t j, int64_t end) {
+    const int64_t size = u->p->block_size;
+    return size > 0 ? tn_min64(end - j, size - j % size) : end - j;
+}
+
+/* Keys of the block that rows [row, row + n) see. */
+typedef struct tn_attention_range {
+    int64_t a, b;
+} tn_attention_range;
+
+static inline tn_attention_range
+tn_attention_seen(const tn_attention_unit *u, const tn_attention_keys *t, int64_t row, int64_t n) {
+    return (tn_attention_range){tn_max64(u->w.rows[row].lo, t->first),
+                                tn_min64(u->w.rows[row + n - 1].hi, t->end)};
+}
 
 #endif

@@ -172,13 +172,17 @@ static void pack_a_task(void *arg, int64_t index, int worker) {
                    job->workspace + (size_t)index * block_bytes(job, job->member.m, TN_GEMM_KC));
 }
 
-static void piece_task(void *arg, int64_t index, int worker) {
-    const tn_gemm_job *job = arg;
+/* A task's piece of C. */
+typedef struct place {
+    tn_gemm_member x;
+    int64_t i0, rows, j0, cols;
+} place;
+
+static void find_place(const tn_gemm_job *job, int64_t index, place *at) {
     const tn_gemm_plan *plan = job->plan;
     const int64_t across = tn_ceil_div(job->p.n, plan->nc);
-    const int64_t j0 = index % across * plan->nc;
     int64_t i0 = index / across; /* counted in pieces of mc rows over all members */
-    tn_gemm_member x;
+    at->j0 = index % across * plan->nc;
     if (job->p.experts > 0) {
         int64_t e = 0;
         for (;; e++) {
@@ -188,15 +192,22 @@ static void piece_task(void *arg, int64_t index, int worker) {
                 break;
             i0 -= pieces;
         }
-        expert_member(job, e, &x);
+        expert_member(job, e, &at->x);
     } else {
         const int64_t down = tn_ceil_div(job->p.m, plan->mc);
-        batch_member(job, i0 / down, &x);
+        batch_member(job, i0 / down, &at->x);
         i0 %= down;
     }
-    i0 *= plan->mc;
-    piece(job, &x, i0, tn_min64(plan->mc, x.m - i0), j0, tn_min64(plan->nc, job->p.n - j0),
-          worker_buffer(job, worker));
+    at->i0 = i0 * plan->mc;
+    at->rows = tn_min64(plan->mc, at->x.m - at->i0);
+    at->cols = tn_min64(plan->nc, job->p.n - at->j0);
+}
+
+static void piece_task(void *arg, int64_t index, int worker) {
+    const tn_gemm_job *job = arg;
+    place at;
+    find_place(job, index, &at);
+    piece(job, &at.x, at.i0, at.rows, at.j0, at.cols, worker_buffer(job, worker));
 }
 
 static int64_t pieces_down(const tn_gemm_job *job) {
@@ -218,50 +229,71 @@ static void run_private(tn_gemm_job *job, tn_team *team) {
 
 /* ---- a few rows: B in place */
 
-static void vector_task(void *arg, int64_t index, int worker) {
-    const tn_gemm_job *job = arg;
+/* Columns j0 ... j0 + cols of all rows of a member. A that is not as the kernels read it is converted
+ * some blocks of k at a time. */
+static void vector_piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t j0, int64_t cols,
+                         char *own) {
     const tn_gemm_problem *p = &job->p;
     const tn_gemm_plan *plan = job->plan;
     const tn_gemm_operand *a = &p->operand[TN_GEMM_A], *b = &p->operand[TN_GEMM_B];
-    const int64_t across = tn_ceil_div(p->n, plan->nc), j0 = index % across * plan->nc;
-    const int64_t cols = tn_min64(plan->nc, p->n - j0), size = (int64_t)job->element;
-    char *own = worker_buffer(job, worker);
+    const int64_t a_size = (int64_t)tn_gemm_element(a->dtype),
+                  b_size = (int64_t)tn_gemm_element(b->dtype);
+    const int64_t chunk = plan->chunk ? plan->chunk : p->k;
+    const sums s = plan->in_place ? sums_in_c(job, x, 0, j0)
+                                  : sums_in_buffer(job, own + plan->a_bytes + plan->b_bytes, cols);
+
+    for (int64_t p0 = 0; p0 < p->k; p0 += chunk) {
+        const int64_t steps = tn_min64(chunk, p->k - p0);
+        tn_gemv_args t = {
+            .a = x->at[TN_GEMM_A],
+            .b = x->at[TN_GEMM_B] + (j0 * b->column + p0 * b->row) * b_size,
+            .y = s.at,
+            .scratch = own + plan->a_bytes,
+            .k = steps,
+            .block = TN_GEMM_KC,
+            .n = cols,
+            .row = b->row,
+            .column =
+                p->n == 1 ? b->row != 1 : b->column, /* a single column's own stride says nothing */
+            .rows = p->m,
+            .a_step = a->row,
+            .y_step = s.ld,
+            .add = p0 > 0,
+        };
+        if (plan->chunk) {
+            for (int64_t i = 0; i < p->m; i++)
+                job->tile->load[a->dtype](x->at[TN_GEMM_A] + (i * a->row + p0 * a->column) * a_size,
+                                          a->column, steps,
+                                          own + i * chunk * (int64_t)job->element);
+            t.a = own;
+            t.a_step = chunk;
+        }
+        job->tile->gemv[b->dtype](&t);
+    }
+    finish_rows(job, x, &s, 0, p->m, j0, cols);
+}
+
+static void vector_place(const tn_gemm_job *job, int64_t index, char *own) {
+    const int64_t across = tn_ceil_div(job->p.n, job->plan->nc),
+                  j0 = index % across * job->plan->nc;
     tn_gemm_member x;
     batch_member(job, index / across, &x);
+    vector_piece(job, &x, j0, tn_min64(job->plan->nc, job->p.n - j0), own);
+}
 
-    const sums s = plan->in_place ? sums_in_c(job, &x, 0, j0)
-                                  : sums_in_buffer(job, own + plan->a_bytes + plan->b_bytes, cols);
-    const void *rows = x.at[TN_GEMM_A];
-    int64_t a_step = a->row;
-    if (a->dtype != job->tile->type || a->column != 1) {
-        for (int64_t i = 0; i < p->m; i++)
-            job->tile->load[a->dtype](x.at[TN_GEMM_A] +
-                                          i * a->row * (int64_t)tn_gemm_element(a->dtype),
-                                      a->column, p->k, own + i * p->k * size);
-        rows = own;
-        a_step = p->k;
-    }
-    const tn_gemv_args t = {
-        .a = rows,
-        .b = x.at[TN_GEMM_B] + j0 * b->column * (int64_t)tn_gemm_element(b->dtype),
-        .y = s.at,
-        .scratch = own + plan->a_bytes,
-        .k = p->k,
-        .block = TN_GEMM_KC,
-        .n = cols,
-        .row = b->row,
-        .column =
-            p->n == 1 ? b->row != 1 : b->column, /* a single column's own stride says nothing */
-        .rows = p->m,
-        .a_step = a_step,
-        .y_step = s.ld,
-    };
-    job->tile->gemv[b->dtype](&t);
-    finish_rows(job, &x, &s, 0, p->m, j0, cols);
+static void vector_task(void *arg, int64_t index, int worker) {
+    vector_place(arg, index, worker_buffer(arg, worker));
+}
+
+static void vector_stack_task(void *arg, int64_t index, int worker) {
+    _Alignas(64) char own[TN_CPU_STACK];
+    (void)worker;
+    vector_place(arg, index, own);
 }
 
 static void run_vector(tn_gemm_job *job, tn_team *team) {
-    tn_team_run(team, vector_task, job, job->p.batch_count * tn_ceil_div(job->p.n, job->plan->nc));
+    tn_team_run(team, job->plan->on_stack ? vector_stack_task : vector_task, job,
+                job->p.batch_count * tn_ceil_div(job->p.n, job->plan->nc));
 }
 
 /* ---- large: packed by all, used by all */
@@ -347,73 +379,81 @@ static void run_shared(tn_gemm_job *job, tn_team *team) {
     }
 }
 
-/* ---- smallest workspace: one worker, one tile, a few steps of k at a time */
+/* ---- no workspace: blocks of C, and a few steps of the panels that they meet, on the stack */
 
-static void small_tile(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows,
-                       int64_t j0, int64_t cols) {
+/* One block of k, columns j0 ... j0 + cols of one half, into `to`, whose rows are ld apart. */
+static void small_product(const tn_gemm_job *job, const place *at, int half, int64_t j0,
+                          int64_t cols, int64_t p0, char *own, char *to, int64_t ld) {
     const tn_gemm_plan *plan = job->plan;
     const tn_gemm_tile *tile = job->tile;
-    const int64_t k = job->p.k, nr = tile->nr;
-    char *a = job->workspace, *b = a + plan->a_bytes, *block = b + plan->b_bytes;
-    const sums s = {block + tn_round64((size_t)(tile->mr * nr) * job->element), nr * job->halves,
-                    nr};
+    const int64_t nr = tile->nr, size = (int64_t)job->element,
+                  kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
+    const bool packed = job->p.operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
+    char *a = own, *b = own + plan->a_bytes;
+    tn_gemm_ukr_args t = {.a = a, .ldb = nr, .ldc = ld};
 
-    zero_sums(job, &s, rows, cols);
-    for (int half = 0; half < job->halves; half++) {
-        for (int64_t p0 = 0; p0 < k; p0 += TN_GEMM_KC) {
-            const int64_t end = tn_min64(p0 + TN_GEMM_KC, k);
-            for (int64_t q = p0; q < end; q += TN_GEMM_SMALL_STEP) {
-                const int64_t kc = tn_min64(TN_GEMM_SMALL_STEP, end - q);
-                int64_t ldb = nr;
-                tn_gemm_pack_a(job, x, i0, rows, q, kc, a);
-                const char *panel = b;
-                if (job->p.operand[TN_GEMM_B_PACKED].dtype)
-                    panel = tn_gemm_packed_panel(job, x, half, j0, p0, end - p0) +
-                            (size_t)((q - p0) * nr) * job->element;
-                else
-                    tn_gemm_pack_b(job, x, half, j0, cols, q, kc, b);
-                const tn_gemm_ukr_args t = {a,
-                                            panel,
-                                            block,
-                                            kc,
-                                            ldb,
-                                            nr,
-                                            (int32_t)rows,
-                                            (int32_t)cols,
-                                            q == p0 ? TN_GEMM_STORE : TN_GEMM_CHAIN};
+    for (int64_t q = 0; q < kc; q += TN_GEMM_SMALL_STEP) {
+        t.kc = tn_min64(TN_GEMM_SMALL_STEP, kc - q);
+        t.meet = q == 0 ? TN_GEMM_STORE : TN_GEMM_CHAIN;
+        for (int64_t j = 0; j < cols && !packed; j += nr)
+            tn_gemm_pack_b(job, &at->x, half, j0 + j, tn_min64(nr, cols - j), p0 + q, t.kc,
+                           b + j * t.kc * size);
+        for (int64_t i = 0; i < at->rows; i += tile->mr) {
+            t.rows = (int32_t)tn_min64(tile->mr, at->rows - i);
+            tn_gemm_pack_a(job, &at->x, at->i0 + i, t.rows, p0 + q, t.kc, a);
+            for (int64_t j = 0; j < cols; j += nr) {
+                t.cols = (int32_t)tn_min64(nr, cols - j);
+                t.b = packed
+                          ? tn_gemm_packed_panel(job, &at->x, half, j0 + j, p0, kc) + q * nr * size
+                          : b + j * t.kc * size;
+                t.c = to + (i * ld + j) * size;
                 tile->ukr(&t);
-            }
-            for (int64_t i = 0; i < rows; i++) {
-                char *to = sum_at(job, &s, half, i, 0),
-                     *from = block + (size_t)(i * nr) * job->element;
-                if (p0 == 0)
-                    memcpy(to, from, (size_t)cols * job->element);
-                else
-                    tile->ops.add(to, from, cols);
             }
         }
     }
-    finish_rows(job, x, &s, i0, rows, j0, cols);
+}
+
+/* Columns j0 ... j0 + cols of a place: at most a block. */
+static void small_block(const tn_gemm_job *job, const place *at, int64_t j0, int64_t cols,
+                        char *own) {
+    const tn_gemm_plan *plan = job->plan;
+    const int64_t k = job->p.k;
+    /* Behind the panels: a block of k's sums, where there are several blocks; then all of them. */
+    char *block = own + plan->a_bytes + plan->b_bytes,
+         *all = block +
+                (k > TN_GEMM_KC ? tn_round64((size_t)(plan->mc * plan->item_n) * job->element) : 0);
+    const sums s =
+        plan->in_place ? sums_in_c(job, &at->x, at->i0, j0) : sums_in_buffer(job, all, cols);
+
+    if (k == 0)
+        zero_sums(job, &s, at->rows, cols);
+    for (int half = 0; half < job->halves; half++) {
+        for (int64_t p0 = 0; p0 < k; p0 += TN_GEMM_KC) {
+            if (p0 == 0) {
+                small_product(job, at, half, j0, cols, p0, own, sum_at(job, &s, half, 0, 0), s.ld);
+                continue;
+            }
+            small_product(job, at, half, j0, cols, p0, own, block, plan->item_n);
+            for (int64_t i = 0; i < at->rows; i++)
+                job->tile->ops.add(sum_at(job, &s, half, i, 0),
+                                   block + (size_t)(i * plan->item_n) * job->element, cols);
+        }
+    }
+    finish_rows(job, &at->x, &s, at->i0, at->rows, j0, cols);
 }
 
 static void small_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
-    tn_gemm_member x;
+    _Alignas(64) char own[TN_CPU_STACK];
+    place at;
     (void)worker;
-    if (job->p.experts > 0)
-        expert_member(job, index, &x);
-    else
-        batch_member(job, index, &x);
-    for (int64_t i = 0; i < x.m; i += job->tile->mr)
-        for (int64_t j = 0; j < job->p.n; j += job->tile->nr)
-            small_tile(job, &x, i, tn_min64(job->tile->mr, x.m - i), j,
-                       tn_min64(job->tile->nr, job->p.n - j));
+    find_place(job, index, &at);
+    for (int64_t j = 0; j < at.cols; j += job->plan->item_n)
+        small_block(job, &at, at.j0 + j, tn_min64(job->plan->item_n, at.cols - j), own);
 }
 
-static void run_small(tn_gemm_job *job) {
-    const int64_t members = job->p.experts > 0 ? job->p.experts : job->p.batch_count;
-    for (int64_t index = 0; index < members; index++)
-        small_task(job, index, 0);
+static void run_small(tn_gemm_job *job, tn_team *team) {
+    tn_team_run(team, small_task, job, pieces_down(job) * tn_ceil_div(job->p.n, job->plan->nc));
 }
 
 /* ---- */
@@ -453,23 +493,23 @@ void tn_gemm_transpose(const tn_gemm_problem *p, tn_gemm_problem *out) {
 
 void tn_cpu_gemm_run(const tn_run *run) {
     const tn_gemm_problem *p = run->problem;
+    const tn_gemm_plan *plan = (const tn_gemm_plan *)(const void *)run->choice->state;
     tn_gemm_job job;
-    if (p->m == 0 || p->n == 0 || (p->experts == 0 && p->batch_count == 0))
-        return;
-    memset(&job, 0, sizeof job);
-    job.plan = (const tn_gemm_plan *)(const void *)run->choice->state;
-    job.tile = job.plan->tile;
+    /* Not the problem too, which is written whole: that would be a fifth of the smallest product's time. */
+    memset((char *)&job + sizeof job.p, 0, sizeof job - sizeof job.p);
+    job.plan = plan;
+    job.tile = plan->tile;
     job.workspace = run->workspace;
-    job.element = tn_gemm_element(job.tile->type);
+    job.element = tn_gemm_element(plan->tile->type);
     job.halves = p->gated != TENON_GATED_NONE ? 2 : 1;
-    if (job.plan->transposed)
+    if (plan->transposed)
         tn_gemm_transpose(p, &job.p);
     else
         job.p = *p;
     for (int r = 0; r < TN_GEMM_ROLES; r++)
-        job.address[r] = run->addresses[job.plan->transposed ? other_role(r) : r];
+        job.address[r] = run->addresses[plan->transposed ? other_role(r) : r];
 
-    switch (job.plan->kind) {
+    switch (plan->kind) {
     case TN_GEMM_VECTOR:
         run_vector(&job, run->team);
         break;
@@ -480,7 +520,7 @@ void tn_cpu_gemm_run(const tn_run *run) {
         run_shared(&job, run->team);
         break;
     case TN_GEMM_SMALL:
-        run_small(&job);
+        run_small(&job, run->team);
         break;
     }
 }

@@ -24,7 +24,7 @@
  */
 #define TN_GEMM_KC INT64_C(256)
 
-/* Steps of p that the smallest algorithm packs at a time; divides TN_GEMM_KC. */
+/* Steps of p that are packed at a time where panels are on the stack; divides TN_GEMM_KC. */
 #define TN_GEMM_SMALL_STEP INT64_C(32)
 
 typedef enum tn_gemm_kind {
@@ -32,7 +32,8 @@ typedef enum tn_gemm_kind {
     TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to
                         end is one task */
     TN_GEMM_SHARED,  /* workers pack A and B together, block of k after block of k */
-    TN_GEMM_SMALL    /* one worker, one tile at a time, a few KB */
+    TN_GEMM_SMALL    /* as PRIVATE, with pieces so small, packed so few steps at a time, that they
+                        stay on the stack */
 } tn_gemm_kind;
 
 /* What a choice keeps (tn_choice.state). Sizes in bytes are multiples of 64. */
@@ -43,9 +44,13 @@ typedef struct tn_gemm_plan {
     bool in_place;   /* sums are kept in C itself */
     bool shared_a;   /* PRIVATE: A is packed once for all, in a phase of its own */
     bool direct_b;   /* B's rows are read in place where they are whole tiles */
-    int64_t mc, nc; /* piece of C: rows and columns of a task (PRIVATE, VECTOR), or of a pass over k
+    bool on_stack;   /* the buffers of a worker are on its stack */
+    int64_t mc, nc;  /* piece of C: rows and columns of a task (all but SHARED), or of a pass over k
                        (SHARED) */
-    int64_t item_m, item_n;             /* SHARED: piece of a pass that is one task */
+    int64_t item_m, item_n; /* SHARED: piece of a pass that is one task; SMALL: columns of a task's
+                               block in item_n */
+    int64_t chunk;          /* VECTOR: steps of A that are converted at a time; 0: A is read in
+                               place */
     size_t a_bytes, b_bytes, sum_bytes; /* buffers of one worker (SHARED: of all) */
     size_t shared_bytes;                /* of all workers together */
 } tn_gemm_plan;
@@ -60,7 +65,7 @@ typedef struct tn_gemm_member {
 
 /* A run: the problem as it is computed, and everything that tasks need. */
 typedef struct tn_gemm_job {
-    tn_gemm_problem p;
+    tn_gemm_problem p; /* the first member */
     void *address[TN_GEMM_ROLES];
     const tn_gemm_plan *plan;
     const tn_gemm_tile *tile;

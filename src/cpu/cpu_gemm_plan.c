@@ -1,13 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_gemm_plan.c: which arrangement of the loops a product gets, and how large its pieces are.
+ * cpu_gemm_plan.c: which arrangements of the loops a product may have, how large their pieces are,
+ * and what each is predicted to cost.
  *
- * The model (after Low et al., Analytical Modeling Is Enough for High-Performance BLIS, 2016): a
- * panel of B, TN_GEMM_KC x nr, stays in L1; the packed rows of A that meet it fill at most half of
- * L2; what all workers share stays within a few MB of L3. Nothing here changes a result, only who
- * computes it when. Choices are listed from fast to small.
+ * Pieces (after Low et al., Analytical Modeling Is Enough for High-Performance BLIS, 2016): a panel
+ * of B, TN_GEMM_KC x nr, stays in L1; the packed rows of A that meet it fill at most half of L2;
+ * what all workers share stays within a few MB of L3. Then the same with smaller pieces, for half
+ * of that workspace, a quarter and so on, and last an arrangement that lives on the stacks of the
+ * workers. Nothing here changes a result, only who computes it when.
+ *
+ * The prediction counts cycles: multiply-adds at the tile's rate, packing per element and time that
+ * it is packed, and the phases that workers wait for each other. Smaller pieces pack more often,
+ * so they never look faster. Traffic of caches is not in it.
  */
 #include "cpu/cpu_gemm.h"
+
+#include <assert.h>
+#include <math.h>
 
 /* Rows up to which B is read in place, if its rows are contiguous or if its columns are: beyond, a
  * packed panel pays. Zen 3, 2026-11, weights of 4096 x 4096 f32, one thread of a busy machine: 8
@@ -26,6 +35,9 @@
 /* A pass's sums kept apart from C. */
 #define SUM_ROWS 1024
 #define SUM_COLUMNS 2048
+
+/* A that is converted at a time by each worker. */
+#define VECTOR_CHUNK_BYTES ((size_t)128 << 10)
 
 /* Multiply-adds worth waking another worker for: about 2 us of one core, some times the cost of
  * handing a task over. */
@@ -47,6 +59,18 @@ const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, tenon_dtype accumulate)
     return best;
 }
 
+/* What two buffers of a worker may gain by rounding their sizes up to 64. */
+#define ROUNDING 128
+
+/* Cycles of the prediction (Zen 3, two virtual cores, November 2026): an element of A or B that is
+ * packed, and one that is packed a few steps at a time; a phase that several workers share; the
+ * start of a run of B that is read in place. */
+#define PACK_CYCLES 0.35
+#define SMALL_PACK_CYCLES 0.8
+#define PHASE_CYCLES 10000
+#define RUN_CYCLES 20
+#define CLOCK 3e9
+
 /* What the chooser knows while it fills one plan. */
 typedef struct chooser {
     const tn_gemm_problem *p; /* as computed */
@@ -54,9 +78,15 @@ typedef struct chooser {
     tn_cpu_caches caches;
     int threads;
     int64_t element, halves, members;
+    int64_t kc;  /* longest block of k */
     double work; /* multiply-adds of the whole */
     bool transposed, in_place, factors_a, factors_b, packed;
 } chooser;
+
+/* Largest pieces that an arrangement may have, in whole tiles. */
+typedef struct piece_most {
+    int64_t rows, cols;
+} piece_most;
 
 static bool present(const tn_gemm_problem *p, int role) {
     return p->operand[role].dtype != TENON_DTYPE_NONE;
@@ -98,27 +128,51 @@ static size_t sum_bytes(const chooser *c, int64_t rows, int64_t cols) {
     return tn_round64((size_t)(rows * c->halves * tn_round_up(cols, c->tile->nr) * c->element));
 }
 
-/* ---- the four arrangements: each fills a plan or says no */
+/* ---- the four arrangements: each fills an empty plan or says no */
 
-static bool plan_vector(const chooser *c, tn_gemm_plan *plan) {
-    const tn_gemm_operand *b = &c->p->operand[TN_GEMM_B];
-    const bool rows = b->column == 1 || c->p->n == 1;
-    if (c->p->m < 1 || c->p->m > (b->column == 1 ? VECTOR_ROWS : VECTOR_ROWS_TRANSPOSED) ||
-        c->p->experts > 0 || c->halves > 1 || c->packed || c->factors_a || c->factors_b ||
-        !(rows || b->row == 1) || c->p->k == 0 || !c->tile->gemv[b->dtype])
+static bool b_by_rows(const tn_gemm_problem *p) {
+    return p->operand[TN_GEMM_B].column == 1 || p->n == 1;
+}
+
+/* Steps of A that fit into `bytes` for each of m rows, in whole blocks of k. */
+static int64_t chunk_of(const chooser *c, size_t bytes) {
+    const int64_t steps = (int64_t)bytes / (c->p->m * c->element);
+    return tn_min64(steps / TN_GEMM_KC * TN_GEMM_KC, tn_round_up(c->p->k, TN_GEMM_KC));
+}
+
+static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
+    const tn_gemm_operand *a = &c->p->operand[TN_GEMM_A], *b = &c->p->operand[TN_GEMM_B];
+    const int64_t m = c->p->m, unit = c->tile->nr;
+    if (m < 1 || m > (b->column == 1 ? VECTOR_ROWS : VECTOR_ROWS_TRANSPOSED) || c->p->experts > 0 ||
+        c->halves > 1 || c->packed || c->factors_a || c->factors_b ||
+        !(b_by_rows(c->p) || b->row == 1) || c->p->k == 0 || !c->tile->gemv[b->dtype])
         return false;
+    const bool ready = a->dtype == c->tile->type && a->column == 1;
+    /* What one column needs: a sum of the block where rows pass, and a sum where C can't hold it. */
+    const int64_t column = m * c->element * (b_by_rows(c->p) + !c->in_place);
     const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members);
-    const int64_t unit = c->tile->nr;
     plan->kind = TN_GEMM_VECTOR;
+    plan->on_stack = on_stack;
     /* The outputs wait in L1 while rows pass; columns are read in groups of nr and need only
      * balance. */
     plan->nc = clamp64(tn_round_up(tn_ceil_div(c->p->n, pieces), unit), unit,
-                       b->column == 1 && c->p->m == 1 ? 2048 : 512);
-    const tn_gemm_operand *a = &c->p->operand[TN_GEMM_A];
-    const bool ready = a->dtype == c->tile->type && a->column == 1;
-    plan->a_bytes = ready ? 0 : tn_round64((size_t)(c->p->m * c->p->k * c->element));
-    plan->b_bytes = tn_round64((size_t)(c->p->m * plan->nc * c->element));
-    plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, c->p->m, plan->nc);
+                       b->column == 1 && m == 1 ? 2048 : 512);
+    size_t room = VECTOR_CHUNK_BYTES;
+    if (on_stack) {
+        /* Half for the columns: with more, A is converted in shorter chunks. */
+        const int64_t most = (int64_t)(ready ? TN_CPU_STACK : TN_CPU_STACK / 2) - ROUNDING;
+        if (column > 0)
+            plan->nc = tn_min64(plan->nc, most / column / unit * unit);
+        if (plan->nc < unit)
+            return false;
+        room = TN_CPU_STACK - ROUNDING - (size_t)(column * plan->nc);
+    }
+    plan->chunk = ready ? 0 : chunk_of(c, room);
+    if (!ready && plan->chunk == 0)
+        return false;
+    plan->a_bytes = tn_round64((size_t)(m * plan->chunk * c->element));
+    plan->b_bytes = b_by_rows(c->p) ? tn_round64((size_t)(m * plan->nc * c->element)) : 0;
+    plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, m, plan->nc);
     return true;
 }
 
@@ -128,58 +182,87 @@ static bool b_is_direct(const chooser *c) {
            c->p->gated != TENON_GATED_INTERLEAVED;
 }
 
-static bool plan_private(const chooser *c, tn_gemm_plan *plan) {
-    const int64_t mr = c->tile->mr, nr = c->tile->nr, m = c->p->m > 0 ? c->p->m : 1,
-                  n = c->p->n > 0 ? c->p->n : 1;
+static bool plan_private(const chooser *c, const piece_most *most, tn_gemm_plan *plan) {
+    const int64_t mr = c->tile->mr, nr = c->tile->nr, m = tn_max64(c->p->m, 1),
+                  n = tn_max64(c->p->n, 1);
     const int64_t blocks = tn_ceil_div(c->p->k, TN_GEMM_KC);
     plan->kind = TN_GEMM_PRIVATE;
-    plan->mc = even_part(m, rows_in_l2(c), mr);
+    plan->mc = even_part(m, tn_min64(rows_in_l2(c), most->rows), mr);
     const int64_t down = tn_ceil_div(m, plan->mc);
     const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members * down);
-    plan->nc = clamp64(tn_round_up(tn_ceil_div(n, pieces), nr), nr, 512);
+    plan->nc = clamp64(tn_round_up(tn_ceil_div(n, pieces), nr), nr, tn_min64(512, most->cols));
     /* A B that stays in cache, or meets one tile only, gains nothing from being packed. */
     plan->direct_b =
         b_is_direct(c) && (m <= mr || n * c->p->k * c->element <= (int64_t)c->caches.l1d);
     plan->shared_a = c->members == 1 && c->p->experts == 0 && n > plan->nc && c->p->k > 0 &&
-                     m <= FEW_ROWS &&
-                     (double)blocks * (double)a_block_bytes(c, m, TN_GEMM_KC) < 64e6;
+                     m <= tn_min64(FEW_ROWS, most->rows) &&
+                     (double)blocks * (double)a_block_bytes(c, m, c->kc) < 64e6;
     if (plan->shared_a)
         plan->mc = tn_round_up(m, mr);
-    plan->shared_bytes = plan->shared_a ? (size_t)blocks * a_block_bytes(c, m, TN_GEMM_KC) : 0;
-    plan->a_bytes = plan->shared_a ? 0 : a_block_bytes(c, plan->mc, TN_GEMM_KC);
-    plan->b_bytes = c->packed ? 0 : panel_bytes(c, nr, TN_GEMM_KC);
+    plan->shared_bytes = plan->shared_a ? (size_t)blocks * a_block_bytes(c, m, c->kc) : 0;
+    plan->a_bytes = plan->shared_a ? 0 : a_block_bytes(c, plan->mc, c->kc);
+    plan->b_bytes = c->packed ? 0 : panel_bytes(c, nr, c->kc);
     plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, plan->mc, plan->nc);
     return true;
 }
 
-static bool plan_shared(const chooser *c, tn_gemm_plan *plan) {
+static bool plan_shared(const chooser *c, const piece_most *most, tn_gemm_plan *plan) {
     const int64_t mr = c->tile->mr, nr = c->tile->nr, m = c->p->m, n = c->p->n;
-    const int64_t most = SHARED_BYTES / (TN_GEMM_KC * c->element);
+    const int64_t bytes_most = SHARED_BYTES / (TN_GEMM_KC * c->element);
     if (c->p->experts > 0 || m <= FEW_ROWS || n < 4 * nr || c->p->k == 0)
         return false;
     if (c->members > 2 * c->threads && c->work / (double)c->members < 1e8)
         return false;
+    const int64_t rows = c->in_place ? bytes_most : tn_min64(bytes_most, SUM_ROWS),
+                  cols = (c->in_place ? bytes_most : tn_min64(bytes_most, SUM_COLUMNS)) / c->halves;
     plan->kind = TN_GEMM_SHARED;
-    plan->mc = even_part(m, c->in_place || most < SUM_ROWS ? most : SUM_ROWS, mr);
-    plan->nc =
-        even_part(n, (c->in_place || most < SUM_COLUMNS ? most : SUM_COLUMNS) / c->halves, nr);
+    plan->mc = even_part(m, tn_min64(rows, most->rows), mr);
+    plan->nc = even_part(n, tn_min64(cols, most->cols), nr);
     plan->item_m = even_part(plan->mc, rows_in_l2(c), mr);
     const int64_t down = tn_ceil_div(plan->mc, plan->item_m);
-    plan->item_n = clamp64(
-        tn_round_up(tn_ceil_div(plan->nc, tn_ceil_div(tasks_wanted(c), down)), nr), nr, 1024);
-    plan->a_bytes = a_block_bytes(c, plan->mc, TN_GEMM_KC);
-    plan->b_bytes = c->packed ? 0 : (size_t)c->halves * panel_bytes(c, plan->nc, TN_GEMM_KC);
+    /* All wait for the last task of every pass: where cores differ in speed (a busy neighbour)
+     * small tasks lose less. */
+    const int64_t wanted = 3 * tasks_wanted(c);
+    plan->item_n =
+        clamp64(tn_round_up(tn_ceil_div(plan->nc, tn_ceil_div(wanted, down)), nr), nr, 1024);
+    plan->a_bytes = a_block_bytes(c, plan->mc, c->kc);
+    plan->b_bytes = c->packed ? 0 : (size_t)c->halves * panel_bytes(c, plan->nc, c->kc);
     plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, plan->mc, plan->nc);
     return true;
 }
 
+/*
+ * A block of C on the stack: a tile's rows of A and a few panels of B, TN_GEMM_SMALL_STEP steps of
+ * each, the sums of the block of k where there are several, and the sums themselves where C can't
+ * hold them. Of the shapes that fit, the one that packs least.
+ */
 static void plan_small(const chooser *c, tn_gemm_plan *plan) {
+    const int64_t mr = c->tile->mr, nr = c->tile->nr, step = tn_min64(TN_GEMM_SMALL_STEP, c->kc);
+    const int64_t sums = (c->p->k > TN_GEMM_KC) + (c->in_place ? 0 : c->halves);
+    const size_t a = a_block_bytes(c, mr, step);
+    double least = INFINITY;
     plan->kind = TN_GEMM_SMALL;
-    plan->in_place = false;
-    plan->a_bytes = a_block_bytes(c, c->tile->mr, TN_GEMM_SMALL_STEP);
-    plan->b_bytes = panel_bytes(c, c->tile->nr, TN_GEMM_SMALL_STEP);
-    plan->sum_bytes = tn_round64((size_t)(c->tile->mr * c->tile->nr * c->element)) +
-                      sum_bytes(c, c->tile->mr, c->tile->nr);
+    plan->on_stack = true;
+    for (int64_t cols = nr; cols <= 4 * nr && (cols == nr || cols < c->p->n + nr); cols += nr) {
+        const size_t b = c->packed ? 0 : panel_bytes(c, cols, step);
+        const int64_t left = (int64_t)TN_CPU_STACK - (int64_t)(a + b) - ROUNDING;
+        const int64_t fit = left < 0 ? 0 : sums ? left / (sums * cols * c->element) : FEW_ROWS;
+        const int64_t rows = tn_min64(fit / mr * mr, tn_round_up(tn_max64(c->p->m, 1), mr));
+        const double cost = 1 / (double)cols + (c->packed ? 0 : 1 / (double)rows);
+        if (rows < mr || cost >= least)
+            continue;
+        least = cost;
+        plan->mc = rows;
+        plan->item_n = cols;
+        plan->a_bytes = a;
+        plan->b_bytes = b;
+    }
+    const size_t block = (size_t)(plan->mc * plan->item_n * c->element);
+    plan->sum_bytes = (c->p->k > TN_GEMM_KC ? tn_round64(block) : 0) +
+                      (c->in_place ? 0 : tn_round64(block * (size_t)c->halves));
+    const int64_t down = tn_ceil_div(tn_max64(c->p->m, 1), plan->mc);
+    const int64_t across = tn_ceil_div(tasks_wanted(c), c->members * down);
+    plan->nc = tn_round_up(tn_ceil_div(tn_max64(c->p->n, 1), across), plan->item_n);
 }
 
 /* ---- */
@@ -197,45 +280,134 @@ static bool prefers_transposed(const tn_gemm_problem *p, const tn_gemm_tile *til
     return c->column != 1 && c->row == 1 && p->m >= tile->nr;
 }
 
-static size_t workspace_of(const tn_gemm_plan *plan, int threads) {
+static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
     const size_t each = plan->a_bytes + plan->b_bytes + plan->sum_bytes;
-    const bool one = plan->kind == TN_GEMM_SHARED || plan->kind == TN_GEMM_SMALL;
-    return plan->shared_bytes + each * (size_t)(one ? 1 : threads);
+    assert(!plan->on_stack || each <= TN_CPU_STACK);
+    if (plan->on_stack)
+        return 0;
+    return plan->shared_bytes + each * (size_t)(plan->kind == TN_GEMM_SHARED ? 1 : c->threads);
 }
 
-static const char *const algorithm_names[] = {
-    [TN_GEMM_VECTOR] = "gemm-vector",
-    [TN_GEMM_PRIVATE] = "gemm-panels",
-    [TN_GEMM_SHARED] = "gemm-packed",
-    [TN_GEMM_SMALL] = "gemm-small",
-};
-
-static const char *const algorithm_reasons[] = {
-    [TN_GEMM_VECTOR] = "a few rows or columns: B is read in place",
-    [TN_GEMM_PRIVATE] = "few rows, or many members: each worker packs for itself",
-    [TN_GEMM_SHARED] = "large: packed once by all workers",
-    [TN_GEMM_SMALL] = "a few KB of workspace, one worker",
-};
-
-/* Adds a plan to the list; the list's last place is kept for the smallest. */
-static void add_choice(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
-    tn_choice *choice = &out->choice[out->count++];
-    memset(choice, 0, sizeof *choice);
-    memcpy(choice->state, plan, sizeof *plan);
-    choice->algorithm = algorithm_names[plan->kind];
-    choice->kernel = plan->tile->name;
-    choice->reason = algorithm_reasons[plan->kind];
-    choice->workspace = workspace_of(plan, c->threads);
-    /* Lanes x 2 units at 3 GHz, over what each arrangement reaches of it. */
+/* Predicted seconds. */
+static double predict(const chooser *c, const tn_gemm_plan *plan) {
+    /* Lanes of f32, and what each arrangement reaches of two multiply-adds a cycle. */
     static const double lanes[TN_CPU_LEVELS] = {0.25, 8, 16};
-    static const double reached[] = {[TN_GEMM_VECTOR] = 0.15,
-                                     [TN_GEMM_PRIVATE] = 0.7,
-                                     [TN_GEMM_SHARED] = 0.85,
-                                     [TN_GEMM_SMALL] = 0.3};
-    const double rate =
-        lanes[plan->tile->level] * 4 / (double)c->element * 2 * 3e9 * reached[plan->kind];
-    const int workers = plan->kind == TN_GEMM_SMALL || c->work < WORTH_A_TASK ? 1 : c->threads;
-    choice->seconds = 2e-7 + c->work / (rate * workers);
+    static const double reached[] = {[TN_GEMM_VECTOR] = 0.5,
+                                     [TN_GEMM_PRIVATE] = 0.86,
+                                     [TN_GEMM_SHARED] = 0.9,
+                                     [TN_GEMM_SMALL] = 0.75};
+    const double rate = lanes[c->tile->level] * 4 / (double)c->element * 2;
+    const double members = c->p->experts > 0 ? 1 : (double)c->members, k = (double)c->p->k;
+    const double down = (double)tn_ceil_div(tn_max64(c->p->m, 1), plan->mc ? plan->mc : 8),
+                 across = (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->nc);
+    const double of_a = members * (double)c->p->m * k,
+                 of_b = members * (double)c->p->n * k * (double)c->halves;
+    double tasks = members * down * across, phases = 1, packed = 0, runs = 0;
+
+    switch (plan->kind) {
+    case TN_GEMM_VECTOR:
+        packed = plan->chunk ? of_a * across : 0;
+        runs = members * (b_by_rows(c->p) ? k * across
+                                          : (double)c->p->n *
+                                                (plan->chunk ? ceil(k / (double)plan->chunk) : 1));
+        break;
+    case TN_GEMM_PRIVATE:
+        packed =
+            of_a * (plan->shared_a ? 1 : across) + (c->packed || plan->direct_b ? 0 : of_b * down);
+        phases = plan->shared_a ? 2 : 1;
+        break;
+    case TN_GEMM_SHARED:
+        packed = of_a * across + (c->packed ? 0 : of_b * down);
+        phases = 2 * tasks * ceil(k / (double)TN_GEMM_KC);
+        tasks *=
+            (double)(tn_ceil_div(plan->mc, plan->item_m) * tn_ceil_div(plan->nc, plan->item_n));
+        break;
+    case TN_GEMM_SMALL:
+        packed =
+            of_a * (double)c->halves * (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->item_n) +
+            (c->packed ? 0 : of_b * down);
+        break;
+    }
+    const double workers = tasks < c->threads ? tasks : c->threads;
+    const double cycles = c->work / (rate * reached[plan->kind]) +
+                          packed * (plan->kind == TN_GEMM_SMALL ? SMALL_PACK_CYCLES : PACK_CYCLES) +
+                          runs * RUN_CYCLES;
+    return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
+}
+
+static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
+    static const char *const names[] = {
+        [TN_GEMM_VECTOR] = "gemm-vector",
+        [TN_GEMM_PRIVATE] = "gemm-panels",
+        [TN_GEMM_SHARED] = "gemm-packed",
+        [TN_GEMM_SMALL] = "gemm-small",
+    };
+    static const char *const reasons[] = {
+        [TN_GEMM_VECTOR] = "a few rows or columns: B is read in place",
+        [TN_GEMM_PRIVATE] =
+            "few rows, many members or little workspace: each worker packs for itself",
+        [TN_GEMM_SHARED] = "large: packed once by all workers",
+        [TN_GEMM_SMALL] = "no workspace: panels on the workers' stacks",
+    };
+    tn_choice choice;
+    memset(&choice, 0, sizeof choice);
+    memcpy(choice.state, plan, sizeof *plan);
+    choice.algorithm = names[plan->kind];
+    choice.kernel = plan->tile->name;
+    choice.reason = reasons[plan->kind];
+    choice.workspace = workspace_of(c, plan);
+    choice.seconds = predict(c, plan);
+    tn_choices_offer(out, &choice);
+}
+
+typedef bool arrange_fn(const chooser *c, const piece_most *most, tn_gemm_plan *plan);
+
+/* The arrangement with pieces halved, of rows or of columns, whichever costs less for what it saves,
+ * until its workspace is at most `limit`. */
+static bool fit(const chooser *c, arrange_fn *arrange, size_t limit, const tn_gemm_plan *empty,
+                tn_gemm_plan *plan) {
+    piece_most most = {INT64_MAX, INT64_MAX};
+    *plan = *empty;
+    if (!arrange(c, &most, plan))
+        return false;
+    while (workspace_of(c, plan) > limit) {
+        const piece_most smaller[2] = {
+            {tn_round_up(tn_ceil_div(plan->mc, 2), c->tile->mr), most.cols},
+            {most.rows, tn_round_up(tn_ceil_div(plan->nc, 2), c->tile->nr)}};
+        double least = INFINITY;
+        tn_gemm_plan best = *plan;
+        for (int way = 0; way < 2; way++) {
+            tn_gemm_plan next = *empty;
+            if (!arrange(c, &smaller[way], &next) || (next.mc >= plan->mc && next.nc >= plan->nc))
+                continue;
+            const double cost = predict(c, &next) * (double)workspace_of(c, &next);
+            if (cost < least) {
+                least = cost;
+                best = next;
+                most = smaller[way];
+            }
+        }
+        if (least == INFINITY)
+            return false;
+        *plan = best;
+    }
+    return true;
+}
+
+/* What can be done with a half of the preferred workspace, a quarter and so on: the faster of the two
+ * arrangements that pack. */
+static void offer_less(const chooser *c, const tn_gemm_plan *empty, tn_choices *out) {
+    static const size_t parts[] = {2, 4, 10, 30};
+    const size_t preferred = out->choice[0].workspace;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        tn_gemm_plan shared, alone;
+        const bool together = fit(c, plan_shared, preferred / parts[i], empty, &shared),
+                   apart = fit(c, plan_private, preferred / parts[i], empty, &alone);
+        if (together && (!apart || predict(c, &shared) < predict(c, &alone)))
+            offer(c, &shared, out);
+        else if (apart)
+            offer(c, &alone, out);
+    }
 }
 
 tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int threads,
@@ -259,6 +431,7 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int 
         tn_gemm_transpose(p, &turned);
     c.p = c.transposed ? &turned : p;
     c.element = (int64_t)tn_gemm_element(tile->type);
+    c.kc = clamp64(p->k, 1, TN_GEMM_KC);
     c.halves = p->gated != TENON_GATED_NONE ? 2 : 1;
     c.members = p->experts > 0 ? p->experts : p->batch_count > 0 ? p->batch_count : 1;
     c.work = (double)p->m * (double)p->n * (double)p->k * (double)c.halves *
@@ -271,20 +444,25 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int 
     c.packed = present(p, TN_GEMM_B_PACKED);
 
     const tn_gemm_plan empty = {.tile = tile, .transposed = c.transposed, .in_place = c.in_place};
+    const piece_most any = {INT64_MAX, INT64_MAX};
     tn_gemm_plan plan = empty;
-    if (plan_vector(&c, &plan)) {
-        add_choice(&c, &plan, out);
-    } else {
-        if (plan_shared(&c, &plan))
-            add_choice(&c, &plan, out);
+    if (plan_vector(&c, false, &plan)) {
+        offer(&c, &plan, out);
         plan = empty;
-        if (plan_private(&c, &plan) &&
-            (!out->count || workspace_of(&plan, threads) < out->choice[0].workspace))
-            add_choice(&c, &plan, out);
+        if (plan_vector(&c, true, &plan)) {
+            offer(&c, &plan, out);
+            return TENON_OK;
+        }
+    } else {
+        if (plan_shared(&c, &any, &plan))
+            offer(&c, &plan, out);
+        plan = empty;
+        if (plan_private(&c, &any, &plan))
+            offer(&c, &plan, out);
+        offer_less(&c, &empty, out);
     }
     plan = empty;
     plan_small(&c, &plan);
-    if (workspace_of(&plan, threads) < out->choice[out->count - 1].workspace)
-        add_choice(&c, &plan, out);
+    offer(&c, &plan, out);
     return TENON_OK;
 }

@@ -8,6 +8,14 @@
 
 #include <tenon/tensor.h>
 
+/*
+ * Scratch that a task may keep on its thread's stack, in the place of workspace: every operation has a
+ * choice that makes do with it. 17 KiB hold a chunk of f64 softmax scores and some of their sums, and
+ * are a thirtieth of the smallest stack that a worker has (os_posix.c); callers' stacks are usually
+ * larger.
+ */
+#define TN_CPU_STACK ((size_t)17 << 10)
+
 static inline int64_t tn_min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }

@@ -2,18 +2,30 @@
 /*
  * cpu_softmax.c: which kernel computes which rows of a softmax, and on how many threads.
  *
- * Four ways, chosen by the problem alone, all with the same bits for a row
- * (kernels/softmax_kernels.h): rows     whole rows of plain reals along contiguous elements, up to
- * a chunk long; columns  the same with the rows side by side; lines    everything else, row by row
- * and chunk by chunk: masks, other types, any strides, long rows; split    few long lines: their
- * chunks are shared out over the threads.
+ * All ways give the same bits for a row (kernels/softmax_kernels.h):
+ *   rows     whole rows of plain reals along contiguous elements, up to a chunk long;
+ *   columns  the same with the rows side by side;
+ *   lines    everything else, row by row and chunk by chunk: masks, other types, any strides, long
+ *            rows. What a chunk's exponentials are relative to is kept until the row's end;
+ *   twice    as lines, but a chunk is reduced again before it is written, so that nothing has to be
+ *            kept. Where exponentials cannot wait in y it costs no more;
+ *   split, split-twice
+ *            few long lines: the same with their chunks shared out over the threads.
+ * Scores wait on the stack; workspace is taken only by what is kept of rows with very many chunks.
  */
 #include "cpu/cpu_kernels.h"
 #include "cpu/cpu_ops.h"
 
 #include <math.h>
 
-typedef enum softmax_way { WAY_ROWS, WAY_COLUMNS, WAY_LINES, WAY_SPLIT } softmax_way;
+typedef enum softmax_way {
+    WAY_ROWS,
+    WAY_COLUMNS,
+    WAY_LINES,
+    WAY_TWICE,
+    WAY_SPLIT,
+    WAY_SPLIT_TWICE
+} softmax_way;
 
 typedef struct softmax_state {
     const tn_softmax_kernels *kernels;
@@ -22,25 +34,33 @@ typedef struct softmax_state {
     int64_t grain;               /* rows, or chunks, of a task */
     size_t worker_bytes;         /* workspace of one worker */
     softmax_way way;
-    int32_t threads;
 } softmax_state;
 
 _Static_assert(sizeof(softmax_state) <= TN_CHOICE_STATE, "a choice keeps it");
 
-/* Rows whose parts (for lse) wait together. A multiple of the columns of a group. */
+/* Rows whose parts (for lse) wait together on the stack. A multiple of the columns of a group. */
 #define PARTS 256
+/* Parts of a split that wait on the caller's stack: 8 KiB, of a million elements. */
+#define SPLIT_PARTS 512
 /* Elements of a task: some microseconds of work. */
 #define TASK_ELEMENTS 32768
+
+/* Scratch of a task over lines: scores of a chunk, and parts of a row's chunks where that is enough
+ * room. */
+typedef struct line_scratch {
+    _Alignas(64) char bytes[TN_CPU_STACK];
+} line_scratch;
 
 typedef struct softmax_work {
     const tn_softmax_problem *p;
     const softmax_state *state;
     void *const *addresses;
     char *workspace;
-    tn_softmax_part *parts, *totals; /* split only: rows × chunks, rows */
+    tn_softmax_part *parts, *totals; /* split: rows x chunks, rows */
     int32_t inner;                   /* dimension that rows and columns run over */
     int64_t runs;                    /* rows / its extent */
     int64_t pieces;                  /* tasks of one run, or of one row */
+    int64_t row, first, end;         /* split-twice: the row, and its chunks being worked on */
 } softmax_work;
 
 static bool present(const tn_softmax_problem *p, tn_softmax_role role) {
@@ -79,66 +99,119 @@ static int32_t longest_dim(const tn_softmax_problem *p) {
     return best;
 }
 
-static softmax_way choose_way(const tn_softmax_problem *p, int threads, int64_t chunks) {
-    const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y];
-    if (chunks == 1 && is_plain(p) && is_real(p) && !present(p, TN_SOFTMAX_SINKS) && p->rank > 0) {
-        if (x->step == 1 && y->step == 1)
-            return WAY_ROWS;
-        if (contiguous_dim(p) >= 0)
-            return WAY_COLUMNS;
-    }
-    return threads > 1 && p->rows < 4 * (int64_t)threads && chunks >= 4 ? WAY_SPLIT : WAY_LINES;
+static bool is_single(const tn_softmax_problem *p, int64_t chunks) {
+    return chunks == 1 && is_plain(p) && is_real(p) && !present(p, TN_SOFTMAX_SINKS) && p->rank > 0;
 }
 
-tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cpu_level level,
-                                 tn_choices *out, tn_message *why) {
-    static const char *const names[] = {"softmax-rows", "softmax-columns", "softmax-lines",
-                                        "softmax-split"};
+/* Whether exponentials can wait in y until the row's sum is known. */
+static bool waits_in_y(const tn_softmax_problem *p) {
+    const tn_softmax_operand *y = &p->operand[TN_SOFTMAX_Y];
+    return y->dtype == p->accumulate && (y->step == 1 || p->length <= 1) && !p->log;
+}
+
+/* Bytes of a line's buffer, and how many parts fit behind it. */
+static size_t buffer_bytes(const tn_softmax_problem *p) {
+    return tn_round64(TN_SOFTMAX_BUFFER * (size_t)tn_element_size(p->accumulate));
+}
+
+static int64_t stack_parts(const tn_softmax_problem *p) {
+    return (int64_t)((TN_CPU_STACK - buffer_bytes(p)) / sizeof(tn_softmax_part));
+}
+
+/*
+ * Predicted seconds. An element costs an exponential each time it is reduced, and moving it, which is
+ * more if it is converted or gathered; figures in cycles of 3 GHz (Zen 3, November 2026; scalar
+ * kernels some ten times that, which changes no order).
+ */
+static double predict(const tn_softmax_problem *p, const softmax_state *s, int threads) {
+    const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y];
+    const double exponential = 1.2, plain = 0.3, other = 1.0, phase = 10000;
+    const double moving =
+        (is_real(p) && x->step == 1 && y->step == 1 ? plain : other) + (is_plain(p) ? 0 : other);
+    const bool single = s->way == WAY_ROWS || s->way == WAY_COLUMNS;
+    const bool again = !single && s->chunks > 1 &&
+                       (s->way == WAY_TWICE || s->way == WAY_SPLIT_TWICE || !waits_in_y(p));
+    const bool split = s->way == WAY_SPLIT || s->way == WAY_SPLIT_TWICE;
+    const int64_t tasks = split ? p->rows * s->chunks : tn_ceil_div(p->rows, tn_max64(1, s->grain));
+    const double workers = (double)tn_min64(tn_max64(tasks, 1), threads);
+    double phases = split ? 3 : 1;
+    if (s->way == WAY_SPLIT_TWICE)
+        phases = (double)p->rows * (1 + (double)tn_ceil_div(s->chunks, SPLIT_PARTS));
+    return ((double)p->rows * (double)p->length * (again ? 2 : 1) * (exponential + moving) /
+                workers +
+            phases * phase) /
+           3e9;
+}
+
+static void offer(const tn_softmax_problem *p, const softmax_state *s, int threads, size_t shared,
+                  tn_choices *out) {
+    static const char *const names[] = {"softmax-rows",  "softmax-columns", "softmax-lines",
+                                        "softmax-twice", "softmax-split",   "softmax-split-twice"};
     static const char *const reasons[] = {
         "rows are contiguous and at most a chunk long",
         "rows lie side by side and are at most a chunk long",
         "rows have masks, other types or strides, or several chunks",
-        "there are few rows and they are long"};
-    const size_t real = p->accumulate == TENON_F64 ? sizeof(double) : sizeof(float);
-    tn_choice *choice = &out->choice[0];
+        "nothing is kept between a row's two passes",
+        "there are few rows and they are long",
+        "there are few rows and they are long; nothing is kept between two passes"};
+    tn_choice choice;
+    memset(&choice, 0, sizeof choice);
+    choice.algorithm = names[s->way];
+    choice.kernel = s->kernels->softmax_name;
+    choice.reason = reasons[s->way];
+    choice.workspace = shared + s->worker_bytes * (size_t)threads;
+    choice.seconds = predict(p, s, threads);
+    memcpy(choice.state, s, sizeof *s);
+    tn_choices_offer(out, &choice);
+}
+
+static void offer_lines(const tn_softmax_problem *p, softmax_state s, int threads,
+                        tn_choices *out) {
+    s.grain = tn_max64(1, TASK_ELEMENTS / tn_max64(1, p->length));
+    if (s.chunks <= 1 || waits_in_y(p)) {
+        s.way = WAY_LINES;
+        if (s.chunks > stack_parts(p))
+            s.worker_bytes = tn_round64((size_t)s.chunks * sizeof(tn_softmax_part));
+        offer(p, &s, threads, 0, out);
+    }
+    s.way = WAY_TWICE;
+    s.worker_bytes = 0;
+    offer(p, &s, threads, 0, out);
+}
+
+static void offer_split(const tn_softmax_problem *p, softmax_state s, int threads,
+                        tn_choices *out) {
+    const int64_t parts = p->rows * (s.chunks + 1);
+    s.grain = tn_max64(1, s.chunks / (8 * (int64_t)threads));
+    s.way = WAY_SPLIT;
+    offer(p, &s, threads,
+          parts > SPLIT_PARTS ? tn_round64((size_t)parts * sizeof(tn_softmax_part)) : 0, out);
+    s.way = WAY_SPLIT_TWICE;
+    offer(p, &s, threads, 0, out);
+}
+
+tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cpu_level level,
+                                 tn_choices *out, tn_message *why) {
     softmax_state s = {0};
     (void)why;
-
+    out->count = 0;
     s.kernels = tn_cpu_softmax_find(p->accumulate, level);
     s.convert = tn_cpu_tile_find(p->accumulate, level);
     s.chunks = tn_ceil_div(p->length, TN_SOFTMAX_CHUNK);
-    s.threads = threads;
-    s.way = choose_way(p, threads, s.chunks);
 
-    size_t shared = 0;
-    switch (s.way) {
-    case WAY_ROWS:
-    case WAY_COLUMNS:
+    const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y];
+    const bool rows = x->step == 1 && y->step == 1;
+    if (is_single(p, s.chunks) && (rows || contiguous_dim(p) >= 0)) {
+        s.way = rows ? WAY_ROWS : WAY_COLUMNS;
         s.grain = tn_max64(1, TASK_ELEMENTS / tn_max64(1, p->length));
         if (s.way == WAY_COLUMNS)
-            s.grain = tn_ceil_div(s.grain, TN_SOFTMAX_LANES) * TN_SOFTMAX_LANES;
-        if (present(p, TN_SOFTMAX_LSE))
-            s.worker_bytes = PARTS * sizeof(tn_softmax_part);
-        break;
-    case WAY_LINES:
-        s.grain = tn_max64(1, TASK_ELEMENTS / tn_max64(1, p->length));
-        s.worker_bytes = tn_round64(TN_SOFTMAX_BUFFER * real) +
-                         tn_round64((size_t)s.chunks * sizeof(tn_softmax_part));
-        break;
-    case WAY_SPLIT:
-        s.grain = tn_max64(1, s.chunks / (8 * (int64_t)threads));
-        s.worker_bytes = tn_round64(TN_SOFTMAX_BUFFER * real);
-        shared = tn_round64((size_t)(p->rows * (s.chunks + 1)) * sizeof(tn_softmax_part));
-        break;
+            s.grain = tn_round_up(s.grain, TN_SOFTMAX_LANES);
+        offer(p, &s, threads, 0, out);
+    } else if (threads > 1 && p->rows < 4 * (int64_t)threads && s.chunks >= 4) {
+        offer_split(p, s, threads, out);
+    } else {
+        offer_lines(p, s, threads, out);
     }
-
-    choice->algorithm = names[s.way];
-    choice->kernel = s.kernels->softmax_name;
-    choice->reason = reasons[s.way];
-    choice->workspace = shared + s.worker_bytes * (size_t)threads;
-    choice->seconds = (double)p->length * (double)p->rows * 1e-9 / threads;
-    memcpy(choice->state, &s, sizeof s);
-    out->count = 1;
     return TENON_OK;
 }
 
@@ -178,11 +251,12 @@ static void rows_task(void *arg, int64_t index, int worker) {
                   y_start = run_offset(w, TN_SOFTMAX_Y, run);
     const bool columns = s->way == WAY_COLUMNS, lse_out = lse->dtype != TENON_DTYPE_NONE;
     tn_softmax_rows t = {.length = p->length, .scale = p->scale, .log = p->log};
+    tn_softmax_part parts[PARTS];
+    (void)worker;
 
     t.x_row = columns ? x->step : x->row[w->inner];
     t.y_row = columns ? y->step : y->row[w->inner];
-    t.parts = lse_out ? (tn_softmax_part *)(void *)(w->workspace + (size_t)worker * s->worker_bytes)
-                      : NULL;
+    t.parts = lse_out ? parts : NULL;
     for (int64_t r = first; r < end; r += t.rows) {
         t.rows = lse_out ? tn_min64(end - r, PARTS) : end - r;
         t.x = (const char *)w->addresses[TN_SOFTMAX_X] + (x_start + r * x->row[w->inner]) * size;
@@ -215,7 +289,7 @@ static double scalar_at(const void *base, tenon_dtype dtype, int64_t offset,
     return (double)f;
 }
 
-static line line_of(const softmax_work *w, int64_t index, int worker) {
+static line line_of(const softmax_work *w, int64_t index, line_scratch *scratch) {
     const tn_softmax_problem *p = w->p;
     const softmax_state *s = w->state;
     const tn_softmax_operand *o = p->operand;
@@ -246,7 +320,7 @@ static line line_of(const softmax_work *w, int64_t index, int worker) {
     r->scale = p->scale;
     r->log = p->log;
     r->plain = is_plain(p);
-    r->buffer = w->workspace + (size_t)worker * s->worker_bytes;
+    r->buffer = scratch ? scratch->bytes : NULL; /* for its sink and lse alone */
 
     tn_score_row *score = &r->score;
     if (present(p, TN_SOFTMAX_BIAS)) {
@@ -284,14 +358,15 @@ static line line_of(const softmax_work *w, int64_t index, int worker) {
 static void lines_task(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const softmax_state *s = w->state;
-    char *const mine = w->workspace + (size_t)worker * s->worker_bytes;
-    tn_softmax_part *parts =
-        (tn_softmax_part *)(void *)(mine + s->worker_bytes -
-                                    tn_round64((size_t)s->chunks * sizeof *parts));
+    line_scratch scratch;
+    char *const kept = s->worker_bytes ? w->workspace + (size_t)worker * s->worker_bytes
+                                       : scratch.bytes + buffer_bytes(w->p);
+    tn_softmax_part *const parts = (tn_softmax_part *)(void *)kept;
     const int64_t end = tn_min64((index + 1) * s->grain, w->p->rows);
 
     for (int64_t r = index * s->grain; r < end; ++r) {
-        const line l = line_of(w, r, worker);
+        line l = line_of(w, r, &scratch);
+        l.row.kept = s->chunks == 1;
         for (int64_t c = 0; c < s->chunks; ++c)
             parts[c] = s->kernels->reduce(&l.row, c);
         const tn_softmax_part total = s->kernels->join(parts, s->chunks, l.sink);
@@ -302,19 +377,70 @@ static void lines_task(void *arg, int64_t index, int worker) {
     }
 }
 
+/* ---------------------------------------------------------------- twice */
+
+/* A chunk's part without leaving anything in y: reduce keeps no exponentials of rows whose logarithm
+ * is wanted. */
+static tn_softmax_part probe(const softmax_state *s, const line *l, int64_t chunk) {
+    tn_softmax_row row = l->row;
+    row.log = 1;
+    return s->kernels->reduce(&row, chunk);
+}
+
+/* Joins one more part, as join does when it has them all: the sum so far comes first, unchanged. */
+static void join_next(const softmax_state *s, tn_softmax_part *total, const tn_softmax_part *part) {
+    const tn_softmax_part both[2] = {*total, *part};
+    *total = s->kernels->join(both, 2, -INFINITY);
+}
+
+static void finish_again(const softmax_state *s, const line *l, int64_t chunk,
+                         const tn_softmax_part *total) {
+    tn_softmax_row row = l->row;
+    tn_softmax_part own = {0};
+    row.kept = 1;
+    if (!row.log)
+        own = s->kernels->reduce(&row, chunk);
+    s->kernels->finish(&row, chunk, &own, total);
+}
+
+static void twice_task(void *arg, int64_t index, int worker) {
+    const softmax_work *w = arg;
+    const softmax_state *s = w->state;
+    const int64_t end = tn_min64((index + 1) * s->grain, w->p->rows);
+    line_scratch scratch;
+    (void)worker;
+
+    for (int64_t r = index * s->grain; r < end; ++r) {
+        const line l = line_of(w, r, &scratch);
+        tn_softmax_part total = {-INFINITY, 0};
+        for (int64_t c = 0; c < s->chunks; ++c) {
+            const tn_softmax_part part = probe(s, &l, c);
+            join_next(s, &total, &part);
+        }
+        total = s->kernels->join(&total, 1, l.sink);
+        for (int64_t c = 0; c < s->chunks; ++c)
+            finish_again(s, &l, c, &total);
+        if (present(w->p, TN_SOFTMAX_LSE))
+            store_lse(w->p, w->addresses[TN_SOFTMAX_LSE], l.lse, &total);
+    }
+}
+
 /* ---------------------------------------------------------------- split */
 
 static void split_reduce(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
-    const line l = line_of(w, r, worker);
+    line_scratch scratch;
+    const line l = line_of(w, r, &scratch);
+    (void)worker;
     for (int64_t c = first; c < tn_min64(first + w->state->grain, w->state->chunks); ++c)
         w->parts[r * w->state->chunks + c] = w->state->kernels->reduce(&l.row, c);
 }
 
 static void split_join(void *arg, int64_t r, int worker) {
     const softmax_work *w = arg;
-    const line l = line_of(w, r, worker);
+    const line l = line_of(w, r, NULL);
+    (void)worker;
     w->totals[r] =
         w->state->kernels->join(w->parts + r * w->state->chunks, w->state->chunks, l.sink);
     if (present(w->p, TN_SOFTMAX_LSE))
@@ -324,9 +450,66 @@ static void split_join(void *arg, int64_t r, int worker) {
 static void split_finish(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
-    const line l = line_of(w, r, worker);
+    line_scratch scratch;
+    const line l = line_of(w, r, &scratch);
+    (void)worker;
     for (int64_t c = first; c < tn_min64(first + w->state->grain, w->state->chunks); ++c)
         w->state->kernels->finish(&l.row, c, &w->parts[r * w->state->chunks + c], &w->totals[r]);
+}
+
+static void run_split(softmax_work *w, tn_team *team) {
+    const tn_softmax_problem *p = w->p;
+    tn_softmax_part few[SPLIT_PARTS];
+    const bool fits = p->rows * (w->state->chunks + 1) <= SPLIT_PARTS;
+    w->parts = fits ? few : (tn_softmax_part *)(void *)w->workspace;
+    w->totals = w->parts + p->rows * w->state->chunks;
+    w->pieces = tn_ceil_div(w->state->chunks, w->state->grain);
+    tn_team_run(team, split_reduce, w, p->rows * w->pieces);
+    tn_team_run(team, split_join, w, p->rows);
+    tn_team_run(team, split_finish, w, p->rows * w->pieces);
+}
+
+static void again_reduce(void *arg, int64_t index, int worker) {
+    const softmax_work *w = arg;
+    const int64_t first = w->first + index * w->state->grain;
+    line_scratch scratch;
+    const line l = line_of(w, w->row, &scratch);
+    (void)worker;
+    for (int64_t c = first; c < tn_min64(first + w->state->grain, w->end); ++c)
+        w->parts[c - w->first] = probe(w->state, &l, c);
+}
+
+static void again_finish(void *arg, int64_t index, int worker) {
+    const softmax_work *w = arg;
+    const int64_t first = index * w->state->grain;
+    line_scratch scratch;
+    const line l = line_of(w, w->row, &scratch);
+    (void)worker;
+    for (int64_t c = first; c < tn_min64(first + w->state->grain, w->state->chunks); ++c)
+        finish_again(w->state, &l, c, w->totals);
+}
+
+/* One row after the other, each reduced by all threads in waves of as many chunks as the caller's
+ * stack has room for parts. */
+static void run_split_twice(softmax_work *w, tn_team *team) {
+    const softmax_state *s = w->state;
+    tn_softmax_part parts[SPLIT_PARTS], total;
+    w->parts = parts;
+    w->totals = &total;
+    for (w->row = 0; w->row < w->p->rows; ++w->row) {
+        const line l = line_of(w, w->row, NULL);
+        total = (tn_softmax_part){-INFINITY, 0};
+        for (w->first = 0; w->first < s->chunks; w->first = w->end) {
+            w->end = tn_min64(w->first + SPLIT_PARTS, s->chunks);
+            tn_team_run(team, again_reduce, w, tn_ceil_div(w->end - w->first, s->grain));
+            for (int64_t c = 0; c < w->end - w->first; ++c)
+                join_next(s, &total, &parts[c]);
+        }
+        total = s->kernels->join(&total, 1, l.sink);
+        tn_team_run(team, again_finish, w, tn_ceil_div(s->chunks, s->grain));
+        if (present(w->p, TN_SOFTMAX_LSE))
+            store_lse(w->p, w->addresses[TN_SOFTMAX_LSE], l.lse, &total);
+    }
 }
 
 /* ---------------------------------------------------------------- run */
@@ -338,8 +521,6 @@ void tn_cpu_softmax_run(const tn_run *run) {
         .p = p, .state = &s, .addresses = run->addresses, .workspace = run->workspace};
 
     memcpy(&s, run->choice->state, sizeof s);
-    if (p->rows == 0)
-        return;
     if (p->length == 0)
         s.way = WAY_LINES; /* nothing but lse to write */
     switch (s.way) {
@@ -351,15 +532,15 @@ void tn_cpu_softmax_run(const tn_run *run) {
         tn_team_run(run->team, rows_task, &w, w.runs * w.pieces);
         break;
     case WAY_LINES:
-        tn_team_run(run->team, lines_task, &w, tn_ceil_div(p->rows, s.grain));
+    case WAY_TWICE:
+        tn_team_run(run->team, s.way == WAY_LINES ? lines_task : twice_task, &w,
+                    tn_ceil_div(p->rows, s.grain));
         break;
     case WAY_SPLIT:
-        w.parts = (tn_softmax_part *)(void *)(w.workspace + s.worker_bytes * (size_t)s.threads);
-        w.totals = w.parts + p->rows * s.chunks;
-        w.pieces = tn_ceil_div(s.chunks, s.grain);
-        tn_team_run(run->team, split_reduce, &w, p->rows * w.pieces);
-        tn_team_run(run->team, split_join, &w, p->rows);
-        tn_team_run(run->team, split_finish, &w, p->rows * w.pieces);
+        run_split(&w, run->team);
+        break;
+    case WAY_SPLIT_TWICE:
+        run_split_twice(&w, run->team);
         break;
     }
 }

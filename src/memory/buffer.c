@@ -24,6 +24,19 @@ static tn_block_record *block_record_of(tenon_buffer *buffer) {
     return (tn_block_record *)((char *)buffer - offsetof(tn_block_record, buffer));
 }
 
+static tenon_status fail_no_handle(tenon_pool *pool) {
+    const tn_request request =
+        tn_request_of(pool, sizeof(tn_handle_record), TN_GRANULE, "tenon: records");
+    tn_message message;
+    if (!tn_enter(pool))
+        return tn_fail_lost_shared(pool);
+    tn_fail_short_locked(pool, &request, TENON_ERROR_OUT_OF_MEMORY,
+                         "no memory for a buffer's handle", &message);
+    tn_leave(pool);
+    tn_message_publish(&message);
+    return TENON_ERROR_OUT_OF_MEMORY;
+}
+
 /*
  * Another handle on `root`'s memory, or with NULL on foreign memory, that holds the pool and the
  * root; the rest is the caller's to fill in. On failure *out stays NULL.
@@ -53,8 +66,7 @@ static tenon_status take_handle(tenon_pool *pool, tenon_buffer *root, tenon_buff
         bool refilled = tn_refill(pool, &pool->handles, 0);
         tn_leave_slow(pool);
         if (!refilled)
-            return tn_fail_shared(TENON_ERROR_OUT_OF_MEMORY,
-                                  "pool %s: no memory for a buffer's handle", pool->device);
+            return fail_no_handle(pool);
     }
 }
 

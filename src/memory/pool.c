@@ -60,19 +60,24 @@ void tn_pool_close(tenon_pool *pool) {
         borrowed += slab->borrowed;
     for (const tn_slab *slab = pool->handles.slabs; slab != NULL; slab = slab->next)
         borrowed += slab->borrowed;
-    if (pool->info.blocks > borrowed)
+    if (tn_blocks_locked(pool) > borrowed)
         tn_log(pool, TENON_LOG_WARNING, "pool %s: closed with %llu blocks of %zu bytes in use",
-               pool->device, (unsigned long long)pool->info.blocks, pool->info.in_use);
+               pool->device, (unsigned long long)tn_blocks_locked(pool), pool->info.in_use);
     else
         tn_log(pool, TENON_LOG_INFO, "pool %s: closed; peak in use %zu, reserved %zu bytes",
                pool->device, pool->info.peak_in_use, pool->info.peak_reserved);
-    /* Borrowed slabs lie in segments and hold no segment, so the order is: slabs, then segments. */
+    /* A fixed pool's slabs may lie in its segment; any other's segments are read through their
+     * nodes, which lie in slabs. */
+    bool fixed = (pool->flags & TENON_POOL_FIXED) != 0;
+    if (!fixed)
+        tn_segments_close(pool);
     tn_records *records[] = {&pool->nodes, &pool->handles};
     for (int i = 0; i < 2; ++i)
         for (tn_slab *slab; (slab = tn_records_next_slab(records[i])) != NULL;)
             if (!slab->borrowed)
                 tn_host_free(&pool->hooks, slab, slab->bytes);
-    tn_segments_close(pool);
+    if (fixed)
+        tn_segments_close(pool);
     tenon_allocator hooks = pool->hooks;
     tn_host_free(&hooks, pool, sizeof *pool);
 }
@@ -294,7 +299,6 @@ static inline void count_out_locked(tenon_pool *pool, tn_block_record *record, s
     record->buffer.bytes = asked;
     record->buffer.lead = (uint16_t)lead;
     record->buffer.owner = (uint8_t)owner;
-    ++info->blocks;
     info->in_use += asked;
     if (info->in_use > info->peak_in_use)
         info->peak_in_use = info->in_use;
@@ -305,7 +309,6 @@ static inline void count_back_locked(tenon_pool *pool, const tn_block_record *re
     tn_owner *owner = &pool->owners[record->buffer.owner];
     owner->bytes -= record->buffer.bytes;
     --owner->blocks;
-    --pool->info.blocks;
     ++pool->info.frees;
     pool->info.in_use -= record->buffer.bytes;
     if ((pool->watch & TN_WATCH_RECORD) != 0)

@@ -36,7 +36,14 @@ typedef struct tn_segment_source {
     bool (*alloc)(void *user, size_t bytes, tn_segment_memory *out);
     void (*free)(void *user, const tn_segment_memory *memory);
     size_t granularity; /* a power of two from 64 */
-    bool host;          /* the host may read and write at `address` */
+    /*
+     * Takes a part of a segment back: a multiple of `part` at a multiple of it, or up to the
+     * segment's end. False when it can't be done now, which is ordinary. NULL: segments come and go
+     * as wholes.
+     */
+    bool (*give_part)(void *user, const tn_segment_memory *memory, size_t offset, size_t bytes);
+    size_t part; /* a power of two, at least granularity */
+    bool host;   /* the host may read and write at `address` */
 } tn_segment_source;
 
 /*

@@ -92,9 +92,9 @@ void tn_guard_close_locked(tenon_pool *pool, tn_block_record *record, tn_finding
 void tn_guard_sweep_locked(tenon_pool *pool, tn_finding *finding) {
     for (const tn_segment *segment = pool->segments; segment != NULL; segment = segment->next)
         for (const tn_tlsf_node *node = &segment->lowest->node; node != NULL; node = node->upper)
-            if (node->used)
+            if (node->used && !node->hole)
                 check_used_locked(pool, (const tn_block_record *)node, finding);
-            else
+            else if (!node->used)
                 check_free_locked(pool, (const tn_block_record *)node, finding);
 }
 

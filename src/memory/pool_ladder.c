@@ -21,15 +21,6 @@ typedef struct climb {
     uint64_t segments_given;
 } climb;
 
-/* Enough nodes to cut blocks; see TN_NODES_READY. */
-static bool ready(tenon_pool *pool) {
-    tn_mutex_lock(&pool->lock);
-    tn_settle_locked(pool);
-    bool enough = pool->nodes.free >= TN_NODES_READY;
-    tn_mutex_unlock(&pool->lock);
-    return enough || tn_refill(pool, &pool->nodes, 0);
-}
-
 /* Rung 1: any free block that fits. The quick search comes first, for memory that came back
  * meanwhile. */
 static bool reuse(climb *c) {
@@ -71,6 +62,7 @@ static bool grow(climb *c) {
         usual = need;
     if (!tn_align_size(usual < need ? need : usual, granularity, &usual) || usual > room)
         usual = room;
+    tn_segments_hold_down(pool, usual, c->request->asked);
     for (size_t bytes = usual;; bytes = need) {
         if (tn_segment_add(pool, bytes, c->request, c->record, c->finding)) {
             c->grown += bytes;
@@ -105,7 +97,7 @@ static bool give_segments(climb *c) {
 static bool serve(climb *c) {
     /* For records a fixed pool has nothing but its segment either. */
     c->over_budget = (c->pool->flags & TENON_POOL_FIXED) != 0;
-    if (!ready(c->pool) && !(give_segments(c) && ready(c->pool)))
+    if (!tn_nodes_ready(c->pool) && !(give_segments(c) && tn_nodes_ready(c->pool)))
         return false;
     return reuse(c) || grow(c) || (give_segments(c) && grow(c));
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/read_desc.h"
 #include "memory/pool_state.h"
 
 /* ---- owners ---- */
@@ -90,17 +91,13 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     if (pool == NULL || info == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory stats: %s is NULL",
                               pool == NULL ? "pool" : "info");
-    size_t size = info->struct_size;
-    if (size == 0 || size > sizeof *info)
-        size = sizeof *info;
     if (!tn_enter(pool))
         return tn_fail_lost_shared(pool);
     tenon_memory_info now = pool->info;
     now.largest_free = tn_largest_free_locked(pool);
+    now.blocks = tn_blocks_locked(pool);
     tn_leave(pool);
-    now.struct_size = info->struct_size;
-    memcpy(info, &now, size);
-    return TENON_OK;
+    return tn_write_info("memory stats", info, &now, sizeof now);
 }
 
 /* The sentence of a failed allocation. Returns `status`. */
@@ -189,7 +186,7 @@ static void write_statistics(json *out, tenon_pool *pool) {
     json_number(out, "peak_reserved", info->peak_reserved);
     json_number(out, "peak_in_use", info->peak_in_use);
     json_number(out, "largest_free", tn_largest_free_locked(pool));
-    json_number(out, "blocks", info->blocks);
+    json_number(out, "blocks", tn_blocks_locked(pool));
     json_number(out, "allocations", info->allocations);
     json_number(out, "frees", info->frees);
     json_number(out, "damages", info->damages);
@@ -205,8 +202,8 @@ static void write_statistics(json *out, tenon_pool *pool) {
 
 static void write_block(json *out, const tenon_pool *pool, const tn_block_record *record) {
     json_write(out, "{\"offset\":%zu,\"bytes\":%zu,", record->node.offset, record->node.bytes);
-    if (!record->node.used) {
-        json_write(out, "\"free\":true}");
+    if (!record->node.used || record->node.hole) {
+        json_write(out, record->node.hole ? "\"hole\":true}" : "\"free\":true}");
         return;
     }
     json_write(out, "\"id\":%llu,\"asked\":%zu,\"owner\":", (unsigned long long)record->id,

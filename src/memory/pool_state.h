@@ -50,13 +50,16 @@ typedef struct tn_segment {
     struct tn_segment *next, *previous;
     tn_segment_memory memory;
     tn_block_record *lowest;
+    size_t holes; /* bytes that went back to the system before the rest */
 } tn_segment;
 
 typedef struct tn_owner {
-    const char
-        *name; /* NULL: slot is free. Told apart by address; equal texts are joined for display */
+    /* The name stands between the counts: side by side, compilers load as one pair what was stored
+     * as two numbers, which waits for both stores to reach the cache. */
     size_t bytes;
-    uint64_t blocks;
+    const char
+        *name; /* NULL: never used. Told apart by address; equal texts are joined for display */
+    uint64_t blocks; /* 0: the slot is free */
 } tn_owner;
 
 typedef struct tn_fault {
@@ -101,7 +104,7 @@ struct tenon_pool {
     unsigned pending_next, pendings; /* the ring: where the next one goes, how many there are */
     uint64_t holders;                /* contexts, the caller, and every buffer */
     tn_records nodes;                /* tn_block_record */
-    tenon_memory_info info;          /* kept up to date but for largest_free */
+    tenon_memory_info info;          /* kept up to date but for largest_free and blocks */
     tn_pending pending[TN_PENDING];
     tn_tlsf tlsf;
     uint8_t owner_near[TN_OWNERS]; /* by a hash of the name's address: where it was last */
@@ -155,12 +158,14 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
                              tn_finding *finding, tn_message *message);
 
 /* pool_segments.c; with slow held and lock not */
+void tn_segments_hold_down(tenon_pool *pool, size_t coming, size_t asked);
 bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
                     tn_block_record **record, tn_finding *finding);
 size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count);
 size_t tn_segments_empty(tenon_pool *pool);
 void tn_segments_close(tenon_pool *pool);
 bool tn_refill(tenon_pool *pool, tn_records *records, size_t count);
+bool tn_nodes_ready(tenon_pool *pool);
 tn_segment_source tn_host_source(tenon_pool *pool);
 
 /* pool_guard.c; the checks are for pools that are tn_guarded */
@@ -218,6 +223,10 @@ static inline bool tn_enter_slow(tenon_pool *pool) {
 
 static inline void tn_leave_slow(tenon_pool *pool) {
     tn_mutex_unlock(&pool->slow);
+}
+
+static inline uint64_t tn_blocks_locked(const tenon_pool *pool) {
+    return pool->info.allocations - pool->info.frees;
 }
 
 static inline tn_segment *tn_segment_of(const tn_block_record *record) {

@@ -109,7 +109,7 @@ void tn_tlsf_add(tn_tlsf *tlsf, tn_tlsf_node *node, void *segment, size_t bytes)
     node->segment = segment;
     node->offset = 0;
     node->bytes = bytes;
-    node->used = false;
+    node->used = node->hole = false;
     list(tlsf, node);
 }
 
@@ -154,7 +154,7 @@ static tn_tlsf_node *split(tn_tlsf_node *node, size_t offset, tn_records *nodes)
     upper->segment = node->segment;
     upper->offset = offset;
     upper->bytes = node->offset + node->bytes - offset;
-    upper->used = false;
+    upper->used = upper->hole = false;
     node->bytes = offset - node->offset;
     return upper;
 }
@@ -184,7 +184,7 @@ static void merge(tn_tlsf_node *lower, tn_records *nodes) {
 }
 
 tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nodes) {
-    assert(node->used);
+    assert(node->used && !node->hole);
     node->used = false;
     if (node->upper != NULL && !node->upper->used) {
         unlist(tlsf, node->upper);
@@ -199,13 +199,52 @@ tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nod
     return node;
 }
 
-size_t tn_tlsf_largest(const tn_tlsf *tlsf) {
+/* ---- holes ---- */
+
+size_t tn_tlsf_inner(const tn_tlsf_node *node, size_t unit, size_t *offset) {
+    size_t end = node->offset + node->bytes;
+    *offset = (node->offset + unit - 1) & ~(unit - 1);
+    if (node->upper != NULL)
+        end &= ~(unit - 1);
+    return end > *offset ? end - *offset : 0;
+}
+
+tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf) {
     if (tlsf->first_map == 0)
-        return 0;
+        return NULL;
     unsigned first = top_bit((size_t)tlsf->first_map);
     unsigned second = 31u - (unsigned)__builtin_clz(tlsf->second_map[first]);
+    return tlsf->heads[first][second];
+}
+
+size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit) {
+    size_t spare = 0, offset;
+    size_class at = {0, 0};
+    while (next_class(tlsf, at, &at)) {
+        const tn_tlsf_node *node = tlsf->heads[at.first][at.second];
+        for (; node != NULL; node = node->next)
+            spare += tn_tlsf_inner(node, unit, &offset);
+        ++at.second;
+    }
+    return spare;
+}
+
+tn_tlsf_node *tn_tlsf_join(tn_tlsf_node *hole, tn_records *nodes) {
+    assert(hole->used && hole->hole);
+    if (hole->upper != NULL && hole->upper->hole)
+        merge(hole, nodes);
+    if (hole->lower != NULL && hole->lower->hole) {
+        hole = hole->lower;
+        merge(hole, nodes);
+    }
+    return hole;
+}
+
+/* ---- figures ---- */
+
+size_t tn_tlsf_largest(const tn_tlsf *tlsf) {
     size_t largest = 0;
-    for (const tn_tlsf_node *node = tlsf->heads[first][second]; node != NULL; node = node->next)
+    for (const tn_tlsf_node *node = tn_tlsf_top(tlsf); node != NULL; node = node->next)
         if (node->bytes > largest)
             largest = node->bytes;
     return largest;

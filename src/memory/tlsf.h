@@ -9,6 +9,9 @@
  * serve the same size again. A thorough search, linear in the free blocks of the nearest classes,
  * finds any block that fits, so nothing is lost to the rounding when memory is short.
  *
+ * A part of a free block may become a hole: address range without memory behind it. A hole keeps
+ * its node, so that the blocks around it need not be renumbered; it merges with holes only.
+ *
  * Knows sizes and neighbours only: no memory, no locks, no owners. Called by the pool under its
  * lock.
  */
@@ -37,7 +40,8 @@ typedef struct tn_tlsf_node {
     struct tn_tlsf_node *next, *previous; /* of the same class, while free */
     void *segment;                        /* whose bytes; neighbours never cross it */
     size_t offset, bytes;                 /* in the segment; multiples of TN_GRANULE */
-    bool used;
+    bool used;                            /* handed out, or a hole */
+    bool hole;                            /* the bytes are not there any more */
 } tn_tlsf_node;
 
 typedef struct tn_tlsf {
@@ -86,6 +90,28 @@ enum { TN_TLSF_SPLITS = 2 };
 /* Frees a used node, merges it with free neighbours (their nodes go back to `nodes`) and returns
  * the merged node. */
 tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nodes);
+
+/* ---- holes ---- */
+
+/*
+ * The whole units of a free block, which can go without its neighbours; the end of a segment ends a
+ * unit. Returns their bytes, which start at *offset; 0: not one.
+ */
+size_t tn_tlsf_inner(const tn_tlsf_node *node, size_t unit, size_t *offset);
+
+/* The free block with the most bytes, up to the width of a class; NULL: none. */
+tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf);
+
+/* Sum of the whole units of all free blocks: linear in those that have a unit or more. */
+size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit);
+
+/*
+ * Merges a hole (a node that tn_tlsf_take returned and whose `hole` was set) with holes beside it;
+ * their nodes go back to `nodes`. Returns the merged node.
+ */
+tn_tlsf_node *tn_tlsf_join(tn_tlsf_node *hole, tn_records *nodes);
+
+/* ---- figures ---- */
 
 /* Bytes of the largest free block; linear in the blocks of one class. */
 size_t tn_tlsf_largest(const tn_tlsf *tlsf);

@@ -45,9 +45,9 @@ void tn_attention_key_row(const tn_attention_problem *p, void *const *addresses,
         *row = s->k_start + j;
         return;
     }
-    const int64_t *stride = p->operand[TN_ATTENTION_BLOCK_TABLE].stride;
-    const int32_t *table = addresses[TN_ATTENTION_BLOCK_TABLE];
-    *outer = table[b * stride[0] + j / p->block_size * stride[1]];
+    const tn_attention_operand *table = &p->operand[TN_ATTENTION_BLOCK_TABLE];
+    *outer = tn_index_get(addresses[TN_ATTENTION_BLOCK_TABLE], table->dtype,
+                          b * table->stride[0] + j / p->block_size * table->stride[1]);
     *row = j % p->block_size;
 }
 

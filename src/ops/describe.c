@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Canonical problems in words. Lines are meant to be read and to be found again by a tool: "name=value" pairs separated by spaces,
- * types first, only what is not the default.
+ * Canonical problems in words. Lines are meant to be read and to be found again by a tool:
+ * "name=value" pairs separated by spaces, types first, only what is not the default.
  */
 #include "ops/describe.h"
+
+#include "ops/ops.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,16 +34,20 @@ static void add_size(line *l, const char *name, int64_t value) {
     add(l, " %s=%lld", name, (long long)value);
 }
 
-/* A flag if present. */
-static void add_operand(line *l, const char *name, tenon_dtype dtype) {
-    if (dtype != TENON_DTYPE_NONE)
-        add(l, " %s=%s", name, tenon_dtype_name(dtype));
+/*
+ * The fields that are there, with their types. `stride`: bytes from one role's type to the next in
+ * the problem.
+ */
+static void add_operands(line *l, const tn_form *form, const tenon_dtype *first, size_t stride) {
+    for (int role = 0; role < form->operands; ++role) {
+        const tenon_dtype *dtype =
+            (const tenon_dtype *)(const void *)((const char *)first + (size_t)role * stride);
+        if (*dtype != TENON_DTYPE_NONE)
+            add(l, " %s=%s", form->operand[role].name, tenon_dtype_name(*dtype));
+    }
 }
 
 void tn_gemm_describe(const void *problem, char *text, size_t capacity) {
-    static const char *const names[TN_GEMM_ROLES] = {
-        "a",       "b",      "c",       "bias",   "residual", "a_scale", "a_zero",
-        "b_scale", "b_zero", "c_scale", "c_zero", "offsets",  "packed"};
     static const char *const activations[] = {"none", "relu",    "gelu", "gelu_tanh",
                                               "silu", "sigmoid", "tanh", "clamp"};
     const tn_gemm_problem *p = problem;
@@ -54,8 +60,9 @@ void tn_gemm_describe(const void *problem, char *text, size_t capacity) {
         add_size(&l, "batch", p->batch_count);
     if (p->experts)
         add_size(&l, "experts", p->experts);
-    for (int role = 0; role < TN_GEMM_ROLES; ++role)
-        add_operand(&l, names[role], p->operand[role].dtype);
+    add_operands(&l, &tn_gemm_form, &p->operand[0].dtype, sizeof p->operand[0]);
+    if (p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE)
+        add_size(&l, "b_packed_bytes", p->packed_bytes);
     if (p->alpha != 1)
         add(&l, " alpha=%g", p->alpha);
     if (p->beta != 0)
@@ -74,15 +81,12 @@ static void add_positions(line *l, int64_t left, int64_t right) {
 }
 
 void tn_softmax_describe(const void *problem, char *text, size_t capacity) {
-    static const char *const names[TN_SOFTMAX_ROLES] = {"x",     "y",     "bias", "mask",
-                                                        "alibi", "sinks", "lse"};
     const tn_softmax_problem *p = problem;
     line l = {text, capacity, 0};
 
     add(&l, "softmax rows=%lld cols=%lld step=%lld", (long long)p->rows, (long long)p->length,
         (long long)p->operand[TN_SOFTMAX_X].step);
-    for (int role = 0; role < TN_SOFTMAX_ROLES; ++role)
-        add_operand(&l, names[role], p->operand[role].dtype);
+    add_operands(&l, &tn_softmax_form, &p->operand[0].dtype, sizeof p->operand[0]);
     if (p->log)
         add(&l, " log=1");
     if (p->softcap != 0)
@@ -91,11 +95,6 @@ void tn_softmax_describe(const void *problem, char *text, size_t capacity) {
 }
 
 void tn_attention_describe(const void *problem, char *text, size_t capacity) {
-    static const char *const names[TN_ATTENTION_ROLES] = {
-        "q",    "k",     "v",     "o",           "bias",
-        "mask", "alibi", "sinks", "key_lengths", "query_offsets",
-        "cu_q", "cu_k",  "table", "k_scale",     "v_scale",
-        "lse"};
     const tn_attention_problem *p = problem;
     line l = {text, capacity, 0};
 
@@ -106,8 +105,7 @@ void tn_attention_describe(const void *problem, char *text, size_t capacity) {
         add_size(&l, "v_dim", p->dv);
     if (p->block_size)
         add_size(&l, "block_size", p->block_size);
-    for (int role = 0; role < TN_ATTENTION_ROLES; ++role)
-        add_operand(&l, names[role], p->operand[role].dtype);
+    add_operands(&l, &tn_attention_form, &p->operand[0].dtype, sizeof p->operand[0]);
     if (p->softcap != 0)
         add(&l, " softcap=%g", p->softcap);
     add_positions(&l, p->left, p->right);
@@ -129,43 +127,23 @@ void tn_append_describe(const void *problem, char *text, size_t capacity) {
 
 /* ---------------------------------------------------------------- differences */
 
-/* A range of a problem's bytes and the descriptor's field it comes from; `each` > 0: an array of operands, one name each. */
+/*
+ * A range of a problem's bytes and the descriptor's field it comes from; with `form`: an array of
+ * `each` bytes a role, one name each.
+ */
 typedef struct range {
     size_t from, bytes, each;
-    const char *const *names;
+    const char *name;
+    const tn_form *form;
 } range;
 
 #define FIELD(type, member, name)                                                                  \
+    { offsetof(type, member), sizeof(((type *)0)->member), sizeof(((type *)0)->member), name, NULL }
+#define OPERANDS(type, member, form)                                                               \
     {                                                                                              \
-        offsetof(type, member), sizeof(((type *)0)->member), 0, (const char *const[]) {            \
-            name                                                                                   \
-        }                                                                                          \
+        offsetof(type, member), sizeof(((type *)0)->member), sizeof(((type *)0)->member[0]),       \
+            "b_packed", form                                                                       \
     }
-#define OPERANDS(type, member, list)                                                               \
-    { offsetof(type, member), sizeof(((type *)0)->member), sizeof(((type *)0)->member[0]), list }
-
-static const char *const gemm_names[] = {
-    "a",       "b",      "c",       "bias",   "residual",      "a_scale", "a_zero",
-    "b_scale", "b_zero", "c_scale", "c_zero", "group_offsets", "b_packed"};
-static const char *const softmax_names[] = {"x", "y", "bias", "mask", "alibi", "sinks", "lse"};
-static const char *const attention_names[] = {"q",
-                                              "k",
-                                              "v",
-                                              "o",
-                                              "bias",
-                                              "mask",
-                                              "alibi",
-                                              "sinks",
-                                              "key_lengths",
-                                              "query_offsets",
-                                              "cu_seqlens_q",
-                                              "cu_seqlens_k",
-                                              "block_table",
-                                              "k_scale",
-                                              "v_scale",
-                                              "lse"};
-static const char *const append_names[] = {
-    "k", "v", "k_cache", "v_cache", "positions", "cu_seqlens", "block_table", "k_scale", "v_scale"};
 
 static const range gemm_ranges[] = {
     FIELD(tn_gemm_problem, m, "a.shape"),
@@ -176,8 +154,8 @@ static const range gemm_ranges[] = {
     FIELD(tn_gemm_problem, batch, "c.shape"),
     FIELD(tn_gemm_problem, batch_rank, "c.rank"),
     FIELD(tn_gemm_problem, experts, "group_offsets"),
-    OPERANDS(tn_gemm_problem, operand, gemm_names),
-    OPERANDS(tn_gemm_problem, group, gemm_names),
+    OPERANDS(tn_gemm_problem, operand, &tn_gemm_form),
+    OPERANDS(tn_gemm_problem, group, &tn_gemm_form),
     FIELD(tn_gemm_problem, alpha, "alpha"),
     FIELD(tn_gemm_problem, beta, "beta"),
     FIELD(tn_gemm_problem, clamp_low, "clamp_low"),
@@ -194,7 +172,7 @@ static const range softmax_ranges[] = {
     FIELD(tn_softmax_problem, extent, "x.shape or axis"),
     FIELD(tn_softmax_problem, rank, "x.rank"),
     FIELD(tn_softmax_problem, query_dim, "causal or window"),
-    OPERANDS(tn_softmax_problem, operand, softmax_names),
+    OPERANDS(tn_softmax_problem, operand, &tn_softmax_form),
     FIELD(tn_softmax_problem, scale, "scale"),
     FIELD(tn_softmax_problem, softcap, "softcap"),
     FIELD(tn_softmax_problem, offset, "causal"),
@@ -215,7 +193,7 @@ static const range attention_ranges[] = {
     FIELD(tn_attention_problem, blocks, "k.shape[0]"),
     FIELD(tn_attention_problem, block_size, "k.shape[2]"),
     FIELD(tn_attention_problem, max_blocks, "block_table.shape[1]"),
-    OPERANDS(tn_attention_problem, operand, attention_names),
+    OPERANDS(tn_attention_problem, operand, &tn_attention_form),
     FIELD(tn_attention_problem, scale, "scale"),
     FIELD(tn_attention_problem, softcap, "softcap"),
     FIELD(tn_attention_problem, left, "window.left"),
@@ -228,35 +206,30 @@ static const range append_ranges[] = {
     FIELD(tn_append_problem, batch, "positions.shape[0]"),
     FIELD(tn_append_problem, kv_heads, "k.shape[1]"),
     FIELD(tn_append_problem, rows, "k.shape[2]"),
-    OPERANDS(tn_append_problem, operand, append_names),
+    OPERANDS(tn_append_problem, operand, &tn_append_form),
 };
 
-static const char *first_difference(const range *ranges, size_t count, const void *a,
-                                    const void *b) {
-    for (size_t r = 0; r < count; ++r) {
-        const size_t step = ranges[r].each ? ranges[r].each : ranges[r].bytes;
-        for (size_t i = 0; i * step < ranges[r].bytes; ++i) {
-            const size_t from = ranges[r].from + i * step;
-            if (memcmp((const char *)a + from, (const char *)b + from, step) != 0)
-                return ranges[r].names[i];
+static const char *first_difference(const range *ranges, int count, const void *a, const void *b) {
+    for (const range *r = ranges; r < ranges + count; ++r)
+        for (size_t i = 0; i * r->each < r->bytes; ++i) {
+            const size_t from = r->from + i * r->each;
+            if (memcmp((const char *)a + from, (const char *)b + from, r->each) != 0)
+                return r->form && (int)i < r->form->operands ? r->form->operand[i].name : r->name;
         }
-    }
     return NULL;
 }
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 const char *tn_problem_difference(tn_op op, const void *a, const void *b) {
     switch (op) {
     case TN_OP_GEMM:
     case TN_OP_GEMM_PACK:
-        return first_difference(gemm_ranges, COUNT(gemm_ranges), a, b);
+        return first_difference(gemm_ranges, TN_COUNT(gemm_ranges), a, b);
     case TN_OP_SOFTMAX:
-        return first_difference(softmax_ranges, COUNT(softmax_ranges), a, b);
+        return first_difference(softmax_ranges, TN_COUNT(softmax_ranges), a, b);
     case TN_OP_ATTENTION:
-        return first_difference(attention_ranges, COUNT(attention_ranges), a, b);
+        return first_difference(attention_ranges, TN_COUNT(attention_ranges), a, b);
     case TN_OP_APPEND:
-        return first_difference(append_ranges, COUNT(append_ranges), a, b);
+        return first_difference(append_ranges, TN_COUNT(append_ranges), a, b);
     case TN_OP_MERGE:
         return memcmp(a, b, sizeof(tn_merge_problem)) ? "o_parts" : NULL;
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of element types. A new type is a row here, a value in tensor.h and a pair of conversions in the backends. Block
- * layouts are GGUF's (ggml-common.h); 4-bit floats: OCP Microscaling Formats 1.0, section 5.
+ * The table of element types. A new type is a row here, a value in tensor.h and a pair of
+ * conversions in the backends. Block layouts are GGUF's (ggml-common.h); 4-bit floats: OCP
+ * Microscaling Formats 1.0, section 5.
  */
 #include "ops/dtype.h"
 
@@ -24,11 +25,11 @@ static const tn_dtype_info types[] = {
 
 enum { TYPES = sizeof types / sizeof types[0] };
 
+/* Rows stand in the order of the values, which have one gap: before the block types. */
 const tn_dtype_info *tn_dtype_find(tenon_dtype dtype) {
-    for (int i = 0; i < TYPES; ++i)
-        if (types[i].dtype == dtype)
-            return &types[i];
-    return NULL;
+    const int plain = TENON_BOOL, value = (int)dtype,
+              row = value < TENON_Q8_0 ? value - 1 : plain + value - TENON_Q8_0;
+    return row >= 0 && row < TYPES && types[row].dtype == dtype ? &types[row] : NULL;
 }
 
 const char *tenon_dtype_name(tenon_dtype dtype) {

@@ -1,14 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public entry points of all operations. Each is the same short walk: enter the context, make the problem, take and check the addresses, hand over to
- * the core's dispatch, leave. What differs between operations is one row of functions.
+ * The public entry points of all operations. Each is the same short walk: enter the context, read
+ * the descriptor once, make the problem, settle the addresses, hand over to the core's dispatch,
+ * leave. What differs between operations is one row of functions and the descriptor's form.
+ *
+ * A run whose descriptor has the signature of the planned one skips the reading: the plan's own
+ * problem is what it says. Addresses, workspace and data are checked in every run.
  */
 #include "core/dispatch.h"
+#include "core/read_desc.h"
 #include "ops/describe.h"
 #include "ops/ops.h"
 
+/* What a plan keeps for its runs. */
+typedef struct memo {
+    tn_reaches reaches;
+    tn_signature signature;
+} memo;
+
 /* Everything one call needs, on the stack. */
 typedef struct call {
+    union {
+        tenon_gemm_desc gemm;
+        tenon_softmax_desc softmax;
+        tenon_attention_desc attention;
+        tenon_attention_merge_desc merge;
+        tenon_kv_append_desc append;
+    } desc; /* the caller's, as far as its struct_size goes */
     union {
         tn_gemm_problem gemm;
         tn_softmax_problem softmax;
@@ -16,152 +34,162 @@ typedef struct call {
         tn_merge_problem merge;
         tn_append_problem append;
     } problem;
+    memo memo;
     void *addresses[TN_MAX_ADDRESSES];
     void *parts[2 * TN_MERGE_MAX_PARTS];
-    tn_cost cost;
 } call;
 
 typedef struct op_row {
     tn_op op;
-    const char *name;
-    size_t problem_bytes, desc_bytes, workspace_offset;
-    tenon_status (*make)(const void *desc, call *c, tn_message *m);
-    tenon_status (*addresses)(const void *desc, call *c, tn_message *m);
-    tenon_status (*check_data)(const call *c, tn_message *m);
-    void (*cost)(call *c);
+    const tn_form *form;
+    size_t problem_bytes;
+    tenon_status (*make)(void *desc, void *problem, tn_message *m);
+    bool (*writes_nothing)(const void *problem);
+    tenon_status (*settle)(tn_placement *at, const void *problem, call *c);
+    tenon_status (*check_data)(const void *problem, void *const *addresses, tn_message *m);
+    void (*cost)(const void *problem, double *flops, double *bytes);
     void (*describe)(const void *problem, char *text, size_t capacity);
 } op_row;
 
 /* ---------------------------------------------------------------- rows */
 
-#define ADAPT_SHAPES(op, desc_type)                                                                \
-    static tenon_status op##_make(const void *desc, call *c, tn_message *m) {                      \
-        return tn_##op##_problem_make((const desc_type *)desc, &c->problem.op, m);                 \
+#define ADAPT(op, desc_type)                                                                       \
+    static tenon_status op##_make(void *desc, void *problem, tn_message *m) {                      \
+        return tn_##op##_problem_make((desc_type *)desc, (tn_##op##_problem *)problem, m);         \
     }                                                                                              \
-    static void op##_cost(call *c) {                                                               \
-        tn_##op##_cost(&c->problem.op, &c->cost.flops, &c->cost.bytes);                            \
-    }
-#define ADAPT_ADDRESSES(op, desc_type)                                                             \
-    static tenon_status op##_addresses(const void *desc, call *c, tn_message *m) {                 \
-        return tn_##op##_addresses((const desc_type *)desc, &c->problem.op, c->addresses, m);      \
+    static bool op##_writes_nothing(const void *problem) {                                         \
+        return tn_##op##_writes_nothing((const tn_##op##_problem *)problem);                       \
+    }                                                                                              \
+    static void op##_cost(const void *problem, double *flops, double *bytes) {                     \
+        tn_##op##_cost((const tn_##op##_problem *)problem, flops, bytes);                          \
     }
 #define ADAPT_DATA(op)                                                                             \
-    static tenon_status op##_check_data(const call *c, tn_message *m) {                            \
-        return tn_##op##_check_data(&c->problem.op, c->addresses, m);                              \
+    static tenon_status op##_check_data(const void *problem, void *const *addresses,               \
+                                        tn_message *m) {                                           \
+        return tn_##op##_check_data((const tn_##op##_problem *)problem, addresses, m);             \
     }
 
-ADAPT_SHAPES(gemm, tenon_gemm_desc)
-ADAPT_ADDRESSES(gemm, tenon_gemm_desc)
+ADAPT(gemm, tenon_gemm_desc)
 ADAPT_DATA(gemm)
-ADAPT_SHAPES(softmax, tenon_softmax_desc)
-ADAPT_ADDRESSES(softmax, tenon_softmax_desc)
-ADAPT_SHAPES(attention, tenon_attention_desc)
-ADAPT_ADDRESSES(attention, tenon_attention_desc)
+ADAPT(softmax, tenon_softmax_desc)
+ADAPT(attention, tenon_attention_desc)
 ADAPT_DATA(attention)
-ADAPT_SHAPES(merge, tenon_attention_merge_desc)
-ADAPT_SHAPES(append, tenon_kv_append_desc)
-ADAPT_ADDRESSES(append, tenon_kv_append_desc)
+ADAPT(merge, tenon_attention_merge_desc)
+ADAPT(append, tenon_kv_append_desc)
 ADAPT_DATA(append)
 
-static tenon_status softmax_check_data(const call *c, tn_message *m) {
+static tenon_status plain_settle(tn_placement *at, const void *problem, call *c) {
+    (void)problem;
     (void)c;
+    return tn_operands_settle(at);
+}
+
+static tenon_status gemm_settle(tn_placement *at, const void *problem, call *c) {
+    (void)c;
+    return tn_gemm_settle(at, problem);
+}
+
+static tenon_status merge_settle(tn_placement *at, const void *problem, call *c) {
+    return tn_merge_settle(at, problem, c->parts);
+}
+
+/* For operations that read no lengths. */
+static tenon_status no_data(const void *problem, void *const *addresses, tn_message *m) {
+    (void)problem;
+    (void)addresses;
     (void)m;
     return TENON_OK;
 }
 
-static tenon_status merge_addresses(const void *desc, call *c, tn_message *m) {
-    return tn_merge_addresses(desc, &c->problem.merge, c->addresses, c->parts, m);
-}
-
-static tenon_status merge_check_data(const call *c, tn_message *m) {
-    (void)c;
-    (void)m;
-    return TENON_OK;
-}
-
-#define ROW(id, op, name, desc_type)                                                               \
+#define ROW(id, op, settle, check_data)                                                            \
     {                                                                                              \
-        id, name, sizeof(tn_##op##_problem), sizeof(desc_type), offsetof(desc_type, workspace),    \
-            op##_make, op##_addresses, op##_check_data, op##_cost, tn_##op##_describe              \
+        id, &tn_##op##_form, sizeof(tn_##op##_problem), op##_make, op##_writes_nothing, settle,    \
+            check_data, op##_cost, tn_##op##_describe                                              \
     }
-static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, "gemm", tenon_gemm_desc);
-static const op_row softmax_row = ROW(TN_OP_SOFTMAX, softmax, "softmax", tenon_softmax_desc);
-static const op_row attention_row =
-    ROW(TN_OP_ATTENTION, attention, "attention", tenon_attention_desc);
-static const op_row merge_row =
-    ROW(TN_OP_MERGE, merge, "attention_merge", tenon_attention_merge_desc);
-static const op_row append_row = ROW(TN_OP_APPEND, append, "kv_append", tenon_kv_append_desc);
+static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, gemm_settle, gemm_check_data),
+                    softmax_row = ROW(TN_OP_SOFTMAX, softmax, plain_settle, no_data),
+                    attention_row =
+                        ROW(TN_OP_ATTENTION, attention, plain_settle, attention_check_data),
+                    merge_row = ROW(TN_OP_MERGE, merge, merge_settle, no_data),
+                    append_row = ROW(TN_OP_APPEND, append, plain_settle, append_check_data);
 
 /* ---------------------------------------------------------------- the walk */
 
-/* The descriptor's workspace, as far as its struct_size covers it. The descriptor has been read once, so it is not NULL. */
+static tenon_status read_call(const op_row *row, const void *desc, call *c, tn_message *m) {
+    if (!desc)
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: desc is NULL, expected a descriptor",
+                       row->form->op);
+    TN_TRY(tn_read_desc(row->form->op, desc, &c->desc, row->form->bytes, m));
+    TN_TRY(row->make(&c->desc, &c->problem, m));
+    tn_operands_reach(row->form, &c->desc, &c->memo.reaches);
+    return TENON_OK;
+}
+
 static tenon_workspace workspace_of(const op_row *row, const void *desc) {
-    tenon_workspace workspace = {NULL, 0};
-    size_t given;
-    memcpy(&given, desc, sizeof given);
-    if (given == 0 || given >= row->workspace_offset + sizeof workspace)
-        memcpy(&workspace, (const char *)desc + row->workspace_offset, sizeof workspace);
+    tenon_workspace workspace;
+    memcpy(&workspace, (const char *)desc + row->form->workspace, sizeof workspace);
     return workspace;
 }
 
 static tenon_status check_workspace(const op_row *row, const tenon_workspace *workspace,
                                     size_t need, tn_message *m) {
+    const uintptr_t start = (uintptr_t)workspace->memory;
     if (!workspace->memory)
         return TENON_OK;
-    if ((uintptr_t)workspace->memory % 64 != 0)
+    if (start % 64 != 0)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "%s: workspace.memory is %p, expected an address aligned to 64 bytes",
-                       row->name, workspace->memory);
+                       row->form->op, workspace->memory);
     if (workspace->bytes < need)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "%s: workspace.bytes is %zu, expected at least %zu, as the plan says",
-                       row->name, workspace->bytes, need);
+                       row->form->op, workspace->bytes, need);
+    if (workspace->bytes > TN_MAX_OFFSET || start > UINTPTR_MAX - workspace->bytes)
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s: workspace.bytes is %zu at %p, expected memory inside the address space",
+                       row->form->op, workspace->bytes, workspace->memory);
     return TENON_OK;
 }
 
-/* Whether a problem writes nothing, so that backends never see one without rows, heads or experts. */
-static int is_empty(tn_op op, const call *c) {
-    const tn_gemm_problem *g = &c->problem.gemm;
-    const tn_softmax_problem *s = &c->problem.softmax;
-    const tn_attention_problem *a = &c->problem.attention;
-    const tn_append_problem *n = &c->problem.append;
-
-    switch (op) {
-    case TN_OP_GEMM:
-    case TN_OP_GEMM_PACK:
-        return g->m == 0 || g->n == 0 || g->batch_count == 0 ||
-               (g->operand[TN_GEMM_OFFSETS].dtype && g->experts == 0);
-    case TN_OP_SOFTMAX:
-        return s->rows == 0 || (s->length == 0 && !s->operand[TN_SOFTMAX_LSE].dtype);
-    case TN_OP_ATTENTION:
-        return a->batch == 0 || a->heads == 0 || a->queries == 0;
-    case TN_OP_MERGE:
-        return c->problem.merge.rows == 0;
-    case TN_OP_APPEND:
-        return n->batch == 0 || n->kv_heads == 0 || n->rows == 0;
-    }
-    return 0;
+/*
+ * Whatever of a call lies in memory. `desc` is the call's copy, or the caller's own if it has the
+ * planned one's signature.
+ */
+static tenon_status settle(const op_row *row, const void *desc, const void *problem,
+                           const tn_reaches *reaches, const tenon_workspace *workspace, call *c,
+                           tn_message *m) {
+    tn_placement at = {
+        .check = {row->form->op, m},
+        .form = row->form,
+        .desc = desc,
+        .reaches = reaches,
+        .workspace = *workspace,
+        .addresses = c->addresses,
+    };
+    TN_TRY(row->settle(&at, problem, c));
+    return row->check_data(problem, c->addresses, m);
 }
 
-static tn_plan_request request_of(const op_row *row, call *c, const tenon_workspace *workspace) {
-    row->cost(c);
-    return (tn_plan_request){
+static tn_plan_request request_of(const op_row *row, const call *c,
+                                  const tenon_workspace *workspace) {
+    tn_plan_request request = {
         .op = row->op,
         .problem = &c->problem,
         .problem_bytes = row->problem_bytes,
         .workspace_limit = workspace->bytes ? workspace->bytes : SIZE_MAX,
-        .empty = is_empty(row->op, c),
-        .cost = c->cost,
+        .empty = row->writes_nothing(&c->problem),
         .describe = row->describe,
     };
+    row->cost(&c->problem, &request.cost.flops, &request.cost.bytes);
+    return request;
 }
 
 static tenon_status once_inside(tenon_context *ctx, const op_row *row, const void *desc, call *c) {
-    TN_TRY(row->make(desc, c, &ctx->message));
-    TN_TRY(row->addresses(desc, c, &ctx->message));
-    TN_TRY(row->check_data(c, &ctx->message));
-    const tenon_workspace workspace = workspace_of(row, desc);
-    TN_TRY(check_workspace(row, &workspace, 0, &ctx->message));
+    tn_message *m = &ctx->message;
+    TN_TRY(read_call(row, desc, c, m));
+    const tenon_workspace workspace = workspace_of(row, &c->desc);
+    TN_TRY(check_workspace(row, &workspace, 0, m));
+    TN_TRY(settle(row, &c->desc, &c->problem, &c->memo.reaches, &workspace, c, m));
     const tn_plan_request request = request_of(row, c, &workspace);
     return tn_dispatch_once(ctx, &request, c->addresses, &workspace);
 }
@@ -177,9 +205,13 @@ static tenon_status once(tenon_context *ctx, const op_row *row, const char *name
 
 static tenon_status plan_inside(tenon_context *ctx, const op_row *row, const void *desc,
                                 tenon_plan **out, call *c) {
-    TN_TRY(row->make(desc, c, &ctx->message));
-    const tenon_workspace workspace = workspace_of(row, desc);
-    const tn_plan_request request = request_of(row, c, &workspace);
+    TN_TRY(read_call(row, desc, c, &ctx->message));
+    const tenon_workspace workspace = workspace_of(row, &c->desc);
+    tn_plan_request request = request_of(row, c, &workspace);
+    if (tn_signature_take(row->form, desc, &c->memo.signature)) {
+        request.memo = &c->memo;
+        request.memo_bytes = offsetof(memo, signature) + tn_signature_bytes(&c->memo.signature);
+    }
     return tn_dispatch_plan(ctx, &request, out);
 }
 
@@ -189,11 +221,24 @@ static tenon_status plan(tenon_context *ctx, const op_row *row, const char *name
     if (out)
         *out = NULL;
     TN_TRY(tn_context_enter(ctx, name));
-    const tenon_status status = out ? plan_inside(ctx, row, desc, out, &c)
-                                    : tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                                              "%s: out is NULL, expected an address", row->name);
+    const tenon_status status =
+        out ? plan_inside(ctx, row, desc, out, &c)
+            : tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                      "%s: out is NULL, expected an address", row->form->op);
     tn_context_leave(ctx);
     return status;
+}
+
+/* What the plan keeps, if the descriptor says the same in the same words; else NULL. */
+static const memo *recognise(const op_row *row, const tenon_plan *plan, const void *desc,
+                             tn_signature *signature) {
+    const memo *planned = plan->request.memo;
+    if (!planned || !tn_signature_take(row->form, desc, signature) ||
+        signature->count != planned->signature.count ||
+        memcmp(signature->word, planned->signature.word,
+               (size_t)signature->count * sizeof signature->word[0]) != 0)
+        return NULL;
+    return planned;
 }
 
 static tenon_status run_inside(tenon_context *ctx, const op_row *row, const tenon_plan *plan,
@@ -202,21 +247,26 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
 
     if (!plan)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: plan is NULL, expected a plan",
-                       row->name);
+                       row->form->op);
     if (plan->request.op != row->op)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: plan is one of another operation",
-                       row->name);
-    TN_TRY(row->make(desc, c, m));
-    const char *field = tn_problem_difference(row->op, plan->request.problem, &c->problem);
-    if (field)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: %s differs from what was planned",
-                       row->name, field);
-    TN_TRY(row->addresses(desc, c, m));
-    TN_TRY(row->check_data(c, m));
+                       row->form->op);
+    const void *problem = plan->request.problem;
+    const memo *known = recognise(row, plan, desc, &c->memo.signature);
+    if (!known) {
+        TN_TRY(read_call(row, desc, c, m));
+        const char *field = tn_problem_difference(row->op, problem, &c->problem);
+        if (field)
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: %s differs from what was planned",
+                           row->form->op, field);
+        known = &c->memo;
+        desc = &c->desc;
+    }
     const tenon_workspace workspace = workspace_of(row, desc);
     const tn_decision *decision = &plan->decision;
     TN_TRY(
         check_workspace(row, &workspace, decision->choices.choice[decision->chosen].workspace, m));
+    TN_TRY(settle(row, desc, problem, &known->reaches, &workspace, c, m));
     return tn_dispatch_run(ctx, plan, c->addresses, &workspace);
 }
 

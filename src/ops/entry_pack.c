@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tenon_gemm_pack_size and tenon_gemm_pack: B once, in the layout that a device's kernels want. The layout is the backend's; this file
- * checks what the caller gave.
+ * tenon_gemm_pack_size and tenon_gemm_pack: B once, in the layout that a device's kernels want. The
+ * layout is the backend's; this file checks what the caller gave.
  */
 #include "core/context.h"
+#include "core/read_desc.h"
 #include "ops/ops.h"
-#include "ops/tensor_check.h"
 
 /*
- * The smallest product that has this B: packing depends on B and its companions, on the type that A will have (it decides in what sums are
- * kept) and on nothing else of the descriptor, so nothing else is asked for.
+ * The smallest product that has this B: packing depends on B and its companions, on the type that A
+ * will have (it decides in what sums are kept) and on nothing else of the descriptor, so nothing
+ * else is asked for.
  */
 static tenon_status smallest_product(const tenon_gemm_desc *desc, tenon_gemm_desc *g,
                                      tn_message *m) {
-    const tn_check check = {"gemm_pack", m};
     tenon_gemm_desc given;
     int64_t shape[TENON_MAX_RANK], row[2];
 
-    TN_TRY(tn_check_struct(&check, desc, &given, sizeof given, sizeof given));
+    if (!desc)
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "gemm_pack: desc is NULL, expected a descriptor");
+    TN_TRY(tn_read_desc("gemm_pack", desc, &given, sizeof given, m));
     if (given.a_array || given.b_array || given.c_array || given.array_count)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "gemm_pack: b_array is given, expected b itself");
@@ -46,21 +49,21 @@ static tenon_status smallest_product(const tenon_gemm_desc *desc, tenon_gemm_des
 }
 
 static tenon_status pack_problem(tenon_context *ctx, const tenon_gemm_desc *desc,
-                                 tn_gemm_problem *p, size_t *bytes) {
+                                 tenon_gemm_desc *product, tn_gemm_problem *p, size_t *bytes) {
     const tn_slot *slot = &ctx->slot[0];
-    tenon_gemm_desc product;
 
-    TN_TRY(smallest_product(desc, &product, &ctx->message));
-    TN_TRY(tn_gemm_problem_make(&product, p, &ctx->message));
+    TN_TRY(smallest_product(desc, product, &ctx->message));
+    TN_TRY(tn_gemm_problem_make(product, p, &ctx->message));
     return slot->name.backend->pack_size(slot->device, p, bytes, &ctx->message);
 }
 
 tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes) {
+    tenon_gemm_desc product;
     tn_gemm_problem p;
     size_t size = 0;
 
     TN_TRY(tn_context_enter(ctx, "tenon_gemm_pack_size"));
-    tenon_status status = bytes ? pack_problem(ctx, desc, &p, &size)
+    tenon_status status = bytes ? pack_problem(ctx, desc, &product, &p, &size)
                                 : tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                                           "gemm_pack_size: bytes is NULL, expected an address");
     if (status == TENON_OK)
@@ -69,14 +72,31 @@ tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *des
     return status;
 }
 
+/* B, its scale and its zero: where they lie, and that `packed` is apart from them. */
+static tenon_status settle_pack(const tenon_gemm_desc *product, void *packed, size_t size,
+                                void **addresses, tn_message *m) {
+    enum { READ = 1u << TN_GEMM_B | 1u << TN_GEMM_B_SCALE | 1u << TN_GEMM_B_ZERO };
+    tn_reaches reaches;
+    tn_placement at = {.check = {"gemm_pack", m},
+                       .form = &tn_gemm_form,
+                       .desc = product,
+                       .reaches = &reaches,
+                       .addresses = addresses};
+    tn_operands_reach(&tn_gemm_form, product, &reaches);
+    TN_TRY(tn_operands_place(&at, ~(tn_roles)READ));
+    addresses[TN_GEMM_B_PACKED] = packed;
+    return tn_operands_avoid(&at, READ, "packed", packed, size);
+}
+
 static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed,
                                 size_t bytes) {
     tn_slot *slot = &ctx->slot[0];
+    tenon_gemm_desc product;
     tn_gemm_problem p;
     void *addresses[TN_MAX_ADDRESSES];
     size_t size;
 
-    TN_TRY(pack_problem(ctx, desc, &p, &size));
+    TN_TRY(pack_problem(ctx, desc, &product, &p, &size));
     if (!packed || (uintptr_t)packed % 64 != 0)
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                        "gemm_pack: packed is %p, expected an address aligned to 64 bytes", packed);
@@ -85,8 +105,7 @@ static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc,
             &ctx->message, TENON_ERROR_INVALID_ARGUMENT,
             "gemm_pack: bytes is %zu, expected at least %zu, as tenon_gemm_pack_size says", bytes,
             size);
-    TN_TRY(tn_gemm_pack_addresses(desc, &p, addresses, &ctx->message));
-    addresses[TN_GEMM_B_PACKED] = packed;
+    TN_TRY(settle_pack(&product, packed, size, addresses, &ctx->message));
     const tn_run run = {
         .op = TN_OP_GEMM_PACK, .problem = &p, .addresses = addresses, .team = ctx->team};
     tn_team_limit(ctx->team, ctx->threads);

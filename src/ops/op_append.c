@@ -1,57 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an append to a key-value cache means (tenon_kv_append in include/tenon/attention.h): shapes brought to a tn_append_problem, and the
- * check that every new row has its place before any is written. Called by the entry points.
+ * What an append to a key-value cache means (tenon_kv_append in include/tenon/attention.h): shapes
+ * brought to a tn_append_problem, and the check that every new row has its place before any is
+ * written. Called by the entry points.
  */
+#include "ops/operands.h"
 #include "ops/ops.h"
-#include "ops/tensor_check.h"
 
 #include <string.h>
 
 /* As in op_attention.c: positions stay far from overflow. */
 #define MAX_POSITION (INT64_C(1) << 60)
 
-static const char *const names[TN_APPEND_ROLES] = {
-    "k", "v", "k_cache", "v_cache", "positions", "cu_seqlens", "block_table", "k_scale", "v_scale"};
-
-static void operands_of(tenon_kv_append_desc *d, tenon_tensor *operand[TN_APPEND_ROLES]) {
-    operand[TN_APPEND_K] = &d->k;
-    operand[TN_APPEND_V] = &d->v;
-    operand[TN_APPEND_K_CACHE] = &d->k_cache;
-    operand[TN_APPEND_V_CACHE] = &d->v_cache;
-    operand[TN_APPEND_POSITIONS] = &d->positions;
-    operand[TN_APPEND_CU] = &d->cu_seqlens;
-    operand[TN_APPEND_BLOCK_TABLE] = &d->block_table;
-    operand[TN_APPEND_K_SCALE] = &d->k_scale;
-    operand[TN_APPEND_V_SCALE] = &d->v_scale;
-}
-
-static tenon_status read_desc(const tn_check *c, const void *desc, tenon_kv_append_desc *d) {
-    return tn_check_struct(c, desc, d, sizeof *d, sizeof *d);
-}
+#define OPERAND(...) TN_OPERAND(tenon_kv_append_desc, __VA_ARGS__)
+enum { CACHE = TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8 };
+static const tn_operand operands[TN_APPEND_ROLES] = {
+    [TN_APPEND_K] = OPERAND(k, TN_DTYPES_FLOAT, 4, 4, 0),
+    [TN_APPEND_V] = OPERAND(v, TN_DTYPES_FLOAT, 4, 4, TN_TENSOR_OPTIONAL),
+    [TN_APPEND_K_CACHE] = OPERAND(k_cache, CACHE, 4, 4, TN_TENSOR_OUTPUT),
+    [TN_APPEND_V_CACHE] = OPERAND(v_cache, CACHE, 4, 4, TN_TENSOR_OUTPUT | TN_TENSOR_OPTIONAL),
+    [TN_APPEND_POSITIONS] = OPERAND(positions, TN_DTYPES_INDEX, 1, 1, 0),
+    [TN_APPEND_CU] = OPERAND(cu_seqlens, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
+    [TN_APPEND_BLOCK_TABLE] = OPERAND(block_table, TN_DTYPES_INDEX, 2, 2, TN_TENSOR_OPTIONAL),
+    [TN_APPEND_K_SCALE] = OPERAND(k_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
+    [TN_APPEND_V_SCALE] = OPERAND(v_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
+};
+const tn_form tn_append_form = {
+    .op = "kv_append",
+    .bytes = sizeof(tenon_kv_append_desc),
+    .workspace = offsetof(tenon_kv_append_desc, workspace),
+    .operands = TN_COUNT(operands),
+    .operand = operands,
+};
 
 static tenon_status check_tensors(const tn_check *c, tenon_kv_append_desc *d) {
-    enum { CACHE = TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8 };
-    static const struct {
-        tn_dtypes dtypes;
-        int32_t min_rank, max_rank;
-        unsigned flags;
-    } rule[TN_APPEND_ROLES] = {
-        [TN_APPEND_K] = {TN_DTYPES_FLOAT, 4, 4, 0},
-        [TN_APPEND_V] = {TN_DTYPES_FLOAT, 4, 4, TN_TENSOR_OPTIONAL},
-        [TN_APPEND_K_CACHE] = {CACHE, 4, 4, TN_TENSOR_OUTPUT},
-        [TN_APPEND_V_CACHE] = {CACHE, 4, 4, TN_TENSOR_OUTPUT | TN_TENSOR_OPTIONAL},
-        [TN_APPEND_POSITIONS] = {TN_DTYPES_INDEX, 1, 1, 0},
-        [TN_APPEND_CU] = {TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL},
-        [TN_APPEND_BLOCK_TABLE] = {1 << TENON_S32, 2, 2, TN_TENSOR_OPTIONAL},
-        [TN_APPEND_K_SCALE] = {TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL},
-        [TN_APPEND_V_SCALE] = {TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL},
-    };
-    tenon_tensor *operand[TN_APPEND_ROLES];
-    operands_of(d, operand);
-    for (int role = 0; role < TN_APPEND_ROLES; ++role)
-        TN_TRY(tn_check_tensor(c, names[role], operand[role], rule[role].dtypes,
-                               rule[role].min_rank, rule[role].max_rank, rule[role].flags));
+    TN_TRY(tn_operands_check(c, &tn_append_form, d));
     if (tn_tensor_present(&d->v) == tn_tensor_present(&d->v_cache))
         return TENON_OK;
     return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
@@ -117,59 +100,37 @@ static tenon_status set_scale(const tn_check *c, tn_append_problem *p, tn_append
         return TENON_OK;
     x->dtype = t->dtype;
     if (t->rank == 1) {
-        TN_TRY(tn_check_broadcast(c, names[role], t, 1, &p->kv_heads, "(kv_heads)", stride));
+        TN_TRY(
+            tn_check_broadcast(c, operands[role].name, t, 1, &p->kv_heads, "(kv_heads)", stride));
         x->stride[1] = stride[0];
         return TENON_OK;
     }
-    TN_TRY(tn_check_broadcast(c, names[role], t, 3, cache->shape,
+    TN_TRY(tn_check_broadcast(c, operands[role].name, t, 3, cache->shape,
                               "the cache's (batch or blocks, kv_heads, rows)", stride));
     memcpy(x->stride, stride, 3 * sizeof *stride);
     return TENON_OK;
 }
 
-tenon_status tn_append_problem_make(const tenon_kv_append_desc *desc, tn_append_problem *out,
+tenon_status tn_append_problem_make(tenon_kv_append_desc *d, tn_append_problem *out,
                                     tn_message *m) {
-    const tn_check c = {"kv_append", m};
-    tenon_kv_append_desc d;
-    tenon_tensor *operand[TN_APPEND_ROLES];
+    const tn_check c = {tn_append_form.op, m};
     memset(out, 0, sizeof *out);
-    TN_TRY(read_desc(&c, desc, &d));
-    TN_TRY(check_tensors(&c, &d));
-    TN_TRY(set_shapes(&c, &d, out));
-    operands_of(&d, operand);
+    TN_TRY(check_tensors(&c, d));
+    TN_TRY(set_shapes(&c, d, out));
     for (int role = 0; role <= TN_APPEND_BLOCK_TABLE; ++role) {
-        if (!tn_tensor_present(operand[role]))
+        const tenon_tensor *t = tn_tensor_in(&tn_append_form, role, d);
+        if (!tn_tensor_present(t))
             continue;
-        out->operand[role].dtype = operand[role]->dtype;
-        memcpy(out->operand[role].stride, operand[role]->stride,
-               (size_t)operand[role]->rank * sizeof(int64_t));
+        out->operand[role].dtype = t->dtype;
+        memcpy(out->operand[role].stride, t->stride, (size_t)t->rank * sizeof *t->stride);
     }
-    TN_TRY(set_scale(&c, out, TN_APPEND_K_SCALE, &d.k_scale, &d.k_cache));
-    return set_scale(&c, out, TN_APPEND_V_SCALE, &d.v_scale,
-                     tn_tensor_present(&d.v_cache) ? &d.v_cache : &d.k_cache);
+    TN_TRY(set_scale(&c, out, TN_APPEND_K_SCALE, &d->k_scale, &d->k_cache));
+    return set_scale(&c, out, TN_APPEND_V_SCALE, &d->v_scale,
+                     tn_tensor_present(&d->v_cache) ? &d->v_cache : &d->k_cache);
 }
 
-tenon_status tn_append_addresses(const tenon_kv_append_desc *desc, const tn_append_problem *p,
-                                 void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
-    const tn_check c = {"kv_append", m};
-    tenon_kv_append_desc d;
-    tenon_tensor *operand[TN_APPEND_ROLES];
-    (void)p;
-    TN_TRY(read_desc(&c, desc, &d));
-    operands_of(&d, operand);
-    for (int role = 0; role < TN_APPEND_ROLES; ++role) {
-        tn_tensor_fill_strides(operand[role]);
-        TN_TRY(tn_check_address(&c, names[role], operand[role], &addresses[role]));
-    }
-    for (int role = 0; role < TN_APPEND_ROLES; ++role) {
-        if (role != TN_APPEND_K_CACHE)
-            TN_TRY(tn_check_apart(&c, "k_cache", &d.k_cache, addresses[TN_APPEND_K_CACHE],
-                                  names[role], operand[role], addresses[role], false));
-        if (role != TN_APPEND_K_CACHE && role != TN_APPEND_V_CACHE)
-            TN_TRY(tn_check_apart(&c, "v_cache", &d.v_cache, addresses[TN_APPEND_V_CACHE],
-                                  names[role], operand[role], addresses[role], false));
-    }
-    return TENON_OK;
+bool tn_append_writes_nothing(const tn_append_problem *p) {
+    return p->batch == 0 || p->kv_heads == 0 || p->rows == 0;
 }
 
 static int64_t index_of(const tn_append_problem *p, void *const *addresses, tn_append_role role,
@@ -177,42 +138,133 @@ static int64_t index_of(const tn_append_problem *p, void *const *addresses, tn_a
     return tn_index_get(addresses[role], p->operand[role].dtype, i * p->operand[role].stride[0]);
 }
 
-tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addresses,
-                                  tn_message *m) {
-    const tn_check c = {"kv_append", m};
-    const tn_attention_operand *x = p->operand;
-    const bool ragged = x[TN_APPEND_CU].dtype != TENON_DTYPE_NONE;
-    const int64_t *stride = x[TN_APPEND_BLOCK_TABLE].stride;
-    const int32_t *table = addresses[TN_APPEND_BLOCK_TABLE];
-    if (ragged)
-        TN_TRY(tn_check_offsets(&c, "cu_seqlens", x[TN_APPEND_CU].dtype, addresses[TN_APPEND_CU],
-                                x[TN_APPEND_CU].stride[0], p->batch, p->rows));
-    for (int64_t b = 0; b < p->batch; ++b) {
-        const int64_t first = index_of(p, addresses, TN_APPEND_POSITIONS, b);
-        int64_t rows = p->rows;
-        if (ragged)
-            rows = index_of(p, addresses, TN_APPEND_CU, b + 1) -
-                   index_of(p, addresses, TN_APPEND_CU, b);
-        if (first < 0 || rows > p->capacity || first > p->capacity - rows)
-            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                           "kv_append: positions[%lld] is %lld with %lld new rows, expected them "
-                           "within 0 to %lld",
-                           (long long)b, (long long)first, (long long)rows, (long long)p->capacity);
-        if (p->block_size == 0 || rows == 0)
-            continue;
-        for (int64_t i = first / p->block_size; i <= (first + rows - 1) / p->block_size; ++i) {
-            const int32_t block = table[b * stride[0] + i * stride[1]];
-            if (block < 0 || block >= p->blocks)
-                return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                               "kv_append: block_table[%lld, %lld] is %d, expected 0 to %lld (the "
-                               "blocks of k_cache)",
-                               (long long)b, (long long)i, (int)block, (long long)p->blocks - 1);
+/* How many new rows sequence b has. */
+static int64_t count_of(const tn_append_problem *p, void *const *addresses, int64_t b) {
+    if (p->operand[TN_APPEND_CU].dtype == TENON_DTYPE_NONE)
+        return p->rows;
+    return index_of(p, addresses, TN_APPEND_CU, b + 1) - index_of(p, addresses, TN_APPEND_CU, b);
+}
+
+/* Rows `first` to `end` of a sequence's cache are new. */
+typedef struct new_rows {
+    int64_t first, end;
+} new_rows;
+
+static new_rows rows_at(const tn_append_problem *p, void *const *addresses, int64_t b) {
+    const int64_t first = index_of(p, addresses, TN_APPEND_POSITIONS, b);
+    return (new_rows){first, first + count_of(p, addresses, b)};
+}
+
+/*
+ * An entry of the block table that new rows go to, and which rows of its block they are. Zeros
+ * stand before the first.
+ */
+typedef struct entry {
+    bool started;
+    int64_t b, i;
+    new_rows sequence;
+    int64_t block, from, to;
+} entry;
+
+static bool next_entry(const tn_append_problem *p, void *const *addresses, entry *e) {
+    const tn_attention_operand *table = &p->operand[TN_APPEND_BLOCK_TABLE];
+    if (e->started && (e->i + 1) * p->block_size < e->sequence.end) {
+        ++e->i;
+    } else {
+        e->b += e->started;
+        e->started = true;
+        for (;; ++e->b) {
+            if (e->b == p->batch)
+                return false;
+            e->sequence = rows_at(p, addresses, e->b);
+            if (e->sequence.first < e->sequence.end)
+                break;
+        }
+        e->i = e->sequence.first / p->block_size;
+    }
+    const int64_t start = e->i * p->block_size;
+    e->block = tn_index_get(addresses[TN_APPEND_BLOCK_TABLE], table->dtype,
+                            e->b * table->stride[0] + e->i * table->stride[1]);
+    e->from = e->sequence.first > start ? e->sequence.first - start : 0;
+    e->to = e->sequence.end - start < p->block_size ? e->sequence.end - start : p->block_size;
+    return true;
+}
+
+/*
+ * A block that an entry names is named by one before it too: an error if they write the same rows.
+ */
+static tenon_status check_shared(const tn_check *c, const tn_append_problem *p,
+                                 void *const *addresses, const entry *e) {
+    for (entry other = {0}; next_entry(p, addresses, &other);) {
+        if (other.b == e->b && other.i == e->i)
+            break;
+        if (other.block == e->block && other.from < e->to && e->from < other.to)
+            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s: block_table[%lld, %lld] is %lld, which block_table[%lld, %lld] is "
+                           "too, and new rows go to both, expected rows of their own",
+                           c->op, (long long)e->b, (long long)e->i, (long long)e->block,
+                           (long long)other.b, (long long)other.i);
+    }
+    return TENON_OK;
+}
+
+/*
+ * Entries within the cache, and no row of it written twice. Blocks are ticked off in a map of bits,
+ * as many at a time as fit it.
+ */
+static tenon_status check_blocks(const tn_check *c, const tn_append_problem *p,
+                                 void *const *addresses) {
+    enum { BLOCKS = 1 << 16 }; /* 8 KB of stack; a cache of a million tokens in blocks of 16 */
+    uint64_t map[BLOCKS / 64];
+    int64_t low = INT64_MAX, high = -1;
+    for (entry e = {0}; next_entry(p, addresses, &e);) {
+        if (e.block < 0 || e.block >= p->blocks)
+            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s: block_table[%lld, %lld] is %lld, expected 0 to %lld (the blocks of "
+                           "k_cache)",
+                           c->op, (long long)e.b, (long long)e.i, (long long)e.block,
+                           (long long)p->blocks - 1);
+        low = e.block < low ? e.block : low;
+        high = e.block > high ? e.block : high;
+    }
+    for (; low <= high; low += BLOCKS) {
+        const int64_t count = high - low < BLOCKS ? high - low + 1 : BLOCKS;
+        memset(map, 0, (size_t)(count + 63) / 64 * sizeof *map);
+        for (entry e = {0}; next_entry(p, addresses, &e);) {
+            const uint64_t at = (uint64_t)(e.block - low), bit = UINT64_C(1) << at % 64;
+            if (at >= (uint64_t)count) /* below `low` too */
+                continue;
+            if (map[at / 64] & bit)
+                TN_TRY(check_shared(c, p, addresses, &e));
+            map[at / 64] |= bit;
         }
     }
     return TENON_OK;
 }
 
-/* One conversion for each element; bytes of the rows that are read and written, not of the whole cache. */
+tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addresses,
+                                  tn_message *m) {
+    const tn_check c = {tn_append_form.op, m};
+    const tn_attention_operand *cu = &p->operand[TN_APPEND_CU];
+    if (cu->dtype != TENON_DTYPE_NONE)
+        TN_TRY(tn_check_offsets(&c, "cu_seqlens", cu->dtype, addresses[TN_APPEND_CU], cu->stride[0],
+                                p->batch, p->rows));
+    for (int64_t b = 0; b < p->batch; ++b) {
+        const int64_t first = index_of(p, addresses, TN_APPEND_POSITIONS, b),
+                      rows = count_of(p, addresses, b);
+        if (first < 0 || rows > p->capacity || first > p->capacity - rows)
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "kv_append: positions[%lld] is %lld with %lld new rows, expected them "
+                           "within 0 to %lld",
+                           (long long)b, (long long)first, (long long)rows, (long long)p->capacity);
+    }
+    return p->block_size > 0 ? check_blocks(&c, p, addresses) : TENON_OK;
+}
+
+/*
+ * One conversion for each element; bytes of the rows that are read and written, not of the whole
+ * cache.
+ */
 void tn_append_cost(const tn_append_problem *p, double *flops, double *bytes) {
     const bool ragged = p->operand[TN_APPEND_CU].dtype != TENON_DTYPE_NONE;
     const double rows = (double)p->kv_heads * (double)p->rows * (ragged ? 1 : (double)p->batch);

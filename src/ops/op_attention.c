@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an attention means (include/tenon/attention.h): shapes, raggedness, pages and masks brought to a tn_attention_problem, and the
- * check of lengths and tables before anything is written. Called by the entry points; attention_walk.c resolves sequences and pages while running.
+ * What an attention means (include/tenon/attention.h): shapes, raggedness, pages and masks brought
+ * to a tn_attention_problem, and the check of lengths and tables before anything is written. Called
+ * by the entry points; attention_walk.c resolves sequences and pages while running.
  */
+#include "ops/operands.h"
 #include "ops/ops.h"
-#include "ops/tensor_check.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,80 +16,52 @@
 /* Largest head dimension that the API promises (DeepSeek's MLA: 512 + 64). */
 #define MAX_HEAD_DIM 576
 
-static const char *const names[TN_ATTENTION_ROLES] = {"q",
-                                                      "k",
-                                                      "v",
-                                                      "o",
-                                                      "bias",
-                                                      "mask",
-                                                      "alibi",
-                                                      "sinks",
-                                                      "key_lengths",
-                                                      "query_offsets",
-                                                      "cu_seqlens_q",
-                                                      "cu_seqlens_k",
-                                                      "block_table",
-                                                      "k_scale",
-                                                      "v_scale",
-                                                      "lse"};
-
-static void operands_of(tenon_attention_desc *d, tenon_tensor *operand[TN_ATTENTION_ROLES]) {
-    operand[TN_ATTENTION_Q] = &d->q;
-    operand[TN_ATTENTION_K] = &d->k;
-    operand[TN_ATTENTION_V] = &d->v;
-    operand[TN_ATTENTION_O] = &d->o;
-    operand[TN_ATTENTION_BIAS] = &d->bias;
-    operand[TN_ATTENTION_MASK] = &d->mask;
-    operand[TN_ATTENTION_ALIBI] = &d->alibi;
-    operand[TN_ATTENTION_SINKS] = &d->sinks;
-    operand[TN_ATTENTION_KEY_LENGTHS] = &d->key_lengths;
-    operand[TN_ATTENTION_QUERY_OFFSETS] = &d->query_offsets;
-    operand[TN_ATTENTION_CU_Q] = &d->cu_seqlens_q;
-    operand[TN_ATTENTION_CU_K] = &d->cu_seqlens_k;
-    operand[TN_ATTENTION_BLOCK_TABLE] = &d->block_table;
-    operand[TN_ATTENTION_K_SCALE] = &d->k_scale;
-    operand[TN_ATTENTION_V_SCALE] = &d->v_scale;
-    operand[TN_ATTENTION_LSE] = &d->lse;
-}
-
-static tenon_status read_desc(const tn_check *c, const void *desc, tenon_attention_desc *d) {
-    return tn_check_struct(c, desc, d, sizeof *d, sizeof *d);
-}
+#define OPERAND(...) TN_OPERAND(tenon_attention_desc, __VA_ARGS__)
+enum { KEYS = TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8 };
+static const tn_operand operands[TN_ATTENTION_ROLES] = {
+    [TN_ATTENTION_Q] = OPERAND(q, TN_DTYPES_FLOAT, 4, 4, 0),
+    [TN_ATTENTION_K] = OPERAND(k, KEYS, 4, 4, 0),
+    [TN_ATTENTION_V] = OPERAND(v, KEYS, 4, 4, 0),
+    [TN_ATTENTION_O] = OPERAND(o, TN_DTYPES_FLOAT, 4, 4, TN_TENSOR_OUTPUT),
+    [TN_ATTENTION_BIAS] = OPERAND(bias, TN_DTYPES_FLOAT, 0, 4, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_MASK] = OPERAND(mask, TN_DTYPES_BOOL, 0, 4, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_ALIBI] = OPERAND(alibi, TN_DTYPES_FLOAT, 0, 2, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_SINKS] = OPERAND(sinks, TN_DTYPES_FLOAT, 0, 1, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_KEY_LENGTHS] = OPERAND(key_lengths, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_QUERY_OFFSETS] =
+        OPERAND(query_offsets, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_CU_Q] = OPERAND(cu_seqlens_q, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_CU_K] = OPERAND(cu_seqlens_k, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_BLOCK_TABLE] = OPERAND(block_table, TN_DTYPES_INDEX, 2, 2, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_K_SCALE] = OPERAND(k_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_V_SCALE] = OPERAND(v_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
+    [TN_ATTENTION_LSE] = OPERAND(lse, TN_DTYPES_WIDE, 3, 3, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT),
+};
+#define SCALAR(field) TN_SCALAR(tenon_attention_desc, field)
+static const tn_scalar scalars[] = {
+    TN_DEFAULTED(tenon_attention_desc, scale),
+    SCALAR(causal),
+    SCALAR(reserved),
+    SCALAR(window.enabled),
+    SCALAR(window.reserved),
+    SCALAR(window.left),
+    SCALAR(window.right),
+    SCALAR(softcap),
+    SCALAR(compute),
+    SCALAR(reserved2),
+};
+const tn_form tn_attention_form = {
+    .op = "attention",
+    .bytes = sizeof(tenon_attention_desc),
+    .workspace = offsetof(tenon_attention_desc, workspace),
+    .operands = TN_COUNT(operands),
+    .operand = operands,
+    .scalars = TN_COUNT(scalars),
+    .scalar = scalars,
+};
 
 static bool given(const tn_attention_problem *p, tn_attention_role role) {
     return p->operand[role].dtype != TENON_DTYPE_NONE;
-}
-
-/* Types, ranks and strides of all operands, each for itself. */
-static tenon_status check_tensors(const tn_check *c, tenon_attention_desc *d) {
-    static const struct {
-        tn_dtypes dtypes;
-        int32_t min_rank, max_rank;
-        unsigned flags;
-    } rule[TN_ATTENTION_ROLES] = {
-        [TN_ATTENTION_Q] = {TN_DTYPES_FLOAT, 4, 4, 0},
-        [TN_ATTENTION_K] = {TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8, 4, 4, 0},
-        [TN_ATTENTION_V] = {TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8, 4, 4, 0},
-        [TN_ATTENTION_O] = {TN_DTYPES_FLOAT, 4, 4, TN_TENSOR_OUTPUT},
-        [TN_ATTENTION_BIAS] = {TN_DTYPES_FLOAT, 0, 4, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_MASK] = {TN_DTYPES_BOOL, 0, 4, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_ALIBI] = {TN_DTYPES_FLOAT, 0, 2, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_SINKS] = {TN_DTYPES_FLOAT, 0, 1, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_KEY_LENGTHS] = {TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_QUERY_OFFSETS] = {TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_CU_Q] = {TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_CU_K] = {TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_BLOCK_TABLE] = {1 << TENON_S32, 2, 2, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_K_SCALE] = {TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_V_SCALE] = {TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL},
-        [TN_ATTENTION_LSE] = {TN_DTYPES_WIDE, 3, 3, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT},
-    };
-    tenon_tensor *operand[TN_ATTENTION_ROLES];
-    operands_of(d, operand);
-    for (int role = 0; role < TN_ATTENTION_ROLES; ++role)
-        TN_TRY(tn_check_tensor(c, names[role], operand[role], rule[role].dtypes,
-                               rule[role].min_rank, rule[role].max_rank, rule[role].flags));
-    return TENON_OK;
 }
 
 static tenon_status check_attributes(const tn_check *c, const tenon_attention_desc *d) {
@@ -211,14 +184,14 @@ static tenon_status set_broadcast(const tn_check *c, tn_attention_problem *p,
     int64_t stride[TENON_MAX_RANK] = {0};
     if (!tn_tensor_present(t))
         return TENON_OK;
-    TN_TRY(tn_check_broadcast(c, names[role], t, rank, shape, meaning, stride));
+    TN_TRY(tn_check_broadcast(c, operands[role].name, t, rank, shape, meaning, stride));
     set_operand(p, role, t, stride, rank);
     return TENON_OK;
 }
 
 /*
- * Bias and mask: (batch, heads, queries, keys). Where lengths are data (key_lengths, cu_seqlens_k) the last extent may be any that
- * covers the longest sequence, which is known when running only.
+ * Bias and mask: (batch, heads, queries, keys). Where lengths are data (key_lengths, cu_seqlens_k)
+ * the last extent may be any that covers the longest sequence, which is known when running only.
  */
 static tenon_status set_mask(const tn_check *c, const tenon_attention_desc *d,
                              tn_attention_problem *p, tn_attention_role role,
@@ -243,7 +216,7 @@ static tenon_status set_scale(const tn_check *c, const tenon_attention_desc *d,
     int64_t stride[1] = {0};
     if (t->rank != 1)
         return set_broadcast(c, p, role, t, 3, d->k.shape, "k's (batch or blocks, kv_heads, keys)");
-    TN_TRY(tn_check_broadcast(c, names[role], t, 1, &p->kv_heads, "(kv_heads)", stride));
+    TN_TRY(tn_check_broadcast(c, operands[role].name, t, 1, &p->kv_heads, "(kv_heads)", stride));
     p->operand[role].dtype = t->dtype;
     p->operand[role].stride[1] = stride[0];
     return TENON_OK;
@@ -269,84 +242,66 @@ static bool any_f64(const tenon_attention_desc *d) {
            d->o.dtype == TENON_F64;
 }
 
-tenon_status tn_attention_problem_make(const tenon_attention_desc *desc, tn_attention_problem *out,
-                                       tn_message *m) {
-    const tn_check c = {"attention", m};
-    tenon_attention_desc d;
-    memset(out, 0, sizeof *out);
-    TN_TRY(read_desc(&c, desc, &d));
-    TN_TRY(check_tensors(&c, &d));
-    TN_TRY(check_attributes(&c, &d));
-    TN_TRY(set_shapes(&c, &d, out));
-    TN_TRY(set_sequences(&c, &d, out));
-
-    out->mask_keys = out->keys;
-    TN_TRY(set_mask(&c, &d, out, TN_ATTENTION_BIAS, &d.bias));
-    TN_TRY(set_mask(&c, &d, out, TN_ATTENTION_MASK, &d.mask));
-    const int64_t per_head[2] = {out->batch, out->heads};
-    TN_TRY(set_broadcast(&c, out, TN_ATTENTION_ALIBI, &d.alibi, 2, per_head, "(batch, heads)"));
-    TN_TRY(set_broadcast(&c, out, TN_ATTENTION_SINKS, &d.sinks, 1, &per_head[1], "(heads)"));
-    if (tn_tensor_present(&d.sinks)) { /* stride: (0, head) */
-        out->operand[TN_ATTENTION_SINKS].stride[1] = out->operand[TN_ATTENTION_SINKS].stride[0];
-        out->operand[TN_ATTENTION_SINKS].stride[0] = 0;
-    }
-    TN_TRY(set_scale(&c, &d, out, TN_ATTENTION_K_SCALE, &d.k_scale));
-    TN_TRY(set_scale(&c, &d, out, TN_ATTENTION_V_SCALE, &d.v_scale));
-
-    tenon_tensor *operand[TN_ATTENTION_ROLES];
-    operands_of(&d, operand);
+/* Operands whose strides are the problem's as they are. */
+static void set_plain(const tenon_attention_desc *d, tn_attention_problem *p) {
     static const tn_attention_role plain[] = {TN_ATTENTION_Q,           TN_ATTENTION_K,
                                               TN_ATTENTION_V,           TN_ATTENTION_O,
                                               TN_ATTENTION_KEY_LENGTHS, TN_ATTENTION_QUERY_OFFSETS,
                                               TN_ATTENTION_CU_Q,        TN_ATTENTION_CU_K,
                                               TN_ATTENTION_BLOCK_TABLE, TN_ATTENTION_LSE};
-    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; ++i)
-        if (tn_tensor_present(operand[plain[i]]))
-            set_operand(out, plain[i], operand[plain[i]], operand[plain[i]]->stride,
-                        operand[plain[i]]->rank);
-    set_positions(&d, out);
-    out->scale = d.scale ? *d.scale : 1 / sqrt((double)out->d);
-    out->softcap = d.softcap;
-    out->compute = d.compute;
-    out->accumulate = any_f64(&d) ? TENON_F64 : TENON_F32;
+    for (int i = 0; i < TN_COUNT(plain); ++i) {
+        const tenon_tensor *t = tn_tensor_in(&tn_attention_form, (int)plain[i], d);
+        if (tn_tensor_present(t))
+            set_operand(p, plain[i], t, t->stride, t->rank);
+    }
+}
+
+tenon_status tn_attention_problem_make(tenon_attention_desc *d, tn_attention_problem *out,
+                                       tn_message *m) {
+    const tn_check c = {tn_attention_form.op, m};
+    memset(out, 0, sizeof *out);
+    TN_TRY(tn_operands_check(&c, &tn_attention_form, d));
+    TN_TRY(check_attributes(&c, d));
+    TN_TRY(set_shapes(&c, d, out));
+    TN_TRY(set_sequences(&c, d, out));
+
+    out->mask_keys = out->keys;
+    TN_TRY(set_mask(&c, d, out, TN_ATTENTION_BIAS, &d->bias));
+    TN_TRY(set_mask(&c, d, out, TN_ATTENTION_MASK, &d->mask));
+    const int64_t per_head[2] = {out->batch, out->heads};
+    TN_TRY(set_broadcast(&c, out, TN_ATTENTION_ALIBI, &d->alibi, 2, per_head, "(batch, heads)"));
+    TN_TRY(set_broadcast(&c, out, TN_ATTENTION_SINKS, &d->sinks, 1, &per_head[1], "(heads)"));
+    if (tn_tensor_present(&d->sinks)) { /* stride: (0, head) */
+        out->operand[TN_ATTENTION_SINKS].stride[1] = out->operand[TN_ATTENTION_SINKS].stride[0];
+        out->operand[TN_ATTENTION_SINKS].stride[0] = 0;
+    }
+    TN_TRY(set_scale(&c, d, out, TN_ATTENTION_K_SCALE, &d->k_scale));
+    TN_TRY(set_scale(&c, d, out, TN_ATTENTION_V_SCALE, &d->v_scale));
+    set_plain(d, out);
+    set_positions(d, out);
+    out->scale = d->scale ? *d->scale : 1 / sqrt((double)out->d);
+    out->softcap = d->softcap;
+    out->compute = d->compute;
+    out->accumulate = any_f64(d) ? TENON_F64 : TENON_F32;
     return TENON_OK;
 }
 
-tenon_status tn_attention_addresses(const tenon_attention_desc *desc, const tn_attention_problem *p,
-                                    void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
-    const tn_check c = {"attention", m};
-    tenon_attention_desc d;
-    tenon_tensor *operand[TN_ATTENTION_ROLES];
-    (void)p;
-    TN_TRY(read_desc(&c, desc, &d));
-    operands_of(&d, operand);
-    for (int role = 0; role < TN_ATTENTION_ROLES; ++role) {
-        tn_tensor_fill_strides(operand[role]);
-        TN_TRY(tn_check_address(&c, names[role], operand[role], &addresses[role]));
-    }
-    for (int role = 0; role < TN_ATTENTION_ROLES; ++role) {
-        if (role != TN_ATTENTION_O)
-            TN_TRY(tn_check_apart(&c, "o", &d.o, addresses[TN_ATTENTION_O], names[role],
-                                  operand[role], addresses[role], false));
-        if (role != TN_ATTENTION_O && role != TN_ATTENTION_LSE)
-            TN_TRY(tn_check_apart(&c, "lse", &d.lse, addresses[TN_ATTENTION_LSE], names[role],
-                                  operand[role], addresses[role], false));
-    }
-    return TENON_OK;
+bool tn_attention_writes_nothing(const tn_attention_problem *p) {
+    return p->batch == 0 || p->heads == 0 || p->queries == 0;
 }
 
 /* Entries that the length of sequence b covers. */
 static tenon_status check_blocks(const tn_check *c, const tn_attention_problem *p,
                                  void *const *addresses, int64_t b, int64_t keys) {
-    const int64_t *stride = p->operand[TN_ATTENTION_BLOCK_TABLE].stride;
-    const int32_t *table = addresses[TN_ATTENTION_BLOCK_TABLE];
+    const tn_attention_operand *table = &p->operand[TN_ATTENTION_BLOCK_TABLE];
     for (int64_t i = 0; i * p->block_size < keys; ++i) {
-        const int32_t block = table[b * stride[0] + i * stride[1]];
+        const int64_t block = tn_index_get(addresses[TN_ATTENTION_BLOCK_TABLE], table->dtype,
+                                           b * table->stride[0] + i * table->stride[1]);
         if (block < 0 || block >= p->blocks)
             return tn_fail(
                 c->message, TENON_ERROR_INVALID_ARGUMENT,
-                "attention: block_table[%lld, %lld] is %d, expected 0 to %lld (the blocks of k)",
-                (long long)b, (long long)i, (int)block, (long long)p->blocks - 1);
+                "attention: block_table[%lld, %lld] is %lld, expected 0 to %lld (the blocks of k)",
+                (long long)b, (long long)i, (long long)block, (long long)p->blocks - 1);
     }
     return TENON_OK;
 }

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a matrix product means: from tenon_gemm_desc to tn_gemm_problem. Shapes, broadcasting, which types go together, which
- * features exclude each other; no arithmetic on elements.
+ * What a matrix product means: from tenon_gemm_desc to tn_gemm_problem. Shapes, broadcasting, which
+ * types go together, which features exclude each other; no arithmetic on elements.
  */
 #include "core/checked.h"
+#include "ops/operands.h"
 #include "ops/ops.h"
-#include "ops/tensor_check.h"
 
 #include <math.h>
-#include <stdio.h>
 
 enum {
     INPUTS = TN_DTYPES_FLOAT | TN_DTYPES_F8 | TN_DTYPES_INT8,
@@ -17,19 +16,51 @@ enum {
     ZEROS = TN_DTYPES_FLOAT | TN_DTYPES_INT8 | 1 << TENON_S32
 };
 
-/* The tensors of a descriptor in the order of their roles; OFFSETS is the last that is a tensor. */
-typedef struct gemm_tensors {
-    tenon_tensor *at[TN_GEMM_B_PACKED];
-} gemm_tensors;
-
-static const char *const field_names[TN_GEMM_B_PACKED] = {
-    "a",      "b",       "c",      "bias",    "residual", "a_scale",
-    "a_zero", "b_scale", "b_zero", "c_scale", "c_zero",   "group_offsets"};
-
-static gemm_tensors tensors_of(tenon_gemm_desc *g) {
-    return (gemm_tensors){{&g->a, &g->b, &g->c, &g->bias, &g->residual, &g->a_scale, &g->a_zero,
-                           &g->b_scale, &g->b_zero, &g->c_scale, &g->c_zero, &g->group_offsets}};
-}
+#define OPERAND(...) TN_OPERAND(tenon_gemm_desc, __VA_ARGS__)
+#define FACTOR(field, dtypes) OPERAND(field, dtypes, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL)
+static const tn_operand operands[TN_GEMM_B_PACKED] = {
+    [TN_GEMM_A] = OPERAND(a, INPUTS, 2, TENON_MAX_RANK, 0),
+    [TN_GEMM_B] = OPERAND(b, WEIGHTS, 2, TENON_MAX_RANK, 0),
+    [TN_GEMM_C] = OPERAND(c, OUTPUTS, 2, TENON_MAX_RANK, TN_TENSOR_OUTPUT, 1 + TN_GEMM_RESIDUAL),
+    [TN_GEMM_BIAS] = FACTOR(bias, TN_DTYPES_FLOAT),
+    [TN_GEMM_RESIDUAL] = FACTOR(residual, TN_DTYPES_FLOAT),
+    [TN_GEMM_A_SCALE] = FACTOR(a_scale, TN_DTYPES_FLOAT),
+    [TN_GEMM_A_ZERO] = FACTOR(a_zero, ZEROS),
+    [TN_GEMM_B_SCALE] = FACTOR(b_scale, TN_DTYPES_FLOAT),
+    [TN_GEMM_B_ZERO] = FACTOR(b_zero, ZEROS),
+    [TN_GEMM_C_SCALE] = FACTOR(c_scale, TN_DTYPES_FLOAT),
+    [TN_GEMM_C_ZERO] = FACTOR(c_zero, ZEROS),
+    [TN_GEMM_OFFSETS] = OPERAND(group_offsets, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
+};
+#define SCALAR(field) TN_SCALAR(tenon_gemm_desc, field)
+static const tn_scalar scalars[] = {
+    TN_DEFAULTED(tenon_gemm_desc, alpha),
+    SCALAR(beta),
+    SCALAR(activation),
+    SCALAR(gated),
+    SCALAR(clamp_low),
+    SCALAR(clamp_high),
+    SCALAR(array_count),
+    SCALAR(b_packed_bytes),
+    SCALAR(compute),
+};
+static const tn_counted counts[] = {
+    TN_COUNTED(tenon_gemm_desc, a_array, array_count),
+    TN_COUNTED(tenon_gemm_desc, b_array, array_count),
+    TN_COUNTED(tenon_gemm_desc, c_array, array_count),
+    TN_COUNTED(tenon_gemm_desc, b_packed, b_packed_bytes),
+};
+const tn_form tn_gemm_form = {
+    .op = "gemm",
+    .bytes = sizeof(tenon_gemm_desc),
+    .workspace = offsetof(tenon_gemm_desc, workspace),
+    .operands = TN_COUNT(operands),
+    .operand = operands,
+    .scalars = TN_COUNT(scalars),
+    .scalar = scalars,
+    .counted = TN_COUNT(counts),
+    .counts = counts,
+};
 
 static int uses_pointer_array(const tenon_gemm_desc *g) {
     return g->a_array || g->b_array || g->c_array || g->array_count != 0;
@@ -71,9 +102,6 @@ static tenon_status check_attributes(const tn_check *c, const tenon_gemm_desc *g
     if (is_packed(g) && uses_pointer_array(g))
         return INVALID("%s: b_packed is given beside pointer arrays, expected one of the two",
                        c->op);
-    if (g->b_packed && (uintptr_t)g->b_packed % 64 != 0)
-        return INVALID("%s: b_packed is %p, expected an address aligned to 64 bytes", c->op,
-                       g->b_packed);
     if (is_packed(g) && (g->b_packed_bytes == 0 || g->b_packed_bytes > INT64_MAX))
         return INVALID(
             "%s: b_packed_bytes is %zu, expected the size that tenon_gemm_pack_size gave", c->op,
@@ -81,22 +109,21 @@ static tenon_status check_attributes(const tn_check *c, const tenon_gemm_desc *g
     return TENON_OK;
 }
 
-static tenon_status check_tensors(const tn_check *c, tenon_gemm_desc *g) {
-    const gemm_tensors t = tensors_of(g);
+/*
+ * a, b, c are matrices where something else counts the products: groups of rows, or arrays of
+ * addresses.
+ */
+static tenon_status check_ranks(const tn_check *c, const tenon_gemm_desc *g) {
     const int grouped = tn_tensor_present(&g->group_offsets);
     const int matrices = grouped || uses_pointer_array(g);
-    const int32_t most = matrices ? 2 : TENON_MAX_RANK;
-
-    TN_TRY(tn_check_tensor(c, "a", &g->a, INPUTS, 2, most, 0));
-    TN_TRY(tn_check_tensor(c, "b", &g->b, WEIGHTS, grouped ? 3 : 2, grouped ? 3 : most, 0));
-    TN_TRY(tn_check_tensor(c, "c", &g->c, OUTPUTS, 2, most, TN_TENSOR_OUTPUT));
-    for (int role = TN_GEMM_BIAS; role <= TN_GEMM_C_ZERO; ++role) {
-        const int zero = role == TN_GEMM_A_ZERO || role == TN_GEMM_B_ZERO || role == TN_GEMM_C_ZERO;
-        TN_TRY(tn_check_tensor(c, field_names[role], t.at[role], zero ? ZEROS : TN_DTYPES_FLOAT, 0,
-                               TENON_MAX_RANK, TN_TENSOR_OPTIONAL));
+    for (int role = TN_GEMM_A; role <= TN_GEMM_C && matrices; ++role) {
+        const int32_t expected = role == TN_GEMM_B && grouped ? 3 : 2,
+                      rank = tn_tensor_in(&tn_gemm_form, role, g)->rank;
+        if (rank != expected)
+            return INVALID("%s: %s.rank is %d, expected %d with %s", c->op, operands[role].name,
+                           (int)rank, (int)expected, grouped ? "group_offsets" : "pointer arrays");
     }
-    return tn_check_tensor(c, "group_offsets", &g->group_offsets, TN_DTYPES_INDEX, 1, 1,
-                           TN_TENSOR_OPTIONAL);
+    return TENON_OK;
 }
 
 /* Types that make no sense together. */
@@ -157,7 +184,10 @@ static tenon_status groups_along_k(const tn_check *c, const char *field, const t
     return TENON_OK;
 }
 
-/* b and its companions have the experts as their one leading dimension when grouped; everything else has none. */
+/*
+ * b and its companions have the experts as their one leading dimension when grouped; everything
+ * else has none.
+ */
 static tenon_status place_all(const tn_check *c, const tenon_gemm_desc *g, tn_gemm_problem *p,
                               int64_t columns) {
     const int grouped = p->experts > 0 || tn_tensor_present(&g->group_offsets);
@@ -231,7 +261,10 @@ static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn
     return place_all(c, g, p, columns);
 }
 
-/* Drops batch dimensions of extent 1 and merges neighbours whose strides follow from each other in every operand. */
+/*
+ * Drops batch dimensions of extent 1 and merges neighbours whose strides follow from each other in
+ * every operand.
+ */
 static void merge_batch(tn_gemm_problem *p) {
     int32_t rank = 0;
     for (int32_t d = 0; d < p->batch_rank; ++d) {
@@ -269,130 +302,69 @@ static tenon_dtype accumulate_in(const tn_gemm_problem *p) {
     return integers && !scaled && whole ? TENON_S32 : TENON_F32;
 }
 
-tenon_status tn_gemm_problem_make(const tenon_gemm_desc *desc, tn_gemm_problem *out,
-                                  tn_message *m) {
-    const tn_check check = {"gemm", m}, *c = &check;
-    tenon_gemm_desc g;
+tenon_status tn_gemm_problem_make(tenon_gemm_desc *g, tn_gemm_problem *out, tn_message *m) {
+    const tn_check check = {tn_gemm_form.op, m}, *c = &check;
 
     memset(out, 0, sizeof *out);
-    TN_TRY(tn_check_struct(c, desc, &g, sizeof g, sizeof g));
-    TN_TRY(check_attributes(c, &g));
-    TN_TRY(check_tensors(c, &g));
-    TN_TRY(check_types(c, &g));
-    out->alpha = g.alpha ? *g.alpha : 1;
-    out->beta = g.beta;
-    out->clamp_low = g.clamp_low;
-    out->clamp_high = g.clamp_high;
-    out->activation = g.activation;
-    out->gated = g.gated;
-    out->compute = g.compute;
-    TN_TRY(check_shapes(c, &g, out));
-    if (is_packed(&g)) {
+    TN_TRY(check_attributes(c, g));
+    TN_TRY(tn_operands_check(c, &tn_gemm_form, g));
+    TN_TRY(check_ranks(c, g));
+    TN_TRY(check_types(c, g));
+    out->alpha = g->alpha ? *g->alpha : 1;
+    out->beta = g->beta;
+    out->clamp_low = g->clamp_low;
+    out->clamp_high = g->clamp_high;
+    out->activation = g->activation;
+    out->gated = g->gated;
+    out->compute = g->compute;
+    TN_TRY(check_shapes(c, g, out));
+    if (is_packed(g)) {
         out->operand[TN_GEMM_B_PACKED].dtype = TENON_U8;
-        out->packed_bytes = (int64_t)g.b_packed_bytes;
+        out->packed_bytes = (int64_t)g->b_packed_bytes;
     }
     merge_batch(out);
     out->accumulate = accumulate_in(out);
     return TENON_OK;
 }
 
+bool tn_gemm_writes_nothing(const tn_gemm_problem *p) {
+    return p->m == 0 || p->n == 0 || p->batch_count == 0 ||
+           (p->operand[TN_GEMM_OFFSETS].dtype && p->experts == 0);
+}
+
 /* ---------------------------------------------------------------- addresses */
 
-static int does_nothing(const tn_gemm_problem *p) {
-    return p->m == 0 || p->n == 0 || p->batch_count == 0;
-}
-
-static tenon_status check_arrays(const tn_check *c, const tenon_gemm_desc *g, void **addresses) {
-    const struct {
-        const char *field;
-        const void *const *array;
-        const tenon_tensor *t;
-    } arrays[3] = {{"a_array", g->a_array, &g->a},
-                   {"b_array", g->b_array, &g->b},
-                   {"c_array", (const void *const *)g->c_array, &g->c}};
-
-    for (int x = 0; x < 3; ++x) {
-        if (arrays[x].t->data || arrays[x].t->buffer)
-            return INVALID("%s: %c.data is %p, expected NULL beside pointer arrays", c->op,
-                           "abc"[x], arrays[x].t->data);
-        if (!arrays[x].array && g->array_count > 0)
-            return INVALID("%s: %s is NULL, expected %lld addresses", c->op, arrays[x].field,
-                           (long long)g->array_count);
-        addresses[x] = (void *)(uintptr_t)arrays[x].array;
-    }
-    for (int64_t i = 0; i < g->array_count; ++i) {
-        void *member[3];
-        for (int x = 0; x < 3; ++x) {
-            char field[40];
-            tenon_tensor t = *arrays[x].t;
-            snprintf(field, sizeof field, "%s[%lld]", arrays[x].field, (long long)i);
-            t.data = (void *)(uintptr_t)arrays[x].array[i];
-            TN_TRY(tn_check_address(c, field, &t, &member[x]));
-        }
-        for (int x = 0; x < 2; ++x)
-            TN_TRY(tn_check_apart(c, "c_array", &g->c, member[2], arrays[x].field, arrays[x].t,
-                                  member[x], false));
-    }
-    return TENON_OK;
-}
-
-tenon_status tn_gemm_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p,
-                               void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
-    const tn_check check = {"gemm", m}, *c = &check;
-    tenon_gemm_desc g;
-
-    memset(addresses, 0, TN_MAX_ADDRESSES * sizeof *addresses);
-    TN_TRY(tn_check_struct(c, desc, &g, sizeof g, sizeof g));
-    const gemm_tensors t = tensors_of(&g);
-    for (int role = 0; role < TN_GEMM_B_PACKED; ++role)
-        if (tn_tensor_present(t.at[role]))
-            tn_tensor_fill_strides(t.at[role]);
-
-    int role = TN_GEMM_A;
-    if (p->pointer_array) {
-        TN_TRY(check_arrays(c, &g, addresses));
-        role = TN_GEMM_BIAS;
-    }
-    for (; role < TN_GEMM_B_PACKED; ++role) {
-        if (role == TN_GEMM_B && p->operand[TN_GEMM_B_PACKED].dtype)
-            continue;
-        TN_TRY(tn_check_address(c, field_names[role], t.at[role], &addresses[role]));
-    }
-    if (p->operand[TN_GEMM_B_PACKED].dtype) {
-        if (!g.b_packed && !does_nothing(p))
-            return INVALID("%s: b_packed is NULL, expected what tenon_gemm_pack wrote", c->op);
-        addresses[TN_GEMM_B_PACKED] = (void *)(uintptr_t)g.b_packed;
-    }
-    if (does_nothing(p) || p->pointer_array)
+static tenon_status settle_packed(const tn_placement *at, const tn_gemm_problem *p) {
+    const tn_check *c = &at->check;
+    const tenon_gemm_desc *g = at->desc;
+    if (!g->b_packed && tn_gemm_writes_nothing(p))
         return TENON_OK;
-    for (role = 0; role < TN_GEMM_B_PACKED; ++role)
-        if (role != TN_GEMM_C)
-            TN_TRY(tn_check_apart(c, "c", &g.c, addresses[TN_GEMM_C], field_names[role], t.at[role],
-                                  addresses[role], role == TN_GEMM_RESIDUAL));
-    return TENON_OK;
+    if (!g->b_packed)
+        return INVALID("%s: b_packed is NULL, expected what tenon_gemm_pack wrote", c->op);
+    if ((uintptr_t)g->b_packed % 64 != 0)
+        return INVALID("%s: b_packed is %p, expected an address aligned to 64 bytes", c->op,
+                       g->b_packed);
+    at->addresses[TN_GEMM_B_PACKED] = (void *)(uintptr_t)g->b_packed;
+    TN_TRY(tn_operands_avoid(at, 1u << TN_GEMM_C, "b_packed", g->b_packed, g->b_packed_bytes));
+    return tn_blocks_apart(c, "workspace.memory", at->workspace.memory, at->workspace.bytes,
+                           "b_packed", g->b_packed, g->b_packed_bytes);
 }
 
-tenon_status tn_gemm_pack_addresses(const tenon_gemm_desc *desc, const tn_gemm_problem *p,
-                                    void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
-    static const int roles[] = {TN_GEMM_B, TN_GEMM_B_SCALE, TN_GEMM_B_ZERO};
-    const tn_check check = {"gemm_pack", m}, *c = &check;
-    tenon_gemm_desc g;
+tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
+    enum { OF_MEMBERS = 1u << TN_GEMM_A | 1u << TN_GEMM_B | 1u << TN_GEMM_C };
+    const bool packed = p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
+    const tn_roles without = p->pointer_array ? OF_MEMBERS : packed ? 1u << TN_GEMM_B : 0;
 
-    (void)p;
-    memset(addresses, 0, TN_MAX_ADDRESSES * sizeof *addresses);
-    TN_TRY(tn_check_struct(c, desc, &g, sizeof g, sizeof g));
-    const gemm_tensors t = tensors_of(&g);
-    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; ++i) {
-        tenon_tensor *tensor = t.at[roles[i]];
-        if (tn_tensor_present(tensor))
-            tn_tensor_fill_strides(tensor);
-        TN_TRY(tn_check_address(c, field_names[roles[i]], tensor, &addresses[roles[i]]));
-    }
-    return TENON_OK;
+    TN_TRY(tn_operands_place(at, without));
+    TN_TRY(tn_operands_apart(at));
+    at->addresses[TN_GEMM_B_PACKED] = NULL;
+    if (packed)
+        TN_TRY(settle_packed(at, p));
+    return p->pointer_array ? tn_gemm_settle_arrays(at) : TENON_OK;
 }
 
 tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m) {
-    const tn_check check = {"gemm", m};
+    const tn_check check = {tn_gemm_form.op, m};
     const tn_gemm_operand *offsets = &p->operand[TN_GEMM_OFFSETS];
 
     if (!offsets->dtype)

@@ -1,27 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a merge of partial attentions means (tenon_attention_merge in include/tenon/attention.h): every part has the shape of the
- * result. Called by the entry points; reads no element of any operand.
+ * What a merge of partial attentions means (tenon_attention_merge in include/tenon/attention.h):
+ * every part has the shape of the result. Called by the entry points; reads no element of any
+ * operand.
  */
+#include "ops/operands.h"
 #include "ops/ops.h"
-#include "ops/tensor_check.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* "o_parts[12]" */
-typedef struct part_name {
-    char text[24];
-} part_name;
+/* The parts are no fields but arrays of tensors: they are seen to by hand. */
+#define OPERAND(...) TN_OPERAND(tenon_attention_merge_desc, __VA_ARGS__)
+static const tn_operand operands[] = {
+    [TN_MERGE_O] = OPERAND(o, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, TN_TENSOR_OUTPUT),
+    [TN_MERGE_LSE] =
+        OPERAND(lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT),
+};
+const tn_form tn_merge_form = {
+    .op = "attention_merge",
+    .bytes = sizeof(tenon_attention_merge_desc),
+    .workspace = offsetof(tenon_attention_merge_desc, workspace),
+    .operands = TN_COUNT(operands),
+    .operand = operands,
+};
 
-static part_name name_of(const char *array, int64_t i) {
-    part_name name;
-    snprintf(name.text, sizeof name.text, "%s[%d]", array, (int)i);
-    return name;
-}
+/* What a check of one part calls it: made only for a sentence. */
+typedef struct part_names {
+    char o[24], lse[24];
+} part_names;
 
-static tenon_status read_desc(const tn_check *c, const void *desc, tenon_attention_merge_desc *d) {
-    return tn_check_struct(c, desc, d, sizeof *d, sizeof *d);
+static part_names names_of(int64_t i) {
+    part_names names;
+    snprintf(names.o, sizeof names.o, "o_parts[%d]", (int)i);
+    snprintf(names.lse, sizeof names.lse, "lse_parts[%d]", (int)i);
+    return names;
 }
 
 static void set_operand(tn_merge_operand *operand, const tenon_tensor *t, int32_t rank,
@@ -33,19 +46,19 @@ static void set_operand(tn_merge_operand *operand, const tenon_tensor *t, int32_
         operand->step = t->stride[rank];
 }
 
-/* The shape of o without dv; for a single row (rank 0, which has no planning form without an address) also a vector of one. */
-static tenon_status check_lse(const tn_check *c, const char *field, tenon_tensor *t,
-                              const tn_merge_problem *p, unsigned flags) {
+/*
+ * The shape of o without dv; for a single row (rank 0, which has no planning form without an
+ * address) also a vector of one.
+ */
+static tenon_status check_lse(const tn_check *c, const char *field, const tenon_tensor *t,
+                              const tn_merge_problem *p) {
     static const int64_t one[1] = {1};
-    TN_TRY(tn_check_tensor(c, field, t, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, flags));
-    if (!tn_tensor_present(t))
-        return TENON_OK;
     if (p->rank > 0 || t->rank == 0)
         return tn_check_shape(c, field, t, p->rank, p->extent, "the shape of o without dv");
     return tn_check_shape(c, field, t, 1, one, "o has one row");
 }
 
-static tenon_status check_parts(const tn_check *c, const tenon_attention_merge_desc *d) {
+static tenon_status check_count(const tn_check *c, const tenon_attention_merge_desc *d) {
     if (d->count < 0 || d->count > TN_MERGE_MAX_PARTS)
         return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
                        "%s: count is %lld, expected 0 to %d", c->op, (long long)d->count,
@@ -57,69 +70,91 @@ static tenon_status check_parts(const tn_check *c, const tenon_attention_merge_d
     return TENON_OK;
 }
 
-tenon_status tn_merge_problem_make(const tenon_attention_merge_desc *desc, tn_merge_problem *out,
+static tenon_status set_part(const tn_check *c, const part_names *names,
+                             const tenon_attention_merge_desc *d, int64_t i,
+                             tn_merge_problem *out) {
+    tenon_tensor o = d->o_parts[i], lse = d->lse_parts[i];
+    TN_TRY(tn_check_tensor(c, names->o, &o, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, 0));
+    TN_TRY(tn_check_shape(c, names->o, &o, d->o.rank, d->o.shape, "the shape of o"));
+    TN_TRY(tn_check_tensor(c, names->lse, &lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, 0));
+    TN_TRY(check_lse(c, names->lse, &lse, out));
+    set_operand(&out->o_part[i], &o, out->rank, true);
+    set_operand(&out->lse_part[i], &lse, out->rank, false);
+    return TENON_OK;
+}
+
+tenon_status tn_merge_problem_make(tenon_attention_merge_desc *d, tn_merge_problem *out,
                                    tn_message *m) {
-    const tn_check c = {"attention_merge", m};
-    tenon_attention_merge_desc d;
+    const tn_check c = {tn_merge_form.op, m}, quiet = {tn_merge_form.op, NULL};
+    static const part_names nameless;
     memset(out, 0, sizeof *out);
-    TN_TRY(read_desc(&c, desc, &d));
-    TN_TRY(check_parts(&c, &d));
-    TN_TRY(tn_check_tensor(&c, "o", &d.o, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, TN_TENSOR_OUTPUT));
-    out->count = d.count;
-    out->rank = d.o.rank - 1;
-    out->dv = d.o.shape[out->rank];
+    TN_TRY(check_count(&c, d));
+    TN_TRY(tn_operands_check(&c, &tn_merge_form, d));
+    out->count = d->count;
+    out->rank = d->o.rank - 1;
+    out->dv = d->o.shape[out->rank];
     out->rows = 1;
     for (int32_t i = 0; i < out->rank; ++i) {
-        out->extent[i] = d.o.shape[i];
-        out->rows *= d.o.shape[i];
+        out->extent[i] = d->o.shape[i];
+        out->rows *= d->o.shape[i];
     }
-    set_operand(&out->o, &d.o, out->rank, true);
-    TN_TRY(check_lse(&c, "lse", &d.lse, out, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT));
-    if (tn_tensor_present(&d.lse))
-        set_operand(&out->lse, &d.lse, out->rank, false);
-    for (int64_t i = 0; i < d.count; ++i) {
-        const part_name o_name = name_of("o_parts", i), lse_name = name_of("lse_parts", i);
-        tenon_tensor o = d.o_parts[i], lse = d.lse_parts[i];
-        TN_TRY(tn_check_tensor(&c, o_name.text, &o, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, 0));
-        TN_TRY(tn_check_shape(&c, o_name.text, &o, d.o.rank, d.o.shape, "the shape of o"));
-        TN_TRY(check_lse(&c, lse_name.text, &lse, out, 0));
-        set_operand(&out->o_part[i], &o, out->rank, true);
-        set_operand(&out->lse_part[i], &lse, out->rank, false);
+    set_operand(&out->o, &d->o, out->rank, true);
+    if (tn_tensor_present(&d->lse)) {
+        TN_TRY(check_lse(&c, "lse", &d->lse, out));
+        set_operand(&out->lse, &d->lse, out->rank, false);
+    }
+    for (int64_t i = 0; i < d->count; ++i) {
+        if (set_part(&quiet, &nameless, d, i, out) == TENON_OK)
+            continue;
+        const part_names names = names_of(i);
+        return set_part(&c, &names, d, i, out);
     }
     return TENON_OK;
 }
 
-/* One input against both outputs. */
-static tenon_status check_apart(const tn_check *c, const tenon_attention_merge_desc *d,
-                                void *const *addresses, const char *field, const tenon_tensor *t,
-                                const void *address, bool may_be_o) {
-    TN_TRY(tn_check_apart(c, "o", &d->o, addresses[TN_MERGE_O], field, t, address, may_be_o));
-    return tn_check_apart(c, "lse", &d->lse, addresses[TN_MERGE_LSE], field, t, address, false);
+bool tn_merge_writes_nothing(const tn_merge_problem *p) {
+    return p->rows == 0;
 }
 
-tenon_status tn_merge_addresses(const tenon_attention_merge_desc *desc, const tn_merge_problem *p,
-                                void *addresses[TN_MAX_ADDRESSES],
-                                void *parts[2 * TN_MERGE_MAX_PARTS], tn_message *m) {
-    const tn_check c = {"attention_merge", m};
-    tenon_attention_merge_desc d;
-    TN_TRY(read_desc(&c, desc, &d));
-    tn_tensor_fill_strides(&d.o);
-    tn_tensor_fill_strides(&d.lse);
-    TN_TRY(tn_check_address(&c, "o", &d.o, &addresses[TN_MERGE_O]));
-    TN_TRY(tn_check_address(&c, "lse", &d.lse, &addresses[TN_MERGE_LSE]));
-    TN_TRY(tn_check_apart(&c, "o", &d.o, addresses[TN_MERGE_O], "lse", &d.lse,
-                          addresses[TN_MERGE_LSE], false));
-    addresses[TN_MERGE_O_PARTS] = parts;
-    addresses[TN_MERGE_LSE_PARTS] = parts + p->count;
+/*
+ * Where an input lies, and that it is apart from all that is written; `may_be`: the output that may
+ * be the same memory, or -1.
+ */
+static tenon_status place_part(const tn_check *c, const tn_placement *at, const char *name,
+                               const tenon_tensor *part, int may_be, void **address) {
+    const tenon_attention_merge_desc *d = at->desc;
+    const tenon_workspace *w = &at->workspace;
+    const tenon_tensor block = tenon_vector(w->memory, TENON_U8, (int64_t)w->bytes);
+    tenon_tensor t = *part;
+    tn_tensor_fill_strides(&t);
+    TN_TRY(tn_check_address(c, name, &t, address));
+    TN_TRY(tn_check_apart(c, "o", &d->o, at->addresses[TN_MERGE_O], name, &t, *address,
+                          may_be == TN_MERGE_O));
+    TN_TRY(tn_check_apart(c, "lse", &d->lse, at->addresses[TN_MERGE_LSE], name, &t, *address,
+                          may_be == TN_MERGE_LSE));
+    return tn_check_apart(c, "workspace.memory", &block, w->memory, name, &t, *address, false);
+}
+
+static tenon_status place_both(const tn_check *c, const tn_placement *at, const part_names *names,
+                               int64_t i, void **o, void **lse) {
+    const tenon_attention_merge_desc *d = at->desc;
+    TN_TRY(place_part(c, at, names->o, &d->o_parts[i], i == 0 ? TN_MERGE_O : -1, o));
+    return place_part(c, at, names->lse, &d->lse_parts[i], i == 0 ? TN_MERGE_LSE : -1, lse);
+}
+
+tenon_status tn_merge_settle(tn_placement *at, const tn_merge_problem *p,
+                             void *parts[2 * TN_MERGE_MAX_PARTS]) {
+    const tn_check quiet = {at->check.op, NULL};
+    static const part_names nameless;
+    TN_TRY(tn_operands_settle(at));
+    at->addresses[TN_MERGE_O_PARTS] = parts;
+    at->addresses[TN_MERGE_LSE_PARTS] = parts + p->count;
     for (int64_t i = 0; i < p->count; ++i) {
-        const part_name o_name = name_of("o_parts", i), lse_name = name_of("lse_parts", i);
-        tenon_tensor o = d.o_parts[i], lse = d.lse_parts[i];
-        tn_tensor_fill_strides(&o);
-        tn_tensor_fill_strides(&lse);
-        TN_TRY(tn_check_address(&c, o_name.text, &o, &parts[i]));
-        TN_TRY(tn_check_address(&c, lse_name.text, &lse, &parts[p->count + i]));
-        TN_TRY(check_apart(&c, &d, addresses, o_name.text, &o, parts[i], i == 0));
-        TN_TRY(check_apart(&c, &d, addresses, lse_name.text, &lse, parts[p->count + i], false));
+        void **o = &parts[i], **lse = &parts[p->count + i];
+        if (place_both(&quiet, at, &nameless, i, o, lse) == TENON_OK)
+            continue;
+        const part_names names = names_of(i);
+        return place_both(&at->check, at, &names, i, o, lse);
     }
     return TENON_OK;
 }

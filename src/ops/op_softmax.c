@@ -1,29 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a softmax means (include/tenon/softmax.h): defaults, shapes and masks brought to a tn_softmax_problem. Called by the entry
- * points; reads no element of any operand.
+ * What a softmax means (include/tenon/softmax.h): defaults, shapes and masks brought to a
+ * tn_softmax_problem. Called by the entry points; reads no element of any operand.
  */
+#include "ops/operands.h"
 #include "ops/ops.h"
-#include "ops/tensor_check.h"
 
 #include <string.h>
 
-static const char *const names[TN_SOFTMAX_ROLES] = {"x",     "y",     "bias", "mask",
-                                                    "alibi", "sinks", "lse"};
-
-static void operands_of(tenon_softmax_desc *d, tenon_tensor *operand[TN_SOFTMAX_ROLES]) {
-    operand[TN_SOFTMAX_X] = &d->x;
-    operand[TN_SOFTMAX_Y] = &d->y;
-    operand[TN_SOFTMAX_BIAS] = &d->bias;
-    operand[TN_SOFTMAX_MASK] = &d->mask;
-    operand[TN_SOFTMAX_ALIBI] = &d->alibi;
-    operand[TN_SOFTMAX_SINKS] = &d->sinks;
-    operand[TN_SOFTMAX_LSE] = &d->lse;
-}
-
-static tenon_status read_desc(const tn_check *c, const void *desc, tenon_softmax_desc *d) {
-    return tn_check_struct(c, desc, d, sizeof *d, sizeof *d);
-}
+#define OPERAND(...) TN_OPERAND(tenon_softmax_desc, __VA_ARGS__)
+static const tn_operand operands[TN_SOFTMAX_ROLES] = {
+    [TN_SOFTMAX_X] = OPERAND(x, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, 0),
+    [TN_SOFTMAX_Y] =
+        OPERAND(y, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, TN_TENSOR_OUTPUT, 1 + TN_SOFTMAX_X),
+    [TN_SOFTMAX_BIAS] = OPERAND(bias, TN_DTYPES_FLOAT, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL),
+    [TN_SOFTMAX_MASK] = OPERAND(mask, TN_DTYPES_BOOL, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL),
+    [TN_SOFTMAX_ALIBI] = OPERAND(alibi, TN_DTYPES_FLOAT, 0, 2, TN_TENSOR_OPTIONAL),
+    [TN_SOFTMAX_SINKS] = OPERAND(sinks, TN_DTYPES_FLOAT, 0, 1, TN_TENSOR_OPTIONAL),
+    [TN_SOFTMAX_LSE] =
+        OPERAND(lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT),
+};
+#define SCALAR(field) TN_SCALAR(tenon_softmax_desc, field)
+static const tn_scalar scalars[] = {
+    TN_DEFAULTED(tenon_softmax_desc, axis),
+    TN_DEFAULTED(tenon_softmax_desc, scale),
+    SCALAR(causal),
+    SCALAR(window.enabled),
+    SCALAR(window.reserved),
+    SCALAR(window.left),
+    SCALAR(window.right),
+    SCALAR(softcap),
+    SCALAR(log),
+    SCALAR(reserved),
+};
+const tn_form tn_softmax_form = {
+    .op = "softmax",
+    .bytes = sizeof(tenon_softmax_desc),
+    .workspace = offsetof(tenon_softmax_desc, workspace),
+    .operands = TN_COUNT(operands),
+    .operand = operands,
+    .scalars = TN_COUNT(scalars),
+    .scalar = scalars,
+};
 
 /* Splits strides over x's dimensions into those of rows and the one along the axis. */
 static void set_operand(tn_softmax_problem *p, tn_softmax_role role, tenon_dtype dtype,
@@ -39,31 +57,31 @@ static void set_operand(tn_softmax_problem *p, tn_softmax_role role, tenon_dtype
 }
 
 static tenon_status set_broadcast(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role,
-                                  tenon_tensor *t, tn_dtypes dtypes, const tenon_tensor *x,
-                                  int32_t axis) {
+                                  const tenon_tensor *t, const tenon_tensor *x, int32_t axis) {
     int64_t stride[TENON_MAX_RANK] = {0};
-    TN_TRY(tn_check_tensor(c, names[role], t, dtypes, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL));
     if (!tn_tensor_present(t))
         return TENON_OK;
-    TN_TRY(tn_check_broadcast(c, names[role], t, x->rank, x->shape, "the shape of x", stride));
+    TN_TRY(
+        tn_check_broadcast(c, operands[role].name, t, x->rank, x->shape, "the shape of x", stride));
     set_operand(p, role, t->dtype, stride, axis);
     return TENON_OK;
 }
 
-/* alibi and sinks: one value per head (or batch and head); heads are the dimension before queries. */
+/*
+ * alibi and sinks: one value per head (or batch and head); heads are the dimension before queries.
+ */
 static tenon_status set_per_head(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role,
-                                 tenon_tensor *t, int32_t max_rank) {
+                                 const tenon_tensor *t) {
     static const int64_t no_heads[1] = {1};
     int64_t stride[TENON_MAX_RANK] = {0};
     const int32_t lead = p->rank - 1;
-    TN_TRY(tn_check_tensor(c, names[role], t, TN_DTYPES_FLOAT, 0, max_rank, TN_TENSOR_OPTIONAL));
     if (!tn_tensor_present(t))
         return TENON_OK;
     if (lead == 0)
-        TN_TRY(tn_check_broadcast(c, names[role], t, 1, no_heads, "(heads) of an x without heads",
-                                  stride));
+        TN_TRY(tn_check_broadcast(c, operands[role].name, t, 1, no_heads,
+                                  "(heads) of an x without heads", stride));
     else
-        TN_TRY(tn_check_broadcast(c, names[role], t, lead, p->extent,
+        TN_TRY(tn_check_broadcast(c, operands[role].name, t, lead, p->extent,
                                   "the dimensions of x before queries", stride));
     p->operand[role].dtype = t->dtype;
     memcpy(p->operand[role].row, stride, (size_t)lead * sizeof *stride);
@@ -71,8 +89,8 @@ static tenon_status set_per_head(const tn_check *c, tn_softmax_problem *p, tn_so
 }
 
 /* Causal, window, ALiBi and sinks: what needs to know which dimensions are queries and keys. */
-static tenon_status set_positions(const tn_check *c, tenon_softmax_desc *d, tn_softmax_problem *p,
-                                  int32_t axis) {
+static tenon_status set_positions(const tn_check *c, const tenon_softmax_desc *d,
+                                  tn_softmax_problem *p, int32_t axis) {
     const char *wants = tn_tensor_present(&d->sinks)   ? "sinks"
                         : tn_tensor_present(&d->alibi) ? "alibi"
                         : d->window.enabled            ? "window"
@@ -87,8 +105,8 @@ static tenon_status set_positions(const tn_check *c, tenon_softmax_desc *d, tn_s
                        "%s: %s is given while axis is %d of an x of rank %d, expected axis to be "
                        "the last of at least 2",
                        c->op, wants, (int)axis, (int)d->x.rank);
-    TN_TRY(set_per_head(c, p, TN_SOFTMAX_ALIBI, &d->alibi, 2));
-    TN_TRY(set_per_head(c, p, TN_SOFTMAX_SINKS, &d->sinks, 1));
+    TN_TRY(set_per_head(c, p, TN_SOFTMAX_ALIBI, &d->alibi));
+    TN_TRY(set_per_head(c, p, TN_SOFTMAX_SINKS, &d->sinks));
     const int64_t queries = p->extent[p->rank - 1], keys = p->length;
     if (d->window.enabled && d->window.left >= 0)
         p->left = d->window.left;
@@ -96,7 +114,10 @@ static tenon_status set_positions(const tn_check *c, tenon_softmax_desc *d, tn_s
         p->right = d->window.right;
     if (d->causal)
         p->right = 0;
-    /* Wider than everything is the same as no limit, and lets backends add positions without a thought of overflow. */
+    /*
+     * Wider than everything is the same as no limit, and lets backends add positions without a
+     * thought of overflow.
+     */
     if (p->left >= INT64_MAX - queries - keys || p->left >= queries + keys)
         p->left = TN_UNLIMITED;
     if (p->right >= INT64_MAX - queries - keys || p->right >= queries + keys)
@@ -108,13 +129,14 @@ static tenon_status set_positions(const tn_check *c, tenon_softmax_desc *d, tn_s
     return TENON_OK;
 }
 
-static tenon_status set_lse(const tn_check *c, tenon_softmax_desc *d, tn_softmax_problem *p) {
+static tenon_status set_lse(const tn_check *c, const tenon_softmax_desc *d, tn_softmax_problem *p) {
     static const int64_t one[1] = {1};
-    TN_TRY(tn_check_tensor(c, "lse", &d->lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK,
-                           TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT));
     if (!tn_tensor_present(&d->lse))
         return TENON_OK;
-    /* Without rows a scalar; as one of rank 0 can't be planned without its address, a vector of one is the same. */
+    /*
+     * Without rows a scalar; as one of rank 0 can't be planned without its address, a vector of one
+     * is the same.
+     */
     if (p->rank > 0 || d->lse.rank == 0)
         TN_TRY(
             tn_check_shape(c, "lse", &d->lse, p->rank, p->extent, "the shape of x without axis"));
@@ -125,76 +147,60 @@ static tenon_status set_lse(const tn_check *c, tenon_softmax_desc *d, tn_softmax
     return TENON_OK;
 }
 
-tenon_status tn_softmax_problem_make(const tenon_softmax_desc *desc, tn_softmax_problem *out,
+static tenon_status check_attributes(const tn_check *c, const tenon_softmax_desc *d) {
+    TN_TRY(tn_check_enum(c, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
+    TN_TRY(tn_check_enum(c, "window.enabled", d->window.enabled, 1));
+    TN_TRY(tn_check_enum(c, "window.reserved", d->window.reserved, 0));
+    TN_TRY(tn_check_enum(c, "log", d->log, 1));
+    TN_TRY(tn_check_enum(c, "reserved", d->reserved, 0));
+    TN_TRY(tn_check_not_negative(c, "softcap", d->softcap));
+    return d->scale ? tn_check_finite(c, "scale", *d->scale) : TENON_OK;
+}
+
+tenon_status tn_softmax_problem_make(tenon_softmax_desc *d, tn_softmax_problem *out,
                                      tn_message *m) {
-    const tn_check c = {"softmax", m};
-    tenon_softmax_desc d;
+    const tn_check c = {tn_softmax_form.op, m};
     memset(out, 0, sizeof *out);
-    TN_TRY(read_desc(&c, desc, &d));
-    TN_TRY(tn_check_tensor(&c, "x", &d.x, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, 0));
-    TN_TRY(tn_check_tensor(&c, "y", &d.y, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, TN_TENSOR_OUTPUT));
-    TN_TRY(tn_check_shape(&c, "y", &d.y, d.x.rank, d.x.shape, "the shape of x"));
-    int32_t axis = d.axis ? *d.axis : -1;
-    if (axis < -d.x.rank || axis >= d.x.rank)
+    TN_TRY(tn_operands_check(&c, &tn_softmax_form, d));
+    TN_TRY(tn_check_shape(&c, "y", &d->y, d->x.rank, d->x.shape, "the shape of x"));
+    int32_t axis = d->axis ? *d->axis : -1;
+    if (axis < -d->x.rank || axis >= d->x.rank)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "softmax: axis is %d, expected %d to %d (the rank of x is %d)", (int)axis,
-                       (int)-d.x.rank, (int)d.x.rank - 1, (int)d.x.rank);
+                       (int)-d->x.rank, (int)d->x.rank - 1, (int)d->x.rank);
     if (axis < 0)
-        axis += d.x.rank;
-    TN_TRY(tn_check_enum(&c, "causal", (int)d.causal, TENON_CAUSAL_BOTTOM_RIGHT));
-    TN_TRY(tn_check_enum(&c, "window.enabled", d.window.enabled, 1));
-    TN_TRY(tn_check_enum(&c, "window.reserved", d.window.reserved, 0));
-    TN_TRY(tn_check_enum(&c, "log", d.log, 1));
-    TN_TRY(tn_check_enum(&c, "reserved", d.reserved, 0));
-    TN_TRY(tn_check_not_negative(&c, "softcap", d.softcap));
-    if (d.scale)
-        TN_TRY(tn_check_finite(&c, "scale", *d.scale));
+        axis += d->x.rank;
+    TN_TRY(check_attributes(&c, d));
 
-    out->rank = d.x.rank - 1;
+    out->rank = d->x.rank - 1;
     out->rows = 1;
-    for (int32_t i = 0, row = 0; i < d.x.rank; ++i) {
+    for (int32_t i = 0, row = 0; i < d->x.rank; ++i) {
         if (i == axis)
             continue;
-        out->extent[row++] = d.x.shape[i];
-        out->rows *= d.x.shape[i];
+        out->extent[row++] = d->x.shape[i];
+        out->rows *= d->x.shape[i];
     }
-    out->length = d.x.shape[axis];
-    out->scale = d.scale ? *d.scale : 1;
-    out->softcap = d.softcap;
-    out->log = d.log;
-    out->accumulate = d.x.dtype == TENON_F64 || d.y.dtype == TENON_F64 ? TENON_F64 : TENON_F32;
-    set_operand(out, TN_SOFTMAX_X, d.x.dtype, d.x.stride, axis);
-    set_operand(out, TN_SOFTMAX_Y, d.y.dtype, d.y.stride, axis);
-    TN_TRY(set_broadcast(&c, out, TN_SOFTMAX_BIAS, &d.bias, TN_DTYPES_FLOAT, &d.x, axis));
-    TN_TRY(set_broadcast(&c, out, TN_SOFTMAX_MASK, &d.mask, TN_DTYPES_BOOL, &d.x, axis));
-    TN_TRY(set_positions(&c, &d, out, axis));
-    return set_lse(&c, &d, out);
+    out->length = d->x.shape[axis];
+    out->scale = d->scale ? *d->scale : 1;
+    out->softcap = d->softcap;
+    out->log = d->log;
+    out->accumulate = d->x.dtype == TENON_F64 || d->y.dtype == TENON_F64 ? TENON_F64 : TENON_F32;
+    set_operand(out, TN_SOFTMAX_X, d->x.dtype, d->x.stride, axis);
+    set_operand(out, TN_SOFTMAX_Y, d->y.dtype, d->y.stride, axis);
+    TN_TRY(set_broadcast(&c, out, TN_SOFTMAX_BIAS, &d->bias, &d->x, axis));
+    TN_TRY(set_broadcast(&c, out, TN_SOFTMAX_MASK, &d->mask, &d->x, axis));
+    TN_TRY(set_positions(&c, d, out, axis));
+    return set_lse(&c, d, out);
 }
 
-tenon_status tn_softmax_addresses(const tenon_softmax_desc *desc, const tn_softmax_problem *p,
-                                  void *addresses[TN_MAX_ADDRESSES], tn_message *m) {
-    const tn_check c = {"softmax", m};
-    tenon_softmax_desc d;
-    tenon_tensor *operand[TN_SOFTMAX_ROLES];
-    (void)p;
-    TN_TRY(read_desc(&c, desc, &d));
-    operands_of(&d, operand);
-    for (int role = 0; role < TN_SOFTMAX_ROLES; ++role) {
-        tn_tensor_fill_strides(operand[role]);
-        TN_TRY(tn_check_address(&c, names[role], operand[role], &addresses[role]));
-    }
-    for (int role = 0; role < TN_SOFTMAX_ROLES; ++role) {
-        if (role != TN_SOFTMAX_Y)
-            TN_TRY(tn_check_apart(&c, "y", &d.y, addresses[TN_SOFTMAX_Y], names[role],
-                                  operand[role], addresses[role], role == TN_SOFTMAX_X));
-        if (role != TN_SOFTMAX_Y && role != TN_SOFTMAX_LSE)
-            TN_TRY(tn_check_apart(&c, "lse", &d.lse, addresses[TN_SOFTMAX_LSE], names[role],
-                                  operand[role], addresses[role], false));
-    }
-    return TENON_OK;
+bool tn_softmax_writes_nothing(const tn_softmax_problem *p) {
+    return p->rows == 0 || (p->length == 0 && !p->operand[TN_SOFTMAX_LSE].dtype);
 }
 
-/* Scale, maximum, exponential, sum and division: five operations an element, and one for each term added to the scores. */
+/*
+ * Scale, maximum, exponential, sum and division: five operations an element, and one for each term
+ * added to the scores.
+ */
 void tn_softmax_cost(const tn_softmax_problem *p, double *flops, double *bytes) {
     const double elements = (double)p->rows * (double)p->length;
     *flops = elements * (5 + (p->operand[TN_SOFTMAX_BIAS].dtype != 0) +

@@ -216,6 +216,17 @@ typedef struct tn_merge_problem {
     tn_merge_operand o_part[TN_MERGE_MAX_PARTS], lse_part[TN_MERGE_MAX_PARTS];
 } tn_merge_problem;
 
+/* Element offset of row `index` (row-major over `extent`) in one operand. */
+static inline int64_t tn_merge_row_start(const tn_merge_problem *p, const tn_merge_operand *x,
+                                         int64_t index) {
+    int64_t start = 0;
+    for (int32_t d = p->rank - 1; d >= 0; --d) {
+        start += index % p->extent[d] * x->row[d];
+        index /= p->extent[d];
+    }
+    return start;
+}
+
 typedef enum tn_append_role {
     TN_APPEND_K,
     TN_APPEND_V,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared validation; see tensor_check.h. All arithmetic on a caller's numbers is checked here once, so that what comes after (problems,
- * drivers, kernels) may add and multiply extents and strides freely.
+ * Shared validation; see tensor_check.h. All arithmetic on a caller's numbers is checked here once,
+ * so that what comes after (problems, drivers, kernels) may add and multiply extents and strides
+ * freely.
  */
 #include "ops/tensor_check.h"
 
@@ -11,43 +12,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Larger than any descriptor will ever be: a larger struct_size is an uninitialised one. */
-#define MAX_STRUCT_BYTES 65536
-
 /*
- * Strides of 0 make tensors that no memory bounds. With this bound whatever is derived from extents (workspaces: elements times bytes times
- * at most 1024 workers) fits 64 bits; 2^48 elements are far beyond what any machine holds or computes.
+ * Strides of 0 make tensors that no memory bounds. With this bound whatever is derived from extents
+ * (workspaces: elements times bytes times at most 1024 workers) fits 64 bits; 2^48 elements are far
+ * beyond what any machine holds or computes.
  */
 #define MAX_ELEMENTS (INT64_C(1) << 48)
-
-tenon_status tn_check_struct(const tn_check *c, const void *desc, void *local, size_t size,
-                             size_t first) {
-    size_t given;
-    if (!desc)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: desc is NULL, expected a descriptor", c->op);
-    if ((uintptr_t)desc % sizeof(void *) != 0)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: desc is %p, expected an address aligned to %zu bytes", c->op, desc,
-                       sizeof(void *));
-    memcpy(&given, desc, sizeof given);
-    if (given == 0)
-        given = first;
-    if (given < sizeof given || given > MAX_STRUCT_BYTES)
-        return tn_fail(
-            c->message, TENON_ERROR_INVALID_ARGUMENT,
-            "%s: struct_size is %zu, expected 0 or the size of the descriptor (%zu here)", c->op,
-            given, size);
-    memset(local, 0, size);
-    memcpy(local, desc, given < size ? given : size);
-    for (size_t i = size; i < given; ++i)
-        if (((const unsigned char *)desc)[i] != 0)
-            return tn_fail(c->message, TENON_ERROR_UNSUPPORTED,
-                           "%s: struct_size is %zu and byte %zu is set, but this version of tenon "
-                           "knows the first %zu bytes",
-                           c->op, given, i, size);
-    return TENON_OK;
-}
 
 tenon_status tn_check_enum(const tn_check *c, const char *field, int64_t value, int64_t last) {
     if (value >= 0 && value <= last)
@@ -110,7 +80,10 @@ typedef struct layout {
     int64_t width;                  /* bytes of one element or block */
 } layout;
 
-/* False if a byte offset does not fit int64_t. Block types: the dimension of stride 1 counts blocks. */
+/*
+ * False if a byte offset does not fit int64_t. Block types: the dimension of stride 1 counts
+ * blocks.
+ */
 static bool layout_of(const tenon_tensor *t, const tn_dtype_info *type, layout *out) {
     memset(out, 0, sizeof *out);
     out->empty = tn_tensor_empty(t);
@@ -122,9 +95,11 @@ static bool layout_of(const tenon_tensor *t, const tn_dtype_info *type, layout *
     for (int32_t d = 0; d < t->rank; ++d) {
         const bool along_block = type->elements > 1 && t->stride[d] == 1;
         const int64_t extent = along_block ? t->shape[d] / type->elements : t->shape[d];
-        int64_t stride = along_block ? 1 : t->stride[d] / type->elements, reach;
+        int64_t stride = t->stride[d], reach;
         if (extent <= 1)
             continue;
+        if (type->elements > 1)
+            stride = along_block ? 1 : stride / type->elements;
         if (!tn_mul_i64(stride, type->bytes, &stride) || !tn_mul_i64(stride, extent - 1, &reach))
             return false;
         if (!tn_add_i64(reach < 0 ? out->low : out->high, reach,
@@ -136,7 +111,19 @@ static bool layout_of(const tenon_tensor *t, const tn_dtype_info *type, layout *
     return out->low >= -INT64_MAX / 2 && out->high <= INT64_MAX / 2;
 }
 
-/* Whether no two elements share a byte: strides, ascending, each step over all that the smaller ones span. Sufficient, and necessary for nested layouts. */
+int64_t tn_tensor_reach(const tenon_tensor *t, int64_t *low, int64_t *high) {
+    const tn_dtype_info *type = tn_dtype_find(t->dtype);
+    layout l;
+    (void)layout_of(t, type, &l); /* checked shapes always fit */
+    *low = l.low;
+    *high = l.high;
+    return type->alignment;
+}
+
+/*
+ * Whether no two elements share a byte: strides, ascending, each step over all that the smaller
+ * ones span. Sufficient, and necessary for nested layouts.
+ */
 static bool is_injective(const layout *l) {
     int64_t span = l->width;
     bool used[TENON_MAX_RANK] = {false};
@@ -240,7 +227,7 @@ tenon_status tn_check_tensor(const tn_check *c, const char *field, tenon_tensor 
     tn_tensor_fill_strides(t);
     if (type->elements > 1)
         TN_TRY(check_blocks(c, field, t, type));
-    if (!layout_of(t, type, &l) || t->offset > INT64_MAX / 2)
+    if (!layout_of(t, type, &l) || t->offset > TN_MAX_OFFSET)
         return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
                        "%s: %s.shape is %s with stride %s and offset %zu, expected less than 2^62 "
                        "bytes in all",
@@ -347,7 +334,10 @@ tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_
         (int)type->alignment, type->name);
 }
 
-/* Bytes spanned by the dimensions whose stride is not a multiple of `pitch`; `below` of them before the start. */
+/*
+ * Bytes spanned by the dimensions whose stride is not a multiple of `pitch`; `below` of them before
+ * the start.
+ */
 static int64_t span_within(const layout *l, int64_t pitch, int64_t *below) {
     int64_t span = l->width;
     *below = 0;
@@ -362,7 +352,10 @@ static int64_t span_within(const layout *l, int64_t pitch, int64_t *below) {
     return span;
 }
 
-/* Whether two layouts stay apart within each period of `pitch` bytes, `distance` bytes lying between their starts (b after a). */
+/*
+ * Whether two layouts stay apart within each period of `pitch` bytes, `distance` bytes lying
+ * between their starts (b after a).
+ */
 static bool apart_within(const layout *a, const layout *b, int64_t distance, int64_t pitch) {
     int64_t below_a, below_b;
     const int64_t span_a = span_within(a, pitch, &below_a),
@@ -381,7 +374,9 @@ tenon_status tn_check_apart(const tn_check *c, const char *out_field, const teno
     if (!out_address || !address || !layout_of(out, out_type, &a) || !layout_of(t, type, &b) ||
         a.empty || b.empty)
         return TENON_OK;
-    /* In range by tn_check_address; both below 2^63 on every platform with 48- or 57-bit addresses. */
+    /*
+     * In range by tn_check_address; both below 2^63 on every platform with 48- or 57-bit addresses.
+     */
     const int64_t distance = (int64_t)((uintptr_t)address - (uintptr_t)out_address);
     if (distance + b.low >= a.high || distance + b.high <= a.low)
         return TENON_OK;

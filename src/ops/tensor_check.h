@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The checks that all operations share: what makes a descriptor, a tensor, a scalar or an address acceptable, and the sentence
- * when it is not. An operation first checks shapes (nothing is dereferenced but the descriptor, so that plans need no addresses), then, when it runs, addresses.
+ * The checks that all operations share: what makes a tensor, a scalar or an address acceptable, and
+ * the sentence when it is not. An operation first checks shapes (nothing is dereferenced but the
+ * descriptor, so that plans need no addresses), then, when it runs, addresses.
  *
- * Every function that can fail names operation, field, value and expectation in the message and returns
- * INVALID_ARGUMENT unless it says otherwise.
+ * Every function that can fail names operation, field, value and expectation in the message and
+ * returns INVALID_ARGUMENT unless it says otherwise.
  */
 #ifndef TN_TENSOR_CHECK_H
 #define TN_TENSOR_CHECK_H
@@ -21,15 +22,7 @@ typedef struct tn_check {
     tn_message *message;
 } tn_check;
 
-/* ---------------------------------------------------------------- descriptors and scalars */
-
-/*
- * Copies a descriptor that begins with its struct_size into `local` (`size` bytes), fields beyond the caller's size as zero.
- *
- * struct_size 0 stands for `first`, the size of the first release. Bytes beyond `size` (a newer caller) must be zero, else UNSUPPORTED.
- */
-tenon_status tn_check_struct(const tn_check *c, const void *desc, void *local, size_t size,
-                             size_t first);
+/* ---------------------------------------------------------------- scalars */
 
 /* 0 … last. */
 tenon_status tn_check_enum(const tn_check *c, const char *field, int64_t value, int64_t last);
@@ -62,13 +55,27 @@ static inline bool tn_tensor_present(const tenon_tensor *t) {
 /* No elements. The tensor has been checked. */
 bool tn_tensor_empty(const tenon_tensor *t);
 
-/* Writes dense row-major strides into a tensor that has all strides zero. The tensor has been checked. */
+/*
+ * Writes dense row-major strides into a tensor that has all strides zero. The tensor has been
+ * checked.
+ */
 void tn_tensor_fill_strides(tenon_tensor *t);
 
+/* Largest `offset` of a tensor. */
+#define TN_MAX_OFFSET ((size_t)(INT64_MAX / 2))
+
 /*
- * Everything about a tensor but its address: type in `dtypes`, rank, extents, strides (filled in if all zero), sizes that fit.
+ * The bytes that a checked tensor covers, relative to its start (both 0: none); returns what its
+ * start is aligned to.
+ */
+int64_t tn_tensor_reach(const tenon_tensor *t, int64_t *low, int64_t *high);
+
+/*
+ * Everything about a tensor but its address: type in `dtypes`, rank, extents, strides (filled in if
+ * all zero), sizes that fit.
  *
- * Afterwards the product of max(extent, 1) is at most 2^48, and so does every element's byte offset from the start, the tensor's `offset` included.
+ * Afterwards the product of max(extent, 1) is at most 2^48, and so does every element's byte offset
+ * from the start, the tensor's `offset` included.
  */
 tenon_status tn_check_tensor(const tn_check *c, const char *field, tenon_tensor *t,
                              tn_dtypes dtypes, int32_t min_rank, int32_t max_rank, unsigned flags);
@@ -81,7 +88,10 @@ tenon_status tn_check_extent(const tn_check *c, const char *field, const tenon_t
 tenon_status tn_check_shape(const tn_check *c, const char *field, const tenon_tensor *t,
                             int32_t rank, const int64_t *shape, const char *meaning);
 
-/* Strides with which `t` broadcasts to `shape` as in NumPy: 0 where it repeats. `meaning`: "(…, m, n)". */
+/*
+ * Strides with which `t` broadcasts to `shape` as in NumPy: 0 where it repeats. `meaning`: "(…, m,
+ * n)".
+ */
 tenon_status tn_check_broadcast(const tn_check *c, const char *field, const tenon_tensor *t,
                                 int32_t rank, const int64_t *shape, const char *meaning,
                                 int64_t *stride);
@@ -89,9 +99,11 @@ tenon_status tn_check_broadcast(const tn_check *c, const char *field, const teno
 /* ---------------------------------------------------------------- addresses */
 
 /*
- * Where a checked tensor starts: data or buffer, plus offset. NULL if it is absent or has no elements and no address.
+ * Where a checked tensor starts: data or buffer, plus offset. NULL if it is absent or has no
+ * elements and no address.
  *
- * Wants an address, aligned to the element; one of data and buffer; a span inside the buffer. UNSUPPORTED if the buffer has no host address.
+ * Wants an address, aligned to the element; one of data and buffer; a span inside the buffer.
+ * UNSUPPORTED if the buffer has no host address.
  */
 tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_tensor *t,
                               void **address);
@@ -99,14 +111,19 @@ tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_
 /*
  * Refuses an output that shares memory with another operand.
  *
- * Decides by byte ranges, and for interleaved slices (columns of one matrix, packed Q, K and V) by their position within a common pitch:
- * never lets an overlap pass; what it refuses without need are layouts of incommensurable strides. `may_be_same`: the same start, type and strides are accepted.
+ * Decides by byte ranges, and for interleaved slices (columns of one matrix, packed Q, K and V) by
+ * their position within a common pitch: never lets an overlap pass; what it refuses without need
+ * are layouts of incommensurable strides. `may_be_same`: the same start, type and strides are
+ * accepted.
  */
 tenon_status tn_check_apart(const tn_check *c, const char *out_field, const tenon_tensor *out,
                             const void *out_address, const char *field, const tenon_tensor *t,
                             const void *address, bool may_be_same);
 
-/* ---------------------------------------------------------------- lengths and offsets, once addresses are there */
+/*
+ * ---------------------------------------------------------------- lengths and offsets, once
+ * addresses are there
+ */
 
 /* count + 1 offsets that start with 0, never fall and end with at most `total`. */
 tenon_status tn_check_offsets(const tn_check *c, const char *field, tenon_dtype dtype,

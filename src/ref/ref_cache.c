@@ -9,27 +9,17 @@
 
 /* ---------------------------------------------------------------- merge */
 
-/* Where row `index` starts in an operand. */
-static int64_t row_start(const tn_merge_problem *p, const tn_merge_operand *x, int64_t index) {
-    int64_t start = 0;
-    for (int32_t d = p->rank - 1; d >= 0; --d) {
-        start += index % p->extent[d] * x->row[d];
-        index /= p->extent[d];
-    }
-    return start;
-}
-
 static double lse_of(const tn_merge_problem *p, void *const *addresses, int64_t part, int64_t row) {
     const tn_merge_operand *x = &p->lse_part[part];
     return tn_ref_get(((void *const *)addresses[TN_MERGE_LSE_PARTS])[part], x->dtype,
-                      row_start(p, x, row));
+                      tn_merge_row_start(p, x, row));
 }
 
 static double o_of(const tn_merge_problem *p, void *const *addresses, int64_t part, int64_t row,
                    int64_t e) {
     const tn_merge_operand *x = &p->o_part[part];
     return tn_ref_get(((void *const *)addresses[TN_MERGE_O_PARTS])[part], x->dtype,
-                      row_start(p, x, row) + e * x->step);
+                      tn_merge_row_start(p, x, row) + e * x->step);
 }
 
 static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t row) {
@@ -48,11 +38,11 @@ static void merge_row(const tn_merge_problem *p, void *const *addresses, int64_t
             if (lse != -INFINITY) /* a part that saw nothing may hold anything */
                 sum += exp(lse - max) / total * o_of(p, addresses, i, row, e);
         }
-        tn_ref_put(addresses[TN_MERGE_O], p->o.dtype, row_start(p, &p->o, row) + e * p->o.step,
-                   sum);
+        tn_ref_put(addresses[TN_MERGE_O], p->o.dtype,
+                   tn_merge_row_start(p, &p->o, row) + e * p->o.step, sum);
     }
     if (p->lse.dtype != TENON_DTYPE_NONE)
-        tn_ref_put(addresses[TN_MERGE_LSE], p->lse.dtype, row_start(p, &p->lse, row),
+        tn_ref_put(addresses[TN_MERGE_LSE], p->lse.dtype, tn_merge_row_start(p, &p->lse, row),
                    max == -INFINITY ? -INFINITY : max + log(total));
 }
 
@@ -74,8 +64,9 @@ static int64_t index_of(const tn_append_problem *p, void *const *addresses, int 
 }
 
 static int64_t block_of(const tn_append_problem *p, void *const *addresses, int64_t b, int64_t i) {
-    const int64_t *stride = p->operand[TN_APPEND_BLOCK_TABLE].stride;
-    return ((const int32_t *)addresses[TN_APPEND_BLOCK_TABLE])[b * stride[0] + i * stride[1]];
+    const tn_attention_operand *table = &p->operand[TN_APPEND_BLOCK_TABLE];
+    return tn_index_get(addresses[TN_APPEND_BLOCK_TABLE], table->dtype,
+                        b * table->stride[0] + i * table->stride[1]);
 }
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot], for every head h */

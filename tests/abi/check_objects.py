@@ -17,7 +17,7 @@ TEXT = {"memchr", "memcmp", "memcpy", "memmove", "memset", "snprintf", "strchr",
 MATH = {"cos", "erf", "erfc", "exp", "exp2", "expf", "expm1", "fabs", "floor", "fma", "fmaf", "fmax", "fmin", "frexp", "ldexp", "log",
         "log1p", "log2", "logf", "nearbyint", "nearbyintf", "pow", "rint", "rintf", "sin", "sqrt", "sqrtf", "tanh"}
 SYSTEM = {"clock_gettime", "close", "dlclose", "dlopen", "dlsym", "free", "getenv", "getpid", "getrlimit", "madvise", "malloc",
-          "mmap", "munmap", "open", "posix_memalign", "pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize",
+          "mmap", "mlock", "munlock", "munmap", "open", "posix_memalign", "pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize",
           "pthread_create", "pthread_join", "pthread_mutex_lock", "pthread_mutex_trylock", "pthread_mutex_unlock",
           "pthread_sigmask", "read", "sched_getaffinity", "sched_getcpu", "sigdelset", "sigfillset", "syscall", "sysconf", "write"}
 # What compilers put in by themselves.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The shared library exports exactly the functions that the public headers declare with TENON_API, needs no library but
-libc, libm and libpthread, and imports nothing that prints, ends the host or touches its signals."""
+libc, libm and libpthread, and imports nothing that prints, ends the host or touches its signals. It has no thread-local storage, which the
+loader allocates in a way that can't fail politely, and no once-guards or handlers of the process's end."""
 import argparse
 import pathlib
 import re
@@ -27,12 +28,18 @@ def exported(library):
 
 
 LIBRARIES = re.compile(r"(libc|libm|libpthread|librt|libdl|ld-linux[\w-]*)\.so\.\d+$")
-UNWANTED = re.compile(r"(_?exit|abort|raise|signal|sigaction|v?f?printf|puts|perror|__tls_get_addr|pthread_once|__v?f?printf_chk)$")
+UNWANTED = re.compile(r"(_?exit|abort|raise|signal|sigaction|v?f?printf|puts|perror|__tls_get_addr|pthread_once|call_once|pthread_key_create"
+                      r"|pthread_atfork|atexit|__cxa_atexit|__v?f?printf_chk)$")
 
 
 def needed(library):
     lines = subprocess.run(["readelf", "-dW", library], check=True, capture_output=True, text=True).stdout
     return re.findall(r"\(NEEDED\).*\[(.+)\]", lines)
+
+
+def has_tls(library):
+    headers = subprocess.run(["readelf", "-lW", library], check=True, capture_output=True, text=True).stdout
+    return bool(re.search(r"^\s+TLS\s", headers, re.M))
 
 
 def imported(library):
@@ -64,12 +71,15 @@ def main():
     assert UNWANTED.match("printf") and not UNWANTED.match("vsnprintf") and LIBRARIES.match("libc.so.6")
     foreign = [name for name in needed(args.library) if not LIBRARIES.match(name)] if args.plain else []
     unwanted = sorted(filter(UNWANTED.match, imported(args.library))) if args.plain else []
+    tls = args.plain and has_tls(args.library)
+    if tls:
+        print("has thread-local storage")
     for name in foreign:
         print(f"needs {name}")
     for name in unwanted:
         print(f"imports {name}")
     print(f"{len(wanted)} declared, {len(there)} exported")
-    return bool(there != wanted or not wanted or foreign or unwanted)
+    return bool(there != wanted or not wanted or foreign or unwanted or tls)
 
 
 if __name__ == "__main__":

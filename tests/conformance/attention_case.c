@@ -108,7 +108,8 @@ static operand per_sequence(attention_run *r, int32_t kind, int64_t low, int64_t
 /* Every sequence's blocks are a random choice of all blocks; entries that no length covers are nonsense. */
 static operand block_table(attention_run *r, int64_t max_blocks) {
     const int64_t shape[2] = {r->x.batch, max_blocks};
-    operand o = input(r->w, TENON_S32, 2, shape, PADDED, 0, (range){0, 0});
+    operand o =
+        input(r->w, r->x.lengths == 2 ? TENON_S64 : TENON_S32, 2, shape, PADDED, 0, (range){0, 0});
     int64_t next = 0;
     for (int64_t b = 0; b < r->x.batch; ++b) {
         const int64_t used =
@@ -383,4 +384,6 @@ void run_attention_case(world *w, const attention_case *given) {
         return;
     world_reference(w, tenon_attention(w->reference, &exact));
     compare(r, &o, &lse);
+    const operand *outputs[2] = {&r->o, &r->lse};
+    expect_every_choice(w, &(call){.attention = &device}, outputs, x->no_lse ? 1 : 2);
 }

@@ -363,4 +363,5 @@ void run_gemm_case(world *w, const gemm_case *given) {
     for (int64_t i = 0; i < count; ++i)
         if (written[i])
             expect(w, &r.c, i, get(&r.expected, i), error_of(&r, i, old_c[i]));
+    expect_every_choice(w, &(call){.gemm = &r.device}, &(const operand *){&r.c}, 1);
 }

@@ -317,14 +317,16 @@ operand view_of(world *w, const operand *whole, int64_t offset, int32_t rank, co
 }
 
 void expect_untouched(world *w, const operand *o, const bool *written) {
+    unsigned char *wanted = world_alloc(w, o->bytes);
+    memcpy(wanted, o->before, o->bytes);
     const size_t size = number_size(o->t.dtype);
     const int64_t count = count_of(&o->t);
     for (int64_t i = 0; i < count; ++i) {
         const unsigned char *at = address_of(&o->t, i);
         if (!written || written[i])
-            memcpy(o->before + (at - o->memory), at, size);
+            memcpy(wanted + (at - o->memory), at, size);
     }
-    if (memcmp(o->before, o->memory, o->bytes) != 0 || !guard_intact(o->memory))
+    if (memcmp(wanted, o->memory, o->bytes) != 0 || !guard_intact(o->memory))
         ck_abort_msg("%s: %s: wrote beside the elements of the output", w->device, w->what);
 }
 
@@ -350,4 +352,87 @@ void expect(world *w, const operand *o, int64_t index, double expected, double e
                  "before rounding to %s",
                  w->device, w->what, where, value, expected, fabs(value - expected), error,
                  tenon_dtype_name(o->t.dtype));
+}
+
+/* ---- every choice */
+
+static tenon_workspace *workspace_of(const call *c) {
+    return c->gemm      ? &c->gemm->workspace
+           : c->softmax ? &c->softmax->workspace
+                        : &c->attention->workspace;
+}
+
+static tenon_status plan_call(world *w, const call *c, size_t limit, tenon_plan **plan) {
+    *workspace_of(c) = (tenon_workspace){NULL, limit};
+    return c->gemm      ? tenon_gemm_plan(w->ctx, c->gemm, plan)
+           : c->softmax ? tenon_softmax_plan(w->ctx, c->softmax, plan)
+                        : tenon_attention_plan(w->ctx, c->attention, plan);
+}
+
+static tenon_status run_call(world *w, const call *c, const tenon_plan *plan) {
+    return c->gemm      ? tenon_gemm_run(w->ctx, plan, c->gemm)
+           : c->softmax ? tenon_softmax_run(w->ctx, plan, c->softmax)
+                        : tenon_attention_run(w->ctx, plan, c->attention);
+}
+
+/* Runs choice `index` of `plan` in exactly its workspace. */
+static void run_choice(world *w, const call *c, const tenon_plan_choice *choice, int index) {
+    tenon_plan *limited = NULL;
+    tenon_plan_info info = {0};
+    /* A limit of 0 would be none; nothing takes a single byte. */
+    tenon_status status = plan_call(w, c, choice->workspace ? choice->workspace : 1, &limited);
+    if (status != TENON_OK)
+        ck_abort_msg("%s: %s: planned under %zu bytes: %s", w->device, w->what, choice->workspace,
+                     tenon_error_message(w->ctx));
+    ck_assert_int_eq(tenon_plan_query(limited, &info), TENON_OK);
+    if (info.chosen != index || info.workspace != choice->workspace)
+        ck_abort_msg("%s: %s: under %zu bytes choice %d with %zu was taken, expected %d", w->device,
+                     w->what, choice->workspace, (int)info.chosen, info.workspace, index);
+    void *memory = guard_alloc(choice->workspace, 64, true);
+    *workspace_of(c) = (tenon_workspace){memory, choice->workspace};
+    status = run_call(w, c, limited);
+    *workspace_of(c) = (tenon_workspace){NULL, 0};
+    if (status != TENON_OK)
+        ck_abort_msg("%s: %s: %s in %zu bytes: %s", w->device, w->what, choice->algorithm,
+                     choice->workspace, tenon_error_message(w->ctx));
+    if (!guard_free(memory))
+        ck_abort_msg("%s: %s: %s wrote outside its %zu bytes", w->device, w->what,
+                     choice->algorithm, choice->workspace);
+    tenon_plan_destroy(limited);
+}
+
+void expect_every_choice(world *w, const call *c, const operand *const *outputs, int count) {
+    unsigned char *expected[2] = {NULL, NULL};
+    tenon_plan *plan = NULL;
+    tenon_plan_info info = {0};
+    tenon_plan_choice last = {0};
+
+    ck_assert_int_le(count, 2);
+    for (int i = 0; i < count; ++i) {
+        expected[i] = world_alloc(w, outputs[i]->bytes);
+        memcpy(expected[i], outputs[i]->memory, outputs[i]->bytes);
+    }
+    ck_assert_int_eq(plan_call(w, c, 0, &plan), TENON_OK);
+    ck_assert_int_eq(tenon_plan_query(plan, &info), TENON_OK);
+    for (int index = 0; index < info.choices; ++index) {
+        tenon_plan_choice choice = {0};
+        ck_assert_int_eq(tenon_plan_choice_get(plan, index, &choice), TENON_OK);
+        if (index > 0 && (choice.workspace >= last.workspace || !(choice.seconds >= last.seconds)))
+            ck_abort_msg("%s: %s: choices out of order: %s %zu bytes %g s, then %s %zu bytes %g s",
+                         w->device, w->what, last.algorithm, last.workspace, last.seconds,
+                         choice.algorithm, choice.workspace, choice.seconds);
+        last = choice;
+        for (int i = 0; i < count; ++i)
+            memcpy(outputs[i]->memory, outputs[i]->before, outputs[i]->bytes);
+        run_choice(w, c, &choice, index);
+        for (int i = 0; i < count; ++i)
+            if (memcmp(outputs[i]->memory, expected[i], outputs[i]->bytes) != 0)
+                ck_abort_msg("%s: %s: %s in %zu bytes gives other bits than %s in %zu", w->device,
+                             w->what, choice.algorithm, choice.workspace, info.algorithm,
+                             info.workspace);
+    }
+    if (strncmp(w->device, "cpu", 3) == 0 && last.workspace != 0)
+        ck_abort_msg("%s: %s: the smallest choice, %s, takes %zu bytes, expected none", w->device,
+                     w->what, last.algorithm, last.workspace);
+    tenon_plan_destroy(plan);
 }

@@ -108,6 +108,20 @@ void set(operand *o, int64_t index, double value);
 /* Ends the test if anything but the elements of an output has changed; `written` (NULL: all) says which of them may. */
 void expect_untouched(world *w, const operand *o, const bool *written);
 
+/* One call of an operation; the others are NULL. */
+typedef struct call {
+    tenon_gemm_desc *gemm;
+    tenon_softmax_desc *softmax;
+    tenon_attention_desc *attention;
+} call;
+
+/*
+ * Runs what has just run once more for every choice of its plan, each in exactly its workspace with a forbidden page behind it, and ends the
+ * test if a byte of an output differs. Also that choices are in order: less workspace each time, and predicted no faster; on the CPU
+ * the last takes none.
+ */
+void expect_every_choice(world *w, const call *c, const operand *const *outputs, int count);
+
 /* Compares element `index` with what the reference says; ends the test with a message if it is out of bounds. */
 void expect(world *w, const operand *o, int64_t index, double expected, double error);
 

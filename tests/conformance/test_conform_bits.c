@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "guarded.h"
 #include "number.h"
 
 /* ---------------------------------------------------------------- a set of problems, each with its result in plain memory */
@@ -24,7 +25,7 @@ typedef struct problem {
     tenon_tensor *out;
 } problem;
 
-enum { MOST = 24 };
+enum { MOST = 32 };
 
 static int make_problems(world *w, problem list[MOST]) {
     const int64_t wide[2] = {37, 3000}, tall[2] = {700, 33}, scores[4] = {2, 3, 40, 300};
@@ -92,6 +93,29 @@ static int make_problems(world *w, problem list[MOST]) {
         (problem){.name = "few queries", .attention = attention(w, TENON_F32, 2, 4, 1, 5, 777, 40)};
     list[n++] = (problem){.name = "attention f64",
                           .attention = attention(w, TENON_F64, 1, 2, 2, 33, 300, 24)};
+    /* What wants more than a stack holds, and so has choices with workspace and without. */
+    list[n++] = (problem){.name = "gemm large",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_BF16, 400, 350, 520)};
+    list[n++] = (problem){.name = "gemm few rows, long",
+                          .gemm = product(w, TENON_BF16, TENON_F32, TENON_F32, 7, 90, 40000)};
+    list[n++] = (problem){.name = "gemm few rows f64",
+                          .gemm = product(w, TENON_F32, TENON_F64, TENON_F64, 7, 90, 3000)};
+    list[n++] = (problem){.name = "softmax very long row",
+                          .softmax = {.x = filled2(w, TENON_F32, 1, 1300007),
+                                      .y = empty(w, TENON_F32, 2, (const int64_t[2]){1, 1300007})}};
+    list[n++] = (problem){.name = "softmax very long row f64 to f16",
+                          .softmax = {.x = filled2(w, TENON_F64, 1, 130003),
+                                      .y = empty(w, TENON_F16, 2, (const int64_t[2]){1, 130003}),
+                                      .bias = filled2(w, TENON_F16, 1, 130003)}};
+    list[n++] = (problem){.name = "softmax very long row f64",
+                          .softmax = {.x = filled2(w, TENON_F64, 1, 130003),
+                                      .y = empty(w, TENON_F64, 2, (const int64_t[2]){1, 130003})}};
+    list[n++] =
+        (problem){.name = "wide heads", .attention = attention(w, TENON_F64, 1, 2, 1, 9, 300, 576)};
+    list[n++] = (problem){.name = "long prefill",
+                          .attention = attention(w, TENON_BF16, 1, 2, 1, 300, 300, 72)};
+    list[n - 1].attention.causal = TENON_CAUSAL_TOP_LEFT;
+    ck_assert_int_le(n, MOST);
     for (int i = 0; i < n; ++i) {
         problem *p = &list[i];
         p->out = p->gemm.c.rank ? &p->gemm.c : p->softmax.y.rank ? &p->softmax.y : &p->attention.o;
@@ -213,34 +237,60 @@ static tenon_status run_plan(tenon_context *ctx, const problem *p, const tenon_p
                                : tenon_attention_run(ctx, plan, &p->attention);
 }
 
+/* Every choice of a plan in `ctx`, in exactly its workspace, and that they are in order. */
+static void every_choice(world *w, tenon_context *ctx, int threads, const problem *p,
+                         uint64_t expected) {
+    tenon_plan_info info = {0};
+    tenon_plan_choice last = {0};
+    tenon_plan *plan, *limited;
+    ck_assert_int_eq(plan_of(ctx, p, 0, &plan), TENON_OK);
+    ck_assert_int_eq(tenon_plan_query(plan, &info), TENON_OK);
+    for (int c = 0; c < info.choices; ++c) {
+        tenon_plan_choice choice = {0};
+        problem x = *p;
+        ck_assert_int_eq(tenon_plan_choice_get(plan, c, &choice), TENON_OK);
+        ck_assert_msg(
+            c == 0 || (choice.workspace < last.workspace && choice.seconds >= last.seconds),
+            "%s: %s: %d threads: %s with %zu bytes comes after %s with %zu", w->device, p->name,
+            threads, choice.algorithm, choice.workspace, last.algorithm, last.workspace);
+        last = choice;
+        /* 0 would mean no limit; nothing takes a single byte. */
+        ck_assert_int_eq(plan_of(ctx, p, choice.workspace ? choice.workspace : 1, &limited),
+                         TENON_OK);
+        memset(p->out->data, 0xa5, (size_t)count_of(p->out) * number_size(p->out->dtype));
+        void *memory = guard_alloc(choice.workspace, 64, true);
+        x.gemm.workspace = x.softmax.workspace = x.attention.workspace =
+            (tenon_workspace){memory, choice.workspace};
+        ck_assert_int_eq(run_plan(ctx, &x, limited), TENON_OK);
+        ck_assert(guard_free(memory));
+        uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325), p->out);
+        if (p->attention.o.rank)
+            hash = hash_bytes(hash, &p->attention.lse);
+        ck_assert_msg(hash == expected, "%s: %s: %d threads: %s %s with %zu bytes differs",
+                      w->device, p->name, threads, choice.algorithm, choice.kernel,
+                      choice.workspace);
+        tenon_plan_destroy(limited);
+    }
+    ck_assert_msg(last.workspace == 0, "%s: %s: %d threads: %s, the smallest, takes %zu bytes",
+                  w->device, p->name, threads, last.algorithm, last.workspace);
+    tenon_plan_destroy(plan);
+}
+
 START_TEST(algorithms) {
+    static const int32_t threads[] = {1, 2, 5, 64};
     world w = world_start("algorithms", device_id[_i]);
     problem list[MOST];
     const int count = make_problems(&w, list);
-    for (int i = 0; i < count; ++i) {
-        const uint64_t expected = bits_of(w.ctx, &list[i]);
-        tenon_plan_info info = {.struct_size = sizeof info};
-        tenon_plan *plan;
-        ck_assert_int_eq(plan_of(w.ctx, &list[i], 0, &plan), TENON_OK);
-        ck_assert_int_eq(tenon_plan_query(plan, &info), TENON_OK);
-        for (int c = 0; c < info.choices; ++c) {
-            tenon_plan_choice choice = {.struct_size = sizeof choice};
-            tenon_plan *limited;
-            ck_assert_int_eq(tenon_plan_choice_get(plan, c, &choice), TENON_OK);
-            if (choice.workspace == 0)
-                choice.workspace = 1; /* 0 would mean no limit */
-            ck_assert_int_eq(plan_of(w.ctx, &list[i], choice.workspace, &limited), TENON_OK);
-            memset(list[i].out->data, 0xa5,
-                   (size_t)count_of(list[i].out) * number_size(list[i].out->dtype));
-            ck_assert_int_eq(run_plan(w.ctx, &list[i], limited), TENON_OK);
-            uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325), list[i].out);
-            if (list[i].attention.o.rank)
-                hash = hash_bytes(hash, &list[i].attention.lse);
-            ck_assert_msg(hash == expected, "%s: %s: %s %s with %zu bytes differs", w.device,
-                          list[i].name, choice.algorithm, choice.kernel, choice.workspace);
-            tenon_plan_destroy(limited);
-        }
-        tenon_plan_destroy(plan);
+    uint64_t expected[MOST];
+    for (int i = 0; i < count; ++i)
+        expected[i] = bits_of(w.ctx, &list[i]);
+    for (size_t t = 0; t < sizeof threads / sizeof *threads; ++t) {
+        const tenon_context_desc desc = {.device = device_id[_i], .threads = threads[t]};
+        tenon_context *ctx;
+        ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+        for (int i = 0; i < count; ++i)
+            every_choice(&w, ctx, (int)threads[t], &list[i], expected[i]);
+        tenon_context_destroy(ctx);
     }
     world_end(&w);
 }

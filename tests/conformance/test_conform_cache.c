@@ -19,6 +19,7 @@ static void run_merge_case(world *w, const merge_case *c) {
     operand o_part[64], lse_part[64], o, lse = {0};
     tenon_tensor parts[64], lse_parts[64], exact_parts[64], exact_lse_parts[64];
     double largest = 0, largest_lse = 0;
+    const bool lse_in_place = c->in_place && c->lse == c->lse_part;
 
     world_case(w, "merge: %lld parts, %lldx%lldx%lldx%lld, %s -> %s", (long long)c->parts,
                (long long)c->batch, (long long)c->heads, (long long)c->queries, (long long)c->dv,
@@ -26,7 +27,9 @@ static void run_merge_case(world *w, const merge_case *c) {
     for (int64_t i = 0; i < c->parts; ++i) {
         o_part[i] = i == 0 && c->in_place ? in_out(w, c->o_part, 4, shape, c->in, (range){-2, 2})
                                           : input(w, c->o_part, 4, shape, c->in, 0, (range){-2, 2});
-        lse_part[i] = input(w, c->lse_part, 3, shape, c->in, 0, (range){-6, 6});
+        lse_part[i] = i == 0 && lse_in_place
+                          ? in_out(w, c->lse_part, 3, shape, c->in, (range){-6, 6})
+                          : input(w, c->lse_part, 3, shape, c->in, 0, (range){-6, 6});
         for (int64_t row = 0; row < count_of(&lse_part[i].t); ++row) {
             if (rng_below(&w->random, 4) != 0)
                 continue;
@@ -44,7 +47,7 @@ static void run_merge_case(world *w, const merge_case *c) {
     }
     o = c->in_place ? o_part[0] : output(w, c->o, 4, shape, c->out);
     if (c->lse)
-        lse = output(w, c->lse, 3, shape, c->out);
+        lse = lse_in_place ? lse_part[0] : output(w, c->lse, 3, shape, c->out);
 
     const tenon_tensor expected = exact_zeros(w, 4, shape), expected_lse = exact_zeros(w, 3, shape);
     const tenon_attention_merge_desc device = {
@@ -180,7 +183,8 @@ static void run_append_case(world *w, const append_case *c) {
         set(&positions, b, (double)rng_between(&w->random, 0, c->capacity - count));
     }
     if (c->block_size) {
-        table = input(w, TENON_S32, 2, table_shape, PADDED, 0, (range){0, 0});
+        table =
+            input(w, c->ragged ? TENON_S64 : TENON_S32, 2, table_shape, PADDED, 0, (range){0, 0});
         for (int64_t i = 0; i < count_of(&table.t); ++i)
             set(&table, i, (double)(outer - 1 - i)); /* every block once */
     }

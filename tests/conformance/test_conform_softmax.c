@@ -133,6 +133,8 @@ static void run_softmax_case(world *w, const softmax_case *given) {
         for (int64_t i = 0; i < count_of(&expected_lse); ++i)
             expect(w, &lse, i, get(&expected_lse, i), bound_lse(&s, get(&expected_lse, i)));
     }
+    const operand *outputs[2] = {&y, &lse};
+    expect_every_choice(w, &(call){.softmax = &device}, outputs, c.lse ? 2 : 1);
 }
 
 static void run_all(world *w, const softmax_case *cases, int count) {

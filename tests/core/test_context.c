@@ -358,7 +358,8 @@ START_TEST(workspace_of_the_caller) {
 
     tenon_plan *none = plan;
     desc.workspace = (tenon_workspace){NULL, 1};
-    ck_assert_int_eq(tenon_attention_plan(ctx, &desc, &none), TENON_ERROR_OUT_OF_MEMORY);
+    ck_assert_int_eq(tenon_attention_plan(ctx, &desc, &none), TENON_ERROR_OVER_BUDGET);
+    ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "workspace.bytes is 1"));
     ck_assert_ptr_null(none);
     free(memory);
     tenon_plan_destroy(plan);

@@ -65,10 +65,9 @@ typedef struct error {
 
 /* exp of x[1 …] through the weights of one block whose maximum is element 0. */
 static void measure(const tn_softmax_kernels *k, double *x, int n, error *worst) {
-    double line[BLOCK + 16], scratch[BLOCK];
+    double line[BLOCK + 16];
     const tn_score_row row = {.hi = n};
-    const tn_attention_weights t = {
-        .row = &row, .s = line, .scratch = scratch, .b = n, .clear_b = n};
+    const tn_attention_weights t = {.row = &row, .s = line, .b = n, .clear_b = n};
     const bool single = k->type == TENON_F32;
     x[0] = 0;
     for (int i = 0; i < n; i++)
@@ -123,10 +122,9 @@ END_TEST
 
 START_TEST(exponential_of_special_numbers) {
     const tn_softmax_kernels *k = families[_i];
-    double line[BLOCK + 16] = {0}, scratch[BLOCK];
+    double line[BLOCK + 16] = {0};
     const tn_score_row row = {.hi = 5};
-    const tn_attention_weights t = {
-        .row = &row, .s = line, .scratch = scratch, .b = 5, .clear_b = 40};
+    const tn_attention_weights t = {.row = &row, .s = line, .b = 5, .clear_b = 40};
     const double x[5] = {0, -INFINITY, NAN, -1e30, -0.0};
     if (!runs(k))
         return;
@@ -308,7 +306,7 @@ START_TEST(attention_steps_at_every_level) {
     const tn_softmax_kernels *k = families[_i], *levels[2] = {k, scalar_of(k)};
     rng r = rng_start("attention steps");
     for (int round = 0; round < 200 && runs(k); round++) {
-        double s[2][BLOCK + 16], scratch[BLOCK], k_scale[BLOCK], v_scale[BLOCK], o[2][ROWS * WIDTH],
+        double s[2][BLOCK + 16], k_scale[BLOCK], v_scale[BLOCK], o[2][ROWS * WIDTH],
             more[ROWS * WIDTH];
         uint8_t dead[2][BLOCK], mask[BLOCK];
         tn_softmax_part part[2], all[2][ROWS], block[ROWS];
@@ -344,7 +342,6 @@ START_TEST(attention_steps_at_every_level) {
         for (int l = 0; l < 2; l++) {
             const tn_attention_weights t = {.row = &row,
                                             .s = s[l],
-                                            .scratch = scratch,
                                             .k_scale = round % 5 ? NULL : k_scale,
                                             .v_scale = round % 7 ? NULL : v_scale,
                                             .dead = dead[l],

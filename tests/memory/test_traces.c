@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Public traces: layouts of MiniMalloc's and SOMAS's problems against the lower bound, and the
- * footprint of a pool that holds the key-value caches of Azure's 2023 requests. Read from
- * TENON_TEST_TRACES; skipped where they are absent.
+ * footprint of a pool that plays requests, training steps and generated traces. The files are read
+ * from TENON_TEST_TRACES; skipped where they are absent.
  *
  * minimalloc_*.csv: github.com/google/minimalloc, Apache-2.0. somas_*.csv:
  * github.com/cappadokes/idealloc, MIT. AzureLLMInferenceTrace_*.csv: Patel et al., "Splitwise",
@@ -17,6 +17,7 @@
 #include "memory/pool.h"
 #include "memory_support.h"
 #include "suite.h"
+#include "traces.h"
 
 static FILE *open_trace(const char *name) {
     const char *folder = getenv("TENON_TEST_TRACES");
@@ -89,19 +90,9 @@ START_TEST(layouts) {
 }
 END_TEST
 
-/* ---- key-value caches ---- */
+/* ---- footprints ---- */
 
-/* One request: its cache is alive from arrival until the last token. */
-typedef struct request {
-    double end;
-    tn_block block;
-} request;
-
-enum {
-    TOKEN_BYTES = 16384,
-    MOST_LIVE = 4096
-}; /* 32 layers of one GQA model, 8 heads of 128 in fp8, scaled by 1/4 */
-
+/* A source without memory: what is counted is what the pool asks for. */
 static bool no_memory(void *user, size_t bytes, tn_segment_memory *out) {
     *out = (tn_segment_memory){.handle = user, .bytes = bytes};
     return true;
@@ -112,68 +103,117 @@ static void no_free(void *user, const tn_segment_memory *memory) {
     (void)memory;
 }
 
-/* Replays a trace at `speed` times its rate; returns bytes up to the highest ever used over the
- * most alive at once. */
-static double replay(FILE *file, double seconds_per_token, double speed) {
+static bool no_part(void *user, const tn_segment_memory *memory, size_t offset, size_t bytes) {
+    (void)user;
+    (void)memory;
+    (void)offset;
+    (void)bytes;
+    return true;
+}
+
+/* Plays a trace twice on one pool, whose source takes parts back or not, and returns the most that
+ * was reserved over the most that was alive. */
+static double footprint(const traces *t, bool parts) {
     tn_segment_source source = {.alloc = no_memory, .free = no_free, .granularity = 4096};
-    tenon_pool_desc desc = {.segment_bytes = (size_t)1 << 40, .flags = TENON_POOL_FIXED};
+    if (parts) { /* as host memory has it */
+        source.give_part = no_part;
+        source.part = 64 << 10;
+    }
+    tenon_pool_desc desc = {0};
     tenon_pool *pool;
     tn_message message;
     ck_assert_int_eq(tn_pool_open(&desc, &source, &message, &pool), TENON_OK);
-    static request live[MOST_LIVE];
-    int count = 0;
-    size_t highest = 0, alive = 0, most_alive = 0;
-    char line[128];
-    double first = -1;
-    while (fgets(line, sizeof line, file) != NULL) {
-        int hour, minute, context, generated;
-        double second;
-        if (sscanf(line, "%*d-%*d-%*d %d:%d:%lf,%d,%d", &hour, &minute, &second, &context,
-                   &generated) != 5)
-            continue;
-        double now = ((hour * 60 + minute) * 60 + second);
-        if (first < 0)
-            first = now;
-        now = (now - first) / speed;
-        for (int i = 0; i < count;)
-            if (live[i].end <= now) {
-                alive -= live[i].block.bytes;
-                tn_pool_free(pool, &live[i].block);
-                live[i] = live[--count];
-            } else {
-                ++i;
-            }
-        ck_assert_int_lt(count, MOST_LIVE);
-        size_t bytes = (size_t)(context + generated) * TOKEN_BYTES;
-        request *r = &live[count++];
-        r->end = now + generated * seconds_per_token + context * 0.0002;
-        ck_assert_int_eq(tn_pool_alloc(pool, bytes, 64, "kv", &r->block, &message), TENON_OK);
-        alive += bytes;
-        most_alive = alive > most_alive ? alive : most_alive;
-        if (r->block.offset + bytes > highest)
-            highest = r->block.offset + bytes;
+    tn_block *blocks = calloc(t->blocks_count, sizeof *blocks);
+    ck_assert_ptr_nonnull(blocks);
+    for (int round = 0; round < 2; ++round) {
+        for (size_t i = 0; i < t->events_count; ++i) {
+            uint32_t block = t->events[i].block;
+            if (t->events[i].free)
+                tn_pool_free(pool, &blocks[block]);
+            else
+                ck_assert_int_eq(tn_pool_alloc(pool, t->blocks[block].bytes,
+                                               t->blocks[block].alignment, "trace", &blocks[block],
+                                               &message),
+                                 TENON_OK);
+        }
+        for (size_t i = 0; i < t->blocks_count; ++i)
+            tn_pool_free(pool, &blocks[i]);
     }
-    while (count > 0)
-        tn_pool_free(pool, &live[--count].block);
+    free(blocks);
     tenon_memory_info info = {0};
     ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    ck_assert_uint_eq(info.largest_free, (size_t)1 << 40);
+    ck_assert_uint_eq(info.in_use, 0);
+    ck_assert_uint_eq(info.peak_in_use, t->peak_live);
+    tenon_memory_trim(pool, 0);
+    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
+    ck_assert_uint_eq(info.reserved, 0);
     tenon_pool_destroy(pool);
-    return (double)highest / (double)most_alive;
+    return (double)info.peak_reserved / (double)t->peak_live;
 }
 
-START_TEST(key_value_caches) {
-    static const char *const names[] = {"AzureLLMInferenceTrace_conv.csv",
-                                        "AzureLLMInferenceTrace_code.csv"};
-    for (int speed = 1; speed <= 16; speed *= 4) {
-        FILE *file = open_trace(names[_i]);
-        if (file == NULL)
-            return;
-        double ratio = replay(file, 0.03, speed);
-        fclose(file);
-        printf("%s at %d times its rate: footprint over most alive %.3f\n", names[_i], speed,
-               ratio);
-        ck_assert_msg(ratio < 1.35, "%g", ratio);
+static void check_footprint(const traces *t, const char *name, double most, double most_whole) {
+    double parts = footprint(t, true), whole = footprint(t, false);
+    printf("%s: %zu blocks, footprint over most alive %.4f; %.4f if segments go as wholes only\n",
+           name, t->blocks_count, parts, whole);
+    ck_assert_msg(parts <= most, "%s: %g", name, parts);
+    ck_assert_msg(whole <= most_whole, "%s: %g", name, whole);
+}
+
+static const struct replayed {
+    const char *name;
+    int page_tokens, speed;
+    double most;       /* what the pool is held to */
+    double most_whole; /* a little above what was measured, for sources that take no parts */
+} replays[] = {
+    {"AzureLLMInferenceTrace_conv.csv", 0, 1, 1.06, 1.35},
+    {"AzureLLMInferenceTrace_conv.csv", 0, 4, 1.06, 1.20},
+    {"AzureLLMInferenceTrace_conv.csv", 0, 16, 1.06, 1.20},
+    {"AzureLLMInferenceTrace_conv.csv", 16, 1, 1.005, 1.005},
+    {"AzureLLMInferenceTrace_code.csv", 0, 1, 1.06, 1.15},
+    {"AzureLLMInferenceTrace_code.csv", 0, 4, 1.06, 1.15},
+    {"AzureLLMInferenceTrace_code.csv", 0, 16, 1.06, 1.15},
+    {"AzureLLMInferenceTrace_code.csv", 16, 1, 1.005, 1.005},
+    {"somas_resnet50.csv", 0, 1, 1.08, 1.08},
+    {"somas_pangu_2.6B.csv", 0, 1, 1.08, 1.20},
+};
+
+START_TEST(public_traces) {
+    const struct replayed *r = &replays[_i];
+    FILE *file = open_trace(r->name);
+    if (file == NULL)
+        return;
+    static const traces_model model = {"kv", 16384};
+    const traces_server server = {.models = &model,
+                                  .page_tokens = r->page_tokens,
+                                  .speed = r->speed,
+                                  .seconds_per_token = TRACES_SECONDS_PER_TOKEN,
+                                  .seconds_per_prompt_token = TRACES_SECONDS_PER_PROMPT_TOKEN};
+    traces t;
+    traces_error error;
+    ck_assert_msg(traces_read(&t, file, r->name, TRACES_AUTO, &server, &error), "%s", error.text);
+    fclose(file);
+    char name[128];
+    snprintf(name, sizeof name, "%s, page %d, rate x %d", r->name, r->page_tokens, r->speed);
+    check_footprint(&t, name, r->most, r->most_whole);
+    traces_free(&t);
+}
+END_TEST
+
+START_TEST(generated_traces) {
+    for (uint64_t seed = 1; seed <= 3; ++seed) {
+        traces t;
+        traces_error error;
+        traces_recipe recipe = {.seed = seed, .page_tokens = _i >= TRACES_KINDS ? 16 : 0};
+        traces_kind kind = (traces_kind)(_i % TRACES_KINDS);
+        ck_assert_msg(traces_generate(&t, kind, &recipe, &error), "%s", error.text);
+        char name[64];
+        snprintf(name, sizeof name, "%s, page %d, seed %d", traces_kind_names[kind],
+                 recipe.page_tokens, (int)seed);
+        check_footprint(&t, name, 1.03, 1.6);
+        /* Without it such traces do need more, or this test could not fail. */
+        if (_i == TRACES_CHAT || _i == TRACES_MIXED)
+            ck_assert_double_gt(footprint(&t, false), 1.03);
+        traces_free(&t);
     }
 }
 END_TEST
@@ -183,7 +223,8 @@ static Suite *traces_suite(void) {
     TCase *tcase = tcase_create("traces");
     tcase_set_timeout(tcase, 200);
     tcase_add_loop_test(tcase, layouts, 0, (int)(sizeof problems / sizeof problems[0]));
-    tcase_add_loop_test(tcase, key_value_caches, 0, 2);
+    tcase_add_loop_test(tcase, public_traces, 0, (int)(sizeof replays / sizeof replays[0]));
+    tcase_add_loop_test(tcase, generated_traces, 0, 2 * TRACES_KINDS - 1);
     suite_add_tcase(suite, tcase);
     return suite;
 }

@@ -71,6 +71,8 @@ const bad_case bad_cases[] = {
     {"arrays", "a.data", "0x10001", INVALID, {G(a.data, ODD_ADDRESS)}},
     {"arrays", "b.data", "0x10001", INVALID, {G(b.data, ODD_ADDRESS)}},
     {"arrays", "c.data", "0x10001", INVALID, {G(c.data, ODD_ADDRESS)}},
+    {"arrays", "a.offset", "4", INVALID, {G(a.offset, 4)}},
+    {"arrays", "c.offset", "8", INVALID, {G(c.offset, 8)}},
     {"arrays", "b_packed", "", INVALID, {G(b_packed, scratch), G(b_packed_bytes, 64)}},
     {"epilogue", "b_packed", "0x10001", INVALID, {G(b_packed, ODD_ADDRESS), G(b_packed_bytes, 64)}},
     {"epilogue", "b_packed_bytes", "0", INVALID, {G(b_packed, scratch)}},
@@ -176,7 +178,7 @@ const bad_case bad_cases[] = {
      "0x10001",
      INVALID,
      {A(workspace.memory, ODD_ADDRESS), A(workspace.bytes, 4096)}},
-    {"paged", "workspace.bytes", "1", TENON_ERROR_OUT_OF_MEMORY, {A(workspace.bytes, 1)}},
+    {"paged", "workspace.bytes", "1", TENON_ERROR_OVER_BUDGET, {A(workspace.bytes, 1)}},
 
     /* ---- merge */
     {"merge", "struct_size", "3", INVALID, {M(struct_size, 3)}},
@@ -206,6 +208,10 @@ const bad_case bad_cases[] = {
     {"append", "block_table[1, 2]", "6", INVALID, .poke = "block_table", .element = 5, .value = 6},
     {"append", "", "", TENON_OK, .poke = "block_table", .element = 3,
      .value = 77}, /* no new row goes there */
+    /* Row 3 of block 5 for both sequences; but row 0 of block 1 beside rows 1 to 3 of it is legal. */
+    {"append", "block_table[1, 2]", "block_table[0, 0]", INVALID, .poke = "block_table",
+     .element = 5, .value = 5},
+    {"append", "", "", TENON_OK, .poke = "block_table", .element = 5, .value = 1},
     {"append", "cu_seqlens[2]", "6", INVALID, .poke = "cu_seqlens", .element = 2, .value = 6},
     {"append", "cu_seqlens[1]", "-3", INVALID, .poke = "cu_seqlens", .element = 1, .value = -3},
     {"append", "k_cache.shape[2]", "0", INVALID, {K(k_cache.shape[2], 0), K(v_cache.shape[2], 0)}},

@@ -5,6 +5,7 @@
  * descriptors' bytes sees that no field is without a case.
  */
 #include "bad_input.h"
+#include "ops/ops.h"
 #include "suite.h"
 
 #include <stdio.h>
@@ -383,6 +384,77 @@ START_TEST(every_field) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- signatures */
+
+static bool ends_with(const char *name, const char *end) {
+    const size_t n = strlen(name), e = strlen(end);
+    return n >= e && strcmp(name + n - e, end) == 0;
+}
+
+/* Fields that a run may change without another reading: they are checked by themselves. */
+static bool is_address(const char *name) {
+    static const char *const ends[] = {".data", ".buffer", ".offset", "_array", "b_packed"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; ++i)
+        if (ends_with(name, ends[i]))
+            return true;
+    return strncmp(name, "workspace", 9) == 0;
+}
+
+static bool in_absent_tensor(const tn_form *form, size_t offset) {
+    for (int role = 0; role < form->operands; ++role) {
+        const size_t from = form->operand[role].offset;
+        if (offset >= from && offset < from + sizeof(tenon_tensor))
+            return !tn_tensor_present(tn_tensor_in(form, role, &now.desc));
+    }
+    return false;
+}
+
+static bool same_signature(const tn_form *form, const tn_signature *planned) {
+    static tn_signature s;
+    return tn_signature_take(form, &now.desc, &s) && s.count == planned->count &&
+           memcmp(s.word, planned->word, (size_t)s.count * sizeof s.word[0]) == 0;
+}
+
+/* Whatever field changes, a run sees it: the signature is another, or there is none. Other addresses, and only they, leave it as it is. */
+START_TEST(signatures) {
+    static const tn_form *const forms[] = {&tn_gemm_form, &tn_softmax_form, &tn_attention_form};
+    static const double other_real = 0.125;
+    static const int32_t other_axis = 0;
+    static tn_signature planned;
+    int changed = 0, kept = 0;
+    for (int r = 0; r < scene_count; ++r) {
+        const op_kind op = scene_rows[r].op;
+        const field_list *list = &op_fields[op];
+        if (op > OP_ATTENTION)
+            continue;
+        const tn_form *form = forms[op];
+        ck_assert_uint_eq(form->bytes, list->struct_bytes);
+        for (int i = 0; i < list->count; ++i) {
+            const field *f = &list->fields[i];
+            scene_build(&now, &scene_rows[r]);
+            ck_assert(tn_signature_take(form, &now.desc, &planned));
+            ck_assert(same_signature(form, &planned));
+            if (f->name[0] == 0 || in_absent_tensor(form, f->offset))
+                continue;
+            if (strcmp(f->name, "alpha") == 0 || strcmp(f->name, "scale") == 0)
+                memcpy(now.desc.bytes + f->offset, &(const double *){&other_real}, sizeof(void *));
+            else if (strcmp(f->name, "axis") == 0)
+                memcpy(now.desc.bytes + f->offset, &(const int32_t *){&other_axis}, sizeof(void *));
+            else
+                now.desc.bytes[f->offset] ^= 64;
+            const bool same = same_signature(form, &planned);
+            if (!is_address(f->name))
+                ck_assert_msg(!same, "%s: %s is no part of the signature", now.name, f->name);
+            changed += !same;
+            kept += same;
+        }
+    }
+    printf("signatures: %d fields change them, %d do not\n", changed, kept);
+    ck_assert_int_gt(changed, 200);
+    ck_assert_int_gt(kept, 60);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- controls, and descriptors of other sizes */
 
 /* The scenes themselves are legal and write their outputs: a check for untouched memory could fail. */
@@ -484,6 +556,7 @@ int main(void) {
     Suite *suite = suite_create("bad input");
     TCase *tc = tcase_create("operations");
     tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, signatures);
     tcase_add_test(tc, good_input);
     tcase_add_loop_test(tc, every_field, 0, OP_KINDS);
     tcase_add_test(tc, other_releases);

@@ -127,9 +127,11 @@ END_TEST
 /* Layouts that people have: columns of one matrix, packed heads, every second row, the same memory. */
 START_TEST(slices) {
     static float memory[4096];
-    tenon_tensor left = tenon_matrix(memory, TENON_F32, 8, 5),
-                 right = tenon_matrix(memory + 5, TENON_F32, 8, 11);
-    left.stride[0] = right.stride[0] = 16;
+    const int64_t left_shape[2] = {8, 5}, right_shape[2] = {8, 11}, row[2] = {16, 1};
+    tenon_tensor left = tenon_strided(memory, TENON_F32, 2, left_shape, row),
+                 right = tenon_strided(memory + 5, TENON_F32, 2, right_shape, row);
+    ck_assert(left.rank == 2 && left.shape[1] == 5 && left.stride[0] == 16 && left.stride[1] == 1);
+    ck_assert_int_eq(tenon_strided(memory, TENON_F32, 9, left_shape, row).stride[0], 0);
     ck_assert_int_eq(tn_check_apart(&check, "c", &left, left.data, "a", &right, right.data, false),
                      TENON_OK);
     ck_assert_int_eq(tn_check_apart(&check, "c", &right, right.data, "a", &left, left.data, false),

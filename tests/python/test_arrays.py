@@ -110,6 +110,29 @@ class Views(unittest.TestCase):
             tenon.matmul(np.zeros((1,) * 9, np.float32), np.zeros((1, 1), np.float32))
 
 
+class Repeated(unittest.TestCase):
+    """One element under strides of zero in every direction."""
+
+    def test_nothing_accumulates(self) -> None:
+        x = np.broadcast_to(np.float32(2), (5, 13))
+        t, b = tenon.as_tensor(x), np.ones((13, 3), np.float32)
+        owner = t.owner
+        for _ in range(3):
+            np.testing.assert_array_equal(tenon.matmul(t, b), 26)
+            self.assertIs(t.owner, owner)
+
+    def test_the_memory_lives_with_the_struct(self) -> None:
+        value = np.full(1, 3, np.float32)
+        t = tenon.as_tensor(np.broadcast_to(value[0:1].reshape(()), (2, 4)))
+        first = t.to_c()
+        value[0] = 4
+        second = t.to_c()
+        self.assertEqual(first.held.raw[:4], np.float32(3).tobytes())
+        self.assertEqual(second.held.raw[:4], np.float32(4).tobytes())
+        merged = tenon.attention_merge([np.broadcast_to(np.float32(1), (2, 4))], [np.zeros(2, np.float32)])
+        np.testing.assert_array_equal(merged, 1)
+
+
 class DLPack(unittest.TestCase):
     def test_both_kinds_of_capsule(self) -> None:
         for versioned in (True, False):
@@ -209,6 +232,15 @@ class Torch(unittest.TestCase):
         c = tenon.matmul(a, np.eye(4, dtype=np.float32))
         self.assertIsInstance(c, torch.Tensor)
         torch.testing.assert_close(c, a)
+
+    def test_bits_that_torch_has_not_computed(self) -> None:
+        z = torch.complex(torch.ones(3), torch.ones(3)).conj()
+        self.assertTrue(z.imag.is_neg())
+        with self.assertRaisesRegex(TypeError, r"negative bit.*resolve_neg\(\)"):
+            tenon.softmax(z.imag)
+        with self.assertRaisesRegex(TypeError, r"conjugate bit.*resolve_conj\(\)"):
+            tenon.as_tensor(z)
+        self.assertEqual(tenon.as_tensor(z.imag.resolve_neg()).dtype, "f32")
 
     def test_gradients_are_not_dropped_silently(self) -> None:
         with self.assertRaises((BufferError, RuntimeError)):

@@ -238,6 +238,30 @@ class Matmul(unittest.TestCase):
             except tenon.Unsupported as reason:
                 self.skipTest(str(reason))
             np.testing.assert_array_equal(ctx.matmul(a, packed), ctx.matmul(a, b))
+            with self.assertRaisesRegex(ValueError, "dimensions"):
+                ctx.pack(b[0])
+            with self.assertRaisesRegex(ValueError, "not one of"):
+                ctx.pack(b, a_dtype="f31")
+
+    def test_packed_with_companions(self) -> None:
+        a, b = self.normal(6, 20), self.normal(20, 8)
+        scale, zero = np.abs(self.normal(4, 8)), self.normal(1, 8)
+        bytes_b = self.rng.integers(-128, 128, (20, 8)).astype(np.int8)
+        with tenon.Context() as ctx:
+            gated = ctx.pack(b, gated="halves")
+            np.testing.assert_array_equal(
+                ctx.matmul(a, gated, activation="silu"), ctx.matmul(a, b, gated="halves", activation="silu")
+            )
+            scaled = ctx.pack(b, b_scale=scale, b_zero=zero)
+            expected = ctx.matmul(a, b, b_scale=scale, b_zero=zero)
+            np.testing.assert_array_equal(ctx.matmul(a, scaled), expected)
+            np.testing.assert_array_equal(ctx.matmul(a, scaled, b_scale=scale, b_zero=zero), expected)
+            # Sums of s8 products are integers, unless a is something else: the layout has to know.
+            mixed = ctx.pack(bytes_b, a_dtype=np.float32)
+            np.testing.assert_array_equal(ctx.matmul(a, mixed), ctx.matmul(a, bytes_b))
+            wide = ctx.pack(b, a_dtype="f64")
+            a64 = a.astype(np.float64)
+            np.testing.assert_array_equal(ctx.matmul(a64, wide), ctx.matmul(a64, b))
 
 
 if __name__ == "__main__":

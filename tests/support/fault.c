@@ -10,12 +10,20 @@
 #include "fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "rng.h"
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
@@ -29,6 +37,14 @@ int __real_madvise(void *at, size_t bytes, int advice);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                           void *(*main)(void *), void *arg);
 int __real_pthread_join(pthread_t thread, void **result);
+int __real_open(const char *path, int flags, ...);
+int __real_open64(const char *path, int flags, ...);
+ssize_t __real_read(int file, void *to, size_t bytes);
+int __real_pthread_attr_init(pthread_attr_t *attributes);
+int __real_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes);
+int __real_sched_getaffinity(pid_t process, size_t bytes, cpu_set_t *set);
+int __real_sched_getcpu(void);
+long __real_syscall(long number, ...);
 
 #define TABLE_SIZE (1 << 16)
 
@@ -43,24 +59,41 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static entry table[TABLE_SIZE];
 static bool watching;
 static bool sticky_failure;
+static unsigned selected = FAULT_MEMORY;
 static int64_t countdown; /* requests until the one that fails; 0: none will */
+static double chance;     /* of each request to fail */
+static rng dice;
 static int64_t injected, requests, live, live_bytes;
 
 /* Counts a request. True if it shall fail. */
-static bool request(void) {
+static bool strikes(unsigned kind) {
     pthread_mutex_lock(&lock);
     bool fail = false;
-    if (watching) {
+    if (watching && (selected & kind) != 0) {
         ++requests;
         if (countdown > 0 && --countdown == 0) {
             fail = true;
             if (sticky_failure)
                 countdown = 1;
         }
+        if (chance > 0 && rng_unit(&dice) < chance)
+            fail = true;
         injected += fail;
     }
     pthread_mutex_unlock(&lock);
     return fail;
+}
+
+static bool request(void) {
+    return strikes(FAULT_MEMORY);
+}
+
+/* As request(), with errno. */
+static bool refused(int error) {
+    if (!strikes(FAULT_SERVICES))
+        return false;
+    errno = error;
+    return true;
 }
 
 static size_t slot_of(uintptr_t key) {
@@ -112,6 +145,15 @@ static void gave(uintptr_t key) {
     pthread_mutex_unlock(&lock);
 }
 
+/* True if the pages are a part of a mapping, so that giving them back takes one more. */
+static bool cuts(uintptr_t at, size_t bytes) {
+    pthread_mutex_lock(&lock);
+    const entry *whole = find(at);
+    bool part = !(whole && whole->bytes == bytes);
+    pthread_mutex_unlock(&lock);
+    return part;
+}
+
 /* The mapping that [at, at + bytes) is the whole, the front or the end of. */
 static void gave_pages(uintptr_t at, size_t bytes) {
     pthread_mutex_lock(&lock);
@@ -147,7 +189,24 @@ void fault_arm(int64_t nth, bool sticky) {
     watching = true;
     sticky_failure = sticky;
     countdown = nth;
+    chance = 0;
     injected = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+void fault_arm_random(double probability, uint64_t seed) {
+    pthread_mutex_lock(&lock);
+    watching = true;
+    countdown = 0;
+    chance = probability;
+    dice = (rng){seed};
+    injected = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+void fault_select(unsigned kinds) {
+    pthread_mutex_lock(&lock);
+    selected = kinds;
     pthread_mutex_unlock(&lock);
 }
 
@@ -155,6 +214,7 @@ int64_t fault_disarm(void) {
     pthread_mutex_lock(&lock);
     watching = false;
     countdown = 0;
+    chance = 0;
     int64_t result = injected;
     pthread_mutex_unlock(&lock);
     return result;
@@ -269,19 +329,23 @@ void *__wrap_mmap64(void *at, size_t bytes, int protection, int flags, int file,
 
 int __wrap_munmap(void *at, size_t bytes);
 int __wrap_munmap(void *at, size_t bytes) {
+    if (cuts((uintptr_t)at, bytes) && refused(ENOMEM)) /* the number of mappings is limited */
+        return -1;
     gave_pages((uintptr_t)at, bytes);
     return __real_munmap(at, bytes);
 }
 
-/* Only the advice that takes memory is a request; the rest never fails for lack of it. */
+/* Advice that takes memory is a request, any other a service. */
 int __wrap_madvise(void *at, size_t bytes, int advice);
 int __wrap_madvise(void *at, size_t bytes, int advice) {
+    bool takes = false;
 #ifdef MADV_POPULATE_WRITE
-    if (advice == MADV_POPULATE_WRITE && request()) {
-        errno = ENOMEM;
+    takes = advice == MADV_POPULATE_WRITE;
+#endif
+    if (strikes(takes ? FAULT_MEMORY : FAULT_SERVICES)) {
+        errno = takes ? ENOMEM : EAGAIN;
         return -1;
     }
-#endif
     return __real_madvise(at, bytes, advice);
 }
 
@@ -301,4 +365,66 @@ int __wrap_pthread_join(pthread_t thread, void **result);
 int __wrap_pthread_join(pthread_t thread, void **result) {
     gave((uintptr_t)thread);
     return __real_pthread_join(thread, result);
+}
+
+/* ---- services ---- */
+
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    int mode = (flags & O_CREAT) != 0 ? va_arg(arguments, int) : 0;
+    va_end(arguments);
+    return refused(EMFILE) ? -1 : __real_open(path, flags, mode);
+}
+
+/* What open is called where files have 64-bit offsets by a macro. */
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...) {
+    va_list arguments;
+    va_start(arguments, flags);
+    int mode = (flags & O_CREAT) != 0 ? va_arg(arguments, int) : 0;
+    va_end(arguments);
+    return refused(EMFILE) ? -1 : __real_open64(path, flags, mode);
+}
+
+ssize_t __wrap_read(int file, void *to, size_t bytes);
+ssize_t __wrap_read(int file, void *to, size_t bytes) {
+    return refused(EIO) ? -1 : __real_read(file, to, bytes);
+}
+
+int __wrap_pthread_attr_init(pthread_attr_t *attributes);
+int __wrap_pthread_attr_init(pthread_attr_t *attributes) {
+    return refused(ENOMEM) ? ENOMEM : __real_pthread_attr_init(attributes);
+}
+
+int __wrap_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes);
+int __wrap_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t bytes) {
+    return refused(EINVAL) ? EINVAL : __real_pthread_attr_setstacksize(attributes, bytes);
+}
+
+int __wrap_sched_getaffinity(pid_t process, size_t bytes, cpu_set_t *set);
+int __wrap_sched_getaffinity(pid_t process, size_t bytes, cpu_set_t *set) {
+    return refused(EINVAL) ? -1 : __real_sched_getaffinity(process, bytes, set);
+}
+
+int __wrap_sched_getcpu(void);
+int __wrap_sched_getcpu(void) {
+    return refused(ENOSYS) ? -1 : __real_sched_getcpu();
+}
+
+/* Sleeping on a futex may end early, and affinity may be refused. A wake-up asks for nothing. */
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...) {
+    long a[6];
+    va_list arguments;
+    va_start(arguments, number);
+    for (int i = 0; i < 6; ++i)
+        a[i] = va_arg(arguments, long);
+    va_end(arguments);
+    bool sleeps = number == SYS_futex && ((int)a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT;
+    bool steers = number == SYS_sched_setaffinity || number == SYS_sched_getaffinity;
+    if ((sleeps || steers) && refused(sleeps ? EINTR : EPERM))
+        return -1;
+    return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

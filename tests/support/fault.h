@@ -8,6 +8,10 @@
  * fault_watch(true) and fault_watch(false) the program does nothing but call tenon, so exactly
  * tenon's own requests are seen, on whichever thread; those of the test and of Check are not. What
  * was taken in a window is remembered until it is given back, whenever that happens.
+ *
+ * Requests are memory, mappings and threads, or on demand services: what else a system may refuse
+ * for want of memory, files or permissions (open, read, advice, cutting a mapping in two, thread
+ * attributes, affinity, sleeping on a futex).
  */
 #ifndef TEST_FAULT_H
 #define TEST_FAULT_H
@@ -22,7 +26,16 @@ void fault_watch(bool on);
  * fault_disarm. Opens the window. */
 void fault_arm(int64_t nth, bool sticky);
 
-/* Closes the window and returns how many requests were made to fail since fault_arm. */
+/* Each request from now fails with this probability, drawn from a generator of its own with this
+ * seed, until fault_disarm. Opens the window. */
+void fault_arm_random(double probability, uint64_t seed);
+
+/* What counts as a request. At first FAULT_MEMORY. */
+enum { FAULT_MEMORY = 1, FAULT_SERVICES = 2 };
+void fault_select(unsigned kinds);
+
+/* Closes the window and returns how many requests were made to fail since it was
+ * armed. */
 int64_t fault_disarm(void);
 
 /* Requests (memory, mappings and threads, those that failed included) in windows since fault_reset.

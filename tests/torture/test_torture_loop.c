@@ -4,10 +4,13 @@
  * a right one must not. Also the loop's tools: the injector's counts, guards and canaries.
  */
 #include <check.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "fault.h"
 #include "guarded.h"
@@ -23,12 +26,18 @@ enum {
     STAYS_BROKEN,
     WRONG_RESULT,
     SILENT,
+    VAGUE,
+    FAILS_FOR_NOTHING,
     CRIMES
 };
+
+/* Found only in a process of their own. */
+enum { CRASHES = CRIMES, HANGS, REMEMBERS, COLD_CRIMES };
 
 typedef struct sinner {
     int crime;
     bool broken;
+    int calls;
     unsigned char output[64];
     void *volatile kept;
 } sinner;
@@ -38,15 +47,33 @@ static void sinner_prepare(void *state) {
     canary_fill(s->output, sizeof s->output);
 }
 
+/* A once-guard that keeps the answer of its first caller: only a first life can find it. */
+static int guard_answer;
+
+static bool guarded_once(void) {
+    if (guard_answer == 0) {
+        void *volatile memory = malloc(10);
+        guard_answer = memory ? 1 : -1;
+        free(memory);
+    }
+    return guard_answer > 0;
+}
+
 /* Takes two blocks and a mapping, needs the first two, and does without the mapping. */
 static tenon_status sinner_call(void *state) {
     sinner *s = state;
-    if (s->broken)
+    if (s->broken || (s->crime == REMEMBERS && !guarded_once()))
+        return TENON_ERROR_OUT_OF_MEMORY;
+    if (s->crime == FAILS_FOR_NOTHING && (s->calls++) == 5)
         return TENON_ERROR_OUT_OF_MEMORY;
     void *volatile first = malloc(100), *volatile second = NULL;
     if (!first)
         goto failed;
     second = calloc(10, 10);
+    while (!second && s->crime == HANGS)
+        sched_yield();
+    if (s->crime == CRASHES)
+        *(volatile char *)second = 1;
     if (!second)
         goto failed;
     void *pages = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -78,7 +105,18 @@ static bool sinner_correct(void *state) {
 }
 
 static const char *sinner_message(void *state) {
-    return ((sinner *)state)->crime == SILENT ? "" : "a sentence";
+    const sinner *s = state;
+    return s->crime == SILENT ? "" : s->crime == VAGUE ? "no memory" : "no memory for 100 bytes";
+}
+
+static torture_case case_of(sinner *s) {
+    return (torture_case){.name = "sinner",
+                          .state = s,
+                          .prepare = sinner_prepare,
+                          .call = sinner_call,
+                          .untouched = sinner_untouched,
+                          .correct = sinner_correct,
+                          .message = sinner_message};
 }
 
 START_TEST(crimes_are_found) {
@@ -90,15 +128,11 @@ START_TEST(crimes_are_found) {
         [STAYS_BROKEN] = "without faults it returned",
         [WRONG_RESULT] = "wrong results",
         [SILENT] = "without a sentence",
+        [VAGUE] = "without figures",
+        [FAILS_FOR_NOTHING] = "no fault was made",
     };
     sinner s = {.crime = _i};
-    torture_case c = {.name = "sinner",
-                      .state = &s,
-                      .prepare = sinner_prepare,
-                      .call = sinner_call,
-                      .untouched = sinner_untouched,
-                      .correct = sinner_correct,
-                      .message = sinner_message};
+    torture_case c = case_of(&s);
     int64_t injected = 0;
     const char *verdict = torture(&c, &injected);
     if (_i == RIGHT) {
@@ -108,6 +142,82 @@ START_TEST(crimes_are_found) {
     } else {
         ck_assert_msg(verdict && strstr(verdict, found[_i]), "%s", verdict ? verdict : "not found");
     }
+}
+END_TEST
+
+/* The same crimes and worse, a process for each failure; what may stay for ever is allowed for. */
+START_TEST(cold_crimes_are_found) {
+    static const char *const found[COLD_CRIMES] = {
+        [LEAKS] = "left over",
+        [LEAKS_MAPPING] = "left over",
+        [TOUCHES] = "touched its outputs",
+        [WRONG_STATUS] = "TENON_ERROR_INTERNAL",
+        [STAYS_BROKEN] = "without faults it returned",
+        [WRONG_RESULT] = "wrong results",
+        [SILENT] = "without a sentence",
+        [VAGUE] = "without figures",
+        [CRASHES] = "the process ended with",
+        [HANGS] = "the process ended with signal 14",
+        [REMEMBERS] = "without faults it returned",
+    };
+    sinner s = {.crime = _i};
+    torture_case c = case_of(&s);
+    int64_t injected = 0;
+    if (_i == FAILS_FOR_NOTHING) /* a life is two calls */
+        return;
+    const char *verdict = torture_cold(&c, 0, 2, &injected);
+    if (_i == RIGHT) {
+        ck_assert_msg(!verdict, "%s", verdict);
+        ck_assert_int_eq(injected, 3 + (1 + 1 + 1));
+    } else {
+        ck_assert_msg(verdict && strstr(verdict, found[_i]), "%s", verdict ? verdict : "not found");
+    }
+    if (_i == LEAKS_MAPPING)
+        ck_assert(!torture_cold(&c, 2, 2, NULL));
+}
+END_TEST
+
+/* The once-guard is what only first lives can find. */
+START_TEST(a_warm_loop_does_not_find_what_is_remembered) {
+    sinner s = {.crime = REMEMBERS};
+    torture_case c = case_of(&s);
+    ck_assert(!torture(&c, NULL));
+}
+END_TEST
+
+START_TEST(random_crimes_are_found) {
+    sinner s = {.crime = _i};
+    torture_case c = case_of(&s);
+    torture_chance chance = {.probability = 0.2, .seed = 7, .calls = 1000};
+    const char *verdict = torture_random(&c, 1, &chance);
+    ck_assert_msg(!verdict == (_i == RIGHT), "%s", verdict ? verdict : "not found");
+    if (_i == RIGHT) {
+        /* A call fails when one of its first two requests does: 36 %; the third adds 13 %. */
+        ck_assert_int_gt(chance.failed, 300);
+        ck_assert_int_lt(chance.failed, 420);
+        ck_assert_int_gt(chance.struck - chance.failed, 80);
+        ck_assert_int_lt(chance.struck - chance.failed, 180);
+    }
+}
+END_TEST
+
+/* Services fail only when they are selected, and then memory does not. */
+START_TEST(services_are_selected) {
+    int before = open("/proc/self/stat", O_RDONLY);
+    fault_arm(1, true);
+    int file = open("/proc/self/stat", O_RDONLY);
+    ck_assert_int_eq(fault_disarm(), 0);
+    fault_select(FAULT_SERVICES);
+    fault_arm(1, true);
+    void *volatile memory = malloc(10);
+    int none = open("/proc/self/stat", O_RDONLY);
+    char byte;
+    ssize_t got = read(before, &byte, 1);
+    ck_assert_int_eq(fault_disarm(), 2);
+    ck_assert(file >= 0 && memory && none < 0 && got < 0);
+    free(memory);
+    close(file);
+    close(before);
 }
 END_TEST
 
@@ -200,6 +310,10 @@ static Suite *loop_suite(void) {
     Suite *suite = suite_create("torture loop");
     TCase *tc = tcase_create("loop");
     tcase_add_loop_test(tc, crimes_are_found, 0, CRIMES);
+    tcase_add_loop_test(tc, cold_crimes_are_found, 0, COLD_CRIMES);
+    tcase_add_test(tc, a_warm_loop_does_not_find_what_is_remembered);
+    tcase_add_loop_test(tc, random_crimes_are_found, 0, CRIMES);
+    tcase_add_test(tc, services_are_selected);
     tcase_add_test(tc, injector_counts);
     tcase_add_test(tc, mappings_may_go_in_parts);
     tcase_add_test(tc, guards_tell);

@@ -38,9 +38,16 @@ static const char *shared_message(void *state) {
 
 typedef struct context_world {
     tenon_context_desc desc;
+    tenon_pool_desc pool;
+    bool shares;
     int64_t balance;
     tenon_context *ctx;
 } context_world;
+
+static bool setup_context(void *state) {
+    context_world *w = state;
+    return !w->shares || tenon_pool_create(&w->pool, &w->desc.pool) == TENON_OK;
+}
 
 static tenon_status create_context(void *state) {
     context_world *w = state;
@@ -65,12 +72,21 @@ static void end_context(void *state) {
     w->ctx = NULL;
 }
 
+static void close_context(void *state) {
+    context_world *w = state;
+    tenon_pool_destroy(w->desc.pool);
+    w->desc.pool = NULL;
+}
+
 START_TEST(contexts) {
     for (int d = 0; d < device_count; ++d) {
         context_world w = {.balance = 0};
         w.desc = host_of(_i, devices[d], &w.balance);
+        w.shares = host_pool_of(_i, MIB, &w.pool);
         run_case(&(torture_case){.name = host_names[_i],
                                  .state = &w,
+                                 .setup = setup_context,
+                                 .teardown = close_context,
                                  .call = create_context,
                                  .untouched = no_context,
                                  .correct = context_works,
@@ -113,13 +129,18 @@ static bool buffer_works(tenon_buffer *buffer, size_t bytes) {
     return true;
 }
 
-static bool pool_works(void *state) {
+static tenon_status use_pool(void *state) {
     pool_world *w = state;
     tenon_buffer *buffer;
-    bool works =
-        tenon_buffer_alloc(w->pool, 100, "test", &buffer) == TENON_OK && buffer_works(buffer, 100);
+    tenon_status status = tenon_buffer_alloc(w->pool, 100, "test", &buffer);
+    if (status == TENON_OK && !buffer_works(buffer, 100))
+        status = TENON_ERROR_INTERNAL;
     tenon_buffer_free(buffer);
-    return works;
+    return status;
+}
+
+static bool pool_works(void *state) {
+    return use_pool(state) == TENON_OK;
 }
 
 static void end_pool(void *state) {
@@ -164,6 +185,22 @@ START_TEST(pools) {
                              .message = shared_message},
              true);
     ck_assert_int_eq(w.balance, 0);
+}
+END_TEST
+
+/* Pages without the advice, cuttings and figures that the system refuses. */
+START_TEST(services_are_not_needed) {
+    pool_world w = {.balance = 0};
+    w.desc = pool_desc(_i, &w.balance);
+    fault_select(FAULT_SERVICES);
+    run_case(&(torture_case){.name = "pool and its first segment",
+                             .state = &w,
+                             .setup = setup_pool,
+                             .call = use_pool,
+                             .teardown = end_pool,
+                             .message = shared_message,
+                             .harmless = true},
+             false);
 }
 END_TEST
 
@@ -496,6 +533,7 @@ static Suite *memory_suite(void) {
     tcase_set_timeout(tc, 300);
     tcase_add_loop_test(tc, contexts, 0, HOSTS);
     tcase_add_loop_test(tc, pools, 0, POOLS);
+    tcase_add_loop_test(tc, services_are_not_needed, 0, POOLS);
     tcase_add_loop_test(tc, buffers, 0, POOLS);
     tcase_add_loop_test(tc, many_buffers, 0, POOLS);
     tcase_add_test(tc, copies);
@@ -506,6 +544,9 @@ static Suite *memory_suite(void) {
 }
 
 int main(void) {
+    torture_tally_open();
     device_count = host_devices(devices, MAX_DEVICES);
-    return run_suite(memory_suite());
+    int result = run_suite(memory_suite());
+    torture_tally_close("torture_memory");
+    return result;
 }

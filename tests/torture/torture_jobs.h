@@ -26,6 +26,9 @@ typedef struct job_output {
     size_t bytes;
 } job_output;
 
+/* Members of a pointer-array batch, parts of a merge. */
+#define JOB_MEMBERS 3
+
 typedef struct job {
     job_op op;
     tenon_gemm_desc gemm;
@@ -33,8 +36,12 @@ typedef struct job {
     tenon_attention_desc attention;
     tenon_attention_merge_desc merge;
     tenon_kv_append_desc append;
+    const void *a_array[JOB_MEMBERS], *b_array[JOB_MEMBERS];
+    void *c_array[JOB_MEMBERS];
+    tenon_tensor o_parts[JOB_MEMBERS], lse_parts[JOB_MEMBERS];
+    bool packs; /* B is packed by each device for itself */
     int outputs, answers;
-    job_output output[3];
+    job_output output[JOB_MEMBERS];
 } job;
 
 typedef struct job_kind {
@@ -48,6 +55,9 @@ extern const int job_kind_count;
 
 /* Frees what build took. */
 void job_end(job *j);
+
+/* Packs B for the context's first device, if the job wants that. Before answers are learned. */
+tenon_status job_pack(tenon_context *ctx, job *j);
 
 void job_prepare(job *j);
 bool job_untouched(const job *j);

@@ -58,7 +58,7 @@ typedef void tn_gemm_pack_fn(const tn_gemm_pack_args *t);
  * A few rows times a matrix that is not packed: y[i * y_step + j] = sum over p < k of a[i * a_step
  * + p] * convert(b[p * row + j * column]) for i < rows, j < n, in blocks of `block` steps of p
  * whose sums are added in ascending order. Row or column is 1. `scratch` holds n elements for each
- * row.
+ * row; if column is not 1 there is no need of it.
  */
 typedef struct tn_gemv_args {
     const void *a, *b;
@@ -66,6 +66,7 @@ typedef struct tn_gemv_args {
     int64_t k, block, n, row, column;
     int64_t rows, a_step, y_step; /* rows = 0 means 1 */
     bool chain;                   /* the first block's chains start from y instead of zero */
+    bool add;                     /* or its sums are added to y, as those of later blocks are */
 } tn_gemv_args;
 typedef void tn_gemv_fn(const tn_gemv_args *t);
 

@@ -62,12 +62,12 @@ typedef struct tn_softmax_row {
     double scale;
     int32_t log;
     int32_t plain; /* nothing of `score` is in use */
-    void *buffer;  /* TN_SOFTMAX_BUFFER reals; between reduce and finish of a one-chunk row it must
-                      stay as it is */
+    int32_t kept;  /* finish of a chunk follows its reduce, and the buffer is as reduce left it */
+    void *buffer;  /* TN_SOFTMAX_BUFFER reals */
 } tn_softmax_row;
 
-/* A chunk of scores, room for a group that runs over it, and a chunk of bias. */
-#define TN_SOFTMAX_BUFFER (2 * TN_SOFTMAX_CHUNK + TN_SOFTMAX_LANES)
+/* A chunk of scores and room for a group that runs over it. */
+#define TN_SOFTMAX_BUFFER (TN_SOFTMAX_CHUNK + TN_SOFTMAX_LANES)
 
 /* Rows of at most one chunk without masks, reals in and out: y = softmax(scale * x), or its
  * logarithm. Strides in elements. */
@@ -86,7 +86,6 @@ typedef struct tn_attention_weights {
     const tn_score_row *row;
     void *s; /* reals, in: scores of keys first ... (only [a, b) matter), out: weights, 0 outside
                 [a, b) up to the 16-groups that clear_a and clear_b lie in */
-    void *scratch;                 /* TN_ATTENTION_BLOCK reals */
     const void *k_scale, *v_scale; /* NULL, or reals, one per key of the block */
     uint8_t *dead;                 /* NULL, or out: 1 for each key of the block that is masked */
     int64_t first;                 /* key that s starts with, a multiple of TN_ATTENTION_BLOCK */

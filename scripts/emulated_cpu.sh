@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs tests as machine code of an instruction set that this machine lacks: Bochs, an emulator of whole machines that knows AVX-512, boots Debian's
+# kernel with busybox and the test programs. SIMDe, which the suite uses, checks what the kernels say; this checks what the compiler made of it,
+# cpuid and the saved registers included. By hand, not in CI: a test takes about 250 times its native time.
+#
+#   scripts/emulated_cpu.sh [-m MODEL] [-l LEVEL] [-b BUILD] [TEST…]
+#
+#   MODEL   of `bochs -help cpu`: corei7_skylake_x (default). The newer ones have AVX-512 too, but take many times as long to boot
+#   LEVEL   what TENON_CPU is set to in the emulated machine: avx512 (default), avx2, scalar
+#   BUILD   a meson build directory of this checkout (default: build/emulated, made if it is missing)
+#   TEST    programs of tests/cpu and tests/conformance, without "test_" (default: all but conform_gemm: an hour or two)
+#
+# Needs a Debian-like machine, x86-64, 1.5 GiB of memory. The machine's output goes to BUILD/emulated_cpu/serial.txt. Status 0: every test passed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/setup.sh
+
+model=corei7_skylake_x level=avx512 build=build/emulated
+while getopts m:l:b: option; do
+    case $option in
+    m) model=$OPTARG ;;
+    l) level=$OPTARG ;;
+    b) build=$OPTARG ;;
+    *) exit 2 ;;
+    esac
+done
+shift $((OPTIND - 1))
+[ $# -gt 0 ] || set -- cpu_features math conform_{control,softmax,cache,special,bits,parts,attention} softmax_kernels gemm_kernels
+
+tenon_packages gcc meson ninja-build pkg-config check bochs bochs-sdl bochsbios vgabios busybox-static isolinux syslinux-common xorriso cpio
+
+# ---- the programs, and what they are linked with
+
+[ -f "$build/build.ninja" ] || meson setup "$build" -Dpython=disabled -Dbench=disabled -Demulate=disabled >/dev/null
+programs=()
+for test in "$@"; do
+    room=cpu
+    [[ $test == conform_* ]] && room=conformance
+    programs+=("tests/$room/test_$test")
+done
+ninja -C "$build" "${programs[@]}" | tail -n 1
+
+work=$build/emulated_cpu root=$build/emulated_cpu/root disc=$build/emulated_cpu/disc
+rm -rf "$root" "$disc"
+mkdir -p "$root"/{bin,dev,proc,tmp} "$disc"
+cp /bin/busybox "$root/bin/"
+for tool in sh mount grep sleep poweroff; do
+    ln -s busybox "$root/bin/$tool"
+done
+for program in "${programs[@]}"; do
+    cp "$build/$program" "$root/bin/"
+    ldd "$build/$program" | grep -o '/[^ ]*'
+done | sort -u | while read -r library; do
+    # The loader has its own place; everything else is found in /lib.
+    [[ $library == */ld-linux* ]] && place=$root$library || place=$root/lib/${library##*/}
+    install -D "$library" "$place"
+done
+printf '%s\n' "$level" "$@" >"$root/tests"
+install -m 755 scripts/emulated_cpu/init.sh "$root/init"
+(cd "$root" && find . | cpio --quiet -o -H newc | gzip -1) >"$disc/initrd"
+
+# ---- a disc that boots it: Debian's smallest kernel
+
+if ! compgen -G "$work/kernel/boot/vmlinuz-*" >/dev/null; then
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/ { print $2; exit }')
+    mkdir -p "$work/kernel"
+    (cd "$work/kernel" && apt-get -qq -o APT::Sandbox::User=root download "$package" && dpkg-deb -x ./*.deb . && rm ./*.deb)
+fi
+cp "$work"/kernel/boot/vmlinuz-* "$disc/kernel"
+cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 scripts/emulated_cpu/isolinux.cfg "$disc/"
+xorriso -as mkisofs -quiet -o "$work/disc.iso" -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table "$disc" 2>/dev/null
+
+# ---- the machine
+
+# MODEL and WORK are for scripts/emulated_cpu/bochsrc. Debian's Bochs is built with its debugger, which waits to be told to continue; of its displays
+# SDL is the one that needs neither a screen nor a reader (the text display stops when nobody reads its terminal).
+export MODEL=$model WORK=$work SDL_VIDEODRIVER=dummy
+rm -f "$work/serial.txt"
+touch "$work/serial.txt"
+echo continue >"$work/debugger"
+bochs -f scripts/emulated_cpu/bochsrc -rc "$work/debugger" </dev/null >"$work/console.txt" 2>&1 &
+machine=$!
+trap 'kill $machine 2>/dev/null || true' EXIT
+SECONDS=0
+tail -n +1 -f --pid=$machine "$work/serial.txt" | while IFS= read -r line; do
+    printf '%6d s  %s\n' "$SECONDS" "$line"
+done
+trap - EXIT
+
+passed=$(grep -c '^== .*: passed' "$work/serial.txt" || true)
+echo "$passed of $# test programs passed on $model at level $level"
+[ "$passed" -eq $# ]

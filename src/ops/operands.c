@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory of operands; see operands.h. The good path works on precomputed reaches; every doubt goes
+ * to tensor_check.c, which decides and words the sentence.
+ */
+#include "ops/operands.h"
+
+#include <string.h>
+
+tenon_status tn_operands_check(const tn_check *c, const tn_form *form, void *desc) {
+    for (int role = 0; role < form->operands; ++role) {
+        const tn_operand *o = &form->operand[role];
+        TN_TRY(tn_check_tensor(c, o->name, tn_tensor_of(form, role, desc), o->dtypes, o->min_rank,
+                               o->max_rank, o->flags));
+    }
+    return TENON_OK;
+}
+
+void tn_operands_reach(const tn_form *form, const void *desc, tn_reaches *out) {
+    out->present = out->outputs = 0;
+    for (int role = 0; role < form->operands; ++role) {
+        const tenon_tensor *t = tn_tensor_in(form, role, desc);
+        tn_reach *r = &out->of[role];
+        *r = (tn_reach){0};
+        if (!tn_tensor_present(t))
+            continue;
+        r->alignment = tn_tensor_reach(t, &r->low, &r->high);
+        out->present |= 1u << role;
+        if (form->operand[role].flags & TN_TENSOR_OUTPUT)
+            out->outputs |= 1u << role;
+    }
+}
+
+/* Takes the lowest role out of a set that is not empty. */
+static int next_role(tn_roles *roles) {
+    const int role = __builtin_ctz(*roles);
+    *roles &= *roles - 1;
+    return role;
+}
+
+/* ---------------------------------------------------------------- addresses */
+
+/* The address of what is plainly good: no buffer, aligned, inside the address space. */
+static void *plain_address(const tenon_tensor *t, const tn_reach *r) {
+    const uintptr_t data = (uintptr_t)t->data, start = data + t->offset;
+    if (t->buffer || !data || start < data || (start & (uintptr_t)(r->alignment - 1)) != 0 ||
+        start < (uintptr_t)-r->low || start > UINTPTR_MAX - (uintptr_t)r->high)
+        return NULL;
+    return (char *)t->data + t->offset;
+}
+
+static tenon_tensor with_strides(const tenon_tensor *t) {
+    tenon_tensor dense = *t;
+    tn_tensor_fill_strides(&dense);
+    return dense;
+}
+
+tenon_status tn_operands_place(tn_placement *p, tn_roles without) {
+    tn_roles left = p->reaches->present & ~without;
+    memset(p->addresses, 0, (size_t)p->form->operands * sizeof *p->addresses);
+    p->placed = 0;
+    while (left) {
+        const int role = next_role(&left);
+        const tenon_tensor *t = tn_tensor_in(p->form, role, p->desc);
+        void *address = plain_address(t, &p->reaches->of[role]);
+        if (!address) {
+            const tenon_tensor dense = with_strides(t);
+            TN_TRY(tn_check_address(&p->check, p->form->operand[role].name, &dense, &address));
+        }
+        p->addresses[role] = address;
+        if (address)
+            p->placed |= 1u << role;
+    }
+    return TENON_OK;
+}
+
+/* ---------------------------------------------------------------- overlap */
+
+/* Whether the ranges of two operands have bytes in common. Both lie inside the address space. */
+static bool ranges_meet(const void *a, const tn_reach *ra, const void *b, const tn_reach *rb) {
+    return (uintptr_t)a + (uintptr_t)ra->high > (uintptr_t)b + (uintptr_t)rb->low &&
+           (uintptr_t)b + (uintptr_t)rb->high > (uintptr_t)a + (uintptr_t)ra->low;
+}
+
+/* Two operands whose ranges meet. */
+static tenon_status check_pair(const tn_placement *p, int out, int other) {
+    const tn_operand *o = &p->form->operand[out];
+    const tenon_tensor a = with_strides(tn_tensor_in(p->form, out, p->desc)),
+                       b = with_strides(tn_tensor_in(p->form, other, p->desc));
+    return tn_check_apart(&p->check, o->name, &a, p->addresses[out], p->form->operand[other].name,
+                          &b, p->addresses[other], o->may_be == other + 1);
+}
+
+tenon_status tn_operands_avoid(const tn_placement *p, tn_roles roles, const char *name,
+                               const void *address, size_t bytes) {
+    const tn_reach block = {.high = (int64_t)bytes};
+    const tenon_tensor whole = tenon_vector(address, TENON_U8, (int64_t)bytes);
+    roles &= p->placed;
+    while (roles) {
+        const int role = next_role(&roles);
+        if (!ranges_meet(address, &block, p->addresses[role], &p->reaches->of[role]))
+            continue;
+        const tenon_tensor t = with_strides(tn_tensor_in(p->form, role, p->desc));
+        TN_TRY(tn_check_apart(&p->check, name, &whole, address, p->form->operand[role].name, &t,
+                              p->addresses[role], false));
+    }
+    return TENON_OK;
+}
+
+tenon_status tn_blocks_apart(const tn_check *c, const char *a_name, const void *a, size_t a_bytes,
+                             const char *b_name, const void *b, size_t b_bytes) {
+    const tenon_tensor ta = tenon_vector(a, TENON_U8, (int64_t)a_bytes),
+                       tb = tenon_vector(b, TENON_U8, (int64_t)b_bytes);
+    return tn_check_apart(c, a_name, &ta, a, b_name, &tb, b, false);
+}
+
+tenon_status tn_operands_apart(const tn_placement *p) {
+    tn_roles outputs = p->reaches->outputs & p->placed, others = p->placed;
+    while (outputs) {
+        const int out = next_role(&outputs);
+        others &= ~(1u << out); /* a pair of outputs is looked at once */
+        for (tn_roles left = others; left;) {
+            const int other = next_role(&left);
+            if (ranges_meet(p->addresses[out], &p->reaches->of[out], p->addresses[other],
+                            &p->reaches->of[other]))
+                TN_TRY(check_pair(p, out, other));
+        }
+    }
+    if (!p->workspace.memory)
+        return TENON_OK;
+    return tn_operands_avoid(p, p->placed, "workspace.memory", p->workspace.memory,
+                             p->workspace.bytes);
+}
+
+tenon_status tn_operands_settle(tn_placement *p) {
+    TN_TRY(tn_operands_place(p, 0));
+    return tn_operands_apart(p);
+}

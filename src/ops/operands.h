@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory of a call's tensors, by the table in the descriptor's form: where each lies, and that
+ * nothing a call writes shares memory with anything else of it. What is particular (pointer arrays,
+ * packed B, the parts of a merge) stays with the operations.
+ */
+#ifndef TN_OPERANDS_H
+#define TN_OPERANDS_H
+
+#include "ops/form.h"
+#include "ops/tensor_check.h"
+
+/* A set of roles: bit r for role r. */
+typedef uint32_t tn_roles;
+
+/*
+ * The bytes of an operand, from its address: from `low` (below 0 where strides are negative) up to
+ * `high`; equal if it has no elements.
+ */
+typedef struct tn_reach {
+    int64_t low, high;
+    int64_t alignment; /* of its address */
+} tn_reach;
+
+/* What is known of a descriptor's operands before their addresses. */
+typedef struct tn_reaches {
+    tn_roles present, outputs; /* of the present ones */
+    tn_reach of[TN_MAX_ADDRESSES];
+} tn_reaches;
+
+/* One call's memory. */
+typedef struct tn_placement {
+    tn_check check;
+    const tn_form *form;
+    const void *desc; /* checked, or of the same signature; all strides may still be 0 */
+    const tn_reaches *reaches;
+    tenon_workspace workspace;
+    void **addresses; /* by role, out; NULL where there is none */
+    tn_roles placed;  /* those that have one, out */
+} tn_placement;
+
+/* Each tensor for itself: tn_check_tensor by the table. Dense strides are filled in. */
+tenon_status tn_operands_check(const tn_check *c, const tn_form *form, void *desc);
+
+/* What each covers. The tensors have been checked. */
+void tn_operands_reach(const tn_form *form, const void *desc, tn_reaches *out);
+
+/*
+ * Addresses of all operands, as tn_check_address, but for the roles in `without`: they have none of
+ * their own.
+ */
+tenon_status tn_operands_place(tn_placement *p, tn_roles without);
+
+/*
+ * Refuses outputs that share memory with another operand, and a workspace that shares memory with
+ * any (tn_check_apart).
+ *
+ * Ranges of bytes decide nearly always; layouts are looked at only where the ranges meet.
+ */
+tenon_status tn_operands_apart(const tn_placement *p);
+
+/*
+ * Refuses operands of `roles` that share memory with `bytes` bytes at `address`, the field `name`.
+ */
+tenon_status tn_operands_avoid(const tn_placement *p, tn_roles roles, const char *name,
+                               const void *address, size_t bytes);
+
+/* Refuses two blocks of memory, neither of them an operand, that overlap. */
+tenon_status tn_blocks_apart(const tn_check *c, const char *a_name, const void *a, size_t a_bytes,
+                             const char *b_name, const void *b, size_t b_bytes);
+
+/* Both for an operation that has nothing of its own: tn_operands_place, tn_operands_apart. */
+tenon_status tn_operands_settle(tn_placement *p);
+
+#endif
