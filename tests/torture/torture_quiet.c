@@ -36,6 +36,19 @@ CALL(tenon_plan_choice_get) {
     return status;
 }
 
+CALL(tenon_plan_choose) {
+    STAGE;
+    tenon_plan_info info;
+    memset(&info, 0, sizeof info);
+    tenon_status status = tenon_plan_query(s->plan, &info);
+    if (status == TENON_OK)
+        status = tenon_plan_choose(s->plan, info.choices - 1);
+    if (status == TENON_OK)
+        status = tenon_plan_query(s->plan, &info);
+    s->right = info.chosen == info.choices - 1 && info.workspace == info.workspace_smallest;
+    return status;
+}
+
 CALL(tenon_plan_declined) {
     STAGE;
     s->right = tenon_plan_declined(s->plan, 99) == NULL;
@@ -329,25 +342,46 @@ CALL(tenon_dtype_block) {
     { #call, call_##call, job, NULL, found_right }
 
 const stage_row quiet_rows[] = {
-    QUIET(tenon_gemm_pack_size),  QUIET(tenon_plan_query),
-    QUIET(tenon_plan_choice_get), QUIET(tenon_plan_declined),
-    QUIET(tenon_plan_budget),     QUIET(tenon_plan_destroy),
-    QUIET(tenon_context_destroy), QUIET(tenon_sync),
-    QUIET(tenon_context_wait),    QUIET(tenon_context_native),
-    QUIET(tenon_context_device),  QUIET(tenon_context_threads),
-    QUIET(tenon_context_pool),    QUIET(tenon_part_begin),
-    QUIET(tenon_part_end),        QUIET(tenon_device_count),
-    QUIET(tenon_device_get),      QUIET(tenon_version),
-    QUIET(tenon_pool_destroy),    QUIET(tenon_memory_stats),
-    QUIET(tenon_memory_owners),   QUIET(tenon_memory_trim),
-    QUIET(tenon_memory_snapshot), QUIET(tenon_memory_check),
-    QUIET(tenon_memory_record),   QUIET(tenon_memory_inject),
-    QUIET(tenon_buffer_free),     QUIET(tenon_buffer_size),
-    QUIET(tenon_buffer_host),     QUIET(tenon_buffer_native),
-    QUIET(tenon_buffer_write),    QUIET(tenon_buffer_read),
-    QUIET(tenon_buffer_map),      QUIET(tenon_buffer_unmap),
-    QUIET(tenon_status_name),     QUIET(tenon_error_message),
-    QUIET(tenon_dtype_name),      QUIET(tenon_dtype_from_name),
-    QUIET(tenon_dtype_block),     QUIET_OP(tenon_softmax_run, "softmax_columns"),
+    QUIET(tenon_gemm_pack_size),
+    QUIET(tenon_plan_query),
+    QUIET(tenon_plan_choice_get),
+    QUIET(tenon_plan_choose),
+    QUIET(tenon_plan_declined),
+    QUIET(tenon_plan_budget),
+    QUIET(tenon_plan_destroy),
+    QUIET(tenon_context_destroy),
+    QUIET(tenon_sync),
+    QUIET(tenon_context_wait),
+    QUIET(tenon_context_native),
+    QUIET(tenon_context_device),
+    QUIET(tenon_context_threads),
+    QUIET(tenon_context_pool),
+    QUIET(tenon_part_begin),
+    QUIET(tenon_part_end),
+    QUIET(tenon_device_count),
+    QUIET(tenon_device_get),
+    QUIET(tenon_version),
+    QUIET(tenon_pool_destroy),
+    QUIET(tenon_memory_stats),
+    QUIET(tenon_memory_owners),
+    QUIET(tenon_memory_trim),
+    QUIET(tenon_memory_snapshot),
+    QUIET(tenon_memory_check),
+    QUIET(tenon_memory_record),
+    QUIET(tenon_memory_inject),
+    QUIET(tenon_buffer_free),
+    QUIET(tenon_buffer_size),
+    QUIET(tenon_buffer_host),
+    QUIET(tenon_buffer_native),
+    QUIET(tenon_buffer_write),
+    QUIET(tenon_buffer_read),
+    QUIET(tenon_buffer_map),
+    QUIET(tenon_buffer_unmap),
+    QUIET(tenon_status_name),
+    QUIET(tenon_error_message),
+    QUIET(tenon_dtype_name),
+    QUIET(tenon_dtype_from_name),
+    QUIET(tenon_dtype_block),
+    QUIET_OP(tenon_softmax_run, "softmax_columns"),
 };
 const int quiet_row_count = sizeof quiet_rows / sizeof quiet_rows[0];
