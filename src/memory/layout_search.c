@@ -30,7 +30,7 @@ enum {
     CYCLES = 12,      /* of heating and cooling */
     COOLINGS = 6,     /* halvings of the temperature in a cycle */
     MOVES_HOT = 2000, /* with fewer there is no way back from worse layouts: no heat at all */
-    MOVES_WORTH = 100 /* fewer are not worth their time */
+    MOVES_WORTH = 200 /* fewer are not worth their time */
 };
 
 typedef struct search {
