@@ -123,7 +123,8 @@ static void choose_within(rehearsal *r, size_t limit) {
 /* Lays out with r->choice; a total of at most `enough` is as good as any. */
 static tenon_status lay_out(rehearsal *r, size_t enough, size_t *total, size_t *bound) {
     const tenon_schedule *s = &r->s;
-    memcpy(r->objects, s->buffers, s->buffer_count * sizeof *r->objects);
+    for (size_t i = 0; i < s->buffer_count; ++i)
+        r->objects[i] = s->buffers[i];
     for (size_t i = 0; i < s->step_count; ++i)
         r->objects[s->buffer_count + i] = (tenon_lifetime){
             .bytes = r->choice[i] < 0 ? 0 : workspace_of(s->steps[i].plan, r->choice[i]),
@@ -154,8 +155,8 @@ static uint32_t list_near(rehearsal *r, size_t step) {
     return count;
 }
 
-/* The lowest place for `bytes` below `end` beside `near` buffers of the layout taken. False if there
- * is none. */
+/* The lowest place for `bytes` below `end` beside `near` buffers of the layout taken. False if
+ * there is none. */
 static bool find_gap(const rehearsal *r, uint32_t near, size_t bytes, size_t end, size_t *place) {
     size_t start = 0;
     for (bool moved = true; moved;) { /* up over whatever is in the way, until nothing is */

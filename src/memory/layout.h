@@ -53,8 +53,8 @@ size_t tn_layout_search_scratch(uint32_t count, uint32_t cliques);
 uint64_t tn_layout_place(const tn_layout_part *part, void *scratch, uint64_t *work);
 
 /*
- * Betters a placement until its total is at most `enough` or `work` is used up; returns the total,
- * never more than that of the placement it began with.
+ * Betters a placement until its total is at most `enough` or `work` is used up (or is too little to
+ * begin with); returns the total, never more than that of the placement it began with.
  */
 uint64_t tn_layout_search(const tn_layout_part *part, uint64_t total, uint64_t enough,
                           void *scratch, uint64_t work);
@@ -62,8 +62,8 @@ uint64_t tn_layout_search(const tn_layout_part *part, uint64_t total, uint64_t e
 /* ---- skylines ---- */
 
 /*
- * The height reached over each clique. Blocks of cliques that were raised as a whole are kept as one
- * number.
+ * The height reached over each clique. Blocks of cliques that were raised as a whole are kept as
+ * one number.
  */
 typedef struct tn_skyline {
     uint64_t *height;     /* of a clique, unless its block is level */

@@ -4,10 +4,10 @@
  * already placed that live at the same time (Pisarchyk and Lee, "Efficient Memory Management for
  * Deep Neural Net Inference", 2020, section 5, with the lowest gap instead of the tightest).
  *
- * An index over lifetimes finds the k placed objects that overlap in O(k log n), and it is not asked
- * where the bytes placed at one time already say that there is no gap. Where thousands are alive at
- * once that may still be n^2, so work is bounded: what is left when it is used up (the smallest
- * objects) goes on top of the skyline.
+ * An index over lifetimes finds the k placed objects that overlap in O(k log n), and it is not
+ * asked where the bytes placed at one time already say that there is no gap. Where thousands are
+ * alive at once that may still be n^2, so work is bounded: what is left when it is used up (the
+ * smallest objects) goes on top of the skyline.
  */
 #include <string.h>
 
