@@ -163,35 +163,6 @@ CALL(tenon_memory_layout_with) {
     return tenon_memory_layout_with(s->pool, s->objects, OBJECTS, &options, &s->total, &s->bound);
 }
 
-CALL(tenon_memory_layout_with) {
-    STAGE;
-    const tenon_layout_options options = {.struct_size = sizeof options, .effort = 0.01};
-    for (int i = 0; i < OBJECTS; ++i)
-        s->objects[i] =
-            (tenon_lifetime){.bytes = 100, .first = i % 5, .last = i % 7 + 5, .offset = 77};
-    s->total = 77;
-    return tenon_memory_layout_with(s->pool, s->objects, OBJECTS, &options, &s->total, NULL);
-}
-
-CALL(tenon_schedule_layout) {
-    STAGE;
-    tenon_step steps[3] = {{.plan = s->plan}, {.plan = NULL}, {.plan = s->plan}};
-    tenon_schedule_info info = {.struct_size = sizeof info};
-    const tenon_schedule schedule = {.struct_size = sizeof schedule,
-                                     .steps = steps,
-                                     .step_count = 3,
-                                     .buffers = s->objects,
-                                     .buffer_count = OBJECTS,
-                                     .budget = (size_t)1 << 40};
-    for (int i = 0; i < OBJECTS; ++i)
-        s->objects[i] = (tenon_lifetime){.bytes = 100, .first = i - 9, .last = i - 6, .offset = 77};
-    s->total = 77;
-    tenon_status status = tenon_schedule_layout(s->pool, &schedule, &info);
-    if (status == TENON_OK)
-        s->total = info.total;
-    return status;
-}
-
 static bool layout_untouched(void *state) {
     STAGE;
     bool same = s->total == 77 && s->bound == 77;
