@@ -33,5 +33,6 @@ build asan -Db_sanitize=address,undefined "${sanitized[@]}"
 meson test -C build/asan --print-errorlogs --timeout-multiplier 4 --suite core --suite memory --suite ops --suite ref --suite torture --suite examples
 meson test -C build/asan --print-errorlogs --timeout-multiplier 4 conform_{gemm,softmax,attention,cache,special}_scalar
 build tsan -Db_sanitize=thread "${sanitized[@]}"
-meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 --suite core --suite memory --suite examples
+meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 --suite core --suite examples
+meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 pool pool_{faults,ladder,soak,tell} buffer # those with threads, or beside them
 meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 torture_loop conform_{softmax,cache,special}_scalar
