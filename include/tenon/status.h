@@ -3,7 +3,13 @@
  * tenon/status.h: how every fallible call answers.
  *
  * tenon never prints, exits, aborts, raises a signal or installs a handler. Whatever goes wrong is a
- * tenon_status and one sentence that names the field, the value and what was expected.
+ * tenon_status and one sentence, which names the call, the field, its value and what was expected:
+ *
+ *     tenon_gemm: b.shape[0] is 5, expected 4 (k of a)
+ *
+ * The name of the call and a colon come first in every sentence. INVALID_ARGUMENT goes on with the field's path as C has it (or
+ * the argument's name) and has "expected" behind its value; the others say what was short or missing in the same way where
+ * there is a field, else in words. Programs look at statuses, people at sentences: their wording may change.
  */
 #ifndef TENON_STATUS_H
 #define TENON_STATUS_H

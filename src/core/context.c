@@ -29,8 +29,10 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
     for (;;) {
         int expected = FREE;
         if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE,
-                                                  memory_order_acquire, memory_order_relaxed))
+                                                  memory_order_acquire, memory_order_relaxed)) {
+            ctx->call = call;
             return TENON_OK;
+        }
         /* Not the message of the context: it belongs to the thread that is inside. */
         if (expected == INSIDE)
             return TENON_ERROR_BUSY;
@@ -44,8 +46,13 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
     }
 }
 
-void tn_context_leave(tenon_context *ctx) {
+tenon_status tn_context_leave(tenon_context *ctx, tenon_status status) {
+    if (status != TENON_OK) {
+        const tn_message said = ctx->message;
+        tn_fail(&ctx->message, status, "%s: %s", ctx->call, said.text);
+    }
     atomic_store_explicit(&ctx->entered, FREE, memory_order_release);
+    return status;
 }
 
 int tn_context_try_enter(tenon_context *ctx) {
@@ -65,7 +72,7 @@ static size_t give_arena_back(void *user, size_t wanted) {
     if (!tn_context_try_enter(slot->context))
         return 0;
     const size_t freed = tn_arena_drop(&slot->arena);
-    tn_context_leave(slot->context);
+    atomic_store_explicit(&slot->context->entered, FREE, memory_order_release);
     return freed;
 }
 
@@ -73,33 +80,29 @@ static size_t give_arena_back(void *user, size_t wanted) {
 
 static tenon_status check_desc(const tenon_context_desc *desc, tn_message *message) {
     if (desc->threads < 0 || desc->threads > TN_TEAM_MAX)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: threads is %d, expected 0 to %d", (int)desc->threads,
-                       TN_TEAM_MAX);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "threads is %d, expected 0 to %d",
+                       (int)desc->threads, TN_TEAM_MAX);
     if (!desc->parallel.run != !desc->parallel.threads)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: parallel has only one of threads and run, expected "
-                       "both or neither");
+                       "parallel.%s is NULL, expected both of threads and run or neither",
+                       desc->parallel.run ? "threads" : "run");
     if (!desc->allocator.alloc != !desc->allocator.free)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: allocator has only one of alloc and free, expected "
-                       "both or neither");
+                       "allocator.%s is NULL, expected both of alloc and free or neither",
+                       desc->allocator.alloc ? "free" : "alloc");
     if (desc->pool && desc->memory_budget)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: memory_budget is %zu, expected 0 with a shared pool, "
-                       "which has its own",
+                       "memory_budget is %zu, expected 0 with a shared pool, which has its own",
                        desc->memory_budget);
     if ((int)desc->log_level < TENON_LOG_NONE || (int)desc->log_level > TENON_LOG_DEBUG)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_context_create: log_level is %d, expected 0 to %d",
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "log_level is %d, expected 0 to %d",
                        (int)desc->log_level, TENON_LOG_DEBUG);
     const uint32_t known = TENON_CONTEXT_DEBUG_MEMORY | TENON_CONTEXT_NO_STAGING |
                            TENON_CONTEXT_NO_VENDOR_LIBRARIES | TENON_CONTEXT_REDUCED_PRECISION;
     if (desc->flags & ~known)
-        return tn_fail(
-            message, TENON_ERROR_INVALID_ARGUMENT,
-            "tenon_context_create: flags is 0x%x, expected a combination of TENON_CONTEXT_* (0x%x)",
-            (unsigned)desc->flags, (unsigned)known);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "flags is 0x%x, expected a combination of TENON_CONTEXT_* (0x%x)",
+                       (unsigned)desc->flags, (unsigned)known);
     return TENON_OK;
 }
 
@@ -189,8 +192,8 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
 
     tenon_context *ctx = tn_host_alloc_zero(&desc->allocator, sizeof *ctx, TN_CACHE_LINE);
     if (!ctx)
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
-                       "tenon_context_create: no memory for a context of %zu bytes", sizeof *ctx);
+        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY, "no memory for a context of %zu bytes",
+                       sizeof *ctx);
     ctx->allocator = desc->allocator;
     ctx->log.logger = desc->logger;
     ctx->log.level = desc->log_level;
@@ -201,8 +204,7 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
     tenon_status status =
         tn_team_create(&desc->allocator, ctx->threads, &desc->parallel, &ctx->team);
     if (status != TENON_OK)
-        tn_fail(message, status, "tenon_context_create: no memory for a team of %d threads",
-                ctx->threads);
+        tn_fail(message, status, "no memory for a team of %d threads", ctx->threads);
     for (int s = 0; s < count && status == TENON_OK; ++s) {
         ctx->slot[s].name = chain[s];
         ctx->slots = s + 1;
@@ -227,12 +229,11 @@ tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context 
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_context_create: out is NULL, expected an address");
     *out = NULL;
-    tenon_status status = tn_read_desc("tenon_context_create", desc, &full, sizeof full, &message);
+    tenon_status status = tn_read_desc(desc, &full, sizeof full, &message);
     if (status == TENON_OK)
         status = create(&full, out, &message);
-    if (status != TENON_OK)
-        tn_message_publish(&message);
-    return status;
+    return status == TENON_OK ? TENON_OK
+                              : tn_fail_shared(status, "tenon_context_create: %s", message.text);
 }
 
 void tenon_context_destroy(tenon_context *ctx) {
@@ -251,8 +252,7 @@ tenon_status tenon_sync(tenon_context *ctx) {
     tenon_status status = TENON_OK;
     for (int s = 0; s < ctx->slots && status == TENON_OK; ++s)
         status = ctx->slot[s].name.backend->sync(ctx->slot[s].device, &ctx->message);
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, status);
 }
 
 tenon_status tenon_context_wait(tenon_context *ctx, tenon_context *other) {
@@ -260,8 +260,8 @@ tenon_status tenon_context_wait(tenon_context *ctx, tenon_context *other) {
     tenon_status status = TENON_OK;
     if (!other)
         status = tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                         "tenon_context_wait: other is NULL, expected a context");
-    tn_context_leave(ctx);
+                         "other is NULL, expected a context");
+    (void)tn_context_leave(ctx, status);
     /* Host devices have nothing queued; a device with queues waits for `other` here. */
     return status != TENON_OK || other == ctx ? status : tenon_sync(other);
 }
@@ -272,8 +272,7 @@ tenon_status tenon_context_native(tenon_context *ctx, void **native_context, voi
         *native_context = NULL;
     if (native_queue)
         *native_queue = NULL;
-    tn_context_leave(ctx);
-    return TENON_OK;
+    return tn_context_leave(ctx, TENON_OK);
 }
 
 const char *tenon_context_device(const tenon_context *ctx, int index) {
@@ -296,15 +295,14 @@ tenon_status tenon_part_begin(tenon_context *ctx) {
     tenon_status status = TENON_OK;
     if (ctx->in_part) {
         status = tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                         "tenon_part_begin: called twice, expected tenon_part_end between");
+                         "ctx is in a part already, expected tenon_part_end before");
     } else {
         ctx->in_part = 1;
         /* What part_end answers if no thread came. */
         atomic_store(&ctx->part_status, TENON_ERROR_INVALID_ARGUMENT);
         tn_team_part_begin(ctx->team);
     }
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, status);
 }
 
 void tenon_part_run(tenon_context *ctx, tenon_part_work work, void *user) {
@@ -319,10 +317,9 @@ tenon_status tenon_part_end(tenon_context *ctx) {
     tenon_status status = (tenon_status)atomic_load(&ctx->part_status);
     if (!ctx->in_part)
         status = tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                         "tenon_part_end: called without tenon_part_begin");
+                         "ctx is in no part, expected tenon_part_begin before");
     else
         tn_team_part_end(ctx->team);
     ctx->in_part = 0;
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, status);
 }

@@ -29,6 +29,7 @@ typedef struct tn_slot {
 
 struct tenon_context {
     atomic_int entered; /* 1 while a thread is inside a call */
+    const char *call;   /* of that thread: the public function's name */
     tn_message message;
     tenon_allocator allocator;
     tn_log_hook log;

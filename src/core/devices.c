@@ -188,7 +188,7 @@ tenon_status tn_devices_resolve(const char *text, const char *environment,
     }
     if (*count == 0)
         return tn_fail(why, TENON_ERROR_NO_DEVICE,
-                       "device is \"%.100s\", and none of it is usable: %.350s", whole,
+                       "device is \"%.100s\", expected one that is usable here: %.300s", whole,
                        reasons.text);
     return TENON_OK;
 }

@@ -39,9 +39,9 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
         const tn_choice *choice = &choices->choice[i];
         if (choice->workspace > limit) {
             *status = tn_fail(why, TENON_ERROR_OVER_BUDGET,
-                              "workspace.bytes is %zu, and %s, the algorithm with the smallest "
-                              "workspace, needs %zu",
-                              limit, choice->algorithm, choice->workspace);
+                              "workspace.bytes is %zu, expected at least %zu for %s, the "
+                              "algorithm with the smallest workspace",
+                              limit, choice->workspace, choice->algorithm);
             continue;
         }
         *status = borrowed || choice->workspace == 0
@@ -243,7 +243,7 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
     tn_slot *slot = slot_of(ctx, &plan->decision.device);
     if (!slot)
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "plan was made for device \"%s\", which this context does not have",
+                       "plan was made for device \"%s\", expected one of a device of ctx",
                        plan->decision.device.id);
     return run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace);
 }

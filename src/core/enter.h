@@ -10,12 +10,13 @@
 #include <tenon/memory.h>
 
 /*
- * Every public call on a context is wrapped in these: BUSY if another thread is inside. `call` names the function in the message of a NULL context.
+ * Every public call on a context is wrapped in these: BUSY if another thread is inside. `call` is the function's name, a literal;
+ * leaving with a failure puts it before the sentence. tn_context_leave returns `status`.
  */
 tenon_status tn_context_enter(tenon_context *ctx, const char *call);
-void tn_context_leave(tenon_context *ctx);
+tenon_status tn_context_leave(tenon_context *ctx, tenon_status status);
 
-/* Where a call that is inside tells its failures. */
+/* Where a call that is inside tells its failures, without its name. */
 tn_message *tn_context_message(tenon_context *ctx);
 
 #endif

@@ -2,6 +2,10 @@
 /*
  * The sentence that goes with a failure. Internal functions that can fail take a tn_message (NULL: nobody listens)
  * and return through tn_fail; contexts own one, calls without a context share one per process.
+ *
+ * What a caller reads is `call: field is value, expected …` (include/tenon/status.h). Sentences are made without the first part, by
+ * functions that many calls use; the public call puts its name before them, at the one place where it ends: tn_context_leave, or
+ * tn_fail_shared.
  */
 #ifndef TN_MESSAGE_H
 #define TN_MESSAGE_H
@@ -18,7 +22,10 @@ typedef struct tn_message {
 tenon_status tn_fail(tn_message *message, tenon_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* As tn_fail, for the public calls that have no context: into the process's sentence. */
+/*
+ * As tn_fail, for the public calls that have no context: into the process's sentence, which the format begins with the call's name
+ * ("tenon_pool_create: %s" before what an internal function said).
+ */
 tenon_status tn_fail_shared(tenon_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

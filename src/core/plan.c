@@ -57,7 +57,8 @@ void tenon_plan_destroy(tenon_plan *plan) {
 
 tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info) {
     if (!plan || !info)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_query: %s is NULL",
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_plan_query: %s is NULL, expected an address",
                               plan ? "info" : "plan");
     const tn_decision *decision = &plan->decision;
     const tn_choices *choices = &decision->choices;
@@ -82,7 +83,8 @@ tenon_status tenon_plan_query(const tenon_plan *plan, tenon_plan_info *info) {
 
 tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan_choice *choice) {
     if (!plan || !choice)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choice_get: %s is NULL",
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_plan_choice_get: %s is NULL, expected an address",
                               plan ? "choice" : "plan");
     if (index < 0 || index >= plan->decision.choices.count)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
@@ -101,7 +103,8 @@ tenon_status tenon_plan_choice_get(const tenon_plan *plan, int index, tenon_plan
 
 tenon_status tenon_plan_choose(tenon_plan *plan, int index) {
     if (!plan)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "tenon_plan_choose: plan is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_plan_choose: plan is NULL, expected a plan");
     if (index < 0 || index >= plan->decision.choices.count)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_plan_choose: index is %d, expected 0 to %d", index,

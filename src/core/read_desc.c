@@ -10,8 +10,7 @@
 /* Larger than any descriptor will ever be: a larger struct_size is an uninitialised one. */
 #define MAX_STRUCT_BYTES 65536
 
-tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size,
-                          tn_message *message) {
+tenon_status tn_read_desc(const void *desc, void *full, size_t size, tn_message *message) {
     const unsigned char *bytes = desc;
     size_t given;
 
@@ -20,21 +19,21 @@ tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t
         return TENON_OK;
     if ((uintptr_t)desc % sizeof(void *) != 0)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: desc is %p, expected an address aligned to %zu bytes", call, desc,
+                       "desc is %p, expected an address aligned to %zu bytes", desc,
                        sizeof(void *));
     memcpy(&given, desc, sizeof given);
     if (given == 0)
         given = size;
     if (given < sizeof given || given > MAX_STRUCT_BYTES)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: struct_size is %zu, expected 0 or the size of the struct (%zu here)",
-                       call, given, size);
+                       "struct_size is %zu, expected 0 or the size of the struct (%zu here)", given,
+                       size);
     for (size_t i = size; i < given; ++i)
         if (bytes[i] != 0)
             return tn_fail(message, TENON_ERROR_UNSUPPORTED,
-                           "%s: struct_size is %zu and byte %zu is set, but this version of tenon "
-                           "knows the first %zu bytes",
-                           call, given, i, size);
+                           "struct_size is %zu and byte %zu is set, expected 0 behind the first "
+                           "%zu bytes, which are all that this version of tenon knows",
+                           given, i, size);
     memcpy(full, desc, given < size ? given : size);
     return TENON_OK;
 }

@@ -13,8 +13,7 @@
  * zeros. A larger struct from a newer header is taken if what this release does not know is zero:
  * UNSUPPORTED otherwise. INVALID_ARGUMENT for an unaligned address or an absurd size.
  */
-tenon_status tn_read_desc(const char *call, const void *desc, void *full, size_t size,
-                          tn_message *message);
+tenon_status tn_read_desc(const void *desc, void *full, size_t size, tn_message *message);
 
 /*
  * Copies a filled struct out as far as the caller's struct_size covers it, which stays as it was,

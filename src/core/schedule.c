@@ -63,14 +63,16 @@ static tenon_status check(const rehearsal *r) {
     const tenon_schedule *s = &r->s;
     size_t sum = 0;
     if ((s->steps == NULL && s->step_count > 0) || (s->buffers == NULL && s->buffer_count > 0))
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", call,
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: %s is NULL, expected as many as its count says", call,
                               s->steps == NULL && s->step_count > 0 ? "steps" : "buffers");
     if (s->step_count > UINT32_MAX / 8 || s->buffer_count > UINT32_MAX / 8)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "%s: %zu steps and %zu buffers, expected at most %u of each", call,
-                              s->step_count, s->buffer_count, UINT32_MAX / 8);
+                              "%s: step_count is %zu and buffer_count %zu, expected at most %u",
+                              call, s->step_count, s->buffer_count, UINT32_MAX / 8);
     if (s->effort != s->effort)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: effort is NaN", call);
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: effort is nan, expected a number",
+                              call);
     for (size_t i = 0; i < s->buffer_count; ++i) {
         const tenon_lifetime *b = &s->buffers[i];
         size_t alignment = b->alignment != 0 ? b->alignment : TN_CACHE_LINE;
@@ -84,14 +86,18 @@ static tenon_status check(const rehearsal *r) {
                                   call, i, alignment);
         if (!tn_add_size(sum, b->bytes, &sum) || !tn_add_size(sum, alignment, &sum))
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                                  "%s: the sum of bytes overflows at buffers[%zu]", call, i);
+                                  "%s: buffers[%zu].bytes is %zu, expected a sum that fits size_t",
+                                  call, i, b->bytes);
     }
     for (size_t i = 0; i < s->step_count; ++i)
         if (s->steps[i].plan != NULL &&
             (!tn_add_size(sum, workspace_of(s->steps[i].plan, 0), &sum) ||
              !tn_add_size(sum, TN_CACHE_LINE, &sum)))
-            return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                                  "%s: the sum of bytes overflows at steps[%zu]", call, i);
+            return tn_fail_shared(
+                TENON_ERROR_INVALID_ARGUMENT,
+                "%s: steps[%zu].plan has a workspace of %zu bytes, expected a sum that "
+                "fits size_t",
+                call, i, workspace_of(s->steps[i].plan, 0));
     return TENON_OK;
 }
 
@@ -234,8 +240,9 @@ static tenon_status rehearse(rehearsal *r, tenon_schedule_info *info) {
         take(r, total, bound);
     else if (info->smallest > r->s.budget)
         return tn_fail_shared(TENON_ERROR_OVER_BUDGET,
-                              "tenon_schedule_layout: budget is %zu, and the smallest layout found "
-                              "needs %zu (no layout can have less than %zu; with the algorithms "
+                              "tenon_schedule_layout: budget is %zu, expected at least what the "
+                              "smallest layout found "
+                              "needs, %zu (no layout can have less than %zu; with the algorithms "
                               "preferred it is %zu)",
                               r->s.budget, info->smallest, smallest_bound, info->preferred);
     else
@@ -284,13 +291,10 @@ tenon_status tenon_schedule_layout(tenon_pool *pool, const tenon_schedule *sched
     tn_message message;
     if (schedule == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "tenon_schedule_layout: schedule is NULL");
-    tenon_status status =
-        tn_read_desc("tenon_schedule_layout", schedule, &r.s, sizeof r.s, &message);
-    if (status != TENON_OK) {
-        tn_message_publish(&message);
-        return status;
-    }
+                              "tenon_schedule_layout: schedule is NULL, expected an address");
+    tenon_status status = tn_read_desc(schedule, &r.s, sizeof r.s, &message);
+    if (status != TENON_OK)
+        return tn_fail_shared(status, "tenon_schedule_layout: %s", message.text);
     TN_TRY(check(&r));
     size_t bytes = cut_all(&r, NULL);
     unsigned char *block = tn_host_alloc(tn_pool_hooks(pool), bytes, TN_CACHE_LINE);

@@ -49,7 +49,7 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
         if (parent != NULL && parent->mark != MARK_LIVE) {
             tn_leave(pool);
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                                  "buffer view: parent was freed, expected a live buffer");
+                                  "tenon_buffer_view: parent was freed, expected a live buffer");
         }
         tenon_buffer *root = parent != NULL ? parent->root : NULL;
         tn_handle_record *record = tn_records_take(&pool->handles);
@@ -77,31 +77,31 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
     }
 }
 
-static tenon_status check_new(tenon_pool *pool, tenon_buffer **out) {
+static tenon_status check_new(tenon_pool *pool, tenon_buffer **out, const char *call) {
     if (out == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer: out is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: out is NULL, expected an address",
+                              call);
     *out = NULL;
     if (pool == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer: pool is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: pool is NULL, expected a pool",
+                              call);
     return TENON_OK;
 }
 
-tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t alignment,
-                                        const char *owner, tenon_buffer **out) {
-    tenon_status status = check_new(pool, out);
+static tenon_status alloc_block(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                                const char *call, tenon_buffer **out) {
+    tenon_status status = check_new(pool, out, call);
     if (status != TENON_OK)
         return status;
     if (alignment == 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "buffer: alignment is 0; expected a power of two up to %d",
+                              "%s: alignment is 0, expected a power of two up to %d", call,
                               TN_ALIGNMENT_MOST);
     tn_block_record *record;
     tn_message message;
     status = tn_block_take(pool, bytes, alignment, owner, true, &record, &message);
-    if (status != TENON_OK) {
-        tn_message_publish(&message);
-        return status;
-    }
+    if (status != TENON_OK)
+        return tn_fail_shared(status, "%s: %s", call, message.text);
     const tn_segment_memory *memory = &tn_segment_of(record)->memory;
     const size_t offset = record->node.offset + record->buffer.lead;
     tenon_buffer *buffer = &record->buffer; /* bytes, lead and owner are filled in */
@@ -119,21 +119,28 @@ tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t a
 
 tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner,
                                 tenon_buffer **out) {
-    return tenon_buffer_alloc_aligned(pool, bytes, TN_GRANULE, owner, out);
+    return alloc_block(pool, bytes, TN_GRANULE, owner, "tenon_buffer_alloc", out);
+}
+
+tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t alignment,
+                                        const char *owner, tenon_buffer **out) {
+    return alloc_block(pool, bytes, alignment, owner, "tenon_buffer_alloc_aligned", out);
 }
 
 tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native,
                                  size_t bytes, tenon_buffer **out) {
-    tenon_status status = check_new(pool, out);
+    const char *call = "tenon_buffer_import";
+    tenon_status status = check_new(pool, out, call);
     if (status != TENON_OK)
         return status;
     if (kind != TENON_NATIVE_HOST || !pool->source.host)
-        return tn_fail_shared(TENON_ERROR_UNSUPPORTED,
-                              "buffer: import of native kind %d into a pool of device %s",
-                              (int)kind, pool->device);
+        return tn_fail_shared(
+            TENON_ERROR_UNSUPPORTED,
+            "%s: kind is %d, expected TENON_NATIVE_HOST (%d) for a pool of device %s", call,
+            (int)kind, (int)TENON_NATIVE_HOST, pool->device);
     if (native == NULL && bytes != 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "buffer: native is NULL; expected the address of %zu bytes", bytes);
+                              "%s: native is NULL, expected the address of %zu bytes", call, bytes);
     status = take_handle(pool, NULL, out);
     if (status != TENON_OK)
         return status;
@@ -149,15 +156,20 @@ static bool covers(const tenon_buffer *buffer, size_t offset, size_t bytes) {
 
 tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes,
                                tenon_buffer **out) {
+    const char *call = "tenon_buffer_view";
     if (out == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer view: out is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: out is NULL, expected an address",
+                              call);
     *out = NULL;
     if (parent == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer view: parent is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: parent is NULL, expected a buffer",
+                              call);
     if (!covers(parent, offset, bytes))
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "buffer view: %zu bytes at offset %zu leave the parent's %zu bytes",
-                              bytes, offset, parent->bytes);
+        return tn_fail_shared(
+            TENON_ERROR_INVALID_ARGUMENT,
+            "%s: offset is %zu and bytes %zu, expected a part of the parent's %zu "
+            "bytes",
+            call, offset, bytes, parent->bytes);
     tenon_status status = take_handle(parent->pool, parent, out);
     if (status != TENON_OK)
         return status;
@@ -231,7 +243,8 @@ void *tenon_buffer_host(const tenon_buffer *buffer) {
 tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *kind, void **native,
                                  size_t *offset) {
     if (buffer == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer native: buffer is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_buffer_native: buffer is NULL, expected a buffer");
     if (kind != NULL)
         *kind = (tenon_native_kind)buffer->kind;
     if (native != NULL)
@@ -246,20 +259,20 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
 /* Checks a part of a buffer inside `ctx`; *at gets its host address, which may be NULL if bytes ==
  * 0. */
 static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
-                              size_t bytes, const char *call, unsigned char **at) {
+                              size_t bytes, unsigned char **at) {
     tn_message *message = tn_context_message(ctx);
     *at = NULL;
     if (buffer == NULL)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: buffer is NULL, expected a buffer", call);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "buffer is NULL, expected a buffer");
     if (!covers(buffer, offset, bytes))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: offset %zu and bytes %zu leave the buffer of %zu bytes", call, offset,
-                       bytes, buffer->bytes);
+                       "offset is %zu and bytes %zu, expected a part of the buffer's %zu bytes",
+                       offset, bytes, buffer->bytes);
     unsigned char *base = tenon_buffer_host(buffer);
     if (base == NULL && bytes != 0)
         return tn_fail(message, TENON_ERROR_UNSUPPORTED,
-                       "%s: memory of device %s has no host address", call, buffer->pool->device);
+                       "buffer is memory of device %s, expected memory with a host address",
+                       buffer->pool->device);
     if (base != NULL)
         *at = base + offset;
     return TENON_OK;
@@ -270,14 +283,13 @@ static tenon_status copy(tenon_context *ctx, const tenon_buffer *buffer, size_t 
                          const void *from, size_t bytes, const char *call) {
     TN_TRY(tn_context_enter(ctx, call));
     unsigned char *at;
-    tenon_status status = find_part(ctx, buffer, offset, bytes, call, &at);
+    tenon_status status = find_part(ctx, buffer, offset, bytes, &at);
     if (status == TENON_OK && bytes != 0 && to == NULL && from == NULL)
         status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
-                         "%s: host is NULL, expected %zu bytes", call, bytes);
+                         "host is NULL, expected the address of %zu bytes", bytes);
     if (status == TENON_OK && bytes != 0)
         memmove(to != NULL ? to : at, to != NULL ? at : from, bytes);
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, status);
 }
 
 tenon_status tenon_buffer_write(tenon_context *ctx, tenon_buffer *buffer, size_t offset,
@@ -292,29 +304,24 @@ tenon_status tenon_buffer_read(tenon_context *ctx, const tenon_buffer *buffer, s
 
 tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t offset, size_t bytes,
                               void **host) {
-    const char *call = "tenon_buffer_map";
-    TN_TRY(tn_context_enter(ctx, call));
+    TN_TRY(tn_context_enter(ctx, "tenon_buffer_map"));
     unsigned char *at;
-    tenon_status status = find_part(ctx, buffer, offset, bytes, call, &at);
+    tenon_status status = find_part(ctx, buffer, offset, bytes, &at);
     if (host != NULL)
         *host = status == TENON_OK ? at : NULL;
     else if (status == TENON_OK)
         status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
-                         "%s: host is NULL, expected an address", call);
-    tn_context_leave(ctx);
-    return status;
+                         "host is NULL, expected an address");
+    return tn_context_leave(ctx, status);
 }
 
 tenon_status tenon_buffer_unmap(tenon_context *ctx, tenon_buffer *buffer, void *host) {
-    const char *call = "tenon_buffer_unmap";
-    TN_TRY(tn_context_enter(ctx, call));
+    TN_TRY(tn_context_enter(ctx, "tenon_buffer_unmap"));
     unsigned char *at;
-    tenon_status status = find_part(ctx, buffer, 0, 0, call, &at);
+    tenon_status status = find_part(ctx, buffer, 0, 0, &at);
     uintptr_t first = (uintptr_t)at, address = (uintptr_t)host;
     if (status == TENON_OK && (address < first || address - first > buffer->bytes))
         status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
-                         "%s: host is %p, expected an address that the buffer was mapped to", call,
-                         host);
-    tn_context_leave(ctx);
-    return status;
+                         "host is %p, expected an address that the buffer was mapped to", host);
+    return tn_context_leave(ctx, status);
 }

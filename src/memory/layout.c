@@ -60,7 +60,8 @@ static tenon_status check(const char *call, const tenon_lifetime *objects, size_
         /* No layout is longer than all objects in a row, each with its padding. */
         if (!tn_add_size(sum, object->bytes, &sum) || !tn_add_size(sum, alignment_of(object), &sum))
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                                  "%s: the sum of bytes overflows at objects[%zu]", call, i);
+                                  "%s: objects[%zu].bytes is %zu, expected a sum that fits size_t",
+                                  call, i, object->bytes);
     }
     return TENON_OK;
 }
@@ -202,8 +203,8 @@ static tenon_status lay_out(const char *call, tenon_pool *pool, tenon_lifetime *
                             size_t count, const tenon_layout_options *options, size_t *total,
                             size_t *lower_bound) {
     if (total == NULL || (objects == NULL && count != 0))
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: %s is NULL", call,
-                              total == NULL ? "total" : "objects");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: %s is NULL, expected an address",
+                              call, total == NULL ? "total" : "objects");
     TN_TRY(check(call, objects, count));
     layout l = {.objects = objects, .count = (uint32_t)count};
     void *scratch;
@@ -246,12 +247,11 @@ tenon_status tenon_memory_layout_with(tenon_pool *pool, tenon_lifetime *objects,
     const char *call = "tenon_memory_layout_with";
     tenon_layout_options given;
     tn_message message;
-    const tenon_status status = tn_read_desc(call, options, &given, sizeof given, &message);
-    if (status != TENON_OK) {
-        tn_message_publish(&message);
-        return status;
-    }
+    const tenon_status status = tn_read_desc(options, &given, sizeof given, &message);
+    if (status != TENON_OK)
+        return tn_fail_shared(status, "%s: %s", call, message.text);
     if (given.effort != given.effort)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: options.effort is NaN", call);
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: options.effort is nan, expected a number", call);
     return lay_out(call, pool, objects, count, &given, total, lower_bound);
 }

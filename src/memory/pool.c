@@ -27,22 +27,20 @@ static const unsigned all_flags = TENON_POOL_TOUCH | TENON_POOL_HUGE_PAGES | TEN
 
 static tenon_status check_desc(const tenon_pool_desc *desc, tn_message *message) {
     if ((desc->flags & ~all_flags) != 0)
-        return tn_fail(
-            message, TENON_ERROR_INVALID_ARGUMENT,
-            "tenon_pool_create: flags is 0x%x, expected a combination of TENON_POOL_* (0x%x)",
-            desc->flags, all_flags);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "flags is 0x%x, expected a combination of TENON_POOL_* (0x%x)", desc->flags,
+                       all_flags);
     if ((desc->allocator.alloc == NULL) != (desc->allocator.free == NULL))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_pool_create: allocator has only one of alloc and free, expected both "
-                       "or neither");
+                       "allocator.%s is NULL, expected both of alloc and free or neither",
+                       desc->allocator.alloc != NULL ? "free" : "alloc");
     if (desc->segment_bytes > TN_BLOCK_MOST)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_pool_create: segment_bytes is %zu, expected at most %zu",
-                       desc->segment_bytes, TN_BLOCK_MOST);
+                       "segment_bytes is %zu, expected at most %zu", desc->segment_bytes,
+                       TN_BLOCK_MOST);
     if ((int)desc->log_level < TENON_LOG_NONE || (int)desc->log_level > TENON_LOG_DEBUG)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "tenon_pool_create: log_level is %d, expected 0 to %d", (int)desc->log_level,
-                       TENON_LOG_DEBUG);
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "log_level is %d, expected 0 to %d",
+                       (int)desc->log_level, TENON_LOG_DEBUG);
     return TENON_OK;
 }
 
@@ -131,7 +129,7 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
                           tn_message *message, tenon_pool **out) {
     *out = NULL;
     tenon_pool_desc desc;
-    tenon_status status = tn_read_desc("tenon_pool_create", given, &desc, sizeof desc, message);
+    tenon_status status = tn_read_desc(given, &desc, sizeof desc, message);
     if (status == TENON_OK)
         status = check_desc(&desc, message);
     if (status != TENON_OK)
@@ -188,9 +186,8 @@ tenon_status tenon_pool_create(const tenon_pool_desc *desc, tenon_pool **out) {
                               "tenon_pool_create: device is \"%.64s\", expected \"cpu\"", device);
     tn_message message;
     tenon_status status = tn_pool_open(desc, NULL, &message, out);
-    if (status != TENON_OK)
-        tn_message_publish(&message);
-    return status;
+    return status == TENON_OK ? status
+                              : tn_fail_shared(status, "tenon_pool_create: %s", message.text);
 }
 
 void tn_pool_retain(tenon_pool *pool) {
@@ -388,8 +385,8 @@ tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, con
     if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0) {
         *out = NULL;
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "pool %s: alignment is %zu; expected a power of two up to %d", pool->device,
-                       alignment, TN_ALIGNMENT_MOST);
+                       "alignment is %zu, expected a power of two up to %d", alignment,
+                       TN_ALIGNMENT_MOST);
     }
     if (!tn_enter(pool)) {
         *out = NULL;

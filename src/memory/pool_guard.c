@@ -100,12 +100,13 @@ void tn_guard_sweep_locked(tenon_pool *pool, tn_finding *finding) {
 
 tenon_status tenon_memory_check(tenon_pool *pool) {
     if (pool == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory check: pool is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_memory_check: pool is NULL, expected a pool");
     if (!tn_guarded(pool))
-        return tn_fail_shared(
-            TENON_ERROR_UNSUPPORTED,
-            "memory check: pool %s was not made with TENON_POOL_DEBUG for host memory",
-            pool->device);
+        return tn_fail_shared(TENON_ERROR_UNSUPPORTED,
+                              "tenon_memory_check: pool is one of device %s without guards, "
+                              "expected TENON_POOL_DEBUG and host memory",
+                              pool->device);
     tn_finding finding = {0};
     if (!tn_enter(pool))
         return tn_fail_lost_shared(pool);
@@ -114,6 +115,8 @@ tenon_status tenon_memory_check(tenon_pool *pool) {
     if (finding.count == 0)
         return TENON_OK;
     tn_finding_tell(pool, &finding);
-    return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "pool %s: %s (%u in all)", pool->device,
-                          finding.line, finding.count);
+    return tn_fail_shared(
+        TENON_ERROR_INVALID_ARGUMENT,
+        "tenon_memory_check: pool of device %s was found damaged, expected none: %s (%u in all)",
+        pool->device, finding.line, finding.count);
 }

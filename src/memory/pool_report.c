@@ -89,7 +89,8 @@ size_t tn_largest_free_locked(tenon_pool *pool) {
 
 tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     if (pool == NULL || info == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory stats: %s is NULL",
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_memory_stats: %s is NULL, expected an address",
                               pool == NULL ? "pool" : "info");
     if (!tn_enter(pool))
         return tn_fail_lost_shared(pool);
@@ -214,7 +215,8 @@ static void write_block(json *out, const tenon_pool *pool, const tn_block_record
 
 tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void *user) {
     if (pool == NULL || sink == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory snapshot: %s is NULL",
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_memory_snapshot: %s is NULL, expected an address",
                               pool == NULL ? "pool" : "sink");
     json out = {.sink = sink, .user = user};
     tenon_memory_owner sorted[TN_OWNERS + 1];
@@ -246,6 +248,6 @@ tenon_status tenon_memory_snapshot(tenon_pool *pool, tenon_text_sink sink, void 
     json_flush(&out);
     tn_leave(pool);
     if (out.stopped)
-        return tn_fail_shared(TENON_ERROR_IO, "memory snapshot: the sink asked to stop");
+        return tn_fail_shared(TENON_ERROR_IO, "tenon_memory_snapshot: the sink asked to stop");
     return TENON_OK;
 }

@@ -41,7 +41,8 @@ void tn_record_locked(tenon_pool *pool, const char *format, ...) {
 
 tenon_status tenon_memory_record(tenon_pool *pool, tenon_text_sink sink, void *user) {
     if (pool == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory record: pool is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_memory_record: pool is NULL, expected a pool");
     if (!tn_enter(pool))
         return tn_fail_lost_shared(pool);
     record_to_locked(pool, sink, user);
@@ -90,15 +91,13 @@ bool tn_fault_strikes_locked(tenon_pool *pool, size_t bytes) {
 
 tenon_status tenon_memory_inject(tenon_pool *pool, const tenon_fault_rule *given) {
     if (pool == NULL)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "memory inject: pool is NULL");
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_memory_inject: pool is NULL, expected a pool");
     tn_fault fault = {.armed = given != NULL};
     tn_message message;
-    tenon_status status =
-        tn_read_desc("tenon_memory_inject", given, &fault.rule, sizeof fault.rule, &message);
-    if (status != TENON_OK) {
-        tn_message_publish(&message);
-        return status;
-    }
+    tenon_status status = tn_read_desc(given, &fault.rule, sizeof fault.rule, &message);
+    if (status != TENON_OK)
+        return tn_fail_shared(status, "tenon_memory_inject: %s", message.text);
     if (!(fault.rule.probability >= 0 && fault.rule.probability <= 1))
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_memory_inject: probability is %g, expected 0 to 1",

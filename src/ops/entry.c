@@ -117,9 +117,8 @@ static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, gemm_settle, gemm_check_dat
 
 static tenon_status read_call(const op_row *row, const void *desc, call *c, tn_message *m) {
     if (!desc)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: desc is NULL, expected a descriptor",
-                       row->form->op);
-    TN_TRY(tn_read_desc(row->form->op, desc, &c->desc, row->form->bytes, m));
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "desc is NULL, expected a descriptor");
+    TN_TRY(tn_read_desc(desc, &c->desc, row->form->bytes, m));
     TN_TRY(row->make(&c->desc, &c->problem, m));
     tn_operands_reach(row->form, &c->desc, &c->memo.reaches);
     return TENON_OK;
@@ -131,23 +130,22 @@ static tenon_workspace workspace_of(const op_row *row, const void *desc) {
     return workspace;
 }
 
-static tenon_status check_workspace(const op_row *row, const tenon_workspace *workspace,
-                                    size_t need, tn_message *m) {
+static tenon_status check_workspace(const tenon_workspace *workspace, size_t need, tn_message *m) {
     const uintptr_t start = (uintptr_t)workspace->memory;
     if (!workspace->memory)
         return TENON_OK;
     if (start % 64 != 0)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: workspace.memory is %p, expected an address aligned to 64 bytes",
-                       row->form->op, workspace->memory);
+                       "workspace.memory is %p, expected an address aligned to 64 bytes",
+                       workspace->memory);
     if (workspace->bytes < need)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: workspace.bytes is %zu, expected at least %zu, as the plan says",
-                       row->form->op, workspace->bytes, need);
+                       "workspace.bytes is %zu, expected at least %zu, as the plan says",
+                       workspace->bytes, need);
     if (workspace->bytes > TN_MAX_OFFSET || start > UINTPTR_MAX - workspace->bytes)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: workspace.bytes is %zu at %p, expected memory inside the address space",
-                       row->form->op, workspace->bytes, workspace->memory);
+                       "workspace.bytes is %zu at %p, expected memory inside the address space",
+                       workspace->bytes, workspace->memory);
     return TENON_OK;
 }
 
@@ -159,7 +157,7 @@ static tenon_status settle(const op_row *row, const void *desc, const void *prob
                            const tn_reaches *reaches, const tenon_workspace *workspace, call *c,
                            tn_message *m) {
     tn_placement at = {
-        .check = {row->form->op, m},
+        .message = m,
         .form = row->form,
         .desc = desc,
         .reaches = reaches,
@@ -188,7 +186,7 @@ static tenon_status once_inside(tenon_context *ctx, const op_row *row, const voi
     tn_message *m = &ctx->message;
     TN_TRY(read_call(row, desc, c, m));
     const tenon_workspace workspace = workspace_of(row, &c->desc);
-    TN_TRY(check_workspace(row, &workspace, 0, m));
+    TN_TRY(check_workspace(&workspace, 0, m));
     TN_TRY(settle(row, &c->desc, &c->problem, &c->memo.reaches, &workspace, c, m));
     const tn_plan_request request = request_of(row, c, &workspace);
     return tn_dispatch_once(ctx, &request, c->addresses, &workspace);
@@ -198,9 +196,7 @@ static tenon_status once(tenon_context *ctx, const op_row *row, const char *name
                          const void *desc) {
     call c;
     TN_TRY(tn_context_enter(ctx, name));
-    const tenon_status status = once_inside(ctx, row, desc, &c);
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, once_inside(ctx, row, desc, &c));
 }
 
 static tenon_status plan_inside(tenon_context *ctx, const op_row *row, const void *desc,
@@ -221,12 +217,10 @@ static tenon_status plan(tenon_context *ctx, const op_row *row, const char *name
     if (out)
         *out = NULL;
     TN_TRY(tn_context_enter(ctx, name));
-    const tenon_status status =
-        out ? plan_inside(ctx, row, desc, out, &c)
-            : tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                      "%s: out is NULL, expected an address", row->form->op);
-    tn_context_leave(ctx);
-    return status;
+    const tenon_status status = out ? plan_inside(ctx, row, desc, out, &c)
+                                    : tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                                              "out is NULL, expected an address");
+    return tn_context_leave(ctx, status);
 }
 
 /* What the plan keeps, if the descriptor says the same in the same words; else NULL. */
@@ -246,26 +240,24 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
     tn_message *m = &ctx->message;
 
     if (!plan)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: plan is NULL, expected a plan",
-                       row->form->op);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "plan is NULL, expected a plan");
     if (plan->request.op != row->op)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: plan is one of another operation",
-                       row->form->op);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "plan is one of another operation, expected one of this");
     const void *problem = plan->request.problem;
     const memo *known = recognise(row, plan, desc, &c->memo.signature);
     if (!known) {
         TN_TRY(read_call(row, desc, c, m));
         const char *field = tn_problem_difference(row->op, problem, &c->problem);
         if (field)
-            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s: %s differs from what was planned",
-                           row->form->op, field);
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s differs, expected what was planned",
+                           field);
         known = &c->memo;
         desc = &c->desc;
     }
     const tenon_workspace workspace = workspace_of(row, desc);
     const tn_decision *decision = &plan->decision;
-    TN_TRY(
-        check_workspace(row, &workspace, decision->choices.choice[decision->chosen].workspace, m));
+    TN_TRY(check_workspace(&workspace, decision->choices.choice[decision->chosen].workspace, m));
     TN_TRY(settle(row, desc, problem, &known->reaches, &workspace, c, m));
     return tn_dispatch_run(ctx, plan, c->addresses, &workspace);
 }
@@ -274,9 +266,7 @@ static tenon_status run(tenon_context *ctx, const op_row *row, const char *name,
                         const tenon_plan *plan, const void *desc) {
     call c;
     TN_TRY(tn_context_enter(ctx, name));
-    const tenon_status status = run_inside(ctx, row, plan, desc, &c);
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, run_inside(ctx, row, plan, desc, &c));
 }
 
 /* ---------------------------------------------------------------- public names */

@@ -40,7 +40,7 @@ tenon_status tn_gemm_packed_for_check(const tn_gemm_packed_for *found,
         const char *(*name)(int32_t) = i == 0 ? gated_name : type_name;
         if (list[i].found != list[i].expected)
             return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                           "gemm: b_packed was packed with %s = %s, expected %s", list[i].field,
+                           "b_packed was packed with %s = %s, expected %s", list[i].field,
                            name(list[i].found), name(list[i].expected));
     }
     return TENON_OK;
@@ -57,12 +57,12 @@ static tenon_status smallest_product(const tenon_gemm_desc *desc, tenon_gemm_des
     int64_t shape[TENON_MAX_RANK], row[2];
 
     if (!desc)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "gemm_pack: desc is NULL, expected a descriptor");
-    TN_TRY(tn_read_desc("gemm_pack", desc, &given, sizeof given, m));
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "desc is NULL, expected a descriptor");
+    TN_TRY(tn_read_desc(desc, &given, sizeof given, m));
     if (given.a_array || given.b_array || given.c_array || given.array_count)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "gemm_pack: b_array is given, expected b itself");
+                       "array_count is %lld, expected no pointer arrays but b itself",
+                       (long long)given.array_count);
     memset(g, 0, sizeof *g);
     g->b = given.b;
     g->b_scale = given.b_scale;
@@ -104,11 +104,10 @@ tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *des
     TN_TRY(tn_context_enter(ctx, "tenon_gemm_pack_size"));
     tenon_status status = bytes ? pack_problem(ctx, desc, &product, &p, &size)
                                 : tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                                          "gemm_pack_size: bytes is NULL, expected an address");
+                                          "bytes is NULL, expected an address");
     if (status == TENON_OK)
         *bytes = size;
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, status);
 }
 
 /* B, its scale and its zero: where they lie, and that `packed` is apart from them. */
@@ -116,7 +115,7 @@ static tenon_status settle_pack(const tenon_gemm_desc *product, void *packed, si
                                 void **addresses, tn_message *m) {
     enum { READ = 1u << TN_GEMM_B | 1u << TN_GEMM_B_SCALE | 1u << TN_GEMM_B_ZERO };
     tn_reaches reaches;
-    tn_placement at = {.check = {"gemm_pack", m},
+    tn_placement at = {.message = m,
                        .form = &tn_gemm_form,
                        .desc = product,
                        .reaches = &reaches,
@@ -138,12 +137,11 @@ static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc,
     TN_TRY(pack_problem(ctx, desc, &product, &p, &size));
     if (!packed || (uintptr_t)packed % 64 != 0)
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "gemm_pack: packed is %p, expected an address aligned to 64 bytes", packed);
+                       "packed is %p, expected an address aligned to 64 bytes", packed);
     if (bytes < size)
-        return tn_fail(
-            &ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-            "gemm_pack: bytes is %zu, expected at least %zu, as tenon_gemm_pack_size says", bytes,
-            size);
+        return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                       "bytes is %zu, expected at least %zu, as tenon_gemm_pack_size says", bytes,
+                       size);
     TN_TRY(settle_pack(&product, packed, size, addresses, &ctx->message));
     const tn_run run = {
         .op = TN_OP_GEMM_PACK, .problem = &p, .addresses = addresses, .team = ctx->team};
@@ -154,7 +152,5 @@ static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc,
 tenon_status tenon_gemm_pack(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed,
                              size_t bytes) {
     TN_TRY(tn_context_enter(ctx, "tenon_gemm_pack"));
-    const tenon_status status = pack_inside(ctx, desc, packed, bytes);
-    tn_context_leave(ctx);
-    return status;
+    return tn_context_leave(ctx, pack_inside(ctx, desc, packed, bytes));
 }

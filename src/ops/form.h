@@ -45,8 +45,7 @@ typedef struct tn_counted {
 } tn_counted;
 
 typedef struct tn_form {
-    const char *op; /* the first word of its sentences */
-    size_t bytes;   /* of the descriptor */
+    size_t bytes; /* of the descriptor */
     size_t workspace;
     int operands, scalars, counted;
     const tn_operand *operand;

@@ -66,15 +66,15 @@ static int64_t number_of(const members *x, const void *address, int64_t after) {
 
 /* ---------------------------------------------------------------- addresses */
 
-static tenon_status refuse_address(const tn_check *c, const members *x, int64_t index) {
+static tenon_status refuse_address(tn_message *m, const members *x, int64_t index) {
     const member_name name = name_of(x, index);
     tenon_tensor t = x->tensor;
     void *address;
     t.data = (void *)(uintptr_t)x->at[index];
-    return tn_check_address(c, name.text, &t, &address);
+    return tn_check_address(m, name.text, &t, &address);
 }
 
-static tenon_status check_addresses(const tn_check *c, members *x) {
+static tenon_status check_addresses(tn_message *m, members *x) {
     const uintptr_t odd = (uintptr_t)(x->reach->alignment - 1), below = (uintptr_t)-x->reach->low,
                     above = UINTPTR_MAX - (uintptr_t)x->reach->high;
     const bool nothing = x->reach->low == x->reach->high;
@@ -83,7 +83,7 @@ static tenon_status check_addresses(const tn_check *c, members *x) {
     for (int64_t i = 0; i < x->count; ++i) {
         const uintptr_t start = (uintptr_t)x->at[i];
         if ((start == 0 && !nothing) || (start & odd) != 0 || start < below || start > above)
-            TN_TRY(refuse_address(c, x, i));
+            TN_TRY(refuse_address(m, x, i));
         x->first = start < x->first ? start : x->first;
         x->last = start > x->last ? start : x->last;
     }
@@ -93,7 +93,7 @@ static tenon_status check_addresses(const tn_check *c, members *x) {
 static tenon_status take(const tn_placement *p, int role, const void *const *array, int64_t count,
                          members *out) {
     static const char *const fields[] = {"a_array", "b_array", "c_array"};
-    const tn_check *c = &p->check;
+    tn_message *m = p->message;
     const tenon_tensor *t = tn_tensor_in(p->form, role, p->desc);
     *out = (members){.field = fields[role],
                      .at = array,
@@ -101,20 +101,19 @@ static tenon_status take(const tn_placement *p, int role, const void *const *arr
                      .tensor = *t,
                      .reach = &p->reaches->of[role]};
     if (t->data || t->buffer)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s.data is %p, expected NULL beside pointer arrays", c->op,
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.data is %p, expected NULL beside pointer arrays",
                        p->form->operand[role].name, t->data);
     if (t->offset != 0)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s.offset is %zu, expected 0 beside pointer arrays", c->op,
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.offset is %zu, expected 0 beside pointer arrays",
                        p->form->operand[role].name, t->offset);
     if (!array && count > 0)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s is NULL, expected %lld addresses", c->op, out->field,
-                       (long long)count);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s is NULL, expected %lld addresses",
+                       out->field, (long long)count);
     tn_tensor_fill_strides(&out->tensor);
     p->addresses[role] = (void *)(uintptr_t)array;
-    return check_addresses(c, out);
+    return check_addresses(m, out);
 }
 
 /* ---------------------------------------------------------------- order */
@@ -173,13 +172,12 @@ typedef struct neighbour {
 
 /* A member of c against a neighbour at an address, their ranges having bytes in common. */
 static bool is_apart(const members *c, const void *member, neighbour *x, const void *address) {
-    const tn_check quiet = {c->field, NULL};
     const uintptr_t distance = (uintptr_t)address - (uintptr_t)member,
                     hash = distance * (uintptr_t)0x9e3779b97f4a7c15u;
     uintptr_t *known = &x->known.at[hash >> (sizeof hash * 8 - DISTANCE_BITS)];
     if (distance != 0 && *known == distance)
         return true;
-    if (tn_check_apart(&quiet, c->field, &c->tensor, member, "", x->tensor, address,
+    if (tn_check_apart(NULL, c->field, &c->tensor, member, "", x->tensor, address,
                        x->may_be_same) != TENON_OK)
         return false;
     *known = distance;
@@ -205,14 +203,14 @@ static const void *sharing(const members *c, const ordered *o, neighbour *x, con
     return NULL;
 }
 
-static tenon_status refuse(const tn_check *check, const members *c, const void *member,
-                           const char *field, const neighbour *x, const void *address) {
+static tenon_status refuse(tn_message *m, const members *c, const void *member, const char *field,
+                           const neighbour *x, const void *address) {
     const member_name name = name_of(c, number_of(c, member, -1));
-    return tn_check_apart(check, name.text, &c->tensor, member, field, x->tensor, address,
+    return tn_check_apart(m, name.text, &c->tensor, member, field, x->tensor, address,
                           x->may_be_same);
 }
 
-static tenon_status check_among(const tn_check *check, const members *c, const ordered *o) {
+static tenon_status check_among(tn_message *m, const members *c, const ordered *o) {
     const uintptr_t span = (uintptr_t)(c->reach->high - c->reach->low);
     neighbour x = {.tensor = &c->tensor, .reach = c->reach};
     for (int64_t i = 0; i + 1 < o->count; ++i) {
@@ -224,21 +222,21 @@ static tenon_status check_among(const tn_check *check, const members *c, const o
             const int64_t first = number_of(c, o->at[i], -1),
                           after = o->at[i] == o->at[j] ? first : -1;
             const member_name name = name_of(c, number_of(c, o->at[j], after));
-            return refuse(check, c, o->at[i], name.text, &x, o->at[j]);
+            return refuse(m, c, o->at[i], name.text, &x, o->at[j]);
         }
     }
     return TENON_OK;
 }
 
 /* Members `from` to `to` of a or b. */
-static tenon_status check_inputs(const tn_check *check, const members *c, const ordered *o,
+static tenon_status check_inputs(tn_message *m, const members *c, const ordered *o,
                                  const members *inputs, int64_t from, int64_t to) {
     neighbour x = {.tensor = &inputs->tensor, .reach = inputs->reach};
     for (int64_t i = from; i < to; ++i) {
         const void *member = sharing(c, o, &x, inputs->at[i]);
         if (member) {
             const member_name name = name_of(inputs, i);
-            return refuse(check, c, member, name.text, &x, inputs->at[i]);
+            return refuse(m, c, member, name.text, &x, inputs->at[i]);
         }
     }
     return TENON_OK;
@@ -256,7 +254,7 @@ static tenon_status check_operands(const tn_placement *p, const members *c, cons
         tn_tensor_fill_strides(&t);
         const void *member = sharing(c, o, &x, p->addresses[role]);
         if (member)
-            return refuse(&p->check, c, member, p->form->operand[role].name, &x,
+            return refuse(p->message, c, member, p->form->operand[role].name, &x,
                           p->addresses[role]);
     }
     return TENON_OK;
@@ -266,7 +264,7 @@ static tenon_status check_operands(const tn_placement *p, const members *c, cons
  * Members of any array against a block that is written, or that c's members must not be written
  * over.
  */
-static tenon_status check_block(const tn_check *check, const members *x, const char *field,
+static tenon_status check_block(tn_message *m, const members *x, const char *field,
                                 const void *block, size_t bytes) {
     const uintptr_t start = (uintptr_t)block, end = start + bytes, low = (uintptr_t)x->reach->low,
                     high = (uintptr_t)x->reach->high;
@@ -278,7 +276,7 @@ static tenon_status check_block(const tn_check *check, const members *x, const c
         if (member + low >= end || member + high <= start)
             continue;
         const member_name name = name_of(x, i);
-        TN_TRY(tn_check_apart(check, field, &t, block, name.text, &x->tensor, x->at[i], false));
+        TN_TRY(tn_check_apart(m, field, &t, block, name.text, &x->tensor, x->at[i], false));
     }
     return TENON_OK;
 }
@@ -295,10 +293,10 @@ static bool arrays_meet(const members *c, const members *x) {
 static tenon_status check_stretch(const tn_placement *p, const members array[3], const ordered *o,
                                   int64_t from, int64_t to) {
     const members *c = &array[TN_GEMM_C];
-    TN_TRY(check_among(&p->check, c, o));
+    TN_TRY(check_among(p->message, c, o));
     for (int role = TN_GEMM_A; role <= TN_GEMM_B; ++role)
         if (arrays_meet(c, &array[role]))
-            TN_TRY(check_inputs(&p->check, c, o, &array[role], from, to));
+            TN_TRY(check_inputs(p->message, c, o, &array[role], from, to));
     return check_operands(p, c, o);
 }
 
@@ -330,9 +328,9 @@ tenon_status tn_gemm_settle_arrays(const tn_placement *p) {
     if (c->count == 0 || c->reach->low == c->reach->high)
         return TENON_OK;
     for (int role = TN_GEMM_A; role <= TN_GEMM_C; ++role) {
-        TN_TRY(check_block(&p->check, &array[role], "workspace.memory", p->workspace.memory,
+        TN_TRY(check_block(p->message, &array[role], "workspace.memory", p->workspace.memory,
                            p->workspace.memory ? p->workspace.bytes : 0));
-        TN_TRY(check_block(&p->check, c, array[role].field, given[role], bytes));
+        TN_TRY(check_block(p->message, c, array[role].field, given[role], bytes));
     }
     return check_overlap(p, array);
 }

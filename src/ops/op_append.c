@@ -26,26 +26,23 @@ static const tn_operand operands[TN_APPEND_ROLES] = {
     [TN_APPEND_V_SCALE] = OPERAND(v_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
 };
 const tn_form tn_append_form = {
-    .op = "kv_append",
     .bytes = sizeof(tenon_kv_append_desc),
     .workspace = offsetof(tenon_kv_append_desc, workspace),
     .operands = TN_COUNT(operands),
     .operand = operands,
 };
 
-static tenon_status check_tensors(const tn_check *c, tenon_kv_append_desc *d) {
-    TN_TRY(tn_operands_check(c, &tn_append_form, d));
+static tenon_status check_tensors(tn_message *m, tenon_kv_append_desc *d) {
+    TN_TRY(tn_operands_check(m, &tn_append_form, d));
     if (tn_tensor_present(&d->v) == tn_tensor_present(&d->v_cache))
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s is absent (rank is 0), expected it with %s", c->op,
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s is absent (rank is 0), expected it with %s",
                    tn_tensor_present(&d->v) ? "v_cache" : "v",
                    tn_tensor_present(&d->v) ? "v" : "v_cache");
 }
 
 /* Rows, sequences, and where a sequence's rows may lie. */
-static tenon_status set_shapes(const tn_check *c, const tenon_kv_append_desc *d,
-                               tn_append_problem *p) {
+static tenon_status set_shapes(tn_message *m, const tenon_kv_append_desc *d, tn_append_problem *p) {
     const bool ragged = tn_tensor_present(&d->cu_seqlens),
                paged = tn_tensor_present(&d->block_table);
     p->batch = d->positions.shape[0];
@@ -54,45 +51,44 @@ static tenon_status set_shapes(const tn_check *c, const tenon_kv_append_desc *d,
     p->d = d->k.shape[3];
     p->capacity = d->k_cache.shape[2];
     if (ragged)
-        TN_TRY(tn_check_extent(c, "cu_seqlens", &d->cu_seqlens, 0, p->batch + 1,
+        TN_TRY(tn_check_extent(m, "cu_seqlens", &d->cu_seqlens, 0, p->batch + 1,
                                "the length of positions, + 1"));
     TN_TRY(
-        tn_check_extent(c, "k", &d->k, 0, ragged ? 1 : p->batch,
+        tn_check_extent(m, "k", &d->k, 0, ragged ? 1 : p->batch,
                         ragged ? "ragged rows lie in one batch entry" : "the length of positions"));
-    TN_TRY(tn_check_extent(c, "k_cache", &d->k_cache, 1, p->kv_heads, "kv_heads of k"));
-    TN_TRY(tn_check_extent(c, "k_cache", &d->k_cache, 3, p->d, "d of k"));
+    TN_TRY(tn_check_extent(m, "k_cache", &d->k_cache, 1, p->kv_heads, "kv_heads of k"));
+    TN_TRY(tn_check_extent(m, "k_cache", &d->k_cache, 3, p->d, "d of k"));
     if (tn_tensor_present(&d->v)) {
         p->dv = d->v.shape[3];
         for (int32_t dim = 0; dim < 3; ++dim) {
-            TN_TRY(tn_check_extent(c, "v", &d->v, dim, d->k.shape[dim], "as k"));
-            TN_TRY(tn_check_extent(c, "v_cache", &d->v_cache, dim, d->k_cache.shape[dim],
+            TN_TRY(tn_check_extent(m, "v", &d->v, dim, d->k.shape[dim], "as k"));
+            TN_TRY(tn_check_extent(m, "v_cache", &d->v_cache, dim, d->k_cache.shape[dim],
                                    "as k_cache"));
         }
-        TN_TRY(tn_check_extent(c, "v_cache", &d->v_cache, 3, p->dv, "dv of v"));
+        TN_TRY(tn_check_extent(m, "v_cache", &d->v_cache, 3, p->dv, "dv of v"));
     }
     if (!paged)
-        return tn_check_extent(c, "k_cache", &d->k_cache, 0, p->batch, "the length of positions");
+        return tn_check_extent(m, "k_cache", &d->k_cache, 0, p->batch, "the length of positions");
     TN_TRY(
-        tn_check_extent(c, "block_table", &d->block_table, 0, p->batch, "the length of positions"));
+        tn_check_extent(m, "block_table", &d->block_table, 0, p->batch, "the length of positions"));
     p->blocks = d->k_cache.shape[0];
     p->block_size = d->k_cache.shape[2];
     p->max_blocks = d->block_table.shape[1];
     if (p->block_size < 1)
         return tn_fail(
-            c->message, TENON_ERROR_INVALID_ARGUMENT,
-            "%s: k_cache.shape[2] is %lld, expected a block size of at least 1 beside block_table",
-            c->op, (long long)p->block_size);
+            m, TENON_ERROR_INVALID_ARGUMENT,
+            "k_cache.shape[2] is %lld, expected a block size of at least 1 beside block_table",
+            (long long)p->block_size);
     if (p->max_blocks > MAX_POSITION / p->block_size)
-        return tn_fail(
-            c->message, TENON_ERROR_INVALID_ARGUMENT,
-            "%s: block_table.shape[1] is %lld, expected at most 2^60 rows in blocks of %lld", c->op,
-            (long long)p->max_blocks, (long long)p->block_size);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "block_table.shape[1] is %lld, expected at most 2^60 rows in blocks of %lld",
+                       (long long)p->max_blocks, (long long)p->block_size);
     p->capacity = p->max_blocks * p->block_size;
     return TENON_OK;
 }
 
 /* One value, (kv_heads), or broadcastable to the cache's first three dimensions. */
-static tenon_status set_scale(const tn_check *c, tn_append_problem *p, tn_append_role role,
+static tenon_status set_scale(tn_message *m, tn_append_problem *p, tn_append_role role,
                               const tenon_tensor *t, const tenon_tensor *cache) {
     tn_attention_operand *x = &p->operand[role];
     int64_t stride[TENON_MAX_RANK] = {0};
@@ -101,11 +97,11 @@ static tenon_status set_scale(const tn_check *c, tn_append_problem *p, tn_append
     x->dtype = t->dtype;
     if (t->rank == 1) {
         TN_TRY(
-            tn_check_broadcast(c, operands[role].name, t, 1, &p->kv_heads, "(kv_heads)", stride));
+            tn_check_broadcast(m, operands[role].name, t, 1, &p->kv_heads, "(kv_heads)", stride));
         x->stride[1] = stride[0];
         return TENON_OK;
     }
-    TN_TRY(tn_check_broadcast(c, operands[role].name, t, 3, cache->shape,
+    TN_TRY(tn_check_broadcast(m, operands[role].name, t, 3, cache->shape,
                               "the cache's (batch or blocks, kv_heads, rows)", stride));
     memcpy(x->stride, stride, 3 * sizeof *stride);
     return TENON_OK;
@@ -113,10 +109,9 @@ static tenon_status set_scale(const tn_check *c, tn_append_problem *p, tn_append
 
 tenon_status tn_append_problem_make(tenon_kv_append_desc *d, tn_append_problem *out,
                                     tn_message *m) {
-    const tn_check c = {tn_append_form.op, m};
     memset(out, 0, sizeof *out);
-    TN_TRY(check_tensors(&c, d));
-    TN_TRY(set_shapes(&c, d, out));
+    TN_TRY(check_tensors(m, d));
+    TN_TRY(set_shapes(m, d, out));
     for (int role = 0; role <= TN_APPEND_BLOCK_TABLE; ++role) {
         const tenon_tensor *t = tn_tensor_in(&tn_append_form, role, d);
         if (!tn_tensor_present(t))
@@ -124,8 +119,8 @@ tenon_status tn_append_problem_make(tenon_kv_append_desc *d, tn_append_problem *
         out->operand[role].dtype = t->dtype;
         memcpy(out->operand[role].stride, t->stride, (size_t)t->rank * sizeof *t->stride);
     }
-    TN_TRY(set_scale(&c, out, TN_APPEND_K_SCALE, &d->k_scale, &d->k_cache));
-    return set_scale(&c, out, TN_APPEND_V_SCALE, &d->v_scale,
+    TN_TRY(set_scale(m, out, TN_APPEND_K_SCALE, &d->k_scale, &d->k_cache));
+    return set_scale(m, out, TN_APPEND_V_SCALE, &d->v_scale,
                      tn_tensor_present(&d->v_cache) ? &d->v_cache : &d->k_cache);
 }
 
@@ -193,16 +188,16 @@ static bool next_entry(const tn_append_problem *p, void *const *addresses, entry
 /*
  * A block that an entry names is named by one before it too: an error if they write the same rows.
  */
-static tenon_status check_shared(const tn_check *c, const tn_append_problem *p,
-                                 void *const *addresses, const entry *e) {
+static tenon_status check_shared(tn_message *m, const tn_append_problem *p, void *const *addresses,
+                                 const entry *e) {
     for (entry other = {0}; next_entry(p, addresses, &other);) {
         if (other.b == e->b && other.i == e->i)
             break;
         if (other.block == e->block && other.from < e->to && e->from < other.to)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: block_table[%lld, %lld] is %lld, which block_table[%lld, %lld] is "
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "block_table[%lld, %lld] is %lld, which block_table[%lld, %lld] is "
                            "too, and new rows go to both, expected rows of their own",
-                           c->op, (long long)e->b, (long long)e->i, (long long)e->block,
+                           (long long)e->b, (long long)e->i, (long long)e->block,
                            (long long)other.b, (long long)other.i);
     }
     return TENON_OK;
@@ -212,17 +207,17 @@ static tenon_status check_shared(const tn_check *c, const tn_append_problem *p,
  * Entries within the cache, and no row of it written twice. Blocks are ticked off in a map of bits,
  * as many at a time as fit it.
  */
-static tenon_status check_blocks(const tn_check *c, const tn_append_problem *p,
+static tenon_status check_blocks(tn_message *m, const tn_append_problem *p,
                                  void *const *addresses) {
     enum { BLOCKS = 1 << 16 }; /* 8 KB of stack; a cache of a million tokens in blocks of 16 */
     uint64_t map[BLOCKS / 64];
     int64_t low = INT64_MAX, high = -1;
     for (entry e = {0}; next_entry(p, addresses, &e);) {
         if (e.block < 0 || e.block >= p->blocks)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: block_table[%lld, %lld] is %lld, expected 0 to %lld (the blocks of "
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "block_table[%lld, %lld] is %lld, expected 0 to %lld (the blocks of "
                            "k_cache)",
-                           c->op, (long long)e.b, (long long)e.i, (long long)e.block,
+                           (long long)e.b, (long long)e.i, (long long)e.block,
                            (long long)p->blocks - 1);
         low = e.block < low ? e.block : low;
         high = e.block > high ? e.block : high;
@@ -235,7 +230,7 @@ static tenon_status check_blocks(const tn_check *c, const tn_append_problem *p,
             if (at >= (uint64_t)count) /* below `low` too */
                 continue;
             if (map[at / 64] & bit)
-                TN_TRY(check_shared(c, p, addresses, &e));
+                TN_TRY(check_shared(m, p, addresses, &e));
             map[at / 64] |= bit;
         }
     }
@@ -244,21 +239,20 @@ static tenon_status check_blocks(const tn_check *c, const tn_append_problem *p,
 
 tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addresses,
                                   tn_message *m) {
-    const tn_check c = {tn_append_form.op, m};
     const tn_attention_operand *cu = &p->operand[TN_APPEND_CU];
     if (cu->dtype != TENON_DTYPE_NONE)
-        TN_TRY(tn_check_offsets(&c, "cu_seqlens", cu->dtype, addresses[TN_APPEND_CU], cu->stride[0],
+        TN_TRY(tn_check_offsets(m, "cu_seqlens", cu->dtype, addresses[TN_APPEND_CU], cu->stride[0],
                                 p->batch, p->rows));
     for (int64_t b = 0; b < p->batch; ++b) {
         const int64_t first = index_of(p, addresses, TN_APPEND_POSITIONS, b),
                       rows = count_of(p, addresses, b);
         if (first < 0 || rows > p->capacity || first > p->capacity - rows)
             return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                           "kv_append: positions[%lld] is %lld with %lld new rows, expected them "
+                           "positions[%lld] is %lld with %lld new rows, expected them "
                            "within 0 to %lld",
                            (long long)b, (long long)first, (long long)rows, (long long)p->capacity);
     }
-    return p->block_size > 0 ? check_blocks(&c, p, addresses) : TENON_OK;
+    return p->block_size > 0 ? check_blocks(m, p, addresses) : TENON_OK;
 }
 
 /*

@@ -51,7 +51,6 @@ static const tn_scalar scalars[] = {
     SCALAR(reserved2),
 };
 const tn_form tn_attention_form = {
-    .op = "attention",
     .bytes = sizeof(tenon_attention_desc),
     .workspace = offsetof(tenon_attention_desc, workspace),
     .operands = TN_COUNT(operands),
@@ -64,73 +63,70 @@ static bool given(const tn_attention_problem *p, tn_attention_role role) {
     return p->operand[role].dtype != TENON_DTYPE_NONE;
 }
 
-static tenon_status check_attributes(const tn_check *c, const tenon_attention_desc *d) {
+static tenon_status check_attributes(tn_message *m, const tenon_attention_desc *d) {
     if (d->scale)
-        TN_TRY(tn_check_finite(c, "scale", *d->scale));
-    TN_TRY(tn_check_enum(c, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
-    TN_TRY(tn_check_enum(c, "reserved", d->reserved, 0));
-    TN_TRY(tn_check_enum(c, "window.enabled", d->window.enabled, 1));
-    TN_TRY(tn_check_enum(c, "window.reserved", d->window.reserved, 0));
-    TN_TRY(tn_check_not_negative(c, "softcap", d->softcap));
-    TN_TRY(tn_check_enum(c, "compute", (int)d->compute, TENON_COMPUTE_FAST));
-    return tn_check_enum(c, "reserved2", d->reserved2, 0);
+        TN_TRY(tn_check_finite(m, "scale", *d->scale));
+    TN_TRY(tn_check_enum(m, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
+    TN_TRY(tn_check_enum(m, "reserved", d->reserved, 0));
+    TN_TRY(tn_check_enum(m, "window.enabled", d->window.enabled, 1));
+    TN_TRY(tn_check_enum(m, "window.reserved", d->window.reserved, 0));
+    TN_TRY(tn_check_not_negative(m, "softcap", d->softcap));
+    TN_TRY(tn_check_enum(m, "compute", (int)d->compute, TENON_COMPUTE_FAST));
+    return tn_check_enum(m, "reserved2", d->reserved2, 0);
 }
 
 /* cu_seqlens must hold at least its leading 0. */
-static tenon_status check_offsets_shape(const tn_check *c, const char *field,
-                                        const tenon_tensor *t) {
+static tenon_status check_offsets_shape(tn_message *m, const char *field, const tenon_tensor *t) {
     if (!tn_tensor_present(t) || t->shape[0] >= 1)
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s.shape[0] is 0, expected batch + 1", c->op, field);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s.shape[0] is 0, expected batch + 1", field);
 }
 
 /* How sequences are counted, and which of the ways to describe keys exclude each other. */
-static tenon_status set_sequences(const tn_check *c, const tenon_attention_desc *d,
+static tenon_status set_sequences(tn_message *m, const tenon_attention_desc *d,
                                   tn_attention_problem *p) {
     const bool ragged_q = tn_tensor_present(&d->cu_seqlens_q),
                ragged_k = tn_tensor_present(&d->cu_seqlens_k);
     const bool paged = tn_tensor_present(&d->block_table),
                lengths = tn_tensor_present(&d->key_lengths);
-    TN_TRY(check_offsets_shape(c, "cu_seqlens_q", &d->cu_seqlens_q));
-    TN_TRY(check_offsets_shape(c, "cu_seqlens_k", &d->cu_seqlens_k));
+    TN_TRY(check_offsets_shape(m, "cu_seqlens_q", &d->cu_seqlens_q));
+    TN_TRY(check_offsets_shape(m, "cu_seqlens_k", &d->cu_seqlens_k));
     p->batch = ragged_q ? d->cu_seqlens_q.shape[0] - 1 : d->q.shape[0];
     if (ragged_q)
-        TN_TRY(tn_check_extent(c, "q", &d->q, 0, 1, "ragged queries lie in one batch entry"));
+        TN_TRY(tn_check_extent(m, "q", &d->q, 0, 1, "ragged queries lie in one batch entry"));
     if (ragged_k && (paged || lengths))
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "attention: %s.rank is %d beside cu_seqlens_k, expected it to be absent: "
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.rank is %d beside cu_seqlens_k, expected it to be absent: "
                        "cu_seqlens_k gives the lengths",
                        paged ? "block_table" : "key_lengths", paged ? 2 : 1);
     if (paged && !lengths)
-        return tn_fail(
-            c->message, TENON_ERROR_INVALID_ARGUMENT,
-            "attention: key_lengths is absent (rank is 0), expected it with block_table");
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "key_lengths is absent (rank is 0), expected it with block_table");
     if (ragged_k) {
-        TN_TRY(tn_check_extent(c, "cu_seqlens_k", &d->cu_seqlens_k, 0, p->batch + 1, "batch + 1"));
-        TN_TRY(tn_check_extent(c, "k", &d->k, 0, 1, "ragged keys lie in one batch entry"));
+        TN_TRY(tn_check_extent(m, "cu_seqlens_k", &d->cu_seqlens_k, 0, p->batch + 1, "batch + 1"));
+        TN_TRY(tn_check_extent(m, "k", &d->k, 0, 1, "ragged keys lie in one batch entry"));
     } else if (paged) {
-        TN_TRY(tn_check_extent(c, "block_table", &d->block_table, 0, p->batch, "batch"));
+        TN_TRY(tn_check_extent(m, "block_table", &d->block_table, 0, p->batch, "batch"));
     } else {
-        TN_TRY(tn_check_extent(c, "k", &d->k, 0, p->batch, "batch"));
+        TN_TRY(tn_check_extent(m, "k", &d->k, 0, p->batch, "batch"));
     }
     if (lengths)
-        TN_TRY(tn_check_extent(c, "key_lengths", &d->key_lengths, 0, p->batch, "batch"));
+        TN_TRY(tn_check_extent(m, "key_lengths", &d->key_lengths, 0, p->batch, "batch"));
     if (tn_tensor_present(&d->query_offsets))
-        TN_TRY(tn_check_extent(c, "query_offsets", &d->query_offsets, 0, p->batch, "batch"));
+        TN_TRY(tn_check_extent(m, "query_offsets", &d->query_offsets, 0, p->batch, "batch"));
     return TENON_OK;
 }
 
-static tenon_status check_head_dim(const tn_check *c, const char *field, const tenon_tensor *t) {
+static tenon_status check_head_dim(tn_message *m, const char *field, const tenon_tensor *t) {
     if (t->shape[3] >= 1 && t->shape[3] <= MAX_HEAD_DIM)
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s.shape[3] is %lld, expected a head dimension of 1 to %d", c->op, field,
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s.shape[3] is %lld, expected a head dimension of 1 to %d", field,
                    (long long)t->shape[3], MAX_HEAD_DIM);
 }
 
 /* Extents of q, k, v, o against each other. */
-static tenon_status set_shapes(const tn_check *c, const tenon_attention_desc *d,
+static tenon_status set_shapes(tn_message *m, const tenon_attention_desc *d,
                                tn_attention_problem *p) {
     p->heads = d->q.shape[1];
     p->queries = d->q.shape[2];
@@ -138,35 +134,33 @@ static tenon_status set_shapes(const tn_check *c, const tenon_attention_desc *d,
     p->kv_heads = d->k.shape[1];
     p->keys = d->k.shape[2];
     p->dv = d->v.shape[3];
-    TN_TRY(check_head_dim(c, "q", &d->q));
-    TN_TRY(check_head_dim(c, "v", &d->v));
-    TN_TRY(tn_check_extent(c, "k", &d->k, 3, p->d, "d of q"));
+    TN_TRY(check_head_dim(m, "q", &d->q));
+    TN_TRY(check_head_dim(m, "v", &d->v));
+    TN_TRY(tn_check_extent(m, "k", &d->k, 3, p->d, "d of q"));
     for (int32_t dim = 0; dim < 3; ++dim)
-        TN_TRY(tn_check_extent(c, "v", &d->v, dim, d->k.shape[dim], "as k"));
+        TN_TRY(tn_check_extent(m, "v", &d->v, dim, d->k.shape[dim], "as k"));
     for (int32_t dim = 0; dim < 3; ++dim)
-        TN_TRY(tn_check_extent(c, "o", &d->o, dim, d->q.shape[dim], "as q"));
-    TN_TRY(tn_check_extent(c, "o", &d->o, 3, p->dv, "dv of v"));
+        TN_TRY(tn_check_extent(m, "o", &d->o, dim, d->q.shape[dim], "as q"));
+    TN_TRY(tn_check_extent(m, "o", &d->o, 3, p->dv, "dv of v"));
     if (p->heads > 0 && (p->kv_heads == 0 || p->heads % p->kv_heads != 0))
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "attention: k.shape[1] is %lld, expected a divisor of q's %lld heads",
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "k.shape[1] is %lld, expected a divisor of q's %lld heads",
                        (long long)p->kv_heads, (long long)p->heads);
     if (tn_tensor_present(&d->lse))
-        TN_TRY(tn_check_shape(c, "lse", &d->lse, 3, d->q.shape, "batch, heads and queries of q"));
+        TN_TRY(tn_check_shape(m, "lse", &d->lse, 3, d->q.shape, "batch, heads and queries of q"));
     if (!tn_tensor_present(&d->block_table))
         return TENON_OK;
     p->blocks = d->k.shape[0];
     p->block_size = d->k.shape[2];
     p->max_blocks = d->block_table.shape[1];
     if (p->block_size < 1)
-        return tn_fail(
-            c->message, TENON_ERROR_INVALID_ARGUMENT,
-            "attention: k.shape[2] is %lld, expected a block size of at least 1 beside block_table",
-            (long long)p->block_size);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "k.shape[2] is %lld, expected a block size of at least 1 beside block_table",
+                       (long long)p->block_size);
     if (p->max_blocks > MAX_POSITION / p->block_size)
-        return tn_fail(
-            c->message, TENON_ERROR_INVALID_ARGUMENT,
-            "attention: block_table.shape[1] is %lld, expected at most 2^60 keys in blocks of %lld",
-            (long long)p->max_blocks, (long long)p->block_size);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "block_table.shape[1] is %lld, expected at most 2^60 keys in blocks of %lld",
+                       (long long)p->max_blocks, (long long)p->block_size);
     p->keys = p->max_blocks * p->block_size;
     return TENON_OK;
 }
@@ -178,13 +172,13 @@ static void set_operand(tn_attention_problem *p, tn_attention_role role, const t
         p->operand[role].stride[d] = stride[d];
 }
 
-static tenon_status set_broadcast(const tn_check *c, tn_attention_problem *p,
-                                  tn_attention_role role, const tenon_tensor *t, int32_t rank,
-                                  const int64_t *shape, const char *meaning) {
+static tenon_status set_broadcast(tn_message *m, tn_attention_problem *p, tn_attention_role role,
+                                  const tenon_tensor *t, int32_t rank, const int64_t *shape,
+                                  const char *meaning) {
     int64_t stride[TENON_MAX_RANK] = {0};
     if (!tn_tensor_present(t))
         return TENON_OK;
-    TN_TRY(tn_check_broadcast(c, operands[role].name, t, rank, shape, meaning, stride));
+    TN_TRY(tn_check_broadcast(m, operands[role].name, t, rank, shape, meaning, stride));
     set_operand(p, role, t, stride, rank);
     return TENON_OK;
 }
@@ -193,9 +187,8 @@ static tenon_status set_broadcast(const tn_check *c, tn_attention_problem *p,
  * Bias and mask: (batch, heads, queries, keys). Where lengths are data (key_lengths, cu_seqlens_k)
  * the last extent may be any that covers the longest sequence, which is known when running only.
  */
-static tenon_status set_mask(const tn_check *c, const tenon_attention_desc *d,
-                             tn_attention_problem *p, tn_attention_role role,
-                             const tenon_tensor *t) {
+static tenon_status set_mask(tn_message *m, const tenon_attention_desc *d, tn_attention_problem *p,
+                             tn_attention_role role, const tenon_tensor *t) {
     const bool data_lengths =
         tn_tensor_present(&d->key_lengths) || tn_tensor_present(&d->cu_seqlens_k);
     const int64_t last = t->rank > 0 ? t->shape[t->rank - 1] : 1;
@@ -203,20 +196,19 @@ static tenon_status set_mask(const tn_check *c, const tenon_attention_desc *d,
                               data_lengths && last != 1 ? last : p->keys};
     if (!tn_tensor_present(t))
         return TENON_OK;
-    TN_TRY(set_broadcast(c, p, role, t, 4, shape, "(batch, heads, queries, keys)"));
+    TN_TRY(set_broadcast(m, p, role, t, 4, shape, "(batch, heads, queries, keys)"));
     if (last != 1 && last < p->mask_keys)
         p->mask_keys = last;
     return TENON_OK;
 }
 
 /* Scales: one value, (kv_heads), or broadcastable to k's first three dimensions. */
-static tenon_status set_scale(const tn_check *c, const tenon_attention_desc *d,
-                              tn_attention_problem *p, tn_attention_role role,
-                              const tenon_tensor *t) {
+static tenon_status set_scale(tn_message *m, const tenon_attention_desc *d, tn_attention_problem *p,
+                              tn_attention_role role, const tenon_tensor *t) {
     int64_t stride[1] = {0};
     if (t->rank != 1)
-        return set_broadcast(c, p, role, t, 3, d->k.shape, "k's (batch or blocks, kv_heads, keys)");
-    TN_TRY(tn_check_broadcast(c, operands[role].name, t, 1, &p->kv_heads, "(kv_heads)", stride));
+        return set_broadcast(m, p, role, t, 3, d->k.shape, "k's (batch or blocks, kv_heads, keys)");
+    TN_TRY(tn_check_broadcast(m, operands[role].name, t, 1, &p->kv_heads, "(kv_heads)", stride));
     p->operand[role].dtype = t->dtype;
     p->operand[role].stride[1] = stride[0];
     return TENON_OK;
@@ -258,25 +250,24 @@ static void set_plain(const tenon_attention_desc *d, tn_attention_problem *p) {
 
 tenon_status tn_attention_problem_make(tenon_attention_desc *d, tn_attention_problem *out,
                                        tn_message *m) {
-    const tn_check c = {tn_attention_form.op, m};
     memset(out, 0, sizeof *out);
-    TN_TRY(tn_operands_check(&c, &tn_attention_form, d));
-    TN_TRY(check_attributes(&c, d));
-    TN_TRY(set_shapes(&c, d, out));
-    TN_TRY(set_sequences(&c, d, out));
+    TN_TRY(tn_operands_check(m, &tn_attention_form, d));
+    TN_TRY(check_attributes(m, d));
+    TN_TRY(set_shapes(m, d, out));
+    TN_TRY(set_sequences(m, d, out));
 
     out->mask_keys = out->keys;
-    TN_TRY(set_mask(&c, d, out, TN_ATTENTION_BIAS, &d->bias));
-    TN_TRY(set_mask(&c, d, out, TN_ATTENTION_MASK, &d->mask));
+    TN_TRY(set_mask(m, d, out, TN_ATTENTION_BIAS, &d->bias));
+    TN_TRY(set_mask(m, d, out, TN_ATTENTION_MASK, &d->mask));
     const int64_t per_head[2] = {out->batch, out->heads};
-    TN_TRY(set_broadcast(&c, out, TN_ATTENTION_ALIBI, &d->alibi, 2, per_head, "(batch, heads)"));
-    TN_TRY(set_broadcast(&c, out, TN_ATTENTION_SINKS, &d->sinks, 1, &per_head[1], "(heads)"));
+    TN_TRY(set_broadcast(m, out, TN_ATTENTION_ALIBI, &d->alibi, 2, per_head, "(batch, heads)"));
+    TN_TRY(set_broadcast(m, out, TN_ATTENTION_SINKS, &d->sinks, 1, &per_head[1], "(heads)"));
     if (tn_tensor_present(&d->sinks)) { /* stride: (0, head) */
         out->operand[TN_ATTENTION_SINKS].stride[1] = out->operand[TN_ATTENTION_SINKS].stride[0];
         out->operand[TN_ATTENTION_SINKS].stride[0] = 0;
     }
-    TN_TRY(set_scale(&c, d, out, TN_ATTENTION_K_SCALE, &d->k_scale));
-    TN_TRY(set_scale(&c, d, out, TN_ATTENTION_V_SCALE, &d->v_scale));
+    TN_TRY(set_scale(m, d, out, TN_ATTENTION_K_SCALE, &d->k_scale));
+    TN_TRY(set_scale(m, d, out, TN_ATTENTION_V_SCALE, &d->v_scale));
     set_plain(d, out);
     set_positions(d, out);
     out->scale = d->scale ? *d->scale : 1 / sqrt((double)out->d);
@@ -291,27 +282,26 @@ bool tn_attention_writes_nothing(const tn_attention_problem *p) {
 }
 
 /* Entries that the length of sequence b covers. */
-static tenon_status check_blocks(const tn_check *c, const tn_attention_problem *p,
+static tenon_status check_blocks(tn_message *m, const tn_attention_problem *p,
                                  void *const *addresses, int64_t b, int64_t keys) {
     const tn_attention_operand *table = &p->operand[TN_ATTENTION_BLOCK_TABLE];
     for (int64_t i = 0; i * p->block_size < keys; ++i) {
         const int64_t block = tn_index_get(addresses[TN_ATTENTION_BLOCK_TABLE], table->dtype,
                                            b * table->stride[0] + i * table->stride[1]);
         if (block < 0 || block >= p->blocks)
-            return tn_fail(
-                c->message, TENON_ERROR_INVALID_ARGUMENT,
-                "attention: block_table[%lld, %lld] is %lld, expected 0 to %lld (the blocks of k)",
-                (long long)b, (long long)i, (long long)block, (long long)p->blocks - 1);
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "block_table[%lld, %lld] is %lld, expected 0 to %lld (the blocks of k)",
+                           (long long)b, (long long)i, (long long)block, (long long)p->blocks - 1);
     }
     return TENON_OK;
 }
 
 /* The sentence for a sequence with more keys than there are, or than the masks cover. */
-static tenon_status too_long(const tn_check *c, const tn_attention_problem *p, int64_t b,
+static tenon_status too_long(tn_message *m, const tn_attention_problem *p, int64_t b,
                              const tn_attention_sequence *sequence, int64_t most) {
     const bool offsets = given(p, TN_ATTENTION_CU_K);
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s[%lld] is %lld%s, expected 0 to %lld keys (%s)", c->op,
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s[%lld] is %lld%s, expected 0 to %lld keys (%s)",
                    offsets ? "cu_seqlens_k" : "key_lengths", (long long)b + offsets,
                    (long long)(sequence->k_start + sequence->keys),
                    offsets ? ", the end of a sequence too long" : "", (long long)most,
@@ -320,18 +310,17 @@ static tenon_status too_long(const tn_check *c, const tn_attention_problem *p, i
 
 tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const *addresses,
                                      tn_message *m) {
-    const tn_check c = {"attention", m};
     const tn_attention_operand *x = p->operand;
     const bool limited = (given(p, TN_ATTENTION_BIAS) && x[TN_ATTENTION_BIAS].stride[3] != 0) ||
                          (given(p, TN_ATTENTION_MASK) && x[TN_ATTENTION_MASK].stride[3] != 0);
     const bool data_lengths = given(p, TN_ATTENTION_CU_K) || given(p, TN_ATTENTION_KEY_LENGTHS);
     const int64_t most = limited && p->mask_keys < p->keys ? p->mask_keys : p->keys;
     if (given(p, TN_ATTENTION_CU_Q))
-        TN_TRY(tn_check_offsets(&c, "cu_seqlens_q", x[TN_ATTENTION_CU_Q].dtype,
+        TN_TRY(tn_check_offsets(m, "cu_seqlens_q", x[TN_ATTENTION_CU_Q].dtype,
                                 addresses[TN_ATTENTION_CU_Q], x[TN_ATTENTION_CU_Q].stride[0],
                                 p->batch, p->queries));
     if (given(p, TN_ATTENTION_CU_K))
-        TN_TRY(tn_check_offsets(&c, "cu_seqlens_k", x[TN_ATTENTION_CU_K].dtype,
+        TN_TRY(tn_check_offsets(m, "cu_seqlens_k", x[TN_ATTENTION_CU_K].dtype,
                                 addresses[TN_ATTENTION_CU_K], x[TN_ATTENTION_CU_K].stride[0],
                                 p->batch, p->keys));
     for (int64_t b = 0; b < p->batch; ++b) {
@@ -341,17 +330,17 @@ tenon_status tn_attention_check_data(const tn_attention_problem *p, void *const 
                                                 offsets->dtype, b * offsets->stride[0]);
             if (offset < -MAX_POSITION || offset > MAX_POSITION)
                 return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                               "attention: query_offsets[%lld] is %lld, expected -2^60 to 2^60",
-                               (long long)b, (long long)offset);
+                               "query_offsets[%lld] is %lld, expected -2^60 to 2^60", (long long)b,
+                               (long long)offset);
         }
         if (!data_lengths)
             continue;
         tn_attention_sequence sequence;
         tn_attention_sequence_get(p, addresses, b, &sequence);
         if (sequence.keys < 0 || sequence.keys > most)
-            return too_long(&c, p, b, &sequence, most);
+            return too_long(m, p, b, &sequence, most);
         if (p->block_size > 0)
-            TN_TRY(check_blocks(&c, p, addresses, b, sequence.keys));
+            TN_TRY(check_blocks(m, p, addresses, b, sequence.keys));
     }
     return TENON_OK;
 }

@@ -51,7 +51,6 @@ static const tn_counted counts[] = {
     TN_COUNTED(tenon_gemm_desc, b_packed, b_packed_bytes),
 };
 const tn_form tn_gemm_form = {
-    .op = "gemm",
     .bytes = sizeof(tenon_gemm_desc),
     .workspace = offsetof(tenon_gemm_desc, workspace),
     .operands = TN_COUNT(operands),
@@ -70,42 +69,39 @@ static int is_packed(const tenon_gemm_desc *g) {
     return g->b_packed || g->b_packed_bytes;
 }
 
-#define INVALID(...) tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, __VA_ARGS__)
+#define INVALID(...) tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, __VA_ARGS__)
 
 /* ---------------------------------------------------------------- attributes */
 
-static tenon_status check_attributes(const tn_check *c, const tenon_gemm_desc *g) {
-    TN_TRY(tn_check_enum(c, "activation", (int)g->activation, TENON_ACTIVATION_CLAMP));
-    TN_TRY(tn_check_enum(c, "gated", (int)g->gated, TENON_GATED_INTERLEAVED));
-    TN_TRY(tn_check_enum(c, "compute", (int)g->compute, TENON_COMPUTE_FAST));
+static tenon_status check_attributes(tn_message *m, const tenon_gemm_desc *g) {
+    TN_TRY(tn_check_enum(m, "activation", (int)g->activation, TENON_ACTIVATION_CLAMP));
+    TN_TRY(tn_check_enum(m, "gated", (int)g->gated, TENON_GATED_INTERLEAVED));
+    TN_TRY(tn_check_enum(m, "compute", (int)g->compute, TENON_COMPUTE_FAST));
     if (g->alpha)
-        TN_TRY(tn_check_finite(c, "alpha", *g->alpha));
-    TN_TRY(tn_check_finite(c, "beta", g->beta));
+        TN_TRY(tn_check_finite(m, "alpha", *g->alpha));
+    TN_TRY(tn_check_finite(m, "beta", g->beta));
     if (g->gated && g->beta != 0)
-        return INVALID("%s: beta is %g, expected 0 with gated, where c has half of b's columns",
-                       c->op, g->beta);
+        return INVALID("beta is %g, expected 0 with gated, where c has half of b's columns",
+                       g->beta);
     if (isnan(g->clamp_low) || isnan(g->clamp_high) || g->clamp_low > g->clamp_high)
         return INVALID(
-            "%s: clamp_low is %g and clamp_high %g, expected numbers with clamp_low <= clamp_high",
-            c->op, g->clamp_low, g->clamp_high);
+            "clamp_low is %g and clamp_high %g, expected numbers with clamp_low <= clamp_high",
+            g->clamp_low, g->clamp_high);
     if (g->activation != TENON_ACTIVATION_CLAMP && (g->clamp_low != 0 || g->clamp_high != 0))
-        return INVALID("%s: clamp_low is %g and clamp_high %g, expected 0 unless activation is "
+        return INVALID("clamp_low is %g and clamp_high %g, expected 0 unless activation is "
                        "TENON_ACTIVATION_CLAMP",
-                       c->op, g->clamp_low, g->clamp_high);
+                       g->clamp_low, g->clamp_high);
     if (g->array_count < 0)
-        return INVALID("%s: array_count is %lld, expected at least 0", c->op,
-                       (long long)g->array_count);
+        return INVALID("array_count is %lld, expected at least 0", (long long)g->array_count);
     if (uses_pointer_array(g) && tn_tensor_present(&g->group_offsets))
         return INVALID(
-            "%s: array_count is %lld beside group_offsets, expected one of the two kinds of batch",
-            c->op, (long long)g->array_count);
+            "array_count is %lld beside group_offsets, expected one of the two kinds of batch",
+            (long long)g->array_count);
     if (is_packed(g) && uses_pointer_array(g))
-        return INVALID("%s: b_packed is given beside pointer arrays, expected one of the two",
-                       c->op);
+        return INVALID("b_packed is %p beside pointer arrays, expected NULL", g->b_packed);
     if (is_packed(g) && (g->b_packed_bytes == 0 || g->b_packed_bytes > INT64_MAX))
-        return INVALID(
-            "%s: b_packed_bytes is %zu, expected the size that tenon_gemm_pack_size gave", c->op,
-            g->b_packed_bytes);
+        return INVALID("b_packed_bytes is %zu, expected the size that tenon_gemm_pack_size gave",
+                       g->b_packed_bytes);
     return TENON_OK;
 }
 
@@ -113,35 +109,33 @@ static tenon_status check_attributes(const tn_check *c, const tenon_gemm_desc *g
  * a, b, c are matrices where something else counts the products: groups of rows, or arrays of
  * addresses.
  */
-static tenon_status check_ranks(const tn_check *c, const tenon_gemm_desc *g) {
+static tenon_status check_ranks(tn_message *m, const tenon_gemm_desc *g) {
     const int grouped = tn_tensor_present(&g->group_offsets);
     const int matrices = grouped || uses_pointer_array(g);
     for (int role = TN_GEMM_A; role <= TN_GEMM_C && matrices; ++role) {
         const int32_t expected = role == TN_GEMM_B && grouped ? 3 : 2,
                       rank = tn_tensor_in(&tn_gemm_form, role, g)->rank;
         if (rank != expected)
-            return INVALID("%s: %s.rank is %d, expected %d with %s", c->op, operands[role].name,
-                           (int)rank, (int)expected, grouped ? "group_offsets" : "pointer arrays");
+            return INVALID("%s.rank is %d, expected %d with %s", operands[role].name, (int)rank,
+                           (int)expected, grouped ? "group_offsets" : "pointer arrays");
     }
     return TENON_OK;
 }
 
 /* Types that make no sense together. */
-static tenon_status check_types(const tn_check *c, const tenon_gemm_desc *g) {
+static tenon_status check_types(tn_message *m, const tenon_gemm_desc *g) {
     const int a_int = g->a.dtype == TENON_S8 || g->a.dtype == TENON_U8,
               b_int = g->b.dtype == TENON_S8 || g->b.dtype == TENON_U8;
 
     if (g->c.dtype == TENON_S32 && !(a_int && b_int))
         return INVALID(
-            "%s: c.dtype is s32 with a %s and b %s, expected integer inputs for an integer sum",
-            c->op, tenon_dtype_name(g->a.dtype), tenon_dtype_name(g->b.dtype));
+            "c.dtype is s32 with a %s and b %s, expected integer inputs for an integer sum",
+            tenon_dtype_name(g->a.dtype), tenon_dtype_name(g->b.dtype));
     if ((g->c.dtype == TENON_S8 || g->c.dtype == TENON_U8) && !tn_tensor_present(&g->c_scale))
-        return INVALID(
-            "%s: c.dtype is %s and c_scale is absent, expected the scale to quantise with", c->op,
-            tenon_dtype_name(g->c.dtype));
+        return INVALID("c.dtype is %s and c_scale is absent, expected the scale to quantise with",
+                       tenon_dtype_name(g->c.dtype));
     if (tn_tensor_present(&g->c_zero) && !tn_tensor_present(&g->c_scale))
-        return INVALID("%s: c_zero is present and c_scale absent, expected both or c_scale alone",
-                       c->op);
+        return INVALID("c_scale is absent beside c_zero, expected both or c_scale alone");
     return TENON_OK;
 }
 
@@ -156,7 +150,7 @@ static void store(tn_gemm_operand *out, tenon_dtype dtype, int32_t rank, const i
 }
 
 /* Broadcasts one optional operand against (batch…, rows, columns). */
-static tenon_status place(const tn_check *c, const char *field, const tenon_tensor *t,
+static tenon_status place(tn_message *m, const char *field, const tenon_tensor *t,
                           int32_t batch_rank, const int64_t *batch, int64_t rows, int64_t columns,
                           const char *meaning, tn_gemm_operand *out) {
     int64_t shape[TENON_MAX_RANK], stride[TENON_MAX_RANK];
@@ -166,20 +160,20 @@ static tenon_status place(const tn_check *c, const char *field, const tenon_tens
     memcpy(shape, batch, (size_t)batch_rank * sizeof *batch);
     shape[batch_rank] = rows;
     shape[batch_rank + 1] = columns;
-    TN_TRY(tn_check_broadcast(c, field, t, batch_rank + 2, shape, meaning, stride));
+    TN_TRY(tn_check_broadcast(m, field, t, batch_rank + 2, shape, meaning, stride));
     store(out, t->dtype, batch_rank + 2, stride);
     return TENON_OK;
 }
 
 /* The number of groups that k is cut into, from a scale's extent along k. */
-static tenon_status groups_along_k(const tn_check *c, const char *field, const tenon_tensor *t,
+static tenon_status groups_along_k(tn_message *m, const char *field, const tenon_tensor *t,
                                    int32_t from_end, int64_t k, int64_t *groups, int64_t *group) {
     const int32_t dim = t->rank - from_end;
     *groups = dim >= 0 ? t->shape[dim] : 1;
     if (*groups < 1 || (k > 0 && k % *groups != 0) || (k == 0 && *groups != 1))
         return INVALID(
-            "%s: %s.shape[%d] is %lld, expected 1 or a number of groups that divides k = %lld",
-            c->op, field, (int)dim, (long long)*groups, (long long)k);
+            "%s.shape[%d] is %lld, expected 1 or a number of groups that divides k = %lld", field,
+            (int)dim, (long long)*groups, (long long)k);
     *group = k > *groups ? k / *groups : 1;
     return TENON_OK;
 }
@@ -188,58 +182,58 @@ static tenon_status groups_along_k(const tn_check *c, const char *field, const t
  * b and its companions have the experts as their one leading dimension when grouped; everything
  * else has none.
  */
-static tenon_status place_all(const tn_check *c, const tenon_gemm_desc *g, tn_gemm_problem *p,
+static tenon_status place_all(tn_message *m, const tenon_gemm_desc *g, tn_gemm_problem *p,
                               int64_t columns) {
     const int grouped = p->experts > 0 || tn_tensor_present(&g->group_offsets);
     const int32_t rank = p->batch_rank, b_rank = grouped ? 1 : rank;
     const int64_t *batch = p->batch, *b_batch = grouped ? &p->experts : p->batch;
     int64_t groups;
 
-    TN_TRY(place(c, "a", &g->a, rank, batch, p->m, p->k, "(batch…, m, k)", &p->operand[TN_GEMM_A]));
-    TN_TRY(place(c, "b", &g->b, b_rank, b_batch, p->k, columns,
+    TN_TRY(place(m, "a", &g->a, rank, batch, p->m, p->k, "(batch…, m, k)", &p->operand[TN_GEMM_A]));
+    TN_TRY(place(m, "b", &g->b, b_rank, b_batch, p->k, columns,
                  grouped ? "(experts, k, n)" : "(batch…, k, n)", &p->operand[TN_GEMM_B]));
-    TN_TRY(place(c, "c", &g->c, rank, batch, p->m, p->n, "(batch…, m, n)", &p->operand[TN_GEMM_C]));
+    TN_TRY(place(m, "c", &g->c, rank, batch, p->m, p->n, "(batch…, m, n)", &p->operand[TN_GEMM_C]));
     if (grouped && g->bias.rank == 3)
-        TN_TRY(place(c, "bias", &g->bias, 1, &p->experts, 1, columns, "(experts, 1, n)",
+        TN_TRY(place(m, "bias", &g->bias, 1, &p->experts, 1, columns, "(experts, 1, n)",
                      &p->operand[TN_GEMM_BIAS]));
     else
-        TN_TRY(place(c, "bias", &g->bias, rank, batch, p->m, columns,
+        TN_TRY(place(m, "bias", &g->bias, rank, batch, p->m, columns,
                      g->gated ? "(batch…, m, 2n)" : "(batch…, m, n)", &p->operand[TN_GEMM_BIAS]));
-    TN_TRY(place(c, "residual", &g->residual, rank, batch, p->m, p->n, "(batch…, m, n)",
+    TN_TRY(place(m, "residual", &g->residual, rank, batch, p->m, p->n, "(batch…, m, n)",
                  &p->operand[TN_GEMM_RESIDUAL]));
-    TN_TRY(place(c, "c_scale", &g->c_scale, rank, batch, p->m, p->n, "(batch…, m, n)",
+    TN_TRY(place(m, "c_scale", &g->c_scale, rank, batch, p->m, p->n, "(batch…, m, n)",
                  &p->operand[TN_GEMM_C_SCALE]));
-    TN_TRY(place(c, "c_zero", &g->c_zero, rank, batch, p->m, p->n, "(batch…, m, n)",
+    TN_TRY(place(m, "c_zero", &g->c_zero, rank, batch, p->m, p->n, "(batch…, m, n)",
                  &p->operand[TN_GEMM_C_ZERO]));
 
-    TN_TRY(groups_along_k(c, "a_scale", &g->a_scale, 1, p->k, &groups, &p->group[TN_GEMM_A_SCALE]));
-    TN_TRY(place(c, "a_scale", &g->a_scale, rank, batch, p->m, groups, "(batch…, m, groups)",
+    TN_TRY(groups_along_k(m, "a_scale", &g->a_scale, 1, p->k, &groups, &p->group[TN_GEMM_A_SCALE]));
+    TN_TRY(place(m, "a_scale", &g->a_scale, rank, batch, p->m, groups, "(batch…, m, groups)",
                  &p->operand[TN_GEMM_A_SCALE]));
-    TN_TRY(groups_along_k(c, "a_zero", &g->a_zero, 1, p->k, &groups, &p->group[TN_GEMM_A_ZERO]));
-    TN_TRY(place(c, "a_zero", &g->a_zero, rank, batch, p->m, groups, "(batch…, m, groups)",
+    TN_TRY(groups_along_k(m, "a_zero", &g->a_zero, 1, p->k, &groups, &p->group[TN_GEMM_A_ZERO]));
+    TN_TRY(place(m, "a_zero", &g->a_zero, rank, batch, p->m, groups, "(batch…, m, groups)",
                  &p->operand[TN_GEMM_A_ZERO]));
-    TN_TRY(groups_along_k(c, "b_scale", &g->b_scale, 2, p->k, &groups, &p->group[TN_GEMM_B_SCALE]));
-    TN_TRY(place(c, "b_scale", &g->b_scale, b_rank, b_batch, groups, columns, "(batch…, groups, n)",
+    TN_TRY(groups_along_k(m, "b_scale", &g->b_scale, 2, p->k, &groups, &p->group[TN_GEMM_B_SCALE]));
+    TN_TRY(place(m, "b_scale", &g->b_scale, b_rank, b_batch, groups, columns, "(batch…, groups, n)",
                  &p->operand[TN_GEMM_B_SCALE]));
-    TN_TRY(groups_along_k(c, "b_zero", &g->b_zero, 2, p->k, &groups, &p->group[TN_GEMM_B_ZERO]));
-    return place(c, "b_zero", &g->b_zero, b_rank, b_batch, groups, columns, "(batch…, groups, n)",
+    TN_TRY(groups_along_k(m, "b_zero", &g->b_zero, 2, p->k, &groups, &p->group[TN_GEMM_B_ZERO]));
+    return place(m, "b_zero", &g->b_zero, b_rank, b_batch, groups, columns, "(batch…, groups, n)",
                  &p->operand[TN_GEMM_B_ZERO]);
 }
 
-static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn_gemm_problem *p) {
+static tenon_status check_shapes(tn_message *m, const tenon_gemm_desc *g, tn_gemm_problem *p) {
     const tenon_tensor *a = &g->a, *b = &g->b, *t = &g->c;
     const int64_t columns = b->shape[b->rank - 1];
 
     p->m = a->shape[a->rank - 2];
     p->k = a->shape[a->rank - 1];
     p->n = g->gated ? columns / 2 : columns;
-    TN_TRY(tn_check_extent(c, "b", b, b->rank - 2, p->k, "k of a"));
+    TN_TRY(tn_check_extent(m, "b", b, b->rank - 2, p->k, "k of a"));
     if (g->gated && columns % 2 != 0)
-        return INVALID("%s: b.shape[%d] is %lld, expected an even number of columns with gated",
-                       c->op, (int)b->rank - 1, (long long)columns);
-    TN_TRY(tn_check_extent(c, "c", t, t->rank - 2, p->m, "m of a"));
+        return INVALID("b.shape[%d] is %lld, expected an even number of columns with gated",
+                       (int)b->rank - 1, (long long)columns);
+    TN_TRY(tn_check_extent(m, "c", t, t->rank - 2, p->m, "m of a"));
     TN_TRY(
-        tn_check_extent(c, "c", t, t->rank - 1, p->n, g->gated ? "half of b's columns" : "n of b"));
+        tn_check_extent(m, "c", t, t->rank - 1, p->n, g->gated ? "half of b's columns" : "n of b"));
 
     p->batch_rank = t->rank - 2;
     p->batch_count = 1;
@@ -249,7 +243,7 @@ static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn
     }
     if (tn_tensor_present(&g->group_offsets)) {
         p->experts = b->shape[0];
-        TN_TRY(tn_check_extent(c, "group_offsets", &g->group_offsets, 0, p->experts + 1,
+        TN_TRY(tn_check_extent(m, "group_offsets", &g->group_offsets, 0, p->experts + 1,
                                "experts + 1"));
         p->operand[TN_GEMM_OFFSETS].dtype = g->group_offsets.dtype;
         p->operand[TN_GEMM_OFFSETS].row = g->group_offsets.stride[0];
@@ -258,7 +252,7 @@ static tenon_status check_shapes(const tn_check *c, const tenon_gemm_desc *g, tn
         p->pointer_array = 1;
         p->batch_count = g->array_count;
     }
-    return place_all(c, g, p, columns);
+    return place_all(m, g, p, columns);
 }
 
 /*
@@ -303,13 +297,11 @@ static tenon_dtype accumulate_in(const tn_gemm_problem *p) {
 }
 
 tenon_status tn_gemm_problem_make(tenon_gemm_desc *g, tn_gemm_problem *out, tn_message *m) {
-    const tn_check check = {tn_gemm_form.op, m}, *c = &check;
-
     memset(out, 0, sizeof *out);
-    TN_TRY(check_attributes(c, g));
-    TN_TRY(tn_operands_check(c, &tn_gemm_form, g));
-    TN_TRY(check_ranks(c, g));
-    TN_TRY(check_types(c, g));
+    TN_TRY(check_attributes(m, g));
+    TN_TRY(tn_operands_check(m, &tn_gemm_form, g));
+    TN_TRY(check_ranks(m, g));
+    TN_TRY(check_types(m, g));
     out->alpha = g->alpha ? *g->alpha : 1;
     out->beta = g->beta;
     out->clamp_low = g->clamp_low;
@@ -317,7 +309,7 @@ tenon_status tn_gemm_problem_make(tenon_gemm_desc *g, tn_gemm_problem *out, tn_m
     out->activation = g->activation;
     out->gated = g->gated;
     out->compute = g->compute;
-    TN_TRY(check_shapes(c, g, out));
+    TN_TRY(check_shapes(m, g, out));
     if (is_packed(g)) {
         out->operand[TN_GEMM_B_PACKED].dtype = TENON_U8;
         out->packed_bytes = (int64_t)g->b_packed_bytes;
@@ -335,18 +327,17 @@ bool tn_gemm_writes_nothing(const tn_gemm_problem *p) {
 /* ---------------------------------------------------------------- addresses */
 
 static tenon_status settle_packed(const tn_placement *at, const tn_gemm_problem *p) {
-    const tn_check *c = &at->check;
+    tn_message *m = at->message;
     const tenon_gemm_desc *g = at->desc;
     if (!g->b_packed && tn_gemm_writes_nothing(p))
         return TENON_OK;
     if (!g->b_packed)
-        return INVALID("%s: b_packed is NULL, expected what tenon_gemm_pack wrote", c->op);
+        return INVALID("b_packed is NULL, expected what tenon_gemm_pack wrote");
     if ((uintptr_t)g->b_packed % 64 != 0)
-        return INVALID("%s: b_packed is %p, expected an address aligned to 64 bytes", c->op,
-                       g->b_packed);
+        return INVALID("b_packed is %p, expected an address aligned to 64 bytes", g->b_packed);
     at->addresses[TN_GEMM_B_PACKED] = (void *)(uintptr_t)g->b_packed;
     TN_TRY(tn_operands_avoid(at, 1u << TN_GEMM_C, "b_packed", g->b_packed, g->b_packed_bytes));
-    return tn_blocks_apart(c, "workspace.memory", at->workspace.memory, at->workspace.bytes,
+    return tn_blocks_apart(m, "workspace.memory", at->workspace.memory, at->workspace.bytes,
                            "b_packed", g->b_packed, g->b_packed_bytes);
 }
 
@@ -364,12 +355,11 @@ tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
 }
 
 tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m) {
-    const tn_check check = {tn_gemm_form.op, m};
     const tn_gemm_operand *offsets = &p->operand[TN_GEMM_OFFSETS];
 
     if (!offsets->dtype)
         return TENON_OK;
-    return tn_check_offsets(&check, "group_offsets", offsets->dtype, addresses[TN_GEMM_OFFSETS],
+    return tn_check_offsets(m, "group_offsets", offsets->dtype, addresses[TN_GEMM_OFFSETS],
                             offsets->row, p->experts, p->m);
 }
 

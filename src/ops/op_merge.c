@@ -18,7 +18,6 @@ static const tn_operand operands[] = {
         OPERAND(lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT),
 };
 const tn_form tn_merge_form = {
-    .op = "attention_merge",
     .bytes = sizeof(tenon_attention_merge_desc),
     .workspace = offsetof(tenon_attention_merge_desc, workspace),
     .operands = TN_COUNT(operands),
@@ -50,34 +49,32 @@ static void set_operand(tn_merge_operand *operand, const tenon_tensor *t, int32_
  * The shape of o without dv; for a single row (rank 0, which has no planning form without an
  * address) also a vector of one.
  */
-static tenon_status check_lse(const tn_check *c, const char *field, const tenon_tensor *t,
+static tenon_status check_lse(tn_message *m, const char *field, const tenon_tensor *t,
                               const tn_merge_problem *p) {
     static const int64_t one[1] = {1};
     if (p->rank > 0 || t->rank == 0)
-        return tn_check_shape(c, field, t, p->rank, p->extent, "the shape of o without dv");
-    return tn_check_shape(c, field, t, 1, one, "o has one row");
+        return tn_check_shape(m, field, t, p->rank, p->extent, "the shape of o without dv");
+    return tn_check_shape(m, field, t, 1, one, "o has one row");
 }
 
-static tenon_status check_count(const tn_check *c, const tenon_attention_merge_desc *d) {
+static tenon_status check_count(tn_message *m, const tenon_attention_merge_desc *d) {
     if (d->count < 0 || d->count > TN_MERGE_MAX_PARTS)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: count is %lld, expected 0 to %d", c->op, (long long)d->count,
-                       TN_MERGE_MAX_PARTS);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "count is %lld, expected 0 to %d",
+                       (long long)d->count, TN_MERGE_MAX_PARTS);
     if (d->count > 0 && (!d->o_parts || !d->lse_parts))
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s is NULL, expected %d tensors", c->op,
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s is NULL, expected %d tensors",
                        d->o_parts ? "lse_parts" : "o_parts", (int)d->count);
     return TENON_OK;
 }
 
-static tenon_status set_part(const tn_check *c, const part_names *names,
+static tenon_status set_part(tn_message *m, const part_names *names,
                              const tenon_attention_merge_desc *d, int64_t i,
                              tn_merge_problem *out) {
     tenon_tensor o = d->o_parts[i], lse = d->lse_parts[i];
-    TN_TRY(tn_check_tensor(c, names->o, &o, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, 0));
-    TN_TRY(tn_check_shape(c, names->o, &o, d->o.rank, d->o.shape, "the shape of o"));
-    TN_TRY(tn_check_tensor(c, names->lse, &lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, 0));
-    TN_TRY(check_lse(c, names->lse, &lse, out));
+    TN_TRY(tn_check_tensor(m, names->o, &o, TN_DTYPES_FLOAT, 1, TENON_MAX_RANK, 0));
+    TN_TRY(tn_check_shape(m, names->o, &o, d->o.rank, d->o.shape, "the shape of o"));
+    TN_TRY(tn_check_tensor(m, names->lse, &lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, 0));
+    TN_TRY(check_lse(m, names->lse, &lse, out));
     set_operand(&out->o_part[i], &o, out->rank, true);
     set_operand(&out->lse_part[i], &lse, out->rank, false);
     return TENON_OK;
@@ -85,11 +82,10 @@ static tenon_status set_part(const tn_check *c, const part_names *names,
 
 tenon_status tn_merge_problem_make(tenon_attention_merge_desc *d, tn_merge_problem *out,
                                    tn_message *m) {
-    const tn_check c = {tn_merge_form.op, m}, quiet = {tn_merge_form.op, NULL};
     static const part_names nameless;
     memset(out, 0, sizeof *out);
-    TN_TRY(check_count(&c, d));
-    TN_TRY(tn_operands_check(&c, &tn_merge_form, d));
+    TN_TRY(check_count(m, d));
+    TN_TRY(tn_operands_check(m, &tn_merge_form, d));
     out->count = d->count;
     out->rank = d->o.rank - 1;
     out->dv = d->o.shape[out->rank];
@@ -100,14 +96,14 @@ tenon_status tn_merge_problem_make(tenon_attention_merge_desc *d, tn_merge_probl
     }
     set_operand(&out->o, &d->o, out->rank, true);
     if (tn_tensor_present(&d->lse)) {
-        TN_TRY(check_lse(&c, "lse", &d->lse, out));
+        TN_TRY(check_lse(m, "lse", &d->lse, out));
         set_operand(&out->lse, &d->lse, out->rank, false);
     }
     for (int64_t i = 0; i < d->count; ++i) {
-        if (set_part(&quiet, &nameless, d, i, out) == TENON_OK)
+        if (set_part(NULL, &nameless, d, i, out) == TENON_OK)
             continue;
         const part_names names = names_of(i);
-        return set_part(&c, &names, d, i, out);
+        return set_part(m, &names, d, i, out);
     }
     return TENON_OK;
 }
@@ -120,41 +116,40 @@ bool tn_merge_writes_nothing(const tn_merge_problem *p) {
  * Where an input lies, and that it is apart from all that is written; `may_be`: the output that may
  * be the same memory, or -1.
  */
-static tenon_status place_part(const tn_check *c, const tn_placement *at, const char *name,
+static tenon_status place_part(tn_message *m, const tn_placement *at, const char *name,
                                const tenon_tensor *part, int may_be, void **address) {
     const tenon_attention_merge_desc *d = at->desc;
     const tenon_workspace *w = &at->workspace;
     const tenon_tensor block = tenon_vector(w->memory, TENON_U8, (int64_t)w->bytes);
     tenon_tensor t = *part;
     tn_tensor_fill_strides(&t);
-    TN_TRY(tn_check_address(c, name, &t, address));
-    TN_TRY(tn_check_apart(c, "o", &d->o, at->addresses[TN_MERGE_O], name, &t, *address,
+    TN_TRY(tn_check_address(m, name, &t, address));
+    TN_TRY(tn_check_apart(m, "o", &d->o, at->addresses[TN_MERGE_O], name, &t, *address,
                           may_be == TN_MERGE_O));
-    TN_TRY(tn_check_apart(c, "lse", &d->lse, at->addresses[TN_MERGE_LSE], name, &t, *address,
+    TN_TRY(tn_check_apart(m, "lse", &d->lse, at->addresses[TN_MERGE_LSE], name, &t, *address,
                           may_be == TN_MERGE_LSE));
-    return tn_check_apart(c, "workspace.memory", &block, w->memory, name, &t, *address, false);
+    return tn_check_apart(m, "workspace.memory", &block, w->memory, name, &t, *address, false);
 }
 
-static tenon_status place_both(const tn_check *c, const tn_placement *at, const part_names *names,
+static tenon_status place_both(tn_message *m, const tn_placement *at, const part_names *names,
                                int64_t i, void **o, void **lse) {
     const tenon_attention_merge_desc *d = at->desc;
-    TN_TRY(place_part(c, at, names->o, &d->o_parts[i], i == 0 ? TN_MERGE_O : -1, o));
-    return place_part(c, at, names->lse, &d->lse_parts[i], i == 0 ? TN_MERGE_LSE : -1, lse);
+    TN_TRY(place_part(m, at, names->o, &d->o_parts[i], i == 0 ? TN_MERGE_O : -1, o));
+    return place_part(m, at, names->lse, &d->lse_parts[i], i == 0 ? TN_MERGE_LSE : -1, lse);
 }
 
 tenon_status tn_merge_settle(tn_placement *at, const tn_merge_problem *p,
                              void *parts[2 * TN_MERGE_MAX_PARTS]) {
-    const tn_check quiet = {at->check.op, NULL};
     static const part_names nameless;
     TN_TRY(tn_operands_settle(at));
     at->addresses[TN_MERGE_O_PARTS] = parts;
     at->addresses[TN_MERGE_LSE_PARTS] = parts + p->count;
     for (int64_t i = 0; i < p->count; ++i) {
         void **o = &parts[i], **lse = &parts[p->count + i];
-        if (place_both(&quiet, at, &nameless, i, o, lse) == TENON_OK)
+        if (place_both(NULL, at, &nameless, i, o, lse) == TENON_OK)
             continue;
         const part_names names = names_of(i);
-        return place_both(&at->check, at, &names, i, o, lse);
+        return place_both(at->message, at, &names, i, o, lse);
     }
     return TENON_OK;
 }

@@ -34,7 +34,6 @@ static const tn_scalar scalars[] = {
     SCALAR(reserved),
 };
 const tn_form tn_softmax_form = {
-    .op = "softmax",
     .bytes = sizeof(tenon_softmax_desc),
     .workspace = offsetof(tenon_softmax_desc, workspace),
     .operands = TN_COUNT(operands),
@@ -56,13 +55,13 @@ static void set_operand(tn_softmax_problem *p, tn_softmax_role role, tenon_dtype
     }
 }
 
-static tenon_status set_broadcast(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role,
+static tenon_status set_broadcast(tn_message *m, tn_softmax_problem *p, tn_softmax_role role,
                                   const tenon_tensor *t, const tenon_tensor *x, int32_t axis) {
     int64_t stride[TENON_MAX_RANK] = {0};
     if (!tn_tensor_present(t))
         return TENON_OK;
     TN_TRY(
-        tn_check_broadcast(c, operands[role].name, t, x->rank, x->shape, "the shape of x", stride));
+        tn_check_broadcast(m, operands[role].name, t, x->rank, x->shape, "the shape of x", stride));
     set_operand(p, role, t->dtype, stride, axis);
     return TENON_OK;
 }
@@ -70,7 +69,7 @@ static tenon_status set_broadcast(const tn_check *c, tn_softmax_problem *p, tn_s
 /*
  * alibi and sinks: one value per head (or batch and head); heads are the dimension before queries.
  */
-static tenon_status set_per_head(const tn_check *c, tn_softmax_problem *p, tn_softmax_role role,
+static tenon_status set_per_head(tn_message *m, tn_softmax_problem *p, tn_softmax_role role,
                                  const tenon_tensor *t) {
     static const int64_t no_heads[1] = {1};
     int64_t stride[TENON_MAX_RANK] = {0};
@@ -78,10 +77,10 @@ static tenon_status set_per_head(const tn_check *c, tn_softmax_problem *p, tn_so
     if (!tn_tensor_present(t))
         return TENON_OK;
     if (lead == 0)
-        TN_TRY(tn_check_broadcast(c, operands[role].name, t, 1, no_heads,
+        TN_TRY(tn_check_broadcast(m, operands[role].name, t, 1, no_heads,
                                   "(heads) of an x without heads", stride));
     else
-        TN_TRY(tn_check_broadcast(c, operands[role].name, t, lead, p->extent,
+        TN_TRY(tn_check_broadcast(m, operands[role].name, t, lead, p->extent,
                                   "the dimensions of x before queries", stride));
     p->operand[role].dtype = t->dtype;
     memcpy(p->operand[role].row, stride, (size_t)lead * sizeof *stride);
@@ -89,8 +88,8 @@ static tenon_status set_per_head(const tn_check *c, tn_softmax_problem *p, tn_so
 }
 
 /* Causal, window, ALiBi and sinks: what needs to know which dimensions are queries and keys. */
-static tenon_status set_positions(const tn_check *c, const tenon_softmax_desc *d,
-                                  tn_softmax_problem *p, int32_t axis) {
+static tenon_status set_positions(tn_message *m, const tenon_softmax_desc *d, tn_softmax_problem *p,
+                                  int32_t axis) {
     const char *wants = tn_tensor_present(&d->sinks)   ? "sinks"
                         : tn_tensor_present(&d->alibi) ? "alibi"
                         : d->window.enabled            ? "window"
@@ -101,12 +100,12 @@ static tenon_status set_positions(const tn_check *c, const tenon_softmax_desc *d
     if (!wants)
         return TENON_OK;
     if (axis != d->x.rank - 1 || d->x.rank < 2)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s is given while axis is %d of an x of rank %d, expected axis to be "
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s is given while axis is %d of an x of rank %d, expected axis to be "
                        "the last of at least 2",
-                       c->op, wants, (int)axis, (int)d->x.rank);
-    TN_TRY(set_per_head(c, p, TN_SOFTMAX_ALIBI, &d->alibi));
-    TN_TRY(set_per_head(c, p, TN_SOFTMAX_SINKS, &d->sinks));
+                       wants, (int)axis, (int)d->x.rank);
+    TN_TRY(set_per_head(m, p, TN_SOFTMAX_ALIBI, &d->alibi));
+    TN_TRY(set_per_head(m, p, TN_SOFTMAX_SINKS, &d->sinks));
     const int64_t queries = p->extent[p->rank - 1], keys = p->length;
     if (d->window.enabled && d->window.left >= 0)
         p->left = d->window.left;
@@ -129,7 +128,7 @@ static tenon_status set_positions(const tn_check *c, const tenon_softmax_desc *d
     return TENON_OK;
 }
 
-static tenon_status set_lse(const tn_check *c, const tenon_softmax_desc *d, tn_softmax_problem *p) {
+static tenon_status set_lse(tn_message *m, const tenon_softmax_desc *d, tn_softmax_problem *p) {
     static const int64_t one[1] = {1};
     if (!tn_tensor_present(&d->lse))
         return TENON_OK;
@@ -139,38 +138,37 @@ static tenon_status set_lse(const tn_check *c, const tenon_softmax_desc *d, tn_s
      */
     if (p->rank > 0 || d->lse.rank == 0)
         TN_TRY(
-            tn_check_shape(c, "lse", &d->lse, p->rank, p->extent, "the shape of x without axis"));
+            tn_check_shape(m, "lse", &d->lse, p->rank, p->extent, "the shape of x without axis"));
     else
-        TN_TRY(tn_check_shape(c, "lse", &d->lse, 1, one, "x has one row"));
+        TN_TRY(tn_check_shape(m, "lse", &d->lse, 1, one, "x has one row"));
     p->operand[TN_SOFTMAX_LSE].dtype = d->lse.dtype;
     memcpy(p->operand[TN_SOFTMAX_LSE].row, d->lse.stride, (size_t)p->rank * sizeof *d->lse.stride);
     return TENON_OK;
 }
 
-static tenon_status check_attributes(const tn_check *c, const tenon_softmax_desc *d) {
-    TN_TRY(tn_check_enum(c, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
-    TN_TRY(tn_check_enum(c, "window.enabled", d->window.enabled, 1));
-    TN_TRY(tn_check_enum(c, "window.reserved", d->window.reserved, 0));
-    TN_TRY(tn_check_enum(c, "log", d->log, 1));
-    TN_TRY(tn_check_enum(c, "reserved", d->reserved, 0));
-    TN_TRY(tn_check_not_negative(c, "softcap", d->softcap));
-    return d->scale ? tn_check_finite(c, "scale", *d->scale) : TENON_OK;
+static tenon_status check_attributes(tn_message *m, const tenon_softmax_desc *d) {
+    TN_TRY(tn_check_enum(m, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
+    TN_TRY(tn_check_enum(m, "window.enabled", d->window.enabled, 1));
+    TN_TRY(tn_check_enum(m, "window.reserved", d->window.reserved, 0));
+    TN_TRY(tn_check_enum(m, "log", d->log, 1));
+    TN_TRY(tn_check_enum(m, "reserved", d->reserved, 0));
+    TN_TRY(tn_check_not_negative(m, "softcap", d->softcap));
+    return d->scale ? tn_check_finite(m, "scale", *d->scale) : TENON_OK;
 }
 
 tenon_status tn_softmax_problem_make(tenon_softmax_desc *d, tn_softmax_problem *out,
                                      tn_message *m) {
-    const tn_check c = {tn_softmax_form.op, m};
     memset(out, 0, sizeof *out);
-    TN_TRY(tn_operands_check(&c, &tn_softmax_form, d));
-    TN_TRY(tn_check_shape(&c, "y", &d->y, d->x.rank, d->x.shape, "the shape of x"));
+    TN_TRY(tn_operands_check(m, &tn_softmax_form, d));
+    TN_TRY(tn_check_shape(m, "y", &d->y, d->x.rank, d->x.shape, "the shape of x"));
     int32_t axis = d->axis ? *d->axis : -1;
     if (axis < -d->x.rank || axis >= d->x.rank)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "softmax: axis is %d, expected %d to %d (the rank of x is %d)", (int)axis,
+                       "axis is %d, expected %d to %d (the rank of x is %d)", (int)axis,
                        (int)-d->x.rank, (int)d->x.rank - 1, (int)d->x.rank);
     if (axis < 0)
         axis += d->x.rank;
-    TN_TRY(check_attributes(&c, d));
+    TN_TRY(check_attributes(m, d));
 
     out->rank = d->x.rank - 1;
     out->rows = 1;
@@ -187,10 +185,10 @@ tenon_status tn_softmax_problem_make(tenon_softmax_desc *d, tn_softmax_problem *
     out->accumulate = d->x.dtype == TENON_F64 || d->y.dtype == TENON_F64 ? TENON_F64 : TENON_F32;
     set_operand(out, TN_SOFTMAX_X, d->x.dtype, d->x.stride, axis);
     set_operand(out, TN_SOFTMAX_Y, d->y.dtype, d->y.stride, axis);
-    TN_TRY(set_broadcast(&c, out, TN_SOFTMAX_BIAS, &d->bias, &d->x, axis));
-    TN_TRY(set_broadcast(&c, out, TN_SOFTMAX_MASK, &d->mask, &d->x, axis));
-    TN_TRY(set_positions(&c, d, out, axis));
-    return set_lse(&c, d, out);
+    TN_TRY(set_broadcast(m, out, TN_SOFTMAX_BIAS, &d->bias, &d->x, axis));
+    TN_TRY(set_broadcast(m, out, TN_SOFTMAX_MASK, &d->mask, &d->x, axis));
+    TN_TRY(set_positions(m, d, out, axis));
+    return set_lse(m, d, out);
 }
 
 bool tn_softmax_writes_nothing(const tn_softmax_problem *p) {

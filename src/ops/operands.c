@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-tenon_status tn_operands_check(const tn_check *c, const tn_form *form, void *desc) {
+tenon_status tn_operands_check(tn_message *m, const tn_form *form, void *desc) {
     for (int role = 0; role < form->operands; ++role) {
         const tn_operand *o = &form->operand[role];
-        TN_TRY(tn_check_tensor(c, o->name, tn_tensor_of(form, role, desc), o->dtypes, o->min_rank,
+        TN_TRY(tn_check_tensor(m, o->name, tn_tensor_of(form, role, desc), o->dtypes, o->min_rank,
                                o->max_rank, o->flags));
     }
     return TENON_OK;
@@ -65,7 +65,7 @@ tenon_status tn_operands_place(tn_placement *p, tn_roles without) {
         void *address = plain_address(t, &p->reaches->of[role]);
         if (!address) {
             const tenon_tensor dense = with_strides(t);
-            TN_TRY(tn_check_address(&p->check, p->form->operand[role].name, &dense, &address));
+            TN_TRY(tn_check_address(p->message, p->form->operand[role].name, &dense, &address));
         }
         p->addresses[role] = address;
         if (address)
@@ -87,7 +87,7 @@ static tenon_status check_pair(const tn_placement *p, int out, int other) {
     const tn_operand *o = &p->form->operand[out];
     const tenon_tensor a = with_strides(tn_tensor_in(p->form, out, p->desc)),
                        b = with_strides(tn_tensor_in(p->form, other, p->desc));
-    return tn_check_apart(&p->check, o->name, &a, p->addresses[out], p->form->operand[other].name,
+    return tn_check_apart(p->message, o->name, &a, p->addresses[out], p->form->operand[other].name,
                           &b, p->addresses[other], o->may_be == other + 1);
 }
 
@@ -101,17 +101,17 @@ tenon_status tn_operands_avoid(const tn_placement *p, tn_roles roles, const char
         if (!ranges_meet(address, &block, p->addresses[role], &p->reaches->of[role]))
             continue;
         const tenon_tensor t = with_strides(tn_tensor_in(p->form, role, p->desc));
-        TN_TRY(tn_check_apart(&p->check, name, &whole, address, p->form->operand[role].name, &t,
+        TN_TRY(tn_check_apart(p->message, name, &whole, address, p->form->operand[role].name, &t,
                               p->addresses[role], false));
     }
     return TENON_OK;
 }
 
-tenon_status tn_blocks_apart(const tn_check *c, const char *a_name, const void *a, size_t a_bytes,
+tenon_status tn_blocks_apart(tn_message *m, const char *a_name, const void *a, size_t a_bytes,
                              const char *b_name, const void *b, size_t b_bytes) {
     const tenon_tensor ta = tenon_vector(a, TENON_U8, (int64_t)a_bytes),
                        tb = tenon_vector(b, TENON_U8, (int64_t)b_bytes);
-    return tn_check_apart(c, a_name, &ta, a, b_name, &tb, b, false);
+    return tn_check_apart(m, a_name, &ta, a, b_name, &tb, b, false);
 }
 
 tenon_status tn_operands_apart(const tn_placement *p) {

@@ -30,7 +30,7 @@ typedef struct tn_reaches {
 
 /* One call's memory. */
 typedef struct tn_placement {
-    tn_check check;
+    tn_message *message;
     const tn_form *form;
     const void *desc; /* checked, or of the same signature; all strides may still be 0 */
     const tn_reaches *reaches;
@@ -40,7 +40,7 @@ typedef struct tn_placement {
 } tn_placement;
 
 /* Each tensor for itself: tn_check_tensor by the table. Dense strides are filled in. */
-tenon_status tn_operands_check(const tn_check *c, const tn_form *form, void *desc);
+tenon_status tn_operands_check(tn_message *m, const tn_form *form, void *desc);
 
 /* What each covers. The tensors have been checked. */
 void tn_operands_reach(const tn_form *form, const void *desc, tn_reaches *out);
@@ -66,7 +66,7 @@ tenon_status tn_operands_avoid(const tn_placement *p, tn_roles roles, const char
                                const void *address, size_t bytes);
 
 /* Refuses two blocks of memory, neither of them an operand, that overlap. */
-tenon_status tn_blocks_apart(const tn_check *c, const char *a_name, const void *a, size_t a_bytes,
+tenon_status tn_blocks_apart(tn_message *m, const char *a_name, const void *a, size_t a_bytes,
                              const char *b_name, const void *b, size_t b_bytes);
 
 /* Both for an operation that has nothing of its own: tn_operands_place, tn_operands_apart. */

@@ -8,7 +8,7 @@
  *     tn_<op>_check_data     when running: lengths, offsets and tables that are read from memory
  *
  * and only then anything is written. Each fails with INVALID_ARGUMENT or UNSUPPORTED and a sentence
- * with operation, field, value and expectation. Descriptors are the entry points' own copies
+ * with field, value and expectation. Descriptors are the entry points' own copies
  * (tn_read_desc): making the problem writes dense strides into them. Operations without a settle of
  * their own use tn_operands_settle. tn_<op>_cost counts what plan.h promises: operations
  * (data-dependent lengths at their upper bound) and bytes of all operands, each once.

@@ -19,25 +19,25 @@
  */
 #define MAX_ELEMENTS (INT64_C(1) << 48)
 
-tenon_status tn_check_enum(const tn_check *c, const char *field, int64_t value, int64_t last) {
+tenon_status tn_check_enum(tn_message *m, const char *field, int64_t value, int64_t last) {
     if (value >= 0 && value <= last)
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s is %lld, expected 0 to %lld",
-                   c->op, field, (long long)value, (long long)last);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s is %lld, expected 0 to %lld", field,
+                   (long long)value, (long long)last);
 }
 
-tenon_status tn_check_finite(const tn_check *c, const char *field, double value) {
+tenon_status tn_check_finite(tn_message *m, const char *field, double value) {
     if (isfinite(value))
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s is %g, expected a finite number", c->op, field, value);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s is %g, expected a finite number", field,
+                   value);
 }
 
-tenon_status tn_check_not_negative(const tn_check *c, const char *field, double value) {
+tenon_status tn_check_not_negative(tn_message *m, const char *field, double value) {
     if (isfinite(value) && value >= 0)
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s is %g, expected a finite number of at least 0", c->op, field, value);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s is %g, expected a finite number of at least 0", field, value);
 }
 
 /* ---------------------------------------------------------------- shapes */
@@ -140,7 +140,7 @@ static bool is_injective(const layout *l) {
     return true;
 }
 
-static tenon_status check_type(const tn_check *c, const char *field, const tenon_tensor *t,
+static tenon_status check_type(tn_message *m, const char *field, const tenon_tensor *t,
                                tn_dtypes dtypes, const tn_dtype_info **type) {
     char expected[160] = "";
     *type = tn_dtype_find(t->dtype);
@@ -150,112 +150,109 @@ static tenon_status check_type(const tn_check *c, const char *field, const tenon
         if ((value < 16 || value >= TENON_Q8_0) && dtypes & TN_DTYPE_BIT(value))
             at += snprintf(expected + at, sizeof expected - (size_t)at, " %s",
                            tenon_dtype_name((tenon_dtype)value));
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s.dtype is %s (%d), expected one of%s", c->op, field,
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s.dtype is %s (%d), expected one of%s", field,
                    tenon_dtype_name(t->dtype), (int)t->dtype, expected);
 }
 
-static tenon_status check_extents(const tn_check *c, const char *field, const tenon_tensor *t) {
+static tenon_status check_extents(tn_message *m, const char *field, const tenon_tensor *t) {
     int64_t count = 1;
     for (int32_t d = 0; d < t->rank; ++d) {
         if (t->shape[d] < 0)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s.shape[%d] is %lld, expected at least 0", c->op, field, (int)d,
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s.shape[%d] is %lld, expected at least 0", field, (int)d,
                            (long long)t->shape[d]);
         if (t->shape[d] > 0 && (!tn_mul_i64(count, t->shape[d], &count) || count > MAX_ELEMENTS))
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s.shape is %s, expected at most 2^48 elements in all", c->op,
-                           field, tn_shape_format(t->rank, t->shape).text);
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s.shape is %s, expected at most 2^48 elements in all", field,
+                           tn_shape_format(t->rank, t->shape).text);
     }
     return TENON_OK;
 }
 
 /* Blocks lie along one dimension of stride 1, and everything else steps over whole blocks. */
-static tenon_status check_blocks(const tn_check *c, const char *field, const tenon_tensor *t,
+static tenon_status check_blocks(tn_message *m, const char *field, const tenon_tensor *t,
                                  const tn_dtype_info *type) {
     int32_t along = 0;
     for (int32_t d = 0; d < t->rank; ++d) {
         const int64_t number = t->stride[d] == 1 ? t->shape[d] : t->stride[d];
         along += t->stride[d] == 1 && t->shape[d] > 1;
         if (t->shape[d] > 1 && number % type->elements != 0)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s.%s[%d] is %lld, expected a multiple of %d, the block of %s",
-                           c->op, field, t->stride[d] == 1 ? "shape" : "stride", (int)d,
-                           (long long)number, (int)type->elements, type->name);
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s.%s[%d] is %lld, expected a multiple of %d, the block of %s", field,
+                           t->stride[d] == 1 ? "shape" : "stride", (int)d, (long long)number,
+                           (int)type->elements, type->name);
     }
     if (along == 1 || tn_tensor_empty(t))
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s.stride is %s, expected one dimension of stride 1 (blocks of %s)", c->op,
-                   field, tn_shape_format(t->rank, t->stride).text, type->name);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s.stride is %s, expected one dimension of stride 1 (blocks of %s)", field,
+                   tn_shape_format(t->rank, t->stride).text, type->name);
 }
 
-static tenon_status check_output(const tn_check *c, const char *field, const tenon_tensor *t,
+static tenon_status check_output(tn_message *m, const char *field, const tenon_tensor *t,
                                  const layout *l) {
     for (int32_t d = 0; d < t->rank && !l->empty; ++d)
         if (t->shape[d] > 1 && t->stride[d] < 1)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s.stride[%d] is %lld, expected at least 1 for an output", c->op,
-                           field, (int)d, (long long)t->stride[d]);
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s.stride[%d] is %lld, expected at least 1 for an output", field,
+                           (int)d, (long long)t->stride[d]);
     if (l->empty || is_injective(l))
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s.stride is %s with shape %s, expected strides with which an output does "
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s.stride is %s with shape %s, expected strides with which an output does "
                    "not overlap itself",
-                   c->op, field, tn_shape_format(t->rank, t->stride).text,
+                   field, tn_shape_format(t->rank, t->stride).text,
                    tn_shape_format(t->rank, t->shape).text);
 }
 
-tenon_status tn_check_tensor(const tn_check *c, const char *field, tenon_tensor *t,
-                             tn_dtypes dtypes, int32_t min_rank, int32_t max_rank, unsigned flags) {
+tenon_status tn_check_tensor(tn_message *m, const char *field, tenon_tensor *t, tn_dtypes dtypes,
+                             int32_t min_rank, int32_t max_rank, unsigned flags) {
     const tn_dtype_info *type;
     layout l;
     if (!tn_tensor_present(t)) {
         if (flags & TN_TENSOR_OPTIONAL)
             return TENON_OK;
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s is absent (rank is 0 and data NULL), expected a tensor", c->op,
-                       field);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s is absent (rank is 0 and data NULL), expected a tensor", field);
     }
     if (t->rank < min_rank || t->rank > max_rank || t->rank > TENON_MAX_RANK)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       min_rank == max_rank ? "%s: %s.rank is %d, expected %d"
-                                            : "%s: %s.rank is %d, expected %d to %d",
-                       c->op, field, (int)t->rank, (int)min_rank, (int)max_rank);
-    TN_TRY(check_type(c, field, t, dtypes, &type));
-    TN_TRY(check_extents(c, field, t));
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       min_rank == max_rank ? "%s.rank is %d, expected %d"
+                                            : "%s.rank is %d, expected %d to %d",
+                       field, (int)t->rank, (int)min_rank, (int)max_rank);
+    TN_TRY(check_type(m, field, t, dtypes, &type));
+    TN_TRY(check_extents(m, field, t));
     tn_tensor_fill_strides(t);
     if (type->elements > 1)
-        TN_TRY(check_blocks(c, field, t, type));
+        TN_TRY(check_blocks(m, field, t, type));
     if (!layout_of(t, type, &l) || t->offset > TN_MAX_OFFSET)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s.shape is %s with stride %s and offset %zu, expected less than 2^62 "
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.shape is %s with stride %s and offset %zu, expected less than 2^62 "
                        "bytes in all",
-                       c->op, field, tn_shape_format(t->rank, t->shape).text,
+                       field, tn_shape_format(t->rank, t->shape).text,
                        tn_shape_format(t->rank, t->stride).text, t->offset);
-    return flags & TN_TENSOR_OUTPUT ? check_output(c, field, t, &l) : TENON_OK;
+    return flags & TN_TENSOR_OUTPUT ? check_output(m, field, t, &l) : TENON_OK;
 }
 
-tenon_status tn_check_extent(const tn_check *c, const char *field, const tenon_tensor *t,
-                             int32_t dim, int64_t expected, const char *meaning) {
+tenon_status tn_check_extent(tn_message *m, const char *field, const tenon_tensor *t, int32_t dim,
+                             int64_t expected, const char *meaning) {
     if (t->shape[dim] == expected)
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s.shape[%d] is %lld, expected %lld (%s)", c->op, field, (int)dim,
-                   (long long)t->shape[dim], (long long)expected, meaning);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s.shape[%d] is %lld, expected %lld (%s)",
+                   field, (int)dim, (long long)t->shape[dim], (long long)expected, meaning);
 }
 
-tenon_status tn_check_shape(const tn_check *c, const char *field, const tenon_tensor *t,
-                            int32_t rank, const int64_t *shape, const char *meaning) {
+tenon_status tn_check_shape(tn_message *m, const char *field, const tenon_tensor *t, int32_t rank,
+                            const int64_t *shape, const char *meaning) {
     if (t->rank == rank &&
         (rank == 0 || memcmp(t->shape, shape, (size_t)rank * sizeof *shape) == 0))
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT, "%s: %s.shape is %s, expected %s (%s)",
-                   c->op, field, tn_shape_format(t->rank, t->shape).text,
-                   tn_shape_format(rank, shape).text, meaning);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s.shape is %s, expected %s (%s)", field,
+                   tn_shape_format(t->rank, t->shape).text, tn_shape_format(rank, shape).text,
+                   meaning);
 }
 
-tenon_status tn_check_broadcast(const tn_check *c, const char *field, const tenon_tensor *t,
+tenon_status tn_check_broadcast(tn_message *m, const char *field, const tenon_tensor *t,
                                 int32_t rank, const int64_t *shape, const char *meaning,
                                 int64_t *stride) {
     const int32_t lead = rank - t->rank;
@@ -267,39 +264,37 @@ tenon_status tn_check_broadcast(const tn_check *c, const char *field, const teno
     }
     if (fits)
         return TENON_OK;
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s has shape %s, which does not broadcast to %s = %s", c->op, field,
-                   tn_shape_format(t->rank, t->shape).text, meaning,
-                   tn_shape_format(rank, shape).text);
+    return tn_fail(
+        m, TENON_ERROR_INVALID_ARGUMENT, "%s.shape is %s, expected one that broadcasts to %s = %s",
+        field, tn_shape_format(t->rank, t->shape).text, meaning, tn_shape_format(rank, shape).text);
 }
 
 /* ---------------------------------------------------------------- addresses */
 
-static tenon_status check_in_buffer(const tn_check *c, const char *field, const tenon_tensor *t,
+static tenon_status check_in_buffer(tn_message *m, const char *field, const tenon_tensor *t,
                                     const layout *l, void **address) {
     const size_t size = tenon_buffer_size(t->buffer);
     const int64_t offset = (int64_t)t->offset;
     char *host = tenon_buffer_host(t->buffer);
     if (t->data)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s.data is %p, expected NULL beside %s.buffer", c->op, field, t->data,
-                       field);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.data is %p, expected NULL beside %s.buffer", field, t->data, field);
     if (offset + l->low < 0 || (uint64_t)(offset + l->high) > size)
-        return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s: %s.offset is %zu and the tensor covers bytes %lld to %lld, expected "
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.offset is %zu and the tensor covers bytes %lld to %lld, expected "
                        "them within %s.buffer's %zu bytes",
-                       c->op, field, t->offset, (long long)(offset + l->low),
+                       field, t->offset, (long long)(offset + l->low),
                        (long long)(offset + l->high), field, size);
     if (!host && !l->empty)
-        return tn_fail(c->message, TENON_ERROR_UNSUPPORTED,
-                       "%s: %s.buffer is %p, memory without a host address, expected one of the "
+        return tn_fail(m, TENON_ERROR_UNSUPPORTED,
+                       "%s.buffer is %p, memory without a host address, expected one of the "
                        "context's device",
-                       c->op, field, (void *)t->buffer);
+                       field, (void *)t->buffer);
     *address = host ? host + t->offset : NULL;
     return TENON_OK;
 }
 
-tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_tensor *t,
+tenon_status tn_check_address(tn_message *m, const char *field, const tenon_tensor *t,
                               void **address) {
     const tn_dtype_info *type = tn_dtype_find(t->dtype);
     layout l;
@@ -307,31 +302,29 @@ tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_
     if (!tn_tensor_present(t) || !type || !layout_of(t, type, &l))
         return TENON_OK; /* absent: checked shapes always fit */
     if (t->buffer) {
-        TN_TRY(check_in_buffer(c, field, t, &l, address));
+        TN_TRY(check_in_buffer(m, field, t, &l, address));
     } else {
         const uintptr_t start = (uintptr_t)t->data;
         if (l.empty && !t->data)
             return TENON_OK;
         if (!t->data)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s.data is NULL, expected an address", c->op, field);
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s.data is NULL, expected an address",
+                           field);
         if (start > UINTPTR_MAX - t->offset ||
             (l.high > 0 && start + t->offset > UINTPTR_MAX - (uintptr_t)l.high) ||
             start + t->offset < (uintptr_t)-l.low)
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s.data is %p with offset %zu and shape %s, expected memory inside "
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s.data is %p with offset %zu and shape %s, expected memory inside "
                            "the address space",
-                           c->op, field, t->data, t->offset,
-                           tn_shape_format(t->rank, t->shape).text);
+                           field, t->data, t->offset, tn_shape_format(t->rank, t->shape).text);
         *address = (char *)t->data + t->offset;
     }
     if ((uintptr_t)*address % (uintptr_t)type->alignment == 0)
         return TENON_OK;
-    return tn_fail(
-        c->message, TENON_ERROR_INVALID_ARGUMENT,
-        "%s: %s.data is %p and %s.offset %zu, expected an address aligned to %d bytes (%s)", c->op,
-        field, t->buffer ? tenon_buffer_host(t->buffer) : t->data, field, t->offset,
-        (int)type->alignment, type->name);
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s.data is %p and %s.offset %zu, expected an address aligned to %d bytes (%s)",
+                   field, t->buffer ? tenon_buffer_host(t->buffer) : t->data, field, t->offset,
+                   (int)type->alignment, type->name);
 }
 
 /*
@@ -366,7 +359,7 @@ static bool apart_within(const layout *a, const layout *b, int64_t distance, int
     return span_a <= gap && span_b <= pitch - gap;
 }
 
-tenon_status tn_check_apart(const tn_check *c, const char *out_field, const tenon_tensor *out,
+tenon_status tn_check_apart(tn_message *m, const char *out_field, const tenon_tensor *out,
                             const void *out_address, const char *field, const tenon_tensor *t,
                             const void *address, bool may_be_same) {
     const tn_dtype_info *out_type = tn_dtype_find(out->dtype), *type = tn_dtype_find(t->dtype);
@@ -389,24 +382,23 @@ tenon_status tn_check_apart(const tn_check *c, const char *out_field, const teno
         if (stride != 0 && apart_within(&a, &b, distance, stride < 0 ? -stride : stride))
             return TENON_OK;
     }
-    return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s: %s at %p overlaps %s at %p in memory, expected them apart%s", c->op,
-                   out_field, out_address, field, address,
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "%s at %p overlaps %s at %p in memory, expected them apart%s", out_field,
+                   out_address, field, address,
                    may_be_same ? " or the same with the same type and strides" : "");
 }
 
 /* ---------------------------------------------------------------- lengths and offsets */
 
-tenon_status tn_check_offsets(const tn_check *c, const char *field, tenon_dtype dtype,
+tenon_status tn_check_offsets(tn_message *m, const char *field, tenon_dtype dtype,
                               const void *address, int64_t stride, int64_t count, int64_t total) {
     int64_t before = 0;
     for (int64_t i = 0; i <= count; ++i) {
         const int64_t value = tn_index_get(address, dtype, i * stride);
         if (value < before || value > total || (i == 0 && value != 0))
-            return tn_fail(c->message, TENON_ERROR_INVALID_ARGUMENT,
-                           "%s: %s[%lld] is %lld, expected %lld to %lld", c->op, field,
-                           (long long)i, (long long)value, (long long)before,
-                           (long long)(i == 0 ? 0 : total));
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                           "%s[%lld] is %lld, expected %lld to %lld", field, (long long)i,
+                           (long long)value, (long long)before, (long long)(i == 0 ? 0 : total));
         before = value;
     }
     return TENON_OK;

@@ -4,8 +4,9 @@
  * the sentence when it is not. An operation first checks shapes (nothing is dereferenced but the
  * descriptor, so that plans need no addresses), then, when it runs, addresses.
  *
- * Every function that can fail names operation, field, value and expectation in the message and
- * returns INVALID_ARGUMENT unless it says otherwise.
+ * Every function that can fail names field, value and expectation in the message (NULL: nobody
+ * listens; the call's name is put before it by who leaves the context) and returns INVALID_ARGUMENT
+ * unless it says otherwise.
  */
 #ifndef TN_TENSOR_CHECK_H
 #define TN_TENSOR_CHECK_H
@@ -16,22 +17,16 @@
 
 #include <stdbool.h>
 
-/* Who is asking: the first word of every sentence, and where the sentence goes. */
-typedef struct tn_check {
-    const char *op;
-    tn_message *message;
-} tn_check;
-
 /* ---------------------------------------------------------------- scalars */
 
 /* 0 … last. */
-tenon_status tn_check_enum(const tn_check *c, const char *field, int64_t value, int64_t last);
+tenon_status tn_check_enum(tn_message *m, const char *field, int64_t value, int64_t last);
 
 /* Neither NaN nor infinite. */
-tenon_status tn_check_finite(const tn_check *c, const char *field, double value);
+tenon_status tn_check_finite(tn_message *m, const char *field, double value);
 
 /* Finite and at least 0. */
-tenon_status tn_check_not_negative(const tn_check *c, const char *field, double value);
+tenon_status tn_check_not_negative(tn_message *m, const char *field, double value);
 
 /* ---------------------------------------------------------------- shapes */
 
@@ -77,22 +72,22 @@ int64_t tn_tensor_reach(const tenon_tensor *t, int64_t *low, int64_t *high);
  * Afterwards the product of max(extent, 1) is at most 2^48, and so does every element's byte offset
  * from the start, the tensor's `offset` included.
  */
-tenon_status tn_check_tensor(const tn_check *c, const char *field, tenon_tensor *t,
-                             tn_dtypes dtypes, int32_t min_rank, int32_t max_rank, unsigned flags);
+tenon_status tn_check_tensor(tn_message *m, const char *field, tenon_tensor *t, tn_dtypes dtypes,
+                             int32_t min_rank, int32_t max_rank, unsigned flags);
 
 /* One extent: "q.shape[3] is 5, expected 4 (d of k)". */
-tenon_status tn_check_extent(const tn_check *c, const char *field, const tenon_tensor *t,
-                             int32_t dim, int64_t expected, const char *meaning);
+tenon_status tn_check_extent(tn_message *m, const char *field, const tenon_tensor *t, int32_t dim,
+                             int64_t expected, const char *meaning);
 
 /* The whole shape: "y.shape is (3, 4), expected (3, 5) (the shape of x)". */
-tenon_status tn_check_shape(const tn_check *c, const char *field, const tenon_tensor *t,
-                            int32_t rank, const int64_t *shape, const char *meaning);
+tenon_status tn_check_shape(tn_message *m, const char *field, const tenon_tensor *t, int32_t rank,
+                            const int64_t *shape, const char *meaning);
 
 /*
  * Strides with which `t` broadcasts to `shape` as in NumPy: 0 where it repeats. `meaning`: "(…, m,
  * n)".
  */
-tenon_status tn_check_broadcast(const tn_check *c, const char *field, const tenon_tensor *t,
+tenon_status tn_check_broadcast(tn_message *m, const char *field, const tenon_tensor *t,
                                 int32_t rank, const int64_t *shape, const char *meaning,
                                 int64_t *stride);
 
@@ -105,7 +100,7 @@ tenon_status tn_check_broadcast(const tn_check *c, const char *field, const teno
  * Wants an address, aligned to the element; one of data and buffer; a span inside the buffer.
  * UNSUPPORTED if the buffer has no host address.
  */
-tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_tensor *t,
+tenon_status tn_check_address(tn_message *m, const char *field, const tenon_tensor *t,
                               void **address);
 
 /*
@@ -116,7 +111,7 @@ tenon_status tn_check_address(const tn_check *c, const char *field, const tenon_
  * are layouts of incommensurable strides. `may_be_same`: the same start, type and strides are
  * accepted.
  */
-tenon_status tn_check_apart(const tn_check *c, const char *out_field, const tenon_tensor *out,
+tenon_status tn_check_apart(tn_message *m, const char *out_field, const tenon_tensor *out,
                             const void *out_address, const char *field, const tenon_tensor *t,
                             const void *address, bool may_be_same);
 
@@ -126,7 +121,7 @@ tenon_status tn_check_apart(const tn_check *c, const char *out_field, const teno
  */
 
 /* count + 1 offsets that start with 0, never fall and end with at most `total`. */
-tenon_status tn_check_offsets(const tn_check *c, const char *field, tenon_dtype dtype,
+tenon_status tn_check_offsets(tn_message *m, const char *field, tenon_dtype dtype,
                               const void *address, int64_t stride, int64_t count, int64_t total);
 
 #endif

@@ -73,16 +73,18 @@ tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_messag
     size_t k, n, members, element, size;
 
     if (p->pointer_array)
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: not with pointer arrays");
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
+                       "array_count is not 0, expected no pointer arrays beside b_packed");
     if (!tn_ref_plain(p->operand[TN_GEMM_B].dtype))
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s",
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b.dtype is %s, expected a plain type to pack",
                        tenon_dtype_name(p->operand[TN_GEMM_B].dtype));
     TN_TRY(tenon_dtype_block(p->operand[TN_GEMM_B].dtype, NULL, &element));
     if (!tn_size_of_i64(h.k, &k) || !tn_size_of_i64(h.columns, &n) ||
         !tn_size_of_i64(h.members, &members) || !tn_mul_size(k, n, &size) ||
         !tn_mul_size(size, members, &size) || !tn_mul_size(size, element, &size) ||
         !tn_add_size(size, sizeof h, &size))
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b: its size overflows");
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b.shape is too large, expected a packed size that fits 63 bits");
     *bytes = size;
     return TENON_OK;
 }
@@ -99,8 +101,10 @@ tenon_status tn_ref_pack_check(const tn_gemm_problem *p, const void *packed, siz
                        "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
     memcpy(&found, packed, sizeof found);
     if (found.magic != expected.magic)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed was not written by tenon_gemm_pack on the reference device");
+        return tn_fail(
+            why, TENON_ERROR_INVALID_ARGUMENT,
+            "b_packed has no header of the reference device, expected what tenon_gemm_pack wrote "
+            "there");
     TN_TRY(tn_gemm_packed_for_check(&found.made_for, &expected.made_for, why));
     if (bytes < needed)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,

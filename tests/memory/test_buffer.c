@@ -142,7 +142,7 @@ START_TEST(copies) {
     /* Refused, and nothing is written. */
     ck_assert_int_eq(tenon_buffer_write(ctx, buffer, 10, digits, 7), TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_ptr_nonnull(
-        strstr(tenon_error_message(ctx), "tenon_buffer_write: offset 10 and bytes 7"));
+        strstr(tenon_error_message(ctx), "tenon_buffer_write: offset is 10 and bytes 7"));
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, SIZE_MAX, back, 2),
                      TENON_ERROR_INVALID_ARGUMENT);
     ck_assert_int_eq(tenon_buffer_read(ctx, buffer, 0, NULL, 2), TENON_ERROR_INVALID_ARGUMENT);

@@ -58,7 +58,7 @@ void scene_build(scene *s, const scene_row *row);
 
 /* What is asked of an operation. plan and run are NULL where there are none. */
 typedef struct op_calls {
-    const char *name; /* first word of its sentences */
+    const char *name; /* of the one-shot call; _plan and _run behind it are the others */
     size_t desc_bytes;
     tenon_status (*once)(tenon_context *ctx, const void *desc);
     tenon_status (*plan)(tenon_context *ctx, const void *desc, tenon_plan **out);

@@ -284,10 +284,12 @@ static tenon_status append_once(tenon_context *ctx, const void *desc) {
 }
 
 const op_calls op_table[OP_KINDS] = {
-    [OP_GEMM] = {"gemm", sizeof(tenon_gemm_desc), gemm_once, gemm_plan, gemm_run},
-    [OP_SOFTMAX] = {"softmax", sizeof(tenon_softmax_desc), softmax_once, softmax_plan, softmax_run},
-    [OP_ATTENTION] = {"attention", sizeof(tenon_attention_desc), attention_once, attention_plan,
-                      attention_run},
-    [OP_MERGE] = {"merge", sizeof(tenon_attention_merge_desc), merge_once, NULL, NULL},
-    [OP_APPEND] = {"append", sizeof(tenon_kv_append_desc), append_once, NULL, NULL},
+    [OP_GEMM] = {"tenon_gemm", sizeof(tenon_gemm_desc), gemm_once, gemm_plan, gemm_run},
+    [OP_SOFTMAX] = {"tenon_softmax", sizeof(tenon_softmax_desc), softmax_once, softmax_plan,
+                    softmax_run},
+    [OP_ATTENTION] = {"tenon_attention", sizeof(tenon_attention_desc), attention_once,
+                      attention_plan, attention_run},
+    [OP_MERGE] = {"tenon_attention_merge", sizeof(tenon_attention_merge_desc), merge_once, NULL,
+                  NULL},
+    [OP_APPEND] = {"tenon_kv_append", sizeof(tenon_kv_append_desc), append_once, NULL, NULL},
 };

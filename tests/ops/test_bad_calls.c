@@ -4,6 +4,7 @@
  * case; every call gets its NULLs and its numbers out of range. The sentence must name what was wrong and give its value.
  */
 #include "bad_input.h"
+#include "sentence.h"
 #include "suite.h"
 
 #include <math.h>
@@ -16,18 +17,29 @@
 static tenon_context *ctx;
 static tenon_pool *pool;
 
-/* `status` is `expected` and the sentence of `from` (NULL: of calls without a context) has both parts. */
-static void refused(int line, tenon_status status, tenon_status expected, const tenon_context *from,
-                    const char *about, const char *says) {
+/* The sentence is what the rule wants of one of the call in `text`. */
+static void check_sentence(int line, const char *text, tenon_status status, const char *said) {
+    char call[64];
+    snprintf(call, sizeof call, "%.*s", (int)strcspn(text, "("), text);
+    const char *fault = sentence_fault(said, call, status);
+    ck_assert_msg(!fault, "line %d: the sentence %s: %s", line, fault, said);
+}
+
+/* `status` is `expected` and the sentence of `from` (NULL: of calls without a context) keeps the rule and has both parts. */
+static void refused(int line, const char *call, tenon_status status, tenon_status expected,
+                    const tenon_context *from, const char *about, const char *says) {
     const char *said = tenon_error_message(from);
     ck_assert_msg(status == expected, "line %d: %s, expected %s", line, tenon_status_name(status),
                   tenon_status_name(expected));
     ck_assert_msg(strstr(said, about) && strstr(said, says), "line %d: does not say %s and %s: %s",
                   line, about, says, said);
+    check_sentence(line, call, status, said);
 }
-#define REFUSED(call, field, says) refused(__LINE__, call, INVALID, NULL, field, says)
+#define REFUSED_WITH(status, call, field, says)                                                    \
+    refused(__LINE__, #call, call, status, NULL, field, says)
+#define REFUSED(call, field, says) REFUSED_WITH(INVALID, call, field, says)
 #define REFUSED_BY(context, call, field, says)                                                     \
-    refused(__LINE__, call, INVALID, context, field, says)
+    refused(__LINE__, #call, call, INVALID, context, field, says)
 
 static void open_all(void) {
     const tenon_context_desc desc = {.device = "reference", .threads = 1};
@@ -128,7 +140,8 @@ static const desc_case pool_cases[] = {
 
 /* Tries all cases of one descriptor and sees that every field has one. */
 static void try_descs(const desc_case *cases, size_t count, const field_list *list,
-                      const void *base, tenon_status (*create)(const void *desc)) {
+                      const void *base, const char *call,
+                      tenon_status (*create)(const void *desc)) {
     union {
         tenon_context_desc context;
         tenon_pool_desc pool;
@@ -151,6 +164,8 @@ static void try_descs(const desc_case *cases, size_t count, const field_list *li
         ck_assert_msg(
             status == TENON_OK || (strstr(said, cases[i].field) && strstr(said, cases[i].says)),
             "case %zu: does not say %s and %s: %s", i, cases[i].field, cases[i].says, said);
+        if (status != TENON_OK)
+            check_sentence((int)i, call, status, said);
     }
     for (int i = 0; i < list->count; ++i) {
         ck_assert_msg(list->fields[i].offset == at, "byte %zu belongs to no field", at);
@@ -181,7 +196,7 @@ START_TEST(contexts) {
     open_all();
     const tenon_context_desc base = {.device = "reference", .threads = 1, .pool = pool};
     try_descs(context_cases, sizeof context_cases / sizeof context_cases[0], &context_fields, &base,
-              create_context);
+              "tenon_context_create", create_context);
     REFUSED(tenon_context_create(NULL, NULL), "out", "NULL");
     REFUSED(tenon_sync(NULL), "ctx", "NULL");
     REFUSED(tenon_context_wait(NULL, ctx), "ctx", "NULL");
@@ -218,7 +233,7 @@ START_TEST(pools) {
     open_all();
     const tenon_pool_desc base = {.device = "cpu"};
     try_descs(pool_cases, sizeof pool_cases / sizeof pool_cases[0], &pool_fields, &base,
-              create_pool);
+              "tenon_pool_create", create_pool);
     REFUSED(tenon_pool_create(NULL, NULL), "out", "NULL");
     tenon_memory_info info = {.struct_size = sizeof info};
     REFUSED(tenon_memory_stats(NULL, &info), "pool", "NULL");
@@ -253,15 +268,15 @@ START_TEST(buffers) {
     REFUSED(tenon_buffer_alloc_aligned(pool, 1, 0, NULL, &buffer), "alignment", "0");
     REFUSED(tenon_buffer_alloc_aligned(pool, 1, 48, NULL, &buffer), "alignment", "48");
     REFUSED(tenon_buffer_alloc_aligned(pool, 1, 8192, NULL, &buffer), "alignment", "8192");
-    refused(__LINE__, tenon_buffer_alloc(pool, SIZE_MAX, NULL, &buffer), TENON_ERROR_OUT_OF_MEMORY,
-            NULL, "", "18446744073709551615");
+    REFUSED_WITH(TENON_ERROR_OUT_OF_MEMORY, tenon_buffer_alloc(pool, SIZE_MAX, NULL, &buffer), "",
+                 "18446744073709551615");
     ck_assert_ptr_null(buffer);
 
     REFUSED(tenon_buffer_import(NULL, TENON_NATIVE_HOST, bytes, 1, &buffer), "pool", "NULL");
     REFUSED(tenon_buffer_import(pool, TENON_NATIVE_HOST, bytes, 1, NULL), "out", "NULL");
     REFUSED(tenon_buffer_import(pool, TENON_NATIVE_HOST, NULL, 5, &buffer), "native", "5");
-    refused(__LINE__, tenon_buffer_import(pool, (tenon_native_kind)9, bytes, 1, &buffer),
-            TENON_ERROR_UNSUPPORTED, NULL, "kind", "9");
+    REFUSED_WITH(TENON_ERROR_UNSUPPORTED,
+                 tenon_buffer_import(pool, (tenon_native_kind)9, bytes, 1, &buffer), "kind", "9");
 
     REFUSED(tenon_buffer_view(NULL, 0, 1, &view), "parent", "NULL");
     REFUSED(tenon_buffer_view(good, 0, 1, NULL), "out", "NULL");
@@ -318,19 +333,21 @@ START_TEST(plans) {
     tenon_plan *plan;
     size_t peak = 3;
     ck_assert_int_eq(tenon_softmax_plan(ctx, &desc, &plan), TENON_OK);
-    ck_assert_int_eq(tenon_plan_query(NULL, &info), INVALID);
-    ck_assert_int_eq(tenon_plan_query(plan, NULL), INVALID);
+    REFUSED(tenon_plan_query(NULL, &info), "plan", "NULL");
+    REFUSED(tenon_plan_query(plan, NULL), "info", "NULL");
     ck_assert_int_eq(tenon_plan_query(plan, &info), TENON_OK);
-    ck_assert_int_eq(tenon_plan_choice_get(plan, -1, &choice), INVALID);
-    ck_assert_int_eq(tenon_plan_choice_get(plan, info.choices, &choice), INVALID);
-    ck_assert_int_eq(tenon_plan_choice_get(plan, 0, NULL), INVALID);
-    ck_assert_int_eq(tenon_plan_choice_get(NULL, 0, &choice), INVALID);
+    REFUSED(tenon_plan_choice_get(plan, -1, &choice), "index", "-1");
+    REFUSED(tenon_plan_choice_get(plan, info.choices, &choice), "index", "expected 0 to");
+    REFUSED(tenon_plan_choice_get(plan, 0, NULL), "choice", "NULL");
+    REFUSED(tenon_plan_choice_get(NULL, 0, &choice), "plan", "NULL");
+    REFUSED(tenon_plan_choose(NULL, 0), "plan", "NULL");
+    REFUSED(tenon_plan_choose(plan, info.choices), "index", "expected 0 to");
     ck_assert_ptr_null(tenon_plan_declined(plan, info.declined));
     ck_assert_ptr_null(tenon_plan_declined(plan, -1));
     ck_assert_ptr_null(tenon_plan_declined(NULL, 0));
-    ck_assert_int_eq(tenon_plan_budget(NULL, 1, &peak, NULL), INVALID);
-    ck_assert_int_eq(tenon_plan_budget((const tenon_plan *const[]){plan, NULL}, 2, &peak, NULL),
-                     INVALID);
+    REFUSED(tenon_plan_budget(NULL, 1, &peak, NULL), "plans", "NULL");
+    const tenon_plan *const list[] = {plan, NULL};
+    REFUSED(tenon_plan_budget(list, 2, &peak, NULL), "plans[1]", "NULL");
     ck_assert_uint_eq(peak, 3);
     ck_assert_int_eq(tenon_plan_budget(NULL, 0, &peak, NULL), TENON_OK);
     ck_assert_uint_eq(peak, 0);

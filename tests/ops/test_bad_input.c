@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bad input to the operations. Every case is tried one-shot, through a plan of its own, and on a plan made for the good descriptor; each time the
- * status must be the expected one, the sentence must name operation, field and value, and no byte of memory may have changed. A count over the
+ * status must be the expected one, the sentence must name call, field and value and say what was expected, and no byte of memory may have changed. A count over the
  * descriptors' bytes sees that no field is without a case.
  */
 #include "bad_input.h"
 #include "ops/ops.h"
+#include "sentence.h"
 #include "suite.h"
 
 #include <stdio.h>
@@ -21,7 +22,7 @@ static tenon_buffer *tiny; /* one byte */
 static scene now;
 static unsigned char before[WORLD_BYTES], covered[4096];
 static char label[256];
-static int cases;
+static int cases, sentences;
 
 static void open_context(void) {
     const tenon_context_desc desc = {.device = "reference", .threads = 2};
@@ -44,15 +45,25 @@ static const scene_row *row_of(const char *name) {
 
 /* ---------------------------------------------------------------- judging one call */
 
-static void judge(const char *way, tenon_status status, const expectation *e) {
+/* Holds the last sentence to the rule. `call_end`: "", "_plan" or "_run". */
+static void check_sentence(const char *call_end, tenon_status status) {
+    const char *said = tenon_error_message(ctx);
+    char call[64];
+    snprintf(call, sizeof call, "%s%s", op_table[now.op].name, call_end);
+    const char *fault = sentence_fault(said, call, status);
+    ck_assert_msg(!fault, "%s, %s: the sentence %s: %s", label, call, fault, said);
+    ++sentences;
+}
+
+static void judge(const char *way, const char *call_end, tenon_status status,
+                  const expectation *e) {
     const char *said = tenon_error_message(ctx);
     ck_assert_msg(status == e->status, "%s, %s: %s, expected %s: %s", label, way,
                   tenon_status_name(status), tenon_status_name(e->status),
                   status == TENON_OK ? "" : said);
     if (status == TENON_OK)
         return;
-    ck_assert_msg(strstr(said, op_table[now.op].name) || status != TENON_ERROR_INVALID_ARGUMENT,
-                  "%s, %s: does not say which operation: %s", label, way, said);
+    check_sentence(call_end, status);
     ck_assert_msg(strstr(said, e->field), "%s, %s: does not name %s: %s", label, way, e->field,
                   said);
     ck_assert_msg(strstr(said, e->says), "%s, %s: does not say %s: %s", label, way, e->says, said);
@@ -65,7 +76,7 @@ static void expect(const expectation *e, const tenon_plan *good) {
     const op_calls *calls = &op_table[now.op];
     ++cases;
     memcpy(before, now.world, sizeof before);
-    judge("one-shot", calls->once(ctx, &now.desc), e);
+    judge("one-shot", "", calls->once(ctx, &now.desc), e);
     memcpy(now.world, before, sizeof before);
     if (!calls->plan)
         return;
@@ -73,16 +84,17 @@ static void expect(const expectation *e, const tenon_plan *good) {
     tenon_plan *plan = (tenon_plan *)&now;
     const tenon_status planned = calls->plan(ctx, &now.desc, &plan);
     if (planned == TENON_OK) {
-        judge("planned and run", calls->run(ctx, plan, &now.desc), e);
+        judge("planned and run", "_run", calls->run(ctx, plan, &now.desc), e);
         memcpy(now.world, before, sizeof before);
         tenon_plan_destroy(plan);
     } else {
-        judge("planned", planned, e);
+        judge("planned", "_plan", planned, e);
         ck_assert_msg(plan == NULL, "%s: a plan in spite of the error", label);
     }
     if (e->status != TENON_OK && good) {
-        ck_assert_msg(calls->run(ctx, good, &now.desc) != TENON_OK, "%s: a good plan runs it",
-                      label);
+        const tenon_status run = calls->run(ctx, good, &now.desc);
+        ck_assert_msg(run != TENON_OK, "%s: a good plan runs it", label);
+        check_sentence("_run", run);
         ck_assert_msg(memcmp(before, now.world, sizeof before) == 0,
                       "%s: memory was written by a good plan", label);
     }
@@ -379,7 +391,8 @@ START_TEST(every_field) {
         tenon_plan_destroy(good);
     }
     check_coverage(op);
-    printf("%s: %d bad inputs\n", op_table[op].name, cases);
+    printf("%s: %d bad inputs, %d sentences\n", op_table[op].name, cases, sentences);
+    ck_assert_int_ge(sentences, cases - bad_case_count);
     close_context();
 }
 END_TEST
@@ -497,6 +510,32 @@ START_TEST(other_releases) {
 }
 END_TEST
 
+/* The rule itself can fail. */
+START_TEST(sentences_are_judged) {
+    static const struct {
+        const char *said;
+        bool good;
+    } list[] = {
+        {"tenon_gemm: a.rank is 9, expected 2 to 8", true},
+        {"tenon_gemm: block_table[0, 2] is -1, expected 0 to 5 (the blocks of k)", true},
+        {"tenon_gemm: a.rank is 9", false},
+        {"tenon_gemm: 9 is no rank, expected 2 to 8", false},
+        {"tenon_gemm: tenon_gemm: a.rank is 9, expected 2 to 8", false},
+        {"tenon_gemm_plan: a.rank is 9, expected 2 to 8", false},
+        {"gemm: a.rank is 9, expected 2 to 8", false},
+        {"a.rank is 9, expected 2 to 8", false},
+        {"", false},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; ++i)
+        ck_assert_msg(!sentence_fault(list[i].said, "tenon_gemm", TENON_ERROR_INVALID_ARGUMENT) ==
+                          list[i].good,
+                      "%s", list[i].said);
+    ck_assert_ptr_null(
+        sentence_fault("tenon_gemm: pool cpu: no block", "tenon_gemm", TENON_ERROR_OUT_OF_MEMORY));
+    ck_assert_ptr_nonnull(sentence_fault("no block", "tenon_gemm", TENON_ERROR_OUT_OF_MEMORY));
+}
+END_TEST
+
 START_TEST(no_arguments) {
     open_context();
     for (int op = 0; op < OP_KINDS; ++op) {
@@ -560,6 +599,7 @@ int main(void) {
     tcase_add_test(tc, good_input);
     tcase_add_loop_test(tc, every_field, 0, OP_KINDS);
     tcase_add_test(tc, other_releases);
+    tcase_add_test(tc, sentences_are_judged);
     tcase_add_test(tc, no_arguments);
     tcase_add_test(tc, other_plans);
     suite_add_tcase(suite, tc);

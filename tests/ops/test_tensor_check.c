@@ -10,7 +10,6 @@
 #include <stdio.h>
 
 static tn_message message;
-static const tn_check check = {"test", &message};
 
 /* A small deterministic generator: SplitMix64. */
 static uint64_t state = 12345;
@@ -70,7 +69,7 @@ START_TEST(outputs) {
         unsigned char count[SPAN] = {0};
         bool twice = false;
         tenon_tensor t = random_tensor(false);
-        const bool ok = tn_check_tensor(&check, "y", &t, TN_DTYPES_FLOAT | TN_DTYPES_INT8, 1, 3,
+        const bool ok = tn_check_tensor(&message, "y", &t, TN_DTYPES_FLOAT | TN_DTYPES_INT8, 1, 3,
                                         TN_TENSOR_OUTPUT) == TENON_OK;
         count_bytes(&t, 0, count);
         for (int b = 0; b < SPAN; ++b)
@@ -99,7 +98,7 @@ START_TEST(overlaps) {
         bool shared = false;
         const tenon_tensor a = random_tensor(true), b = random_tensor(true);
         const int64_t at_a = 1024 + upto(64) * 8, at_b = 1024 + upto(64) * 8;
-        const bool apart = tn_check_apart(&check, "o", &a, memory + at_a, "q", &b, memory + at_b,
+        const bool apart = tn_check_apart(&message, "o", &a, memory + at_a, "q", &b, memory + at_b,
                                           false) == TENON_OK;
         count_bytes(&a, at_a, count);
         for (int i = 0; i < SPAN; ++i)
@@ -132,27 +131,27 @@ START_TEST(slices) {
                  right = tenon_strided(memory + 5, TENON_F32, 2, right_shape, row);
     ck_assert(left.rank == 2 && left.shape[1] == 5 && left.stride[0] == 16 && left.stride[1] == 1);
     ck_assert_int_eq(tenon_strided(memory, TENON_F32, 9, left_shape, row).stride[0], 0);
-    ck_assert_int_eq(tn_check_apart(&check, "c", &left, left.data, "a", &right, right.data, false),
-                     TENON_OK);
-    ck_assert_int_eq(tn_check_apart(&check, "c", &right, right.data, "a", &left, left.data, false),
-                     TENON_OK);
+    ck_assert_int_eq(
+        tn_check_apart(&message, "c", &left, left.data, "a", &right, right.data, false), TENON_OK);
+    ck_assert_int_eq(
+        tn_check_apart(&message, "c", &right, right.data, "a", &left, left.data, false), TENON_OK);
     right.shape[1] = 12; /* the last column runs into the next row's first */
-    ck_assert_int_ne(tn_check_apart(&check, "c", &left, left.data, "a", &right, right.data, false),
-                     TENON_OK);
+    ck_assert_int_ne(
+        tn_check_apart(&message, "c", &left, left.data, "a", &right, right.data, false), TENON_OK);
     ck_assert_ptr_nonnull(strstr(message.text, "c at"));
 
     tenon_tensor q = tenon_swapped(tenon_tensor4(memory, TENON_F32, 2, 3, 4, 8), 1, 2), v = q;
     q.stride[0] = v.stride[0] = 3 * 96;
     q.stride[2] = v.stride[2] = 96;
-    ck_assert_int_eq(tn_check_apart(&check, "o", &q, memory, "v", &v, memory + 64, false),
+    ck_assert_int_eq(tn_check_apart(&message, "o", &q, memory, "v", &v, memory + 64, false),
                      TENON_OK);
-    ck_assert_int_ne(tn_check_apart(&check, "o", &q, memory, "v", &v, memory + 24, false),
+    ck_assert_int_ne(tn_check_apart(&message, "o", &q, memory, "v", &v, memory + 24, false),
                      TENON_OK);
 
-    ck_assert_int_ne(tn_check_apart(&check, "y", &q, memory, "x", &q, memory, false), TENON_OK);
-    ck_assert_int_eq(tn_check_apart(&check, "y", &q, memory, "x", &q, memory, true), TENON_OK);
+    ck_assert_int_ne(tn_check_apart(&message, "y", &q, memory, "x", &q, memory, false), TENON_OK);
+    ck_assert_int_eq(tn_check_apart(&message, "y", &q, memory, "x", &q, memory, true), TENON_OK);
     v.dtype = TENON_S32;
-    ck_assert_int_ne(tn_check_apart(&check, "y", &q, memory, "x", &v, memory, true), TENON_OK);
+    ck_assert_int_ne(tn_check_apart(&message, "y", &q, memory, "x", &v, memory, true), TENON_OK);
 }
 END_TEST
 
@@ -173,30 +172,30 @@ START_TEST(broadcasts) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
         const tenon_tensor t = tenon_dense(&state, TENON_F32, cases[i].rank, cases[i].shape);
         const tenon_status status =
-            tn_check_broadcast(&check, "bias", &t, 3, shape, "(…, m, n)", stride);
+            tn_check_broadcast(&message, "bias", &t, 3, shape, "(…, m, n)", stride);
         ck_assert_int_eq(status == TENON_OK, cases[i].fits);
         if (status == TENON_OK)
             ck_assert_mem_eq(stride, cases[i].stride, sizeof stride);
     }
     const tenon_tensor t = tenon_matrix(&state, TENON_F32, 3, 5);
-    ck_assert_int_ne(tn_check_broadcast(&check, "bias", &t, 2, shape + 1, "(…, m, n)", stride),
+    ck_assert_int_ne(tn_check_broadcast(&message, "bias", &t, 2, shape + 1, "(…, m, n)", stride),
                      TENON_OK);
     ck_assert_str_eq(message.text,
-                     "test: bias has shape (3, 5), which does not broadcast to (…, m, n) = (4, 5)");
+                     "bias.shape is (3, 5), expected one that broadcasts to (…, m, n) = (4, 5)");
 }
 END_TEST
 
 /* Blocks lie along one dimension and are never cut. */
 START_TEST(blocks) {
     tenon_tensor t = tenon_matrix(&state, TENON_Q8_0, 3, 64);
-    ck_assert_int_eq(tn_check_tensor(&check, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
+    ck_assert_int_eq(tn_check_tensor(&message, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
     t = tenon_transposed(t);
-    ck_assert_int_eq(tn_check_tensor(&check, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
+    ck_assert_int_eq(tn_check_tensor(&message, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
     t = tenon_matrix(&state, TENON_Q8_0, 3, 65);
-    ck_assert_int_ne(tn_check_tensor(&check, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
+    ck_assert_int_ne(tn_check_tensor(&message, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
     t = tenon_matrix(&state, TENON_Q4_K, 3, 512);
     t.stride[0] = 512 + 32;
-    ck_assert_int_ne(tn_check_tensor(&check, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
+    ck_assert_int_ne(tn_check_tensor(&message, "b", &t, TN_DTYPES_BLOCK, 2, 2, 0), TENON_OK);
     ck_assert_ptr_nonnull(strstr(message.text, "b.stride[0] is 544"));
 }
 END_TEST
