@@ -105,13 +105,22 @@ TENON_API int tenon_context_threads(const tenon_context *ctx);
  *     … on each thread i:  tenon_part_run(ctx, work, user);   // work() makes tenon calls on ctx; one thread executes it, the others help
  *     status = tenon_part_end(ctx);                           // one thread, after all have returned: what work() returned
  *
- * The first thread to arrive runs work(user); every other thread takes tasks from the operations inside until work returns, then returns
- * too. Any number of threads may come, in any order, also one after the other; results are the same bits. Between begin and end tenon's own threads
- * stay idle. Nothing is allocated.
+ * The first thread to arrive runs work(user); every other thread takes tasks from the operations inside until work returns, then
+ * returns too. Any number of threads may come, one at least, in any order, also one after the other; results are the same bits. Between
+ * begin and end tenon's own threads stay idle. Nothing is allocated. begin and end are called while no thread is in tenon_part_run.
  */
 typedef tenon_status (*tenon_part_work)(void *user);
+
+/** @return TENON_OK; INVALID_ARGUMENT if `ctx` is NULL or between begin and end already; BUSY. */
 TENON_API TENON_MUST_CHECK tenon_status tenon_part_begin(tenon_context *ctx);
+
+/** Outside begin and end, after the work has been done, or with a NULL, it returns at once. */
 TENON_API void tenon_part_run(tenon_context *ctx, tenon_part_work work, void *user);
+
+/**
+ * @return what work returned (if not TENON_OK, tenon_error_message(ctx) is the sentence of the call that failed inside it);
+ * INVALID_ARGUMENT if no thread came, without tenon_part_begin, or if `ctx` is NULL; BUSY.
+ */
 TENON_API TENON_MUST_CHECK tenon_status tenon_part_end(tenon_context *ctx);
 
 #ifdef __cplusplus

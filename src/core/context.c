@@ -290,6 +290,8 @@ tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index) {
 
 /* ---------------------------------------------------------------- threads of the host */
 
+enum { NOBODY_CAME = 1 }; /* in part_status, where work leaves a status: 0 or less */
+
 tenon_status tenon_part_begin(tenon_context *ctx) {
     TN_TRY(tn_context_enter(ctx, "tenon_part_begin"));
     tenon_status status = TENON_OK;
@@ -298,8 +300,7 @@ tenon_status tenon_part_begin(tenon_context *ctx) {
                          "ctx is in a part already, expected tenon_part_end before");
     } else {
         ctx->in_part = 1;
-        /* What part_end answers if no thread came. */
-        atomic_store(&ctx->part_status, TENON_ERROR_INVALID_ARGUMENT);
+        atomic_store(&ctx->part_status, NOBODY_CAME);
         tn_team_part_begin(ctx->team);
     }
     return tn_context_leave(ctx, status);
@@ -314,12 +315,18 @@ void tenon_part_run(tenon_context *ctx, tenon_part_work work, void *user) {
 
 tenon_status tenon_part_end(tenon_context *ctx) {
     TN_TRY(tn_context_enter(ctx, "tenon_part_end"));
-    tenon_status status = (tenon_status)atomic_load(&ctx->part_status);
     if (!ctx->in_part)
-        status = tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                         "ctx is in no part, expected tenon_part_begin before");
-    else
-        tn_team_part_end(ctx->team);
+        return tn_context_leave(ctx,
+                                tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                                        "ctx is in no part, expected tenon_part_begin before"));
+    tn_team_part_end(ctx->team);
     ctx->in_part = 0;
-    return tn_context_leave(ctx, status);
+    const int status = atomic_load(&ctx->part_status);
+    if (status == NOBODY_CAME)
+        return tn_context_leave(ctx, tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                                             "work was run by no thread, expected tenon_part_run "
+                                             "on one at least"));
+    /* Where work failed, the sentence is that of the call inside it. */
+    (void)tn_context_leave(ctx, TENON_OK);
+    return (tenon_status)status;
 }
