@@ -66,17 +66,20 @@ typedef struct tenon_context_desc {
     tenon_allocator allocator;  /**< for bookkeeping, and for the own pool of a host device; zero: the system */
     tenon_logger logger;
     tenon_log_level log_level;
-    void *native_context;       /**< CUcontext or cl_context to borrow; NULL: own */
-    void *native_queue;         /**< CUstream or cl_command_queue to borrow; NULL: own */
+    void *native_context;       /**< CUcontext or cl_context to borrow, for the devices of the chain that have such; it must outlive the
+                                     context. NULL: own. UNSUPPORTED if none has ("cpu", "reference") */
+    void *native_queue;         /**< CUstream or cl_command_queue to borrow; the same */
     size_t plan_cache_bytes;    /**< most bytes of cached plans; 0: 1 MiB. Least recently used plans go first */
-    const char *kernel_cache_path; /**< directory where compiled kernels may be kept; NULL: in memory only */
+    const char *kernel_cache_path; /**< directory where compiled kernels may be kept, read while the context is made; NULL: in memory only.
+                                     Devices that compile nothing ("cpu", "reference") have no use for it: any value is as good */
 } tenon_context_desc;
 
 /**
  * Makes a context.
  *
- * @return TENON_OK; INVALID_ARGUMENT (a field is wrong); NO_DEVICE (none of the chain is usable: the message says why for each); OUT_OF_MEMORY;
- * OVER_BUDGET. *out is NULL on failure; the sentence is tenon_error_message(NULL)'s.
+ * @return TENON_OK; INVALID_ARGUMENT (a field is wrong); UNSUPPORTED (a field that no device of the chain can heed, or one of a later
+ * release); NO_DEVICE (none of the chain is usable: the message says why for each); OUT_OF_MEMORY; OVER_BUDGET. *out is NULL on failure;
+ * the sentence is tenon_error_message(NULL)'s.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context **out);
 

@@ -115,6 +115,20 @@ static int thread_count(const tenon_context_desc *desc) {
     return threads < TN_TEAM_MAX ? threads : TN_TEAM_MAX;
 }
 
+/* What is lent must be used: a context on host memory has nothing to run in a driver's context or queue. */
+static tenon_status check_native(const tenon_context_desc *desc, const tn_device_name *chain,
+                                 int count, tn_message *message) {
+    const void *lent = desc->native_context ? desc->native_context : desc->native_queue;
+    bool host = true;
+    for (int s = 0; s < count; ++s)
+        host = host && chain[s].backend->host;
+    if (!lent || !host)
+        return TENON_OK;
+    return tn_fail(message, TENON_ERROR_UNSUPPORTED,
+                   "%s is %p, expected NULL for device \"%s\", which has none",
+                   desc->native_context ? "native_context" : "native_queue", lent, chain[0].id);
+}
+
 /* The pool of one slot: the shared one, that of an earlier host slot, or an own one. */
 static tenon_status open_pool(tenon_context *ctx, const tenon_context_desc *desc, int s,
                               tn_message *message) {
@@ -189,6 +203,7 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
 
     TN_TRY(check_desc(desc, message));
     TN_TRY(tn_devices_resolve(desc->device, tn_os_env("TENON_DEVICE"), chain, &count, message));
+    TN_TRY(check_native(desc, chain, count, message));
 
     tenon_context *ctx = tn_host_alloc_zero(&desc->allocator, sizeof *ctx, TN_CACHE_LINE);
     if (!ctx)

@@ -115,10 +115,10 @@ static const desc_case context_cases[] = {
     {"", "", TENON_OK, {C(logger.log, no_log), C(log_level, TENON_LOG_DEBUG)}},
     {"log_level", "9", INVALID, {C(log_level, (tenon_log_level)9)}},
     {"log_level", "-1", INVALID, {C(log_level, (tenon_log_level)-1)}},
-    {"", "", TENON_OK, {C(native_context, ODD_ADDRESS)}}, /* not of this device: not looked at */
-    {"", "", TENON_OK, {C(native_queue, ODD_ADDRESS)}},
+    {"native_context", "0x10001", TENON_ERROR_UNSUPPORTED, {C(native_context, ODD_ADDRESS)}},
+    {"native_queue", "0x10001", TENON_ERROR_UNSUPPORTED, {C(native_queue, ODD_ADDRESS)}},
     {"", "", TENON_OK, {C(plan_cache_bytes, 1)}},
-    {"", "", TENON_OK, {C(kernel_cache_path, "/nonexistent")}},
+    {"", "", TENON_OK, {C(kernel_cache_path, "/nonexistent")}}, /* nothing is compiled here */
 };
 
 static const desc_case pool_cases[] = {
