@@ -32,7 +32,9 @@ typedef struct tenon_allocator {
  *
  * run(user, task, arg, count) must be equivalent to `for (i = 0; i < count; ++i) task(arg, i);` in any order, on any
  * threads, at once or one after the other, returning when all have returned. threads(user) is how many run at
- * once at most (1 to 1024). Results do not depend on either. Both set or both NULL.
+ * once at most, 1 to 1024: asked once when the context is made (TENON_ERROR_INVALID_ARGUMENT if it is none of these) and again before
+ * work is handed out, when less than 1 counts as 1 and more than the context's threads as these. Results do not depend on either. Both
+ * are called by the thread that calls tenon, with the context entered: they must not call tenon on it. Both set or both NULL.
  */
 typedef struct tenon_parallel {
     void *user;

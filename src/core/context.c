@@ -106,13 +106,18 @@ static tenon_status check_desc(const tenon_context_desc *desc, tn_message *messa
     return TENON_OK;
 }
 
-static int thread_count(const tenon_context_desc *desc) {
-    int threads = desc->threads;
-    if (threads == 0)
-        threads = desc->parallel.run ? desc->parallel.threads(desc->parallel.user) : tn_os_cores();
-    if (threads < 1)
-        threads = 1;
-    return threads < TN_TEAM_MAX ? threads : TN_TEAM_MAX;
+/* How many threads work at once: what the descriptor says, or what there is. */
+static tenon_status count_threads(const tenon_context_desc *desc, int32_t *threads,
+                                  tn_message *message) {
+    const int cores = tn_os_cores();
+    int there = cores < TN_TEAM_MAX ? cores : TN_TEAM_MAX;
+    if (desc->parallel.run)
+        there = desc->parallel.threads(desc->parallel.user);
+    if (there < 1 || there > TN_TEAM_MAX)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "parallel.threads returned %d, expected 1 to %d", there, TN_TEAM_MAX);
+    *threads = desc->threads ? desc->threads : there;
+    return TENON_OK;
 }
 
 /* What is lent must be used: a context on host memory has nothing to run in a driver's context or queue. */
@@ -201,7 +206,9 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
     tn_device_name chain[TN_MAX_CHAIN];
     int count;
 
+    int32_t threads = 1;
     TN_TRY(check_desc(desc, message));
+    TN_TRY(count_threads(desc, &threads, message));
     TN_TRY(tn_devices_resolve(desc->device, tn_os_env("TENON_DEVICE"), chain, &count, message));
     TN_TRY(check_native(desc, chain, count, message));
 
@@ -213,7 +220,7 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
     ctx->log.logger = desc->logger;
     ctx->log.level = desc->log_level;
     ctx->flags = desc->flags;
-    ctx->threads = thread_count(desc);
+    ctx->threads = threads;
     ctx->cache.limit = desc->plan_cache_bytes ? desc->plan_cache_bytes : (size_t)1 << 20;
 
     tenon_status status =

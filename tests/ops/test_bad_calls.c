@@ -58,6 +58,19 @@ static int two(void *user) {
     (void)user;
     return 2;
 }
+static int no_threads(void *user) {
+    (void)user;
+    return 0;
+}
+static int many_threads(void *user) {
+    (void)user;
+    return 1025;
+}
+static void in_turn(void *user, void (*task)(void *arg, int index), void *arg, int count) {
+    (void)user;
+    for (int i = 0; i < count; ++i)
+        task(arg, i);
+}
 static void *no_memory(void *user, size_t bytes, size_t alignment) {
     (void)user;
     (void)bytes;
@@ -106,6 +119,15 @@ static const desc_case context_cases[] = {
     {"parallel", "threads", INVALID, {C(parallel.threads, two)}},
     {"parallel", "run", INVALID, {C(parallel.run, NULL), C(parallel.threads, two)}},
     {"", "", TENON_OK, {C(parallel.user, ODD_ADDRESS)}},
+    {"", "", TENON_OK, {C(parallel.threads, two), C(parallel.run, in_turn)}},
+    {"parallel.threads",
+     "returned 0",
+     INVALID,
+     {C(parallel.threads, no_threads), C(parallel.run, in_turn)}},
+    {"parallel.threads",
+     "returned 1025",
+     INVALID,
+     {C(parallel.threads, many_threads), C(parallel.run, in_turn), C(threads, 2)}},
     {"memory_budget", "4096", INVALID, {C(memory_budget, 4096)}}, /* with a pool, see below */
     {"", "", TENON_OK, {C(pool, NULL), C(memory_budget, 1 << 20)}},
     {"allocator", "alloc", INVALID, {C(allocator.alloc, no_memory)}},
