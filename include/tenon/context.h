@@ -56,8 +56,11 @@ enum {
 /** How a context is made. NULL or zero-initialised: the best device here, all cores, own pool that holds no more than this process may use. */
 typedef struct tenon_context_desc {
     size_t struct_size;         /**< sizeof(tenon_context_desc), or 0 for the first release's */
-    const char *device;         /**< "auto", "cpu", "cuda:0", "opencl:1", "reference", or a chain "cuda:0,cpu": tried in this order for each
-                                     operation, also while running when memory is short. NULL: "auto". The environment's TENON_DEVICE replaces "auto" only */
+    const char *device;         /**< "auto" (the best device usable here), "cpu", "cuda:0", "opencl:1", "reference", or a chain of at most
+                                     four, "cuda:0,cpu": tried in this order for each operation, also while running when memory is short.
+                                     What is not usable here is left out. In a chain "auto" may be a device that is named too: it counts
+                                     once, at its first place. NULL: "auto". The environment's TENON_DEVICE replaces "auto" alone, not a
+                                     chain with it. Read while the context is made */
     int32_t threads;            /**< most threads at work at once, the caller's included; 0: the cores this process may use (affinity, cgroup quota) */
     uint32_t flags;             /**< TENON_CONTEXT_* */
     tenon_parallel parallel;    /**< the caller's thread pool; zero: own threads, started with the first plan that wants them */

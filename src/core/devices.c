@@ -6,6 +6,7 @@
 
 #include "core/read_desc.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -104,18 +105,18 @@ static void add_reason(tn_message *why, const char *id, const char *reason) {
                  reason);
 }
 
-/* Adds one device to the chain, or why it is not usable to `reasons`. */
-static tenon_status add_device(const tn_backend_row *row, int index, tn_device_name *chain,
-                               int *count, tn_message *reasons, tn_message *why) {
-    tn_device_name *name = &chain[*count];
-
+/* Finds a usable device, or adds why it is not to `reasons`. */
+static bool find_device(const tn_backend_row *row, int index, tn_device_name *name,
+                        tn_message *reasons) {
     if (index > 0)
         snprintf(name->id, sizeof name->id, "%s:%d", row->name, index);
     else
         snprintf(name->id, sizeof name->id, "%s", row->name);
+    name->backend = row->backend;
+    name->index = index;
     if (!row->backend) {
         add_reason(reasons, name->id, row->reason);
-        return TENON_OK;
+        return false;
     }
     const int devices = row->backend->count();
     if (index >= devices) {
@@ -127,29 +128,53 @@ static tenon_status add_device(const tn_backend_row *row, int index, tn_device_n
             snprintf(info.reason, sizeof info.reason, "there %s only %d",
                      devices == 1 ? "is" : "are", devices);
         add_reason(reasons, name->id, info.reason);
-        return TENON_OK;
+        return false;
     }
-    for (int i = 0; i < *count; ++i)
-        if (chain[i].backend == row->backend && chain[i].index == index)
-            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "device names \"%s\" twice",
-                           name->id);
-    name->backend = row->backend;
-    name->index = index;
-    ++*count;
-    return TENON_OK;
+    return true;
 }
 
 /* The best usable device: the first row with one; "reference" is last. */
-static tenon_status add_best(tn_device_name *chain, int *count, tn_message *reasons,
-                             tn_message *why) {
-    for (int r = 0; r < ROWS && *count == 0; ++r)
-        TN_TRY(add_device(&rows[r], 0, chain, count, reasons, why));
+static bool find_best(tn_device_name *name, tn_message *reasons) {
+    for (int r = 0; r < ROWS; ++r)
+        if (find_device(&rows[r], 0, name, reasons))
+            return true;
+    return false;
+}
+
+/* A chain that grows. */
+typedef struct chain {
+    tn_device_name *name;
+    int count;
+    unsigned by_auto; /* bit i: name[i] is there because of "auto" alone */
+} chain;
+
+/* Adds a device. "auto" and a name may mean the same one, which then counts once; two names may not. */
+static tenon_status add_device(chain *c, const tn_device_name *name, bool by_auto,
+                               const char *whole, tn_message *why) {
+    for (int i = 0; i < c->count; ++i) {
+        if (c->name[i].backend != name->backend || c->name[i].index != name->index)
+            continue;
+        if (!by_auto && !(c->by_auto & 1u << i))
+            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                           "device is \"%.100s\" with \"%s\" twice, expected each device once",
+                           whole, name->id);
+        if (!by_auto)
+            c->by_auto &= ~(1u << i);
+        return TENON_OK;
+    }
+    if (c->count == TN_MAX_CHAIN)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "device is \"%.100s\", expected at most %d devices", whole, TN_MAX_CHAIN);
+    if (by_auto)
+        c->by_auto |= 1u << c->count;
+    c->name[c->count++] = *name;
     return TENON_OK;
 }
 
 tenon_status tn_devices_resolve(const char *text, const char *environment,
-                                tn_device_name chain[TN_MAX_CHAIN], int *count, tn_message *why) {
+                                tn_device_name names[TN_MAX_CHAIN], int *count, tn_message *why) {
     tn_message reasons = {{0}};
+    chain c = {.name = names};
     const char *whole;
 
     *count = 0;
@@ -162,33 +187,31 @@ tenon_status tn_devices_resolve(const char *text, const char *environment,
         const size_t length = strcspn(text, ",");
         char name[16];
         const int index = parse_element(text, length, name, sizeof name);
+        const bool by_auto = index == 0 && strcmp(name, "auto") == 0;
+        tn_device_name found;
         int row = -1;
 
-        if (*count == TN_MAX_CHAIN)
-            return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                           "device is \"%.100s\", expected at most %d names", whole, TN_MAX_CHAIN);
         for (int r = 0; r < ROWS && index >= 0; ++r)
             if (strcmp(name, rows[r].name) == 0)
                 row = r;
-        if (index == 0 && strcmp(name, "auto") == 0) {
-            TN_TRY(add_best(chain, count, &reasons, why));
-        } else if (row < 0) {
+        if (row < 0 && !by_auto)
             return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                            "device is \"%.100s\", expected names like \"auto\", \"cpu\", "
                            "\"cuda:0\", \"opencl:1\", "
                            "\"reference\", separated by commas",
                            whole);
-        } else {
-            TN_TRY(add_device(&rows[row], index, chain, count, &reasons, why));
-        }
+        if (by_auto ? find_best(&found, &reasons)
+                    : find_device(&rows[row], index, &found, &reasons))
+            TN_TRY(add_device(&c, &found, by_auto, whole, why));
         text += length;
         if (*text == 0)
             break;
         ++text;
     }
-    if (*count == 0)
+    if (c.count == 0)
         return tn_fail(why, TENON_ERROR_NO_DEVICE,
                        "device is \"%.100s\", expected one that is usable here: %.300s", whole,
                        reasons.text);
+    *count = c.count;
     return TENON_OK;
 }

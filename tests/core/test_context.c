@@ -90,7 +90,8 @@ START_TEST(device_strings) {
         {"reference:x", TENON_ERROR_INVALID_ARGUMENT, "reference:x"},
         {"reference:99999", TENON_ERROR_INVALID_ARGUMENT, "99999"},
         {"reference,", TENON_ERROR_INVALID_ARGUMENT, "device is"},
-        {"reference,reference", TENON_ERROR_INVALID_ARGUMENT, "twice"},
+        {"reference,reference", TENON_ERROR_INVALID_ARGUMENT, "\"reference\" twice"},
+        {"auto,reference,reference", TENON_ERROR_INVALID_ARGUMENT, "\"reference\" twice"},
         {"reference:7", TENON_ERROR_NO_DEVICE, "only 1"},
         {"cuda:0", TENON_ERROR_NO_DEVICE, "cuda"},
         {"cuda:0,opencl:1", TENON_ERROR_NO_DEVICE, "opencl:1"},
@@ -112,6 +113,41 @@ START_TEST(chains_leave_out_what_is_not_there) {
     ck_assert_ptr_nonnull(tenon_context_pool(ctx, 0));
     ck_assert_ptr_null(tenon_context_pool(ctx, 1));
     tenon_context_destroy(ctx);
+}
+END_TEST
+
+/* "auto" is the best device, which counts once however often it is meant. */
+START_TEST(auto_within_chains) {
+    tenon_context *ctx = make("auto", 1);
+    char best[32], chain[64];
+    snprintf(best, sizeof best, "%s", tenon_context_device(ctx, 0));
+    tenon_context_destroy(ctx);
+    const char *other = strcmp(best, "reference") == 0 ? NULL : "reference";
+    const struct {
+        const char *format;
+        const char *first, *second;
+    } cases[] = {
+        {"auto,%s", best, NULL},
+        {"%s,auto", best, NULL},
+        {"auto,auto", best, NULL},
+        {"cuda:7,auto,%s", best, NULL},
+        {"reference,auto", "reference", other ? best : NULL},
+        {"auto,reference", best, other},
+        {"auto,%s,reference", best, other},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        const char *mark = strstr(cases[i].format, "%s");
+        const int head = (int)(mark ? mark - cases[i].format : (int)strlen(cases[i].format));
+        if (mark && !other && strstr(mark, "reference"))
+            continue; /* named twice */
+        snprintf(chain, sizeof chain, "%.*s%s%s", head, cases[i].format, mark ? best : "",
+                 mark ? mark + 2 : "");
+        ctx = make(chain, 1);
+        ck_assert_str_eq(tenon_context_device(ctx, 0), cases[i].first);
+        ck_assert_pstr_eq(tenon_context_device(ctx, 1), cases[i].second);
+        ck_assert_ptr_null(tenon_context_device(ctx, 2));
+        tenon_context_destroy(ctx);
+    }
 }
 END_TEST
 
@@ -563,6 +599,7 @@ int main(void) {
     tcase_set_timeout(t, 60);
     tcase_add_test(t, device_strings);
     tcase_add_test(t, chains_leave_out_what_is_not_there);
+    tcase_add_test(t, auto_within_chains);
     tcase_add_test(t, environment_replaces_auto_only);
     tcase_add_test(t, device_list);
     tcase_add_test(t, smaller_structs_from_older_callers);
