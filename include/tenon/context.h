@@ -86,7 +86,13 @@ typedef struct tenon_context_desc {
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context **out);
 
-/** Waits for queued work and ends a context. Plans made in it stay usable in other contexts of the same device. NULL is allowed. */
+/**
+ * Waits for queued work and ends a context. Plans made in it stay usable in other contexts of the same device, buffers stay. NULL is allowed.
+ *
+ * No other thread may be in a call on `ctx`, nor begin one: this waits for none, and their memory would be freed under them. A context ends
+ * once. What follows a destroyed one is undefined, as with free: mostly a second destroy is noticed and does nothing, and calls answer
+ * INVALID_ARGUMENT, until the memory is used again.
+ */
 TENON_API void tenon_context_destroy(tenon_context *ctx);
 
 /** Waits until all work queued on `ctx` is done. On the CPU it always is. @return TENON_OK, DEVICE_LOST, BUSY. */

@@ -12,8 +12,6 @@
 
 /* ---------------------------------------------------------------- entering */
 
-enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
-
 /* The reclaiming thread was in one of the context's pools; a fork leaves neither to the child. */
 static bool reclaimer_is_gone(tenon_context *ctx) {
     for (int s = 0; s < ctx->slots; ++s)
@@ -27,15 +25,20 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
                               call);
     for (;;) {
-        int expected = FREE;
-        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE,
+        int expected = TN_CONTEXT_FREE;
+        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, TN_CONTEXT_INSIDE,
                                                   memory_order_acquire, memory_order_relaxed)) {
             ctx->call = call;
             return TENON_OK;
         }
         /* Not the message of the context: it belongs to the thread that is inside. */
-        if (expected == INSIDE)
+        if (expected == TN_CONTEXT_INSIDE)
             return TENON_ERROR_BUSY;
+        if (expected != TN_CONTEXT_FREE && expected != TN_CONTEXT_RECLAIMING)
+            return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                                  "%s: ctx is %p, which is no context or one that was destroyed, "
+                                  "expected a living one",
+                                  call, (void *)ctx);
         if (reclaimer_is_gone(ctx))
             return tn_fail(
                 &ctx->message, TENON_ERROR_DEVICE_LOST,
@@ -51,13 +54,13 @@ tenon_status tn_context_leave(tenon_context *ctx, tenon_status status) {
         const tn_message said = ctx->message;
         tn_fail(&ctx->message, status, "%s: %s", ctx->call, said.text);
     }
-    atomic_store_explicit(&ctx->entered, FREE, memory_order_release);
+    atomic_store_explicit(&ctx->entered, TN_CONTEXT_FREE, memory_order_release);
     return status;
 }
 
 int tn_context_try_enter(tenon_context *ctx) {
-    int expected = FREE;
-    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, RECLAIMING,
+    int expected = TN_CONTEXT_FREE;
+    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, TN_CONTEXT_RECLAIMING,
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
@@ -72,7 +75,7 @@ static size_t give_arena_back(void *user, size_t wanted) {
     if (!tn_context_try_enter(slot->context))
         return 0;
     const size_t freed = tn_arena_drop(&slot->arena);
-    atomic_store_explicit(&slot->context->entered, FREE, memory_order_release);
+    atomic_store_explicit(&slot->context->entered, TN_CONTEXT_FREE, memory_order_release);
     return freed;
 }
 
@@ -198,6 +201,7 @@ static void close_context(tenon_context *ctx) {
     tn_plan_cache_clear(&ctx->cache);
     tn_team_destroy(ctx->team);
     const tenon_allocator allocator = ctx->allocator;
+    atomic_store_explicit(&ctx->entered, TN_CONTEXT_GONE, memory_order_relaxed);
     tn_host_free(&allocator, ctx, sizeof *ctx);
 }
 
@@ -216,6 +220,7 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
     if (!ctx)
         return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY, "no memory for a context of %zu bytes",
                        sizeof *ctx);
+    atomic_init(&ctx->entered, TN_CONTEXT_FREE);
     ctx->allocator = desc->allocator;
     ctx->log.logger = desc->logger;
     ctx->log.level = desc->log_level;
@@ -259,7 +264,11 @@ tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context 
 }
 
 void tenon_context_destroy(tenon_context *ctx) {
-    if (ctx)
+    if (!ctx)
+        return;
+    /* A second time: its pools and locks are gone too, and waiting for them would have no end. */
+    const int entered = atomic_load_explicit(&ctx->entered, memory_order_relaxed);
+    if (entered >= TN_CONTEXT_FREE && entered < TN_CONTEXT_GONE)
         close_context(ctx);
 }
 

@@ -27,10 +27,18 @@ typedef struct tn_slot {
     tenon_context *context;
 } tn_slot;
 
+/* Who is inside of a context, in values that other memory hardly holds by chance. */
+enum {
+    TN_CONTEXT_FREE = 0x746e0000,
+    TN_CONTEXT_INSIDE,     /* a thread, in a call */
+    TN_CONTEXT_RECLAIMING, /* a thread that is short of memory, for its cached workspace */
+    TN_CONTEXT_GONE        /* it has been destroyed */
+};
+
 struct tenon_context {
-    atomic_int entered; /* 1 while a thread is inside a call */
-    const char *call;   /* of that thread: the public function's name */
-    tn_message message;
+    tn_message message; /* first: allocators write into the beginning of freed memory */
+    atomic_int entered; /* TN_CONTEXT_* */
+    const char *call;   /* of the thread inside: the public function's name */
     tenon_allocator allocator;
     tn_log_hook log;
     uint32_t flags;

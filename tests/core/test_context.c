@@ -497,6 +497,46 @@ START_TEST(elements_beyond_any_memory) {
 }
 END_TEST
 
+/* Hooks that keep what is freed as it is, so that looking at it is no fault of the test's. */
+typedef struct keeper {
+    _Alignas(64) unsigned char memory[1 << 18];
+    size_t used;
+    int freed;
+} keeper;
+
+static void *kept_alloc(void *user, size_t bytes, size_t alignment) {
+    keeper *k = user;
+    const size_t at = (k->used + alignment - 1) / alignment * alignment;
+    if (alignment > 64 || bytes > sizeof k->memory - at)
+        return NULL;
+    k->used = at + bytes;
+    return k->memory + at;
+}
+
+static void kept_free(void *user, void *memory, size_t bytes) {
+    (void)memory;
+    (void)bytes;
+    ++((keeper *)user)->freed;
+}
+
+START_TEST(context_ends_once) {
+    static keeper k;
+    tenon_context *ctx;
+    const tenon_context_desc desc = {
+        .device = "reference", .threads = 1, .allocator = {&k, kept_alloc, kept_free}};
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    const tenon_gemm_desc g = small_gemm(4);
+    ck_assert_int_eq(tenon_gemm(ctx, &g), TENON_OK);
+    tenon_context_destroy(ctx);
+    const int once = k.freed;
+    ck_assert_int_gt(once, 0);
+    tenon_context_destroy(ctx);
+    ck_assert_int_eq(k.freed, once);
+    ASSERT_SAYS(NULL, tenon_gemm(ctx, &g), "tenon_gemm: ctx is ");
+    ASSERT_SAYS(NULL, tenon_sync(ctx), "tenon_sync: ctx is ");
+}
+END_TEST
+
 /* ---------------------------------------------------------------- the log */
 
 START_TEST(log_levels) {
@@ -612,6 +652,7 @@ int main(void) {
     tcase_add_test(t, budget_too_small);
     tcase_add_test(t, empty_problems);
     tcase_add_test(t, elements_beyond_any_memory);
+    tcase_add_test(t, context_ends_once);
     tcase_add_test(t, log_levels);
     tcase_add_test(t, threads_of_the_host);
 #ifndef TEST_TSAN
