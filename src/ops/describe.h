@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Canonical problems in words: one line for the log, and the name of the first field in which two of them differ.
+ * Canonical problems in words: one line for the log, and where two of them differ.
  */
 #ifndef TN_DESCRIBE_H
 #define TN_DESCRIBE_H
 
 #include "ops/problem.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 void tn_gemm_describe(const void *problem, char *text, size_t capacity);
@@ -15,7 +16,12 @@ void tn_attention_describe(const void *problem, char *text, size_t capacity);
 void tn_merge_describe(const void *problem, char *text, size_t capacity);
 void tn_append_describe(const void *problem, char *text, size_t capacity);
 
-/* The descriptor's field behind the first difference, or NULL if the problems are equal. */
-const char *tn_problem_difference(tn_op op, const void *a, const void *b);
+/* A field of the descriptor with what was planned and what is given. */
+typedef struct tn_difference {
+    char field[48], planned[32], given[32];
+} tn_difference;
+
+/* The first difference of two problems of an operation that can be planned; false if there is none. */
+bool tn_problem_difference(tn_op op, const void *planned, const void *given, tn_difference *out);
 
 #endif

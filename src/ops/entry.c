@@ -248,10 +248,10 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
     const memo *known = recognise(row, plan, desc, &c->memo.signature);
     if (!known) {
         TN_TRY(read_call(row, desc, c, m));
-        const char *field = tn_problem_difference(row->op, problem, &c->problem);
-        if (field)
-            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s differs, expected what was planned",
-                           field);
+        tn_difference other;
+        if (tn_problem_difference(row->op, problem, &c->problem, &other))
+            return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s is %s, expected %s as planned",
+                           other.field, other.given, other.planned);
         known = &c->memo;
         desc = &c->desc;
     }

@@ -225,6 +225,54 @@ const bad_case bad_cases[] = {
 };
 const int bad_case_count = sizeof bad_cases / sizeof bad_cases[0];
 
+/* Legal, and something else than was planned. */
+const bad_case other_cases[] = {
+    {"epilogue", "alpha", "is 1, expected 0.5 as planned", INVALID, {G(alpha, NULL)}},
+    {"epilogue", "beta", "is 2, expected 0 as planned", INVALID, {G(beta, 2)}},
+    {"epilogue", "clamp_high", "is 3, expected 1 as planned", INVALID, {G(clamp_high, 3)}},
+    {"epilogue", "a_zero.dtype", "is none, expected f32 as planned", INVALID, {G(a_zero, ABSENT)}},
+    {"epilogue", "b.dtype", "is bf16, expected f16 as planned", INVALID, {G(b.dtype, TENON_BF16)}},
+    {"epilogue", "a.stride (row)", "is 5, expected 4 as planned", INVALID, {G(a.stride[1], 5)}},
+    {"grouped",
+     "a.shape (m)",
+     "is 5, expected 6 as planned",
+     INVALID,
+     {G(a.shape[0], 5), G(c.shape[0], 5)}},
+    {"gated", "gated", "is 2, expected 1 as planned", INVALID, {G(gated, TENON_GATED_INTERLEAVED)}},
+    {"gated", "compute", "is 1, expected 0 as planned", INVALID, {G(compute, TENON_COMPUTE_EXACT)}},
+    {"arrays",
+     "array_count (members)",
+     "is 1, expected 2 as planned",
+     INVALID,
+     {G(array_count, 1)}},
+    {"softmax", "scale", "is 1, expected 2 as planned", INVALID, {S(scale, NULL)}},
+    {"softmax",
+     "window.left",
+     "is unlimited, expected 3 as planned",
+     INVALID,
+     {S(window.left, -1)}},
+    {"softmax", "y.dtype", "is bf16, expected f32 as planned", INVALID, {S(y.dtype, TENON_BF16)}},
+    {"axis",
+     "x.shape (without axis)",
+     "is 1, expected 2 as planned",
+     INVALID,
+     {S(x.shape[0], 1), S(y.shape[0], 1)}},
+    {"axis", "x.stride (axis)", "is 2, expected 4 as planned", INVALID, {S(x.stride[1], 2)}},
+    {"paged", "softcap", "is 0, expected 5 as planned", INVALID, {A(softcap, 0)}},
+    {"paged",
+     "window.right",
+     "is 2, expected 0 as planned",
+     INVALID,
+     {A(causal, TENON_CAUSAL_NONE)}},
+    {"paged",
+     "k.stride (dimension 2)",
+     "is 9, expected 8 as planned",
+     INVALID,
+     {A(k.stride[2], 9)}},
+    {"ragged", "v.dtype", "is f16, expected f32 as planned", INVALID, {A(v.dtype, TENON_F16)}},
+};
+const int other_case_count = sizeof other_cases / sizeof other_cases[0];
+
 /* ---------------------------------------------------------------- fields */
 
 #define FIELD(type, member)                                                                        \

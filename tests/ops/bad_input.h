@@ -85,8 +85,8 @@ typedef struct bad_case {
     int64_t value;    /* … with this, in the tensor's type */
 } bad_case;
 
-extern const bad_case bad_cases[];
-extern const int bad_case_count;
+extern const bad_case bad_cases[], other_cases[];
+extern const int bad_case_count, other_case_count;
 
 /* Every leaf field of a descriptor: together they must cover it byte for byte. */
 typedef struct field {

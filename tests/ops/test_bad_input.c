@@ -591,6 +591,26 @@ START_TEST(other_plans) {
 }
 END_TEST
 
+/* What a run does otherwise than planned is told with both values. */
+START_TEST(other_than_planned) {
+    open_context();
+    for (int i = 0; i < other_case_count; ++i) {
+        const bad_case *c = &other_cases[i];
+        tenon_plan *plan = good_plan(row_of(c->scene));
+        for (int k = 0; k < 3 && c->patch[k].bytes > 0; ++k)
+            memcpy(now.desc.bytes + c->patch[k].offset, c->patch[k].value, c->patch[k].bytes);
+        snprintf(label, sizeof label, "case %d: %s %s %s", i, c->scene, c->field, c->says);
+        memcpy(before, now.world, sizeof before);
+        expectation e = {.status = c->status};
+        snprintf(e.field, sizeof e.field, "%s", c->field);
+        snprintf(e.says, sizeof e.says, "%s", c->says);
+        judge("other than planned", "_run", op_table[now.op].run(ctx, plan, &now.desc), &e);
+        tenon_plan_destroy(plan);
+    }
+    close_context();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("bad input");
     TCase *tc = tcase_create("operations");
@@ -602,6 +622,7 @@ int main(void) {
     tcase_add_test(tc, sentences_are_judged);
     tcase_add_test(tc, no_arguments);
     tcase_add_test(tc, other_plans);
+    tcase_add_test(tc, other_than_planned);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
