@@ -9,6 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- pools ---- */
+
+tenon_pool *make_pool(tenon_pool_desc desc) {
+    tenon_pool *pool;
+    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
+    return pool;
+}
+
+tenon_memory_info info_of(tenon_pool *pool) {
+    tenon_memory_info info = {0};
+    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
+    return info;
+}
+
 /* ---- hooks ---- */
 
 /* Kept before each block, so that a free with the wrong size is seen. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_support.h: what the memory tests share: hooks that count and fail, sinks that collect, a
- * JSON checker.
+ * memory_support.h: what the memory tests share: pools made and asked, hooks that count and fail,
+ * sinks that collect, a JSON checker.
  */
 #ifndef TEST_MEMORY_SUPPORT_H
 #define TEST_MEMORY_SUPPORT_H
@@ -11,6 +11,10 @@
 #include <stdint.h>
 
 #include <tenon/memory.h>
+
+/* A pool of this descriptor, and its statistics; the test fails where there are none. */
+tenon_pool *make_pool(tenon_pool_desc desc);
+tenon_memory_info info_of(tenon_pool *pool);
 
 /* Allocation hooks that count, and fail on request. Thread-safe. */
 typedef struct counted {

@@ -11,12 +11,6 @@
 #include "memory_support.h"
 #include "suite.h"
 
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
-
 START_TEST(handles) {
     counted hooks = {0};
     tenon_pool_desc desc = {.allocator = counted_hooks(&hooks)};

@@ -15,18 +15,6 @@
 
 enum { MIB = 1 << 20 };
 
-static tenon_pool *make(tenon_pool_desc desc) {
-    tenon_pool *pool;
-    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
-    return pool;
-}
-
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
-
 /* Something that holds a block and gives it up when asked. */
 typedef struct cache {
     tn_reclaimer reclaimer;
@@ -55,9 +43,9 @@ static void cache_fill(cache *c, tenon_pool *pool, size_t bytes) {
 
 START_TEST(rungs_in_order) {
     gathered log = {0};
-    tenon_pool *pool = make((tenon_pool_desc){.budget = 8 * MIB,
-                                              .logger = {.user = &log, .log = gathered_log},
-                                              .log_level = TENON_LOG_WARNING});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 8 * MIB,
+                                                   .logger = {.user = &log, .log = gathered_log},
+                                                   .log_level = TENON_LOG_WARNING});
     static cache caches[3];
     for (int i = 0; i < 3; ++i)
         cache_fill(&caches[i], pool, 2 * MIB);
@@ -111,7 +99,7 @@ END_TEST
 
 START_TEST(the_system_refuses) {
     counted hooks = {.limit = 6 * MIB};
-    tenon_pool *pool = make((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
     cache c = {.asked = 0};
     cache_fill(&c, pool, 3 * MIB);
     tn_block a;
@@ -132,7 +120,8 @@ END_TEST
 START_TEST(a_tight_free_block_is_found) {
     /* 33 granules more than a class boundary: the constant-time search looks in classes that hold
      * for sure. */
-    tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 4 * MIB, .flags = TENON_POOL_FIXED});
+    tenon_pool *pool =
+        make_pool((tenon_pool_desc){.segment_bytes = 4 * MIB, .flags = TENON_POOL_FIXED});
     tn_block holes[12], fences[12], b;
     for (int i = 0; i < 12; ++i) {
         ck_assert_int_eq(tn_pool_alloc(pool, 65536 + 64 * (size_t)i, 64, NULL, &holes[i], NULL),
@@ -165,9 +154,9 @@ END_TEST
 
 START_TEST(arenas_grow_in_place_when_they_must) {
     for (int debug = 0; debug < 2; ++debug) {
-        tenon_pool *pool =
-            make((tenon_pool_desc){.segment_bytes = 10 * MIB,
-                                   .flags = TENON_POOL_FIXED | (debug ? TENON_POOL_DEBUG : 0u)});
+        tenon_pool *pool = make_pool(
+            (tenon_pool_desc){.segment_bytes = 10 * MIB,
+                              .flags = TENON_POOL_FIXED | (debug ? TENON_POOL_DEBUG : 0u)});
         tn_arena arena;
         tn_message message = {{0}};
         tn_arena_open(&arena, pool);
@@ -282,10 +271,11 @@ START_TEST(threads_share_a_pool) {
     static const unsigned flags[] = {0, TENON_POOL_DEBUG, TENON_POOL_FIXED};
     for (int round = 0; round < 3; ++round) {
         counted hooks = {0};
-        tenon_pool *pool = make((tenon_pool_desc){.budget = 4 * MIB,
-                                                  .segment_bytes = round == 2 ? 4 * MIB : 128 << 10,
-                                                  .flags = flags[round],
-                                                  .allocator = counted_hooks(&hooks)});
+        tenon_pool *pool =
+            make_pool((tenon_pool_desc){.budget = 4 * MIB,
+                                        .segment_bytes = round == 2 ? 4 * MIB : 128 << 10,
+                                        .flags = flags[round],
+                                        .allocator = counted_hooks(&hooks)});
         static worker workers[THREADS];
         for (int i = 0; i < THREADS; ++i) {
             workers[i] = (worker){.pool = pool, .index = i, .seed = rng_u64(&r)};
@@ -324,7 +314,7 @@ static void *take_one(void *arg) {
 
 START_TEST(growing_is_not_shortage) {
     for (int round = 0; round < 300; ++round) {
-        tenon_pool *pool = make((tenon_pool_desc){.budget = 2 * MIB});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 2 * MIB});
         pthread_t threads[THREADS];
         for (int i = 0; i < THREADS; ++i)
             ck_assert_int_eq(pthread_create(&threads[i], NULL, take_one, pool), 0);

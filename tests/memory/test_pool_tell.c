@@ -13,18 +13,6 @@
 #include "rng.h"
 #include "suite.h"
 
-static tenon_pool *make(tenon_pool_desc desc) {
-    tenon_pool *pool;
-    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
-    return pool;
-}
-
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
-
 static size_t count_of(const gathered *t, const char *part) {
     size_t count = 0;
     for (const char *at = t->bytes; at != NULL && (at = strstr(at, part)) != NULL; ++at)
@@ -55,7 +43,7 @@ static int stop_at_once(void *user, const char *piece, size_t bytes) {
 
 START_TEST(snapshots_are_json) {
     rng r = rng_start("snapshot");
-    tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.segment_bytes = 64 << 10});
     gathered t = {0};
     ck_assert_int_eq(tenon_memory_snapshot(pool, gathered_sink, &t), TENON_OK);
     ck_assert(json_valid(t.bytes));
@@ -91,7 +79,7 @@ END_TEST
 
 START_TEST(recordings_balance) {
     rng r = rng_start("recording");
-    tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10, .budget = 1 << 20});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.segment_bytes = 64 << 10, .budget = 1 << 20});
     gathered t = {0};
     ck_assert_int_eq(tenon_memory_record(pool, gathered_sink, &t), TENON_OK);
     static tn_block blocks[100];
@@ -162,7 +150,7 @@ END_TEST
 
 /* Which of 200 allocations of 1, 2, … bytes fail under a rule, as a text of 0 and 1. */
 static void pattern(const tenon_fault_rule *rule, char out[201]) {
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     ck_assert_int_eq(tenon_memory_inject(pool, rule), TENON_OK);
     for (size_t i = 0; i < 200; ++i) {
         tn_block block;
@@ -215,7 +203,7 @@ START_TEST(fault_rules) {
     ck_assert_str_eq(a + 1, b + 1);
     pattern(&(tenon_fault_rule){.probability = 0.25, .seed = 43}, b);
     ck_assert_str_ne(a, b);
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     static const double wrong[] = {-0.1, 1.1, 0.0 / 0.0};
     for (int i = 0; i < 3; ++i)
         ck_assert_int_eq(tenon_memory_inject(pool, &(tenon_fault_rule){.probability = wrong[i]}),
@@ -232,9 +220,9 @@ START_TEST(log_levels) {
     size_t length = 0;
     for (int i = 0; i < 4; ++i) {
         gathered t = {0};
-        tenon_pool *pool = make((tenon_pool_desc){.budget = 1 << 20,
-                                                  .logger = {.user = &t, .log = gathered_log},
-                                                  .log_level = levels[i]});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 1 << 20,
+                                                       .logger = {.user = &t, .log = gathered_log},
+                                                       .log_level = levels[i]});
         tenon_buffer *buffer;
         ck_assert_int_eq(tenon_buffer_alloc(pool, 1 << 21, "big", &buffer),
                          TENON_ERROR_OVER_BUDGET);
@@ -260,9 +248,9 @@ START_TEST(debug_pools_see_damage) {
                                            "free memory was written", "freed twice"};
     for (damage kind = NONE; kind < DAMAGES; ++kind) {
         gathered t = {0};
-        tenon_pool *pool = make((tenon_pool_desc){.flags = TENON_POOL_DEBUG,
-                                                  .logger = {.user = &t, .log = gathered_log},
-                                                  .log_level = TENON_LOG_WARNING});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.flags = TENON_POOL_DEBUG,
+                                                       .logger = {.user = &t, .log = gathered_log},
+                                                       .log_level = TENON_LOG_WARNING});
         tenon_buffer *first, *buffer;
         ck_assert_int_eq(tenon_buffer_alloc(pool, 1000, "neighbour", &first), TENON_OK);
         ck_assert_int_eq(tenon_buffer_alloc(pool, 100, "victim", &buffer), TENON_OK);
@@ -306,7 +294,7 @@ START_TEST(debug_pools_see_damage) {
 END_TEST
 
 START_TEST(blocks_freed_twice) {
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     tn_block a, copy;
     ck_assert_int_eq(tn_pool_alloc(pool, 100, 64, NULL, &a, NULL), TENON_OK);
     copy = a;
