@@ -187,10 +187,13 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
     TN_TRY(check_desc(desc, message));
     TN_TRY(tn_devices_resolve(desc->device, tn_os_env("TENON_DEVICE"), chain, &count, message));
 
-    tenon_context *ctx = tn_host_alloc_zero(&desc->allocator, sizeof *ctx, TN_CACHE_LINE);
+    const void *stray;
+    tenon_context *ctx =
+        tn_host_alloc_watched(&desc->allocator, sizeof *ctx, TN_CACHE_LINE, &stray);
     if (!ctx)
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
-                       "tenon_context_create: no memory for a context of %zu bytes", sizeof *ctx);
+        return tn_fail_host(message, "tenon_context_create", "a context", sizeof *ctx, stray,
+                            TN_CACHE_LINE);
+    memset(ctx, 0, sizeof *ctx);
     ctx->allocator = desc->allocator;
     ctx->log.logger = desc->logger;
     ctx->log.level = desc->log_level;
@@ -200,7 +203,12 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
 
     tenon_status status =
         tn_team_create(&desc->allocator, ctx->threads, &desc->parallel, &ctx->team);
-    if (status != TENON_OK)
+    if (status == TENON_ERROR_INVALID_ARGUMENT)
+        tn_fail(message, status,
+                "tenon_context_create: allocator.alloc returned memory for a team of %d threads "
+                "that is not aligned as asked for",
+                ctx->threads);
+    else if (status != TENON_OK)
         tn_fail(message, status, "tenon_context_create: no memory for a team of %d threads",
                 ctx->threads);
     for (int s = 0; s < count && status == TENON_OK; ++s) {

@@ -227,13 +227,10 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     memset(&decision, 0, sizeof decision);
     TN_TRY(decide(ctx, 0, request, 0, &decision));
     tn_team_start(ctx->team);
-    *out = tn_plan_make(&ctx->allocator, request, &decision);
-    if (!*out && tn_plan_cache_clear(&ctx->cache) > 0)
-        *out = tn_plan_make(&ctx->allocator, request, &decision);
-    if (!*out)
-        return tn_fail(&ctx->message, TENON_ERROR_OUT_OF_MEMORY,
-                       "no memory for a plan of %zu bytes",
-                       sizeof(tenon_plan) + request->problem_bytes + request->memo_bytes);
+    tenon_status status = tn_plan_make(&ctx->allocator, request, &decision, &ctx->message, out);
+    if (status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
+        status = tn_plan_make(&ctx->allocator, request, &decision, &ctx->message, out);
+    TN_TRY(status);
     log_decision(ctx, "plan", request, &decision);
     return TENON_OK;
 }
@@ -262,8 +259,8 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
         TN_TRY(decide(ctx, 0, request, workspace->memory != NULL, &decision));
         tn_team_start(ctx->team);
         /* Harmless if there is no memory for it. */
-        tenon_plan *plan = tn_plan_make(&ctx->allocator, request, &decision);
-        if (plan)
+        tenon_plan *plan;
+        if (tn_plan_make(&ctx->allocator, request, &decision, NULL, &plan) == TENON_OK)
             tn_plan_cache_insert(&ctx->cache, plan);
     }
     log_decision(ctx, "call", request, &decision);

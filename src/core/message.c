@@ -33,6 +33,16 @@ tenon_status tn_fail_shared(tenon_status status, const char *format, ...) {
     return status;
 }
 
+tenon_status tn_fail_host(tn_message *message, const char *call, const char *what, size_t bytes,
+                          const void *stray, size_t alignment) {
+    if (stray)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s: allocator.alloc returned %p for %s, expected a multiple of %zu", call,
+                       stray, what, alignment);
+    return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY, "%s: no memory for %s of %zu bytes", call,
+                   what, bytes);
+}
+
 /*
  * Byte-wise atomics: a reader may see two failures mixed, never an unterminated string (the last byte stays 0).
  */

@@ -22,6 +22,13 @@ tenon_status tn_fail(tn_message *message, tenon_status status, const char *forma
 tenon_status tn_fail_shared(tenon_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/*
+ * For a call whose allocation hooks gave nothing (tn_host_alloc_watched): INVALID_ARGUMENT if they answered with `stray`, which is
+ * not a multiple of `alignment`; else OUT_OF_MEMORY. `call` wanted `bytes` bytes for `what`.
+ */
+tenon_status tn_fail_host(tn_message *message, const char *call, const char *what, size_t bytes,
+                          const void *stray, size_t alignment);
+
 /* The message of calls without a context; what tenon_error_message(NULL) reads. */
 void tn_message_publish(const tn_message *message);
 const char *tn_message_shared(void);

@@ -9,6 +9,7 @@
  */
 #include "memory/buffer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/enter.h"
@@ -24,17 +25,28 @@ static tn_block_record *block_record_of(tenon_buffer *buffer) {
     return (tn_block_record *)((char *)buffer - offsetof(tn_block_record, buffer));
 }
 
-static tenon_status fail_no_handle(tenon_pool *pool) {
-    const tn_request request =
-        tn_request_of(pool, sizeof(tn_handle_record), TN_GRANULE, "tenon: records");
-    tn_message message;
-    if (!tn_enter(pool))
+/* Makes one more slab of handles. Takes `slow`. */
+static tenon_status more_handles(tenon_pool *pool) {
+    if (!tn_enter_slow(pool))
         return tn_fail_lost_shared(pool);
-    tenon_status status =
-        (pool->flags & TENON_POOL_FIXED) != 0 ? TENON_ERROR_OVER_BUDGET : TENON_ERROR_OUT_OF_MEMORY;
-    tn_fail_short_locked(pool, &request, status, "no memory for a buffer's handle", &message);
-    tn_leave(pool);
-    tn_message_publish(&message);
+    tenon_status status = TENON_OK;
+    tn_message message;
+    if (!tn_ladder_refill(pool, &pool->handles)) {
+        const tn_request request =
+            tn_request_of(pool, sizeof(tn_handle_record), TN_GRANULE, "tenon: handles");
+        char why[TN_REASON_BYTES];
+        status = tn_refusal(pool, why);
+        if ((pool->flags & TENON_POOL_FIXED) != 0) {
+            status = TENON_ERROR_OVER_BUDGET;
+            snprintf(why, sizeof why, "the pool has a fixed size");
+        }
+        tn_mutex_lock(&pool->lock);
+        tn_fail_short_locked(pool, &request, status, why, &message);
+        tn_mutex_unlock(&pool->lock);
+    }
+    tn_leave_slow(pool);
+    if (status != TENON_OK)
+        tn_message_publish(&message);
     return status;
 }
 
@@ -68,12 +80,7 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
         tn_leave(pool);
         if (record != NULL)
             return TENON_OK;
-        if (!tn_enter_slow(pool))
-            return tn_fail_lost_shared(pool);
-        bool refilled = tn_ladder_refill(pool, &pool->handles);
-        tn_leave_slow(pool);
-        if (!refilled)
-            return fail_no_handle(pool);
+        TN_TRY(more_handles(pool));
     }
 }
 

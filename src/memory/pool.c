@@ -120,10 +120,12 @@ static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *mess
         count = FIXED_NODES_MOST;
     if (!tn_refill(pool, &pool->nodes, count) ||
         !tn_refill(pool, &pool->handles, FIXED_NODES_LEAST) ||
-        !tn_segment_add(pool, bytes, NULL, NULL, NULL))
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
-                       "pool %s: no %zu bytes for the fixed segment: %s", pool->device, bytes,
-                       pool->refusal != NULL ? pool->refusal : "the system has no more");
+        !tn_segment_add(pool, bytes, NULL, NULL, NULL)) {
+        char why[TN_REASON_BYTES];
+        tenon_status status = tn_refusal(pool, why);
+        return tn_fail(message, status, "pool %s: no %zu bytes for the fixed segment: %s",
+                       pool->device, bytes, why);
+    }
     return TENON_OK;
 }
 
@@ -136,10 +138,12 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
         status = check_desc(&desc, message);
     if (status != TENON_OK)
         return status;
-    tenon_pool *pool = tn_host_alloc_zero(&desc.allocator, sizeof *pool, TN_CACHE_LINE);
+    const void *stray;
+    tenon_pool *pool = tn_host_alloc_watched(&desc.allocator, sizeof *pool, TN_CACHE_LINE, &stray);
     if (pool == NULL)
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
-                       "pool: the system refuses %zu bytes for the pool itself", sizeof *pool);
+        return tn_fail_host(message, "tenon_pool_create", "the pool itself", sizeof *pool, stray,
+                            TN_CACHE_LINE);
+    memset(pool, 0, sizeof *pool);
     pool->holders = 1;
     tn_os_fork_mark(&pool->home);
     snprintf(pool->device, sizeof pool->device, "%s", desc.device != NULL ? desc.device : "cpu");

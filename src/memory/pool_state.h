@@ -26,7 +26,8 @@ enum {
     TN_NODES_READY = 3 * TN_TLSF_SPLITS,
     TN_PENDING = 16, /* freed blocks that wait to be merged, a power of two; see tn_settle_locked */
     TN_OWNERS = 64,  /* owners told apart at once; later ones are counted together as "others" */
-    TN_DEVICE_BYTES = 32 /* longest device name, with its end */
+    TN_DEVICE_BYTES = 32, /* longest device name, with its end */
+    TN_REASON_BYTES = 128 /* why there is no memory, in a message's brackets */
 };
 
 /*
@@ -97,6 +98,8 @@ struct tenon_pool {
 
     tn_mutex slow;
     const char *refusal;      /* under slow: why the system gave no segment, if it is known */
+    const void *stray;        /* under slow: what hooks answered with though it is misaligned … */
+    size_t stray_alignment;   /* … to this; NULL: nothing of the kind in this climb */
     tn_reclaimer *reclaimers; /* under slow; changed under both, so that a fork finds it whole */
 
     _Alignas(TN_CACHE_LINE) tn_mutex lock; /* everything below */
@@ -161,6 +164,12 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
 /* What a pool may hold for which the caller set no budget; 0: nothing is known of limits. */
 size_t tn_budget_of_system(size_t held, size_t granularity);
 
+/*
+ * Why the system, or the caller's hooks, gave nothing: OUT_OF_MEMORY, or INVALID_ARGUMENT for hooks
+ * that do not keep to alignments, and the words for it. Pre: slow is held.
+ */
+tenon_status tn_refusal(const tenon_pool *pool, char why[TN_REASON_BYTES]);
+
 /* One more slab of records, from empty segments if need be. Pre: slow is held. */
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records);
 
@@ -171,6 +180,7 @@ bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
 size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count);
 size_t tn_segments_empty(tenon_pool *pool);
 void tn_segments_close(tenon_pool *pool);
+void *tn_hooks_alloc(tenon_pool *pool, size_t bytes, size_t alignment);
 bool tn_refill(tenon_pool *pool, tn_records *records, size_t count);
 bool tn_nodes_ready(tenon_pool *pool);
 tn_segment_source tn_host_source(tenon_pool *pool);

@@ -33,14 +33,17 @@ typedef struct header {
 static void *counted_alloc(void *user, size_t bytes, size_t alignment) {
     counted *c = user;
     long long n = atomic_fetch_add(&c->calls, 1) + 1 - c->fail_from;
-    if (c->fail_nth != 0 && (n == c->fail_nth || (c->sticky && n > c->fail_nth)))
+    bool fails = c->fail_nth != 0 && (n == c->fail_nth || (c->sticky && n > c->fail_nth));
+    if (fails && !c->stray)
         return NULL;
     if (c->limit != 0 && (size_t)atomic_load(&c->live_bytes) + bytes > c->limit)
         return NULL;
     size_t pad = alignment < sizeof(header) ? sizeof(header) : alignment;
+    const size_t off = fails ? sizeof(size_t) : 0;
     unsigned char *memory;
-    if (posix_memalign((void **)&memory, pad, bytes + pad) != 0)
+    if (posix_memalign((void **)&memory, pad, bytes + pad + off) != 0)
         return NULL;
+    pad += off;
     memory += pad;
     header *h = (header *)memory - 1;
     *h = (header){bytes, pad};
