@@ -80,7 +80,9 @@ TENON_API tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index);
 /**
  * A block of `bytes` bytes (0 is legal), aligned to 64 bytes, contents undefined.
  *
- * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller".
+ * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller". It may
+ * hold anything: messages, log lines and recordings stay lines of UTF-8 (control characters and bytes that are none are shown as '?'),
+ * and a snapshot stays JSON (they are escaped).
  * @return TENON_OK; INVALID_ARGUMENT; OUT_OF_MEMORY (the system has no more, or this process may not use more); OVER_BUDGET (a budget that
  * was set, or a fixed size); DEVICE_LOST (see "Forks" above). *out is NULL on failure. Thread safe.
  */

@@ -158,14 +158,19 @@ static void json_write(json *out, const char *format, ...) {
 
 static void json_string(json *out, const char *text) {
     json_write(out, "\"");
-    for (const char *at = text; *at != '\0'; ++at) {
-        unsigned char c = (unsigned char)*at;
-        if (c == '"' || c == '\\')
+    for (int length; *text != '\0'; text += length) {
+        const unsigned char c = (unsigned char)*text;
+        length = tn_text_character(text);
+        if (length == 0) { /* no UTF-8: the replacement character stands for each byte */
+            json_write(out, "\\ufffd");
+            length = 1;
+        } else if (c == '"' || c == '\\') {
             json_write(out, "\\%c", c);
-        else if (c < 0x20)
+        } else if (c < 0x20 || c == 0x7F) {
             json_write(out, "\\u%04x", (unsigned)c);
-        else
-            json_write(out, "%c", c);
+        } else {
+            json_write(out, "%.*s", length, text);
+        }
     }
     json_write(out, "\"");
 }

@@ -116,10 +116,22 @@ static const char *skip_space(const char *at) {
 
 static const char *json_value(const char *at);
 
+/* Only whether each lead byte has its followers: the rest is test_pool_tell's. */
+static const char *utf8_tail(const char *at) {
+    const unsigned char lead = (unsigned char)*at;
+    const int more = lead < 0x80 ? 0 : lead < 0xC0 ? -1 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+    for (int i = 0; i < more; ++i)
+        if (((unsigned char)*++at & 0xC0) != 0x80)
+            return NULL;
+    return more < 0 ? NULL : at;
+}
+
 static const char *json_text(const char *at) {
     if (*at++ != '"')
         return NULL;
     for (; *at != '"'; ++at) {
+        if ((at = utf8_tail(at)) == NULL)
+            return NULL;
         if ((unsigned char)*at < 0x20)
             return NULL;
         if (*at != '\\')
