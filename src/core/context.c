@@ -8,11 +8,14 @@
 #include "core/os.h"
 #include "core/read_desc.h"
 
+#include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- entering */
 
-enum { FREE = 0, INSIDE = 1, RECLAIMING = 2 };
+/* AWAITED: RECLAIMING, and threads that want to enter sleep on the word. */
+enum { FREE, INSIDE, RECLAIMING, AWAITED };
 
 /* The reclaiming thread was in one of the context's pools; a fork leaves neither to the child. */
 static bool reclaimer_is_gone(tenon_context *ctx) {
@@ -27,20 +30,24 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
                               call);
     for (;;) {
-        int expected = FREE;
-        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, INSIDE,
+        uint32_t found = FREE;
+        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &found, INSIDE,
                                                   memory_order_acquire, memory_order_relaxed))
             return TENON_OK;
         /* Not the message of the context: it belongs to the thread that is inside. */
-        if (expected == INSIDE)
+        if (found == INSIDE)
             return TENON_ERROR_BUSY;
+        if (found == FREE)
+            continue;
         if (reclaimer_is_gone(ctx))
             return tn_fail(
                 &ctx->message, TENON_ERROR_DEVICE_LOST,
                 "%s: another thread was taking memory from this context when this process "
                 "was forked; the child needs a new context",
                 call);
-        tn_os_relax();
+        /* A reclaimer frees one block, but under a lock that others may hold, and through a recording's sink. */
+        if (found == AWAITED || atomic_compare_exchange_strong(&ctx->entered, &found, AWAITED))
+            tn_os_wait(&ctx->entered, AWAITED);
     }
 }
 
@@ -48,10 +55,17 @@ void tn_context_leave(tenon_context *ctx) {
     atomic_store_explicit(&ctx->entered, FREE, memory_order_release);
 }
 
-int tn_context_try_enter(tenon_context *ctx) {
-    int expected = FREE;
-    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, RECLAIMING,
+/* Enters only if nobody is inside, for reclaiming what a context caches. */
+static bool reclaim_begin(tenon_context *ctx) {
+    uint32_t found = FREE;
+    return atomic_compare_exchange_strong_explicit(&ctx->entered, &found, RECLAIMING,
                                                    memory_order_acquire, memory_order_relaxed);
+}
+
+/* All that wait are woken: one enters, the others are told BUSY as at any other moment. */
+static void reclaim_end(tenon_context *ctx) {
+    if (atomic_exchange(&ctx->entered, FREE) == AWAITED)
+        tn_os_wake(&ctx->entered, INT_MAX);
 }
 
 tn_message *tn_context_message(tenon_context *ctx) {
@@ -62,10 +76,10 @@ tn_message *tn_context_message(tenon_context *ctx) {
 static size_t give_arena_back(void *user, size_t wanted) {
     tn_slot *slot = user;
     (void)wanted;
-    if (!tn_context_try_enter(slot->context))
+    if (!reclaim_begin(slot->context))
         return 0;
     const size_t freed = tn_arena_drop(&slot->arena);
-    tn_context_leave(slot->context);
+    reclaim_end(slot->context);
     return freed;
 }
 

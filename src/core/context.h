@@ -28,7 +28,8 @@ typedef struct tn_slot {
 } tn_slot;
 
 struct tenon_context {
-    atomic_int entered; /* 1 while a thread is inside a call */
+    _Atomic uint32_t
+        entered; /* whether a thread is inside a call, or takes memory back: context.c */
     tn_message message;
     tenon_allocator allocator;
     tn_log_hook log;
@@ -41,8 +42,5 @@ struct tenon_context {
     tn_slot slot[TN_MAX_CHAIN];
     tn_plan_cache cache;
 };
-
-/* Enters only if nobody is inside; for reclaiming what a context caches. */
-int tn_context_try_enter(tenon_context *ctx);
 
 #endif

@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include <tenon/tenon.h>
 
 #include "memory/arena.h"
 #include "memory_support.h"
@@ -328,6 +331,76 @@ START_TEST(growing_is_not_shortage) {
 }
 END_TEST
 
+/* ---- a context whose workspace is being taken ---- */
+
+enum { REST_NS = 300000000 };
+
+typedef struct slow_sink {
+    atomic_bool resting;
+} slow_sink;
+
+/* The user's: takes its time over each free. */
+static int rest_in_frees(void *user, const char *text, size_t bytes) {
+    slow_sink *s = user;
+    if (bytes > 5 && memcmp(text, "free ", 5) == 0) {
+        atomic_store(&s->resting, true);
+        nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
+    }
+    return 0;
+}
+
+static void *take_everything(void *arg) {
+    tenon_pool *pool = arg;
+    tenon_buffer *buffer;
+    if (tenon_buffer_alloc(pool, MIB, NULL, &buffer) != TENON_OK)
+        return "the workspace was not given back";
+    tenon_buffer_free(buffer);
+    return NULL;
+}
+
+static int64_t now_ns(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+START_TEST(entering_waits_asleep) {
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = MIB, .segment_bytes = 4096});
+    const tenon_context_desc desc = {.device = "reference", .threads = 1, .pool = pool};
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    static float q[4], o[4];
+    const tenon_attention_desc a = {.q = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .k = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .v = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .o = tenon_tensor4(o, TENON_F32, 1, 1, 1, 4)};
+    ck_assert_int_eq(tenon_attention(ctx, &a), TENON_OK);
+    ck_assert_uint_gt(info_of(pool).in_use, 0);
+
+    slow_sink sink = {false};
+    pthread_t thread;
+    ck_assert_int_eq(tenon_memory_record(pool, rest_in_frees, &sink), TENON_OK);
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_everything, pool), 0);
+    while (!atomic_load(&sink.resting))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    const int64_t wall = now_ns(CLOCK_MONOTONIC), work = now_ns(CLOCK_THREAD_CPUTIME_ID);
+    ck_assert_int_eq(tenon_sync(ctx), TENON_OK); /* not BUSY: the caller has done nothing wrong */
+    const int64_t waited = now_ns(CLOCK_MONOTONIC) - wall;
+    const int64_t worked = now_ns(CLOCK_THREAD_CPUTIME_ID) - work;
+    void *wrong;
+    pthread_join(thread, &wrong);
+    ck_assert_msg(wrong == NULL, "%s", (const char *)wrong);
+    ck_assert_uint_eq(info_of(pool).ladder.caches_dropped, 1);
+    ck_assert_int_gt(waited, REST_NS / 4);
+    ck_assert_msg(worked < waited / 8, "waited %lld ns, %lld of them awake", (long long)waited,
+                  (long long)worked);
+    ck_assert_int_eq(tenon_memory_record(pool, NULL, NULL), TENON_OK);
+    ck_assert_int_eq(tenon_attention(ctx, &a), TENON_OK);
+    tenon_context_destroy(ctx);
+    tenon_pool_destroy(pool);
+}
+END_TEST
+
 static Suite *ladder_suite(void) {
     Suite *suite = suite_create("pool_ladder");
     TCase *tcase = tcase_create("ladder");
@@ -338,6 +411,7 @@ static Suite *ladder_suite(void) {
     tcase_add_test(tcase, arenas_grow_in_place_when_they_must);
     tcase_add_test(tcase, threads_share_a_pool);
     tcase_add_test(tcase, growing_is_not_shortage);
+    tcase_add_test(tcase, entering_waits_asleep);
     suite_add_tcase(suite, tcase);
     return suite;
 }
