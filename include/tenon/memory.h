@@ -100,7 +100,7 @@ typedef enum tenon_native_kind {
     TENON_NATIVE_SVM = 3     /**< an OpenCL SVM address */
 } tenon_native_kind;
 
-/** Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. */
+/** Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. INVALID_ARGUMENT if native + bytes leaves the address space. */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native, size_t bytes,
                                                             tenon_buffer **out);
 
@@ -109,8 +109,12 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_view(tenon_buffer *parent, 
 
 /**
  * Frees a buffer: on a queue of a GPU after the work that was queued before, on the CPU at once. NULL is allowed.
- * Never fails. Thread safe. A buffer freed twice is noticed, counted in tenon_memory_info.damages and told to the logger as long
- * as its handle has not been used again, which a TENON_POOL_DEBUG pool delays.
+ * Never fails. Thread safe.
+ *
+ * Using a buffer after this is a mistake that is noticed while its pool lives and until its handle serves another buffer, which a
+ * TENON_POOL_DEBUG pool delays: freeing it again does nothing but count in tenon_memory_info.damages and tell the logger; as an operand,
+ * a parent, or in a copy it is an INVALID_ARGUMENT; tenon_buffer_size is 0 and tenon_buffer_host NULL. The last buffer keeps its pool, so a
+ * buffer that was freed after everything else of its pool is gone with it, and a second free is one like any other.
  */
 TENON_API void tenon_buffer_free(tenon_buffer *buffer);
 

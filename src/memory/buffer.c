@@ -15,8 +15,6 @@
 #include "core/enter.h"
 #include "memory/pool_state.h"
 
-enum { MARK_LIVE = 0x6c697665, MARK_FREED = 0x64656164 };
-
 static tn_handle_record *record_of(tenon_buffer *buffer) {
     return (tn_handle_record *)((char *)buffer - offsetof(tn_handle_record, buffer));
 }
@@ -58,7 +56,7 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
     for (;;) {
         if (!tn_enter(pool))
             return tn_fail_lost_shared(pool);
-        if (parent != NULL && parent->mark != MARK_LIVE) {
+        if (parent != NULL && !tn_buffer_live(parent)) {
             tn_leave(pool);
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                                   "buffer view: parent was freed, expected a live buffer");
@@ -69,7 +67,7 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
             tenon_buffer *buffer = &record->buffer;
             *buffer = (tenon_buffer){.pool = pool,
                                      .root = root != NULL ? root : buffer,
-                                     .mark = MARK_LIVE,
+                                     .mark = TN_MARK_LIVE,
                                      .holders = 1,
                                      .role = root != NULL ? TN_BUFFER_VIEW : TN_BUFFER_FOREIGN};
             ++pool->holders;
@@ -116,7 +114,7 @@ tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t a
     buffer->root = buffer;
     buffer->native = memory->address != NULL ? (char *)memory->address + offset : memory->handle;
     buffer->offset = memory->address != NULL ? 0 : offset;
-    buffer->mark = MARK_LIVE;
+    buffer->mark = TN_MARK_LIVE;
     buffer->holders = 1;
     buffer->role = TN_BUFFER_BLOCK;
     buffer->kind = TENON_NATIVE_HOST;
@@ -141,6 +139,11 @@ tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void 
     if (native == NULL && bytes != 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "buffer: native is NULL; expected the address of %zu bytes", bytes);
+    if (bytes > UINTPTR_MAX - (uintptr_t)native)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "buffer: native is %p and bytes %zu, expected memory inside the "
+                              "address space",
+                              native, bytes);
     status = take_handle(pool, NULL, out);
     if (status != TENON_OK)
         return status;
@@ -161,7 +164,7 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
     *out = NULL;
     if (parent == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer view: parent is NULL");
-    if (!covers(parent, offset, bytes))
+    if (tn_buffer_live(parent) && !covers(parent, offset, bytes))
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "buffer view: %zu bytes at offset %zu leave the parent's %zu bytes",
                               bytes, offset, parent->bytes);
@@ -201,11 +204,11 @@ void tenon_buffer_free(tenon_buffer *buffer) {
         return;
     uint64_t id = 0;
     bool block = false, held = false;
-    if (buffer->mark != MARK_LIVE) {
+    if (!tn_buffer_live(buffer)) {
         tn_finding_add_locked(pool, &finding, "a buffer was freed twice");
     } else {
         tenon_buffer *root = buffer->root;
-        buffer->mark = MARK_FREED;
+        buffer->mark = TN_MARK_FREED;
         id = root->role == TN_BUFFER_BLOCK ? block_record_of(root)->id : 0;
         if (root != buffer)
             tn_records_give(&pool->handles, record_of(buffer));
@@ -226,11 +229,12 @@ void tenon_buffer_free(tenon_buffer *buffer) {
 }
 
 size_t tenon_buffer_size(const tenon_buffer *buffer) {
-    return buffer != NULL ? buffer->bytes : 0;
+    return buffer != NULL && tn_buffer_live(buffer) ? buffer->bytes : 0;
 }
 
 void *tenon_buffer_host(const tenon_buffer *buffer) {
-    if (buffer == NULL || buffer->native == NULL || !buffer->pool->source.host)
+    if (buffer == NULL || !tn_buffer_live(buffer) || buffer->native == NULL ||
+        !buffer->pool->source.host)
         return NULL;
     return (unsigned char *)buffer->native + buffer->offset;
 }
@@ -239,6 +243,9 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
                                  size_t *offset) {
     if (buffer == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "buffer native: buffer is NULL");
+    if (!tn_buffer_live(buffer))
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "buffer native: buffer was freed, expected a live one");
     if (kind != NULL)
         *kind = (tenon_native_kind)buffer->kind;
     if (native != NULL)
@@ -259,6 +266,9 @@ static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, si
     if (buffer == NULL)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
                        "%s: buffer is NULL, expected a buffer", call);
+    if (!tn_buffer_live(buffer))
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s: buffer was freed, expected a live one", call);
     if (!covers(buffer, offset, bytes))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
                        "%s: offset %zu and bytes %zu leave the buffer of %zu bytes", call, offset,

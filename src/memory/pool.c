@@ -333,11 +333,33 @@ tn_block_record *tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place,
     return record;
 }
 
+/*
+ * A debug pool describes the free block by another record, so that the handle in this one, with its
+ * mark, is used again after all the others that are free.
+ */
+static tn_block_record *retire_locked(tenon_pool *pool, tn_block_record *record) {
+    tn_block_record *other = tn_records_take(&pool->nodes);
+    if (other == NULL)
+        return record;
+    *other = *record;
+    if (other->node.lower != NULL)
+        other->node.lower->upper = &other->node;
+    else
+        tn_segment_of(other)->lowest = other;
+    if (other->node.upper != NULL)
+        other->node.upper->lower = &other->node;
+    record->node.used = false;
+    tn_records_give(&pool->nodes, record);
+    return other;
+}
+
 void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding) {
     if ((pool->watch & TN_WATCH_GUARDS) != 0)
         tn_guard_close_locked(pool, record, finding);
     count_back_locked(pool, record);
     record->id = 0; /* of nobody's: a second free notices */
+    if ((pool->watch & TN_WATCH_GUARDS) != 0)
+        record = retire_locked(pool, record);
     if (pool->watch == 0)
         defer_locked(pool, record);
     else
