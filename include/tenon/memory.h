@@ -146,11 +146,11 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_unmap(tenon_context *ctx, t
 typedef struct tenon_ladder_stats {
     uint64_t coalesced;       /**< (1) a thorough search found a free block that the constant-time one had missed */
     uint64_t segments_given;  /**< (2) empty segments, and free parts of others, given back before asking again */
-    uint64_t caches_dropped;  /**< (3) plans and their workspaces dropped */
+    uint64_t caches_dropped;  /**< (3) caches of plans, or idle workspaces, dropped */
     uint64_t smaller_plans;   /**< (4) an algorithm of smaller workspace was chosen */
     uint64_t waits;           /**< (5) queued frees waited for */
     uint64_t device_changes;  /**< (6) the next device of the chain was used */
-    uint64_t failures;        /**< (7) requests that the pool refused: the caller was told, or the operation went on with less (4, 6) */
+    uint64_t failures;        /**< (7) calls that answered OUT_OF_MEMORY or OVER_BUDGET because of this pool; not those that went on with less */
 } tenon_ladder_stats;
 
 /** What a pool holds now. Bytes unless said otherwise. */

@@ -31,6 +31,9 @@ struct tenon_context {
     _Atomic uint32_t
         entered; /* whether a thread is inside a call, or takes memory back: context.c */
     tn_message message;
+    tenon_pool *
+        refuser; /* during a call: the pool whose refusal of `refused` bytes is the message; NULL: none */
+    size_t refused;
     tenon_allocator allocator;
     tn_log_hook log;
     uint32_t flags;

@@ -11,6 +11,17 @@
 
 /* ---------------------------------------------------------------- deciding */
 
+/*
+ * Leaves a call: a pool that refused its workspace learns here that nothing else helped, and not before, so that it counts
+ * and tells what the caller gets.
+ */
+static tenon_status answer(tenon_context *ctx, tenon_status status) {
+    if (ctx->refuser && (status == TENON_ERROR_OUT_OF_MEMORY || status == TENON_ERROR_OVER_BUDGET))
+        tn_pool_refused(ctx->refuser, ctx->refused, &ctx->message);
+    ctx->refuser = NULL;
+    return status;
+}
+
 /* B packed by the caller is in the layout of the first device that takes the product: no later one could read it. */
 static int is_packed(const tn_plan_request *request) {
     const tn_gemm_problem *p = request->problem;
@@ -37,6 +48,7 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
                             size_t limit, int borrowed, tenon_status *status, tn_message *why) {
     for (int i = first; i < choices->count; ++i) {
         const tn_choice *choice = &choices->choice[i];
+        ctx->refuser = NULL;
         if (choice->workspace > limit) {
             *status = tn_fail(why, TENON_ERROR_OVER_BUDGET,
                               "workspace.bytes is %zu, and %s, the algorithm with the smallest "
@@ -47,10 +59,14 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
         *status = borrowed || choice->workspace == 0
                       ? TENON_OK
                       : tn_arena_reserve(&slot->arena, choice->workspace, why);
-        if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
+        if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0) {
+            tn_pool_count_rung(slot->pool, TN_RUNG_CACHE_DROPPED);
             *status = tn_arena_reserve(&slot->arena, choice->workspace, why);
+        }
         if (*status == TENON_OK)
             return i;
+        ctx->refuser = slot->pool;
+        ctx->refused = choice->workspace;
         if (i + 1 < choices->count) {
             tn_pool_count_rung(slot->pool, TN_RUNG_SMALLER_PLAN);
             tn_log_line(
@@ -203,6 +219,8 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
             return status;
 
         const tn_message first = ctx->message;
+        tenon_pool *const refuser = ctx->refuser;
+        const size_t refused = ctx->refused;
         tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %s; going on with %s", slot->name.id,
                     first.text, ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
@@ -210,6 +228,8 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
         memset(&next, 0, sizeof next);
         if (decide(ctx, after, request, workspace->memory != NULL, &next) != TENON_OK) {
             ctx->message = first;
+            ctx->refuser = refuser;
+            ctx->refused = refused;
             return status;
         }
         decision = &next;
@@ -225,7 +245,7 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
 
     *out = NULL;
     memset(&decision, 0, sizeof decision);
-    TN_TRY(decide(ctx, 0, request, 0, &decision));
+    TN_TRY(answer(ctx, decide(ctx, 0, request, 0, &decision)));
     tn_team_start(ctx->team);
     tenon_status status = tn_plan_make(&ctx->allocator, request, &decision, &ctx->message, out);
     if (status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
@@ -242,7 +262,7 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                        "plan was made for device \"%s\", which this context does not have",
                        plan->decision.device.id);
-    return run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace);
+    return answer(ctx, run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace));
 }
 
 tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
@@ -256,7 +276,7 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
         decision = cached->decision;
     } else {
         memset(&decision, 0, sizeof decision);
-        TN_TRY(decide(ctx, 0, request, workspace->memory != NULL, &decision));
+        TN_TRY(answer(ctx, decide(ctx, 0, request, workspace->memory != NULL, &decision)));
         tn_team_start(ctx->team);
         /* Harmless if there is no memory for it. */
         tenon_plan *plan;
@@ -264,5 +284,6 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
             tn_plan_cache_insert(&ctx->cache, plan);
     }
     log_decision(ctx, "call", request, &decision);
-    return run_chain(ctx, slot_of(ctx, &decision.device), request, &decision, addresses, workspace);
+    tn_slot *slot = slot_of(ctx, &decision.device);
+    return answer(ctx, run_chain(ctx, slot, request, &decision, addresses, workspace));
 }

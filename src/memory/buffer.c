@@ -102,7 +102,7 @@ tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t a
                               TN_ALIGNMENT_MOST);
     tn_block_record *record;
     tn_message message;
-    status = tn_block_take(pool, bytes, alignment, owner, true, &record, &message);
+    status = tn_block_take(pool, bytes, alignment, owner, TN_TAKE_BUFFER, &record, &message);
     if (status != TENON_OK) {
         tn_message_publish(&message);
         return status;

@@ -369,9 +369,10 @@ void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *
 /* A request that was missed, or of a pool that somebody watches. */
 static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size_t bytes,
                                                           size_t alignment, const char *owner,
-                                                          bool buffer, tn_block_record **out,
+                                                          unsigned take, tn_block_record **out,
                                                           tn_message *message) {
     tn_request request = tn_request_of(pool, bytes, alignment, owner);
+    request.tentative = (take & TN_TAKE_TRY) != 0;
     tenon_status status = TENON_OK;
     tn_finding finding = {.count = 0};
     tn_tlsf_place place = {NULL, 0};
@@ -387,13 +388,13 @@ static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size
         place = tn_tlsf_find(&pool->tlsf, request.bytes, request.alignment);
     if (place.node != NULL) {
         *out = tn_hand_out_locked(pool, place, &request, &finding);
-        pool->holders += buffer;
+        pool->holders += take & TN_TAKE_BUFFER;
     }
     tn_leave(pool);
 
     if (status == TENON_OK && place.node == NULL) {
         status = tn_ladder_climb(pool, &request, out, &finding, message);
-        if (status == TENON_OK && buffer)
+        if (status == TENON_OK && (take & TN_TAKE_BUFFER) != 0)
             tn_pool_retain(pool);
     }
     if (finding.count != 0)
@@ -410,7 +411,7 @@ static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size
 }
 
 tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           bool buffer, tn_block_record **out, tn_message *message) {
+                           unsigned take, tn_block_record **out, tn_message *message) {
     if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0) {
         *out = NULL;
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
@@ -440,14 +441,14 @@ tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, con
         }
         if (record != NULL) {
             count_out_locked(pool, record, bytes, 0, owner);
-            pool->holders += buffer;
+            pool->holders += take & TN_TAKE_BUFFER;
             tn_leave(pool);
             *out = record;
             return TENON_OK;
         }
     }
     tn_leave(pool);
-    return take_slowly(pool, bytes, alignment, owner, buffer, out, message);
+    return take_slowly(pool, bytes, alignment, owner, take, out, message);
 }
 
 static tn_block block_of(tn_block_record *record) {
@@ -462,12 +463,22 @@ static tn_block block_of(tn_block_record *record) {
     return block;
 }
 
-tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           tn_block *block, tn_message *message) {
+static tenon_status alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                          unsigned take, tn_block *block, tn_message *message) {
     tn_block_record *record;
-    tenon_status status = tn_block_take(pool, bytes, alignment, owner, false, &record, message);
+    tenon_status status = tn_block_take(pool, bytes, alignment, owner, take, &record, message);
     *block = status == TENON_OK ? block_of(record) : (tn_block){0};
     return status;
+}
+
+tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                           tn_block *block, tn_message *message) {
+    return alloc(pool, bytes, alignment, owner, 0, block, message);
+}
+
+tenon_status tn_pool_try(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                         tn_block *block, tn_message *message) {
+    return alloc(pool, bytes, alignment, owner, TN_TAKE_TRY, block, message);
 }
 
 void tn_free_tell(tenon_pool *pool, unsigned watch, uint64_t id, const tn_finding *finding) {

@@ -4,8 +4,9 @@
  *
  * Entered when the constant-time search has missed. Rungs, in order: (1) a thorough search of the
  * free blocks; a new segment within the budget; (2) empty segments back to the system and ask
- * again; (3) reclaimers: plan caches, idle arenas; then the failure with its figures. Rungs 4 to 6
- * (smaller plan, wait, next device) belong to the core, which counts them here. One thread climbs
+ * again; (3) reclaimers: idle arenas; then the failure with its figures. Rungs 4 to 6 (smaller plan,
+ * wait, next device) and the context's own part of 3 (its plan cache) belong to the core, which
+ * counts them here and says at the end whether there was a failure (tn_pool_try). One thread climbs
  * at a time; the others go on with the quick way. Nothing is logged until all locks are free.
  */
 #include <stdio.h>
@@ -204,7 +205,8 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
 
     if (c.grown != 0)
         tn_log(pool, TENON_LOG_INFO, "pool %s: new segment of %zu bytes", pool->device, c.grown);
-    if (status != TENON_OK || c.given != 0 || c.dropped != 0)
+    bool failure = status != TENON_OK && !request->tentative;
+    if (failure || c.given != 0 || c.dropped != 0)
         tn_log(pool, TENON_LOG_WARNING,
                "pool %s: short of %zu bytes for '%.64s': gave %llu segments of %zu bytes back, had "
                "%zu bytes of caches dropped, then %s",
@@ -213,11 +215,22 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
     return status;
 }
 
+void tn_pool_refused(tenon_pool *pool, size_t bytes, const tn_message *message) {
+    if (!tn_enter(pool))
+        return;
+    tn_count_failure_locked(pool, bytes);
+    tn_leave(pool);
+    tn_log(pool, TENON_LOG_WARNING, "%s", message->text);
+}
+
 void tn_pool_count_rung(tenon_pool *pool, tn_rung rung) {
     if (!tn_enter(pool))
         return;
     tenon_ladder_stats *ladder = &pool->info.ladder;
     switch (rung) {
+    case TN_RUNG_CACHE_DROPPED:
+        ++ladder->caches_dropped;
+        break;
     case TN_RUNG_SMALLER_PLAN:
         ++ladder->smaller_plans;
         break;

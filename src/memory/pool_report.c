@@ -100,11 +100,16 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     return tn_write_info("memory stats", info, &now, sizeof now);
 }
 
-/* The sentence of a failed allocation. Returns `status`. */
+void tn_count_failure_locked(tenon_pool *pool, size_t bytes) {
+    ++pool->info.ladder.failures;
+    tn_record_locked(pool, "fail %zu\n", bytes);
+}
+
+/* The sentence of a request that is refused, which is counted unless it was tentative. Returns `status`. */
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
                                   const char *why, tn_message *message) {
-    ++pool->info.ladder.failures;
-    tn_record_locked(pool, "fail %zu\n", request->asked);
+    if (!request->tentative)
+        tn_count_failure_locked(pool, request->asked);
     tenon_memory_owner sorted[TN_OWNERS + 1];
     size_t count = sort_owners_locked(pool, sorted);
     char owners[200] = "nobody";

@@ -126,6 +126,7 @@ typedef struct tn_request {
     size_t bytes; /* of the block: with guards, rounded up; 0 if no block can be so large */
     size_t lead;
     const char *owner;
+    bool tentative; /* who asks has another way: a refusal is not a failure yet */
 } tn_request;
 
 /* What a debug pool found; written under the lock, told after it. */
@@ -143,11 +144,14 @@ void tn_settle_locked(tenon_pool *pool);
 void tn_pool_close(tenon_pool *pool);
 
 /*
- * As tn_pool_alloc, but answers the record; with `buffer`, its buffer has become one more holder of
- * the pool in the same step. What the buffer shows is the caller's to fill in.
+ * As tn_pool_alloc, but answers the record. With TN_TAKE_BUFFER its buffer has become one more
+ * holder of the pool in the same step; what the buffer shows is the caller's to fill in. With
+ * TN_TAKE_TRY as tn_pool_try.
  */
+#define TN_TAKE_BUFFER 1u
+#define TN_TAKE_TRY 2u
 tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           bool buffer, tn_block_record **out, tn_message *message);
+                           unsigned take, tn_block_record **out, tn_message *message);
 
 /* Tells what a free found, when `watch` asked for it. */
 void tn_free_tell(tenon_pool *pool, unsigned watch, uint64_t id, const tn_finding *finding);
@@ -197,6 +201,7 @@ void tn_finding_tell(tenon_pool *pool, const tn_finding *finding);
 /* pool_report.c */
 uint32_t tn_owner_find_locked(tenon_pool *pool, const char *name);
 size_t tn_largest_free_locked(tenon_pool *pool);
+void tn_count_failure_locked(tenon_pool *pool, size_t bytes);
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
                                   const char *why, tn_message *message);
 

@@ -195,6 +195,7 @@ START_TEST(arenas_grow_in_place_when_they_must) {
         tn_arena_close(&arena);
         ck_assert_uint_eq(info_of(pool).blocks, 0);
         ck_assert_uint_eq(info_of(pool).damages, 0);
+        ck_assert_uint_eq(info_of(pool).ladder.failures, 0); /* that is for the context to say */
         tenon_pool_destroy(pool);
     }
 }
@@ -331,6 +332,72 @@ START_TEST(growing_is_not_shortage) {
 }
 END_TEST
 
+/* ---- what is counted and told of an operation ---- */
+
+static size_t count_of(const gathered *t, const char *part) {
+    size_t count = 0;
+    for (const char *at = t->bytes; at != NULL && (at = strstr(at, part)) != NULL; ++at)
+        ++count;
+    return count;
+}
+
+/* A pool of `budget` and a context on it, which tell `log` together. */
+static tenon_context *make_short_context(const char *device, size_t budget, gathered *log,
+                                         gathered *record, tenon_pool **pool) {
+    const tenon_logger logger = {.user = log, .log = gathered_log};
+    *pool = make_pool((tenon_pool_desc){
+        .budget = budget, .segment_bytes = 4096, .logger = logger, .log_level = TENON_LOG_WARNING});
+    ck_assert_int_eq(tenon_memory_record(*pool, gathered_sink, record), TENON_OK);
+    const tenon_context_desc desc = {.device = device,
+                                     .threads = 1,
+                                     .pool = *pool,
+                                     .logger = logger,
+                                     .log_level = TENON_LOG_WARNING};
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    return ctx;
+}
+
+START_TEST(failures_are_what_callers_get) {
+    enum { N = 256 };
+    static float a[N * N], b[N * N], c[N * N];
+    gathered log = {0}, record = {0};
+    tenon_pool *pool;
+    /* A product goes on with less: nobody was refused anything. */
+    tenon_context *ctx = make_short_context("cpu", 8192, &log, &record, &pool);
+    const tenon_gemm_desc product = {.a = tenon_matrix(a, TENON_F32, N, N),
+                                     .b = tenon_matrix(b, TENON_F32, N, N),
+                                     .c = tenon_matrix(c, TENON_F32, N, N)};
+    ck_assert_int_eq(tenon_gemm(ctx, &product), TENON_OK);
+    tenon_ladder_stats ladder = info_of(pool).ladder;
+    ck_assert_uint_gt(ladder.smaller_plans, 0);
+    ck_assert_uint_eq(ladder.failures, 0);
+    ck_assert_uint_eq(count_of(&record, "fail "), 0);
+    ck_assert_uint_eq(count_of(&log, "warning: "), ladder.smaller_plans);
+    tenon_context_destroy(ctx);
+    tenon_pool_destroy(pool);
+    gathered_free(&log);
+    gathered_free(&record);
+    /* The reference device has one algorithm: each call is a failure, told once. */
+    ctx = make_short_context("reference", 16, &log, &record, &pool);
+    const tenon_attention_desc attention = {.q = tenon_tensor4(a, TENON_F32, 1, 1, 1, 4),
+                                            .k = tenon_tensor4(a, TENON_F32, 1, 1, 1, 4),
+                                            .v = tenon_tensor4(a, TENON_F32, 1, 1, 1, 4),
+                                            .o = tenon_tensor4(c, TENON_F32, 1, 1, 1, 4)};
+    for (size_t call = 1; call <= 3; ++call) {
+        ck_assert_int_eq(tenon_attention(ctx, &attention), TENON_ERROR_OVER_BUDGET);
+        ck_assert_uint_eq(info_of(pool).ladder.failures, call);
+        ck_assert_uint_eq(count_of(&record, "fail "), call);
+        ck_assert_uint_eq(count_of(&log, "warning: "), call);
+        ck_assert(gathered_has(&log, tenon_error_message(ctx)));
+    }
+    tenon_context_destroy(ctx);
+    tenon_pool_destroy(pool);
+    gathered_free(&log);
+    gathered_free(&record);
+}
+END_TEST
+
 /* ---- a context whose workspace is being taken ---- */
 
 enum { REST_NS = 300000000 };
@@ -411,6 +478,7 @@ static Suite *ladder_suite(void) {
     tcase_add_test(tcase, arenas_grow_in_place_when_they_must);
     tcase_add_test(tcase, threads_share_a_pool);
     tcase_add_test(tcase, growing_is_not_shortage);
+    tcase_add_test(tcase, failures_are_what_callers_get);
     tcase_add_test(tcase, entering_waits_asleep);
     suite_add_tcase(suite, tcase);
     return suite;
