@@ -18,7 +18,9 @@ extern "C" {
  * Host allocation hooks, for bookkeeping objects and for the memory of host pools.
  *
  * alloc returns `bytes` bytes aligned to `alignment` (a power of two), or NULL, which tenon treats as an ordinary
- * event; contents are undefined. free gets the pointer and the size it was asked for. Both may be called from any thread
+ * event; contents are undefined. A pointer that is not so aligned goes back to free at once, and if nothing else helps the call
+ * answers TENON_ERROR_INVALID_ARGUMENT with the address and the alignment. free gets the pointer and the size it was asked for: blocks go
+ * back whole, as there is no hook for parts of one (tenon_memory_trim says what that costs). Both may be called from any thread
  * that calls tenon, never from tenon's own threads. Both set or both NULL.
  */
 typedef struct tenon_allocator {

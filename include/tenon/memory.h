@@ -80,7 +80,9 @@ TENON_API tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index);
 /**
  * A block of `bytes` bytes (0 is legal), aligned to 64 bytes, contents undefined.
  *
- * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller".
+ * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller". It may
+ * hold anything: messages, log lines and recordings stay lines of UTF-8 (control characters and bytes that are none are shown as '?'),
+ * and a snapshot stays JSON (they are escaped).
  * @return TENON_OK; INVALID_ARGUMENT; OUT_OF_MEMORY (the system has no more, or this process may not use more); OVER_BUDGET (a budget that
  * was set, or a fixed size); DEVICE_LOST (see "Forks" above). *out is NULL on failure. Thread safe.
  */
@@ -98,7 +100,7 @@ typedef enum tenon_native_kind {
     TENON_NATIVE_SVM = 3     /**< an OpenCL SVM address */
 } tenon_native_kind;
 
-/** Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. */
+/** Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. INVALID_ARGUMENT if native + bytes leaves the address space. */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native, size_t bytes,
                                                             tenon_buffer **out);
 
@@ -107,8 +109,12 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_view(tenon_buffer *parent, 
 
 /**
  * Frees a buffer: on a queue of a GPU after the work that was queued before, on the CPU at once. NULL is allowed.
- * Never fails. Thread safe. A buffer freed twice is noticed, counted in tenon_memory_info.damages and told to the logger as long
- * as its handle has not been used again, which a TENON_POOL_DEBUG pool delays.
+ * Never fails. Thread safe.
+ *
+ * Using a buffer after this is a mistake that is noticed while its pool lives and until its handle serves another buffer, which a
+ * TENON_POOL_DEBUG pool delays: freeing it again does nothing but count in tenon_memory_info.damages and tell the logger; as an operand,
+ * a parent, or in a copy it is an INVALID_ARGUMENT; tenon_buffer_size is 0 and tenon_buffer_host NULL. The last buffer keeps its pool, so a
+ * buffer that was freed after everything else of its pool is gone with it, and a second free is one like any other.
  */
 TENON_API void tenon_buffer_free(tenon_buffer *buffer);
 
@@ -140,11 +146,11 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_unmap(tenon_context *ctx, t
 typedef struct tenon_ladder_stats {
     uint64_t coalesced;       /**< (1) a thorough search found a free block that the constant-time one had missed */
     uint64_t segments_given;  /**< (2) empty segments, and free parts of others, given back before asking again */
-    uint64_t caches_dropped;  /**< (3) plans and their workspaces dropped */
+    uint64_t caches_dropped;  /**< (3) caches of plans, or idle workspaces, dropped */
     uint64_t smaller_plans;   /**< (4) an algorithm of smaller workspace was chosen */
     uint64_t waits;           /**< (5) queued frees waited for */
     uint64_t device_changes;  /**< (6) the next device of the chain was used */
-    uint64_t failures;        /**< (7) requests that the pool refused: the caller was told, or the operation went on with less (4, 6) */
+    uint64_t failures;        /**< (7) calls that answered OUT_OF_MEMORY or OVER_BUDGET because of this pool; not those that went on with less */
 } tenon_ladder_stats;
 
 /** What a pool holds now. Bytes unless said otherwise. */

@@ -8,6 +8,8 @@
 #include "core/os.h"
 #include "core/read_desc.h"
 
+#include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* ---------------------------------------------------------------- entering */
@@ -25,16 +27,18 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
                               call);
     for (;;) {
-        int expected = TN_CONTEXT_FREE;
-        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &expected, TN_CONTEXT_INSIDE,
+        uint32_t found = TN_CONTEXT_FREE;
+        if (atomic_compare_exchange_weak_explicit(&ctx->entered, &found, TN_CONTEXT_INSIDE,
                                                   memory_order_acquire, memory_order_relaxed)) {
             ctx->call = call;
             return TENON_OK;
         }
         /* Not the message of the context: it belongs to the thread that is inside. */
-        if (expected == TN_CONTEXT_INSIDE)
+        if (found == TN_CONTEXT_INSIDE)
             return TENON_ERROR_BUSY;
-        if (expected != TN_CONTEXT_FREE && expected != TN_CONTEXT_RECLAIMING)
+        if (found == TN_CONTEXT_FREE)
+            continue;
+        if (found != TN_CONTEXT_RECLAIMING && found != TN_CONTEXT_AWAITED)
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                                   "%s: ctx is %p, which is no context or one that was destroyed, "
                                   "expected a living one",
@@ -45,7 +49,10 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
                 "%s: another thread was taking memory from this context when this process "
                 "was forked; the child needs a new context",
                 call);
-        tn_os_relax();
+        /* A reclaimer frees one block, but under a lock that others may hold, and through a recording's sink. */
+        if (found == TN_CONTEXT_AWAITED ||
+            atomic_compare_exchange_strong(&ctx->entered, &found, TN_CONTEXT_AWAITED))
+            tn_os_wait(&ctx->entered, TN_CONTEXT_AWAITED);
     }
 }
 
@@ -58,10 +65,17 @@ tenon_status tn_context_leave(tenon_context *ctx, tenon_status status) {
     return status;
 }
 
-int tn_context_try_enter(tenon_context *ctx) {
-    int expected = TN_CONTEXT_FREE;
-    return atomic_compare_exchange_strong_explicit(&ctx->entered, &expected, TN_CONTEXT_RECLAIMING,
+/* Enters only if nobody is inside, for reclaiming what a context caches. */
+static bool reclaim_begin(tenon_context *ctx) {
+    uint32_t found = TN_CONTEXT_FREE;
+    return atomic_compare_exchange_strong_explicit(&ctx->entered, &found, TN_CONTEXT_RECLAIMING,
                                                    memory_order_acquire, memory_order_relaxed);
+}
+
+/* All that wait are woken: one enters, the others are told BUSY as at any other moment. */
+static void reclaim_end(tenon_context *ctx) {
+    if (atomic_exchange(&ctx->entered, TN_CONTEXT_FREE) == TN_CONTEXT_AWAITED)
+        tn_os_wake(&ctx->entered, INT_MAX);
 }
 
 tn_message *tn_context_message(tenon_context *ctx) {
@@ -72,10 +86,10 @@ tn_message *tn_context_message(tenon_context *ctx) {
 static size_t give_arena_back(void *user, size_t wanted) {
     tn_slot *slot = user;
     (void)wanted;
-    if (!tn_context_try_enter(slot->context))
+    if (!reclaim_begin(slot->context))
         return 0;
     const size_t freed = tn_arena_drop(&slot->arena);
-    atomic_store_explicit(&slot->context->entered, TN_CONTEXT_FREE, memory_order_release);
+    reclaim_end(slot->context);
     return freed;
 }
 
@@ -216,10 +230,12 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
     TN_TRY(tn_devices_resolve(desc->device, tn_os_env("TENON_DEVICE"), chain, &count, message));
     TN_TRY(check_native(desc, chain, count, message));
 
-    tenon_context *ctx = tn_host_alloc_zero(&desc->allocator, sizeof *ctx, TN_CACHE_LINE);
+    const void *stray;
+    tenon_context *ctx =
+        tn_host_alloc_watched(&desc->allocator, sizeof *ctx, TN_CACHE_LINE, &stray);
     if (!ctx)
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY, "no memory for a context of %zu bytes",
-                       sizeof *ctx);
+        return tn_fail_host(message, "a context", sizeof *ctx, stray, TN_CACHE_LINE);
+    memset(ctx, 0, sizeof *ctx);
     atomic_init(&ctx->entered, TN_CONTEXT_FREE);
     ctx->allocator = desc->allocator;
     ctx->log.logger = desc->logger;
@@ -230,7 +246,12 @@ static tenon_status create(const tenon_context_desc *desc, tenon_context **out,
 
     tenon_status status =
         tn_team_create(&desc->allocator, ctx->threads, &desc->parallel, &ctx->team);
-    if (status != TENON_OK)
+    if (status == TENON_ERROR_INVALID_ARGUMENT)
+        tn_fail(message, status,
+                "allocator.alloc returned misaligned memory for a team of %d threads, expected a "
+                "multiple of the alignment asked for",
+                ctx->threads);
+    else if (status != TENON_OK)
         tn_fail(message, status, "no memory for a team of %d threads", ctx->threads);
     for (int s = 0; s < count && status == TENON_OK; ++s) {
         ctx->slot[s].name = chain[s];

@@ -32,13 +32,17 @@ enum {
     TN_CONTEXT_FREE = 0x746e0000,
     TN_CONTEXT_INSIDE,     /* a thread, in a call */
     TN_CONTEXT_RECLAIMING, /* a thread that is short of memory, for its cached workspace */
+    TN_CONTEXT_AWAITED,    /* the same, and threads that want to enter sleep on the word */
     TN_CONTEXT_GONE        /* it has been destroyed */
 };
 
 struct tenon_context {
-    tn_message message; /* first: allocators write into the beginning of freed memory */
-    atomic_int entered; /* TN_CONTEXT_* */
-    const char *call;   /* of the thread inside: the public function's name */
+    tn_message message;       /* first: allocators write into the beginning of freed memory */
+    _Atomic uint32_t entered; /* TN_CONTEXT_* */
+    const char *call;         /* of the thread inside: the public function's name */
+    /* During a call: the pool whose refusal of `refused` bytes is the message; NULL: none. */
+    tenon_pool *refuser;
+    size_t refused;
     tenon_allocator allocator;
     tn_log_hook log;
     uint32_t flags;
@@ -50,8 +54,5 @@ struct tenon_context {
     tn_slot slot[TN_MAX_CHAIN];
     tn_plan_cache cache;
 };
-
-/* Enters only if nobody is inside; for reclaiming what a context caches. */
-int tn_context_try_enter(tenon_context *ctx);
 
 #endif

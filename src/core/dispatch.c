@@ -11,6 +11,17 @@
 
 /* ---------------------------------------------------------------- deciding */
 
+/*
+ * Leaves a call: a pool that refused its workspace learns here that nothing else helped, and not before, so that it counts
+ * and tells what the caller gets.
+ */
+static tenon_status answer(tenon_context *ctx, tenon_status status) {
+    if (ctx->refuser && (status == TENON_ERROR_OUT_OF_MEMORY || status == TENON_ERROR_OVER_BUDGET))
+        tn_pool_refused(ctx->refuser, ctx->refused, &ctx->message);
+    ctx->refuser = NULL;
+    return status;
+}
+
 /* B packed by the caller is in the layout of the first device that takes the product: no later one could read it. */
 static int is_packed(const tn_plan_request *request) {
     const tn_gemm_problem *p = request->problem;
@@ -37,6 +48,7 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
                             size_t limit, int borrowed, tenon_status *status, tn_message *why) {
     for (int i = first; i < choices->count; ++i) {
         const tn_choice *choice = &choices->choice[i];
+        ctx->refuser = NULL;
         if (choice->workspace > limit) {
             *status = tn_fail(why, TENON_ERROR_OVER_BUDGET,
                               "workspace.bytes is %zu, expected at least %zu for %s, the "
@@ -47,10 +59,14 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
         *status = borrowed || choice->workspace == 0
                       ? TENON_OK
                       : tn_arena_reserve(&slot->arena, choice->workspace, why);
-        if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
+        if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0) {
+            tn_pool_count_rung(slot->pool, TN_RUNG_CACHE_DROPPED);
             *status = tn_arena_reserve(&slot->arena, choice->workspace, why);
+        }
         if (*status == TENON_OK)
             return i;
+        ctx->refuser = slot->pool;
+        ctx->refused = choice->workspace;
         if (i + 1 < choices->count) {
             tn_pool_count_rung(slot->pool, TN_RUNG_SMALLER_PLAN);
             tn_log_line(
@@ -203,6 +219,8 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
             return status;
 
         const tn_message first = ctx->message;
+        tenon_pool *const refuser = ctx->refuser;
+        const size_t refused = ctx->refused;
         tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %s; going on with %s", slot->name.id,
                     first.text, ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
@@ -210,6 +228,8 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
         memset(&next, 0, sizeof next);
         if (decide(ctx, after, request, workspace->memory != NULL, &next) != TENON_OK) {
             ctx->message = first;
+            ctx->refuser = refuser;
+            ctx->refused = refused;
             return status;
         }
         decision = &next;
@@ -225,15 +245,12 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
 
     *out = NULL;
     memset(&decision, 0, sizeof decision);
-    TN_TRY(decide(ctx, 0, request, 0, &decision));
+    TN_TRY(answer(ctx, decide(ctx, 0, request, 0, &decision)));
     tn_team_start(ctx->team);
-    *out = tn_plan_make(&ctx->allocator, request, &decision);
-    if (!*out && tn_plan_cache_clear(&ctx->cache) > 0)
-        *out = tn_plan_make(&ctx->allocator, request, &decision);
-    if (!*out)
-        return tn_fail(&ctx->message, TENON_ERROR_OUT_OF_MEMORY,
-                       "no memory for a plan of %zu bytes",
-                       sizeof(tenon_plan) + request->problem_bytes + request->memo_bytes);
+    tenon_status status = tn_plan_make(&ctx->allocator, request, &decision, &ctx->message, out);
+    if (status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0)
+        status = tn_plan_make(&ctx->allocator, request, &decision, &ctx->message, out);
+    TN_TRY(status);
     log_decision(ctx, "plan", request, &decision);
     return TENON_OK;
 }
@@ -245,7 +262,7 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                        "plan was made for device \"%s\", expected one of a device of ctx",
                        plan->decision.device.id);
-    return run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace);
+    return answer(ctx, run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace));
 }
 
 tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
@@ -259,13 +276,14 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
         decision = cached->decision;
     } else {
         memset(&decision, 0, sizeof decision);
-        TN_TRY(decide(ctx, 0, request, workspace->memory != NULL, &decision));
+        TN_TRY(answer(ctx, decide(ctx, 0, request, workspace->memory != NULL, &decision)));
         tn_team_start(ctx->team);
         /* Harmless if there is no memory for it. */
-        tenon_plan *plan = tn_plan_make(&ctx->allocator, request, &decision);
-        if (plan)
+        tenon_plan *plan;
+        if (tn_plan_make(&ctx->allocator, request, &decision, NULL, &plan) == TENON_OK)
             tn_plan_cache_insert(&ctx->cache, plan);
     }
     log_decision(ctx, "call", request, &decision);
-    return run_chain(ctx, slot_of(ctx, &decision.device), request, &decision, addresses, workspace);
+    tn_slot *slot = slot_of(ctx, &decision.device);
+    return answer(ctx, run_chain(ctx, slot, request, &decision, addresses, workspace));
 }

@@ -4,6 +4,8 @@
  */
 #include "core/log.h"
 
+#include "core/message.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -14,7 +16,9 @@ void tn_log_line(const tn_log_hook *log, tenon_log_level level, const char *form
     if (!tn_log_wants(log, level))
         return;
     va_start(args, format);
-    if (vsnprintf(line, sizeof line, format, args) >= 0)
+    if (vsnprintf(line, sizeof line, format, args) >= 0) {
+        tn_text_clean(line);
         log->logger.log(log->logger.user, level, line);
+    }
     va_end(args);
 }

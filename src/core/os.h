@@ -68,6 +68,13 @@ size_t tn_os_page_size(void);
  */
 void *tn_host_alloc(const tenon_allocator *hooks, size_t bytes, size_t alignment);
 
+/*
+ * As tn_host_alloc; *stray (not NULL) gets the misaligned address that the hooks answered with, and
+ * NULL in every other case.
+ */
+void *tn_host_alloc_watched(const tenon_allocator *hooks, size_t bytes, size_t alignment,
+                            const void **stray);
+
 /* As tn_host_alloc, filled with zeros. */
 void *tn_host_alloc_zero(const tenon_allocator *hooks, size_t bytes, size_t alignment);
 

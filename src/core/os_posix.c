@@ -124,15 +124,23 @@ uint32_t tn_os_process_id(void) {
     return (uint32_t)getpid();
 }
 
-void *tn_host_alloc(const tenon_allocator *hooks, size_t bytes, size_t alignment) {
+void *tn_host_alloc_watched(const tenon_allocator *hooks, size_t bytes, size_t alignment,
+                            const void **stray) {
+    *stray = NULL;
     if (!hooks || !hooks->alloc)
         return tn_os_alloc(bytes, alignment);
     void *memory = hooks->alloc(hooks->user, bytes, alignment);
     if (memory && (uintptr_t)memory % alignment != 0) {
+        *stray = memory;
         hooks->free(hooks->user, memory, bytes);
         return NULL;
     }
     return memory;
+}
+
+void *tn_host_alloc(const tenon_allocator *hooks, size_t bytes, size_t alignment) {
+    const void *stray;
+    return tn_host_alloc_watched(hooks, bytes, alignment, &stray);
 }
 
 void *tn_host_alloc_zero(const tenon_allocator *hooks, size_t bytes, size_t alignment) {

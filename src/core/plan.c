@@ -29,13 +29,16 @@ int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b) {
            memcmp(a->problem, b->problem, a->problem_bytes) == 0;
 }
 
-tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
-                         const tn_decision *decision) {
+tenon_status tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
+                          const tn_decision *decision, tn_message *message, tenon_plan **out) {
     const size_t bytes = sizeof(tenon_plan) + request->problem_bytes + request->memo_bytes;
-    tenon_plan *plan = tn_host_alloc_zero(allocator, bytes, TN_CACHE_LINE);
+    const void *stray;
+    tenon_plan *plan = tn_host_alloc_watched(allocator, bytes, TN_CACHE_LINE, &stray);
 
+    *out = plan;
     if (!plan)
-        return NULL;
+        return tn_fail_host(message, "a plan", bytes, stray, TN_CACHE_LINE);
+    memset(plan, 0, bytes);
     plan->allocator = *allocator;
     plan->bytes = bytes;
     plan->request = *request;
@@ -45,7 +48,7 @@ tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request
             memcpy((char *)(plan + 1) + request->problem_bytes, request->memo, request->memo_bytes);
     plan->decision = *decision;
     plan->hash = tn_request_hash(&plan->request);
-    return plan;
+    return TENON_OK;
 }
 
 void tenon_plan_destroy(tenon_plan *plan) {

@@ -52,8 +52,8 @@ struct tenon_plan {
 uint64_t tn_request_hash(const tn_plan_request *request);
 int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b);
 
-/* Copies request and decision into one allocation; NULL when there is no memory. */
-tenon_plan *tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
-                         const tn_decision *decision);
+/* Copies request and decision into one allocation. On failure *out is NULL and the message says what hooks did. */
+tenon_status tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
+                          const tn_decision *decision, tn_message *message, tenon_plan **out);
 
 #endif

@@ -297,12 +297,12 @@ tenon_status tenon_schedule_layout(tenon_pool *pool, const tenon_schedule *sched
         return tn_fail_shared(status, "tenon_schedule_layout: %s", message.text);
     TN_TRY(check(&r));
     size_t bytes = cut_all(&r, NULL);
-    unsigned char *block = tn_host_alloc(tn_pool_hooks(pool), bytes, TN_CACHE_LINE);
-    if (block == NULL)
-        return tn_fail_shared(TENON_ERROR_OUT_OF_MEMORY,
-                              "tenon_schedule_layout: the system refuses %zu bytes of scratch "
-                              "memory",
-                              bytes);
+    const void *stray;
+    unsigned char *block = tn_host_alloc_watched(tn_pool_hooks(pool), bytes, TN_CACHE_LINE, &stray);
+    if (block == NULL) {
+        status = tn_fail_host(&message, "scratch memory", bytes, stray, TN_CACHE_LINE);
+        return tn_fail_shared(status, "tenon_schedule_layout: %s", message.text);
+    }
     cut_all(&r, block);
     count_alive(&r);
     memset(&full, 0, sizeof full);

@@ -20,6 +20,8 @@
 
 #include "core/os.h"
 
+#include <string.h>
+
 /* gate: bit 0 open, bit 1 the caller sleeps until it is empty, then the number of workers inside.
  */
 #define GATE_OPEN 1u
@@ -350,9 +352,11 @@ tenon_status tn_team_create(const tenon_allocator *hooks, int threads, const ten
     bool lent = user && user->run;
     size_t workers = lent ? 0 : (size_t)threads - 1;
     size_t bytes = sizeof(tn_team) + workers * sizeof(worker); /* below 64 KiB */
-    tn_team *team = tn_host_alloc_zero(hooks, bytes, _Alignof(tn_team));
+    const void *stray;
+    tn_team *team = tn_host_alloc_watched(hooks, bytes, _Alignof(tn_team), &stray);
     if (!team)
-        return TENON_ERROR_OUT_OF_MEMORY;
+        return stray ? TENON_ERROR_INVALID_ARGUMENT : TENON_ERROR_OUT_OF_MEMORY;
+    memset(team, 0, bytes);
     if (hooks)
         team->hooks = *hooks;
     if (lent)

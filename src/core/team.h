@@ -30,7 +30,7 @@ typedef void (*tn_task_fn)(void *arg, int64_t index, int worker);
  * A team of up to `threads` (1 to TN_TEAM_MAX), the calling one included. With `user` (copied; NULL
  * or zero: tenon's own threads) the caller's pool works, with never more than `threads` slots
  * whatever it reports later. Starts nothing. TENON_OK, INVALID_ARGUMENT (threads out of range, one
- * of user's functions missing) or OUT_OF_MEMORY.
+ * of user's functions missing, hooks whose memory is misaligned) or OUT_OF_MEMORY.
  */
 tenon_status tn_team_create(const tenon_allocator *hooks, int threads, const tenon_parallel *user,
                             tn_team **out);

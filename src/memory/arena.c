@@ -31,7 +31,7 @@ tenon_status tn_arena_reserve(tn_arena *arena, size_t bytes, tn_message *message
     if (bytes <= arena->block.bytes)
         return TENON_OK;
     tn_block larger;
-    tenon_status status = tn_pool_alloc(arena->pool, bytes, alignment, owner, &larger, message);
+    tenon_status status = tn_pool_try(arena->pool, bytes, alignment, owner, &larger, message);
     if (status == TENON_OK) {
         tn_pool_free(arena->pool, &arena->block);
         arena->block = larger;

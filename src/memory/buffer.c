@@ -9,12 +9,11 @@
  */
 #include "memory/buffer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/enter.h"
 #include "memory/pool_state.h"
-
-enum { MARK_LIVE = 0x6c697665, MARK_FREED = 0x64656164 };
 
 static tn_handle_record *record_of(tenon_buffer *buffer) {
     return (tn_handle_record *)((char *)buffer - offsetof(tn_handle_record, buffer));
@@ -24,17 +23,28 @@ static tn_block_record *block_record_of(tenon_buffer *buffer) {
     return (tn_block_record *)((char *)buffer - offsetof(tn_block_record, buffer));
 }
 
-static tenon_status fail_no_handle(tenon_pool *pool) {
-    const tn_request request =
-        tn_request_of(pool, sizeof(tn_handle_record), TN_GRANULE, "tenon: records");
-    tn_message message;
-    if (!tn_enter(pool))
+/* Makes one more slab of handles. Takes `slow`. */
+static tenon_status more_handles(tenon_pool *pool, const char *call) {
+    if (!tn_enter_slow(pool))
         return tn_fail_lost_shared(pool);
-    tenon_status status =
-        (pool->flags & TENON_POOL_FIXED) != 0 ? TENON_ERROR_OVER_BUDGET : TENON_ERROR_OUT_OF_MEMORY;
-    tn_fail_short_locked(pool, &request, status, "no memory for a buffer's handle", &message);
-    tn_leave(pool);
-    tn_message_publish(&message);
+    tenon_status status = TENON_OK;
+    tn_message message;
+    if (!tn_ladder_refill(pool, &pool->handles)) {
+        const tn_request request =
+            tn_request_of(pool, sizeof(tn_handle_record), TN_GRANULE, "tenon: handles");
+        char why[TN_REASON_BYTES];
+        status = tn_refusal(pool, why);
+        if ((pool->flags & TENON_POOL_FIXED) != 0) {
+            status = TENON_ERROR_OVER_BUDGET;
+            snprintf(why, sizeof why, "the pool has a fixed size");
+        }
+        tn_mutex_lock(&pool->lock);
+        tn_fail_short_locked(pool, &request, status, why, &message);
+        tn_mutex_unlock(&pool->lock);
+    }
+    tn_leave_slow(pool);
+    if (status != TENON_OK)
+        tn_fail_shared(status, "%s: %s", call, message.text);
     return status;
 }
 
@@ -46,7 +56,7 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
     for (;;) {
         if (!tn_enter(pool))
             return tn_fail_lost_shared(pool);
-        if (parent != NULL && parent->mark != MARK_LIVE) {
+        if (parent != NULL && !tn_buffer_live(parent)) {
             tn_leave(pool);
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                                   "tenon_buffer_view: parent was freed, expected a live buffer");
@@ -57,7 +67,7 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
             tenon_buffer *buffer = &record->buffer;
             *buffer = (tenon_buffer){.pool = pool,
                                      .root = root != NULL ? root : buffer,
-                                     .mark = MARK_LIVE,
+                                     .mark = TN_MARK_LIVE,
                                      .holders = 1,
                                      .role = root != NULL ? TN_BUFFER_VIEW : TN_BUFFER_FOREIGN};
             ++pool->holders;
@@ -68,12 +78,7 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
         tn_leave(pool);
         if (record != NULL)
             return TENON_OK;
-        if (!tn_enter_slow(pool))
-            return tn_fail_lost_shared(pool);
-        bool refilled = tn_ladder_refill(pool, &pool->handles);
-        tn_leave_slow(pool);
-        if (!refilled)
-            return fail_no_handle(pool);
+        TN_TRY(more_handles(pool, parent != NULL ? "tenon_buffer_view" : "tenon_buffer_import"));
     }
 }
 
@@ -99,7 +104,7 @@ static tenon_status alloc_block(tenon_pool *pool, size_t bytes, size_t alignment
                               TN_ALIGNMENT_MOST);
     tn_block_record *record;
     tn_message message;
-    status = tn_block_take(pool, bytes, alignment, owner, true, &record, &message);
+    status = tn_block_take(pool, bytes, alignment, owner, TN_TAKE_BUFFER, &record, &message);
     if (status != TENON_OK)
         return tn_fail_shared(status, "%s: %s", call, message.text);
     const tn_segment_memory *memory = &tn_segment_of(record)->memory;
@@ -109,7 +114,7 @@ static tenon_status alloc_block(tenon_pool *pool, size_t bytes, size_t alignment
     buffer->root = buffer;
     buffer->native = memory->address != NULL ? (char *)memory->address + offset : memory->handle;
     buffer->offset = memory->address != NULL ? 0 : offset;
-    buffer->mark = MARK_LIVE;
+    buffer->mark = TN_MARK_LIVE;
     buffer->holders = 1;
     buffer->role = TN_BUFFER_BLOCK;
     buffer->kind = TENON_NATIVE_HOST;
@@ -141,6 +146,11 @@ tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void 
     if (native == NULL && bytes != 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "%s: native is NULL, expected the address of %zu bytes", call, bytes);
+    if (bytes > UINTPTR_MAX - (uintptr_t)native)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: native is %p and bytes %zu, expected memory inside the address "
+                              "space",
+                              call, native, bytes);
     status = take_handle(pool, NULL, out);
     if (status != TENON_OK)
         return status;
@@ -164,7 +174,7 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
     if (parent == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: parent is NULL, expected a buffer",
                               call);
-    if (!covers(parent, offset, bytes))
+    if (tn_buffer_live(parent) && !covers(parent, offset, bytes))
         return tn_fail_shared(
             TENON_ERROR_INVALID_ARGUMENT,
             "%s: offset is %zu and bytes %zu, expected a part of the parent's %zu "
@@ -206,11 +216,11 @@ void tenon_buffer_free(tenon_buffer *buffer) {
         return;
     uint64_t id = 0;
     bool block = false, held = false;
-    if (buffer->mark != MARK_LIVE) {
+    if (!tn_buffer_live(buffer)) {
         tn_finding_add_locked(pool, &finding, "a buffer was freed twice");
     } else {
         tenon_buffer *root = buffer->root;
-        buffer->mark = MARK_FREED;
+        buffer->mark = TN_MARK_FREED;
         id = root->role == TN_BUFFER_BLOCK ? block_record_of(root)->id : 0;
         if (root != buffer)
             tn_records_give(&pool->handles, record_of(buffer));
@@ -231,11 +241,12 @@ void tenon_buffer_free(tenon_buffer *buffer) {
 }
 
 size_t tenon_buffer_size(const tenon_buffer *buffer) {
-    return buffer != NULL ? buffer->bytes : 0;
+    return buffer != NULL && tn_buffer_live(buffer) ? buffer->bytes : 0;
 }
 
 void *tenon_buffer_host(const tenon_buffer *buffer) {
-    if (buffer == NULL || buffer->native == NULL || !buffer->pool->source.host)
+    if (buffer == NULL || !tn_buffer_live(buffer) || buffer->native == NULL ||
+        !buffer->pool->source.host)
         return NULL;
     return (unsigned char *)buffer->native + buffer->offset;
 }
@@ -245,6 +256,9 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
     if (buffer == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_buffer_native: buffer is NULL, expected a buffer");
+    if (!tn_buffer_live(buffer))
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "tenon_buffer_native: buffer was freed, expected a live one");
     if (kind != NULL)
         *kind = (tenon_native_kind)buffer->kind;
     if (native != NULL)
@@ -264,6 +278,9 @@ static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, si
     *at = NULL;
     if (buffer == NULL)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "buffer is NULL, expected a buffer");
+    if (!tn_buffer_live(buffer))
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "buffer was freed, expected a live one");
     if (!covers(buffer, offset, bytes))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
                        "offset is %zu and bytes %zu, expected a part of the buffer's %zu bytes",

@@ -209,10 +209,13 @@ static tenon_status lay_out(const char *call, tenon_pool *pool, tenon_lifetime *
     layout l = {.objects = objects, .count = (uint32_t)count};
     void *scratch;
     size_t bytes = cut_all(&l, NULL, &scratch);
-    unsigned char *block = tn_host_alloc(tn_pool_hooks(pool), bytes, TN_CACHE_LINE);
-    if (block == NULL)
-        return tn_fail_shared(TENON_ERROR_OUT_OF_MEMORY,
-                              "%s: the system refuses %zu bytes of scratch memory", call, bytes);
+    const void *stray;
+    unsigned char *block = tn_host_alloc_watched(tn_pool_hooks(pool), bytes, TN_CACHE_LINE, &stray);
+    if (block == NULL) {
+        tn_message message;
+        tenon_status status = tn_fail_host(&message, "scratch memory", bytes, stray, TN_CACHE_LINE);
+        return tn_fail_shared(status, "%s: %s", call, message.text);
+    }
     cut_all(&l, block, &scratch);
     sort_by_time(&l);
     find_cliques(&l);

@@ -118,10 +118,12 @@ static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *mess
         count = FIXED_NODES_MOST;
     if (!tn_refill(pool, &pool->nodes, count) ||
         !tn_refill(pool, &pool->handles, FIXED_NODES_LEAST) ||
-        !tn_segment_add(pool, bytes, NULL, NULL, NULL))
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
-                       "pool %s: no %zu bytes for the fixed segment: %s", pool->device, bytes,
-                       pool->refusal != NULL ? pool->refusal : "the system has no more");
+        !tn_segment_add(pool, bytes, NULL, NULL, NULL)) {
+        char why[TN_REASON_BYTES];
+        tenon_status status = tn_refusal(pool, why);
+        return tn_fail(message, status, "pool %s: no %zu bytes for the fixed segment: %s",
+                       pool->device, bytes, why);
+    }
     return TENON_OK;
 }
 
@@ -134,10 +136,12 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
         status = check_desc(&desc, message);
     if (status != TENON_OK)
         return status;
-    tenon_pool *pool = tn_host_alloc_zero(&desc.allocator, sizeof *pool, TN_CACHE_LINE);
+    const void *stray;
+    tenon_pool *pool = tn_host_alloc_watched(&desc.allocator, sizeof *pool, TN_CACHE_LINE, &stray);
     if (pool == NULL)
-        return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY,
-                       "pool: the system refuses %zu bytes for the pool itself", sizeof *pool);
+        return tn_fail_host(message, "the pool itself", sizeof *pool, stray,
+                            TN_CACHE_LINE);
+    memset(pool, 0, sizeof *pool);
     pool->holders = 1;
     tn_os_fork_mark(&pool->home);
     snprintf(pool->device, sizeof pool->device, "%s", desc.device != NULL ? desc.device : "cpu");
@@ -326,11 +330,33 @@ tn_block_record *tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place,
     return record;
 }
 
+/*
+ * A debug pool describes the free block by another record, so that the handle in this one, with its
+ * mark, is used again after all the others that are free.
+ */
+static tn_block_record *retire_locked(tenon_pool *pool, tn_block_record *record) {
+    tn_block_record *other = tn_records_take(&pool->nodes);
+    if (other == NULL)
+        return record;
+    *other = *record;
+    if (other->node.lower != NULL)
+        other->node.lower->upper = &other->node;
+    else
+        tn_segment_of(other)->lowest = other;
+    if (other->node.upper != NULL)
+        other->node.upper->lower = &other->node;
+    record->node.used = false;
+    tn_records_give(&pool->nodes, record);
+    return other;
+}
+
 void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding) {
     if ((pool->watch & TN_WATCH_GUARDS) != 0)
         tn_guard_close_locked(pool, record, finding);
     count_back_locked(pool, record);
     record->id = 0; /* of nobody's: a second free notices */
+    if ((pool->watch & TN_WATCH_GUARDS) != 0)
+        record = retire_locked(pool, record);
     if (pool->watch == 0)
         defer_locked(pool, record);
     else
@@ -340,9 +366,10 @@ void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *
 /* A request that was missed, or of a pool that somebody watches. */
 static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size_t bytes,
                                                           size_t alignment, const char *owner,
-                                                          bool buffer, tn_block_record **out,
+                                                          unsigned take, tn_block_record **out,
                                                           tn_message *message) {
     tn_request request = tn_request_of(pool, bytes, alignment, owner);
+    request.tentative = (take & TN_TAKE_TRY) != 0;
     tenon_status status = TENON_OK;
     tn_finding finding = {.count = 0};
     tn_tlsf_place place = {NULL, 0};
@@ -358,13 +385,13 @@ static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size
         place = tn_tlsf_find(&pool->tlsf, request.bytes, request.alignment);
     if (place.node != NULL) {
         *out = tn_hand_out_locked(pool, place, &request, &finding);
-        pool->holders += buffer;
+        pool->holders += take & TN_TAKE_BUFFER;
     }
     tn_leave(pool);
 
     if (status == TENON_OK && place.node == NULL) {
         status = tn_ladder_climb(pool, &request, out, &finding, message);
-        if (status == TENON_OK && buffer)
+        if (status == TENON_OK && (take & TN_TAKE_BUFFER) != 0)
             tn_pool_retain(pool);
     }
     if (finding.count != 0)
@@ -381,7 +408,7 @@ static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size
 }
 
 tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           bool buffer, tn_block_record **out, tn_message *message) {
+                           unsigned take, tn_block_record **out, tn_message *message) {
     if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0) {
         *out = NULL;
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
@@ -411,14 +438,14 @@ tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, con
         }
         if (record != NULL) {
             count_out_locked(pool, record, bytes, 0, owner);
-            pool->holders += buffer;
+            pool->holders += take & TN_TAKE_BUFFER;
             tn_leave(pool);
             *out = record;
             return TENON_OK;
         }
     }
     tn_leave(pool);
-    return take_slowly(pool, bytes, alignment, owner, buffer, out, message);
+    return take_slowly(pool, bytes, alignment, owner, take, out, message);
 }
 
 static tn_block block_of(tn_block_record *record) {
@@ -433,12 +460,22 @@ static tn_block block_of(tn_block_record *record) {
     return block;
 }
 
-tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           tn_block *block, tn_message *message) {
+static tenon_status alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                          unsigned take, tn_block *block, tn_message *message) {
     tn_block_record *record;
-    tenon_status status = tn_block_take(pool, bytes, alignment, owner, false, &record, message);
+    tenon_status status = tn_block_take(pool, bytes, alignment, owner, take, &record, message);
     *block = status == TENON_OK ? block_of(record) : (tn_block){0};
     return status;
+}
+
+tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                           tn_block *block, tn_message *message) {
+    return alloc(pool, bytes, alignment, owner, 0, block, message);
+}
+
+tenon_status tn_pool_try(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                         tn_block *block, tn_message *message) {
+    return alloc(pool, bytes, alignment, owner, TN_TAKE_TRY, block, message);
 }
 
 void tn_free_tell(tenon_pool *pool, unsigned watch, uint64_t id, const tn_finding *finding) {

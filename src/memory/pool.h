@@ -89,6 +89,14 @@ TENON_MUST_CHECK tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size
                                             const char *owner, tn_block *block,
                                             tn_message *message);
 
+/*
+ * As tn_pool_alloc for who has another way: that the pool refuses is not counted, recorded or told
+ * yet. When nothing else helps either, so that the user is told, tn_pool_refused says so.
+ */
+TENON_MUST_CHECK tenon_status tn_pool_try(tenon_pool *pool, size_t bytes, size_t alignment,
+                                          const char *owner, tn_block *block, tn_message *message);
+void tn_pool_refused(tenon_pool *pool, size_t bytes, const tn_message *message);
+
 /* Frees a block and zeroes *block. A zero block is allowed. Never fails, never enters the system.
  */
 void tn_pool_free(tenon_pool *pool, tn_block *block);
@@ -103,7 +111,12 @@ bool tn_pool_exchange(tenon_pool *pool, tn_block *block, size_t bytes, size_t al
 
 /* ---- the ladder ---- */
 
-typedef enum tn_rung { TN_RUNG_SMALLER_PLAN, TN_RUNG_WAIT, TN_RUNG_DEVICE_CHANGE } tn_rung;
+typedef enum tn_rung {
+    TN_RUNG_CACHE_DROPPED,
+    TN_RUNG_SMALLER_PLAN,
+    TN_RUNG_WAIT,
+    TN_RUNG_DEVICE_CHANGE
+} tn_rung;
 
 /* Counts a rung that the core takes outside the pool. */
 void tn_pool_count_rung(tenon_pool *pool, tn_rung rung);

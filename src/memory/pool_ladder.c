@@ -4,10 +4,13 @@
  *
  * Entered when the constant-time search has missed. Rungs, in order: (1) a thorough search of the
  * free blocks; a new segment within the budget; (2) empty segments back to the system and ask
- * again; (3) reclaimers: plan caches, idle arenas; then the failure with its figures. Rungs 4 to 6
- * (smaller plan, wait, next device) belong to the core, which counts them here. One thread climbs
+ * again; (3) reclaimers: idle arenas; then the failure with its figures. Rungs 4 to 6 (smaller plan,
+ * wait, next device) and the context's own part of 3 (its plan cache) belong to the core, which
+ * counts them here and says at the end whether there was a failure (tn_pool_try). One thread climbs
  * at a time; the others go on with the quick way. Nothing is logged until all locks are free.
  */
+#include <stdio.h>
+
 #include "core/checked.h"
 #include "memory/pool_state.h"
 
@@ -141,18 +144,43 @@ static bool reclaim(climb *c) {
     return false;
 }
 
-static const char *reason(const climb *c, bool over) {
-    const tenon_pool *pool = c->pool;
-    if (over)
-        return (pool->flags & TENON_POOL_FIXED) != 0 ? "the pool has a fixed size"
-                                                     : "over the pool's budget";
-    if (c->over_budget)
-        return "more than this process may use";
-    return pool->refusal != NULL ? pool->refusal : "the system has no more";
+tenon_status tn_refusal(const tenon_pool *pool, char why[TN_REASON_BYTES]) {
+    if (pool->stray != NULL) {
+        snprintf(why, TN_REASON_BYTES, "allocator.alloc returned %p, expected a multiple of %zu",
+                 pool->stray, pool->stray_alignment);
+        return TENON_ERROR_INVALID_ARGUMENT;
+    }
+    snprintf(why, TN_REASON_BYTES, "%s",
+             pool->refusal != NULL ? pool->refusal : "the system has no more");
+    return TENON_ERROR_OUT_OF_MEMORY;
+}
+
+/* The answer to a request that could not be served. */
+static tenon_status refuse(const climb *c, tn_message *message) {
+    tenon_pool *pool = c->pool;
+    const bool fixed = (pool->flags & TENON_POOL_FIXED) != 0;
+    const bool limited = fixed || (pool->info.budget != 0 && !pool->limited_by_system);
+    const bool impossible = c->request->bytes == 0;
+    char why[TN_REASON_BYTES];
+    tenon_status status = TENON_ERROR_OUT_OF_MEMORY;
+    if (limited && (impossible || c->over_budget)) {
+        status = TENON_ERROR_OVER_BUDGET;
+        snprintf(why, sizeof why, "%s",
+                 fixed ? "the pool has a fixed size" : "over the pool's budget");
+    } else if (c->over_budget) {
+        snprintf(why, sizeof why, "more than this process may use");
+    } else {
+        status = tn_refusal(pool, why);
+    }
+    tn_mutex_lock(&pool->lock);
+    tn_fail_short_locked(pool, c->request, status, why, message);
+    tn_mutex_unlock(&pool->lock);
+    return status;
 }
 
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records) {
     uint64_t count = 0;
+    pool->stray = NULL;
     if (tn_refill(pool, records, 0))
         return true;
     (void)tn_segments_give(pool, 0, &count);
@@ -166,25 +194,19 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
                              tn_finding *finding, tn_message *message) {
     climb c = {.pool = pool, .request = request, .record = record, .finding = finding};
     tenon_status status = TENON_OK;
-    bool fixed = (pool->flags & TENON_POOL_FIXED) != 0;
-    bool limited = fixed || (pool->info.budget != 0 && !pool->limited_by_system);
 
     if (!tn_enter_slow(pool))
         return tn_fail_lost(pool, message);
     pool->refusal = NULL;
-    bool possible = request->bytes != 0;
-    if (!possible || (!serve(&c) && !reclaim(&c))) {
-        bool over = possible ? c.over_budget && limited : limited;
-        status = over ? TENON_ERROR_OVER_BUDGET : TENON_ERROR_OUT_OF_MEMORY;
-        tn_mutex_lock(&pool->lock);
-        tn_fail_short_locked(pool, request, status, reason(&c, over), message);
-        tn_mutex_unlock(&pool->lock);
-    }
+    pool->stray = NULL;
+    if (request->bytes == 0 || (!serve(&c) && !reclaim(&c)))
+        status = refuse(&c, message);
     tn_leave_slow(pool);
 
     if (c.grown != 0)
         tn_log(pool, TENON_LOG_INFO, "pool %s: new segment of %zu bytes", pool->device, c.grown);
-    if (status != TENON_OK || c.given != 0 || c.dropped != 0)
+    bool failure = status != TENON_OK && !request->tentative;
+    if (failure || c.given != 0 || c.dropped != 0)
         tn_log(pool, TENON_LOG_WARNING,
                "pool %s: short of %zu bytes for '%.64s': gave %llu segments of %zu bytes back, had "
                "%zu bytes of caches dropped, then %s",
@@ -193,11 +215,22 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
     return status;
 }
 
+void tn_pool_refused(tenon_pool *pool, size_t bytes, const tn_message *message) {
+    if (!tn_enter(pool))
+        return;
+    tn_count_failure_locked(pool, bytes);
+    tn_leave(pool);
+    tn_log(pool, TENON_LOG_WARNING, "%s", message->text);
+}
+
 void tn_pool_count_rung(tenon_pool *pool, tn_rung rung) {
     if (!tn_enter(pool))
         return;
     tenon_ladder_stats *ladder = &pool->info.ladder;
     switch (rung) {
+    case TN_RUNG_CACHE_DROPPED:
+        ++ladder->caches_dropped;
+        break;
     case TN_RUNG_SMALLER_PLAN:
         ++ladder->smaller_plans;
         break;

@@ -101,11 +101,16 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     return tn_write_info("memory stats", info, &now, sizeof now);
 }
 
-/* The sentence of a failed allocation. Returns `status`. */
+void tn_count_failure_locked(tenon_pool *pool, size_t bytes) {
+    ++pool->info.ladder.failures;
+    tn_record_locked(pool, "fail %zu\n", bytes);
+}
+
+/* The sentence of a request that is refused, which is counted unless it was tentative. Returns `status`. */
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
                                   const char *why, tn_message *message) {
-    ++pool->info.ladder.failures;
-    tn_record_locked(pool, "fail %zu\n", request->asked);
+    if (!request->tentative)
+        tn_count_failure_locked(pool, request->asked);
     tenon_memory_owner sorted[TN_OWNERS + 1];
     size_t count = sort_owners_locked(pool, sorted);
     char owners[200] = "nobody";
@@ -159,14 +164,19 @@ static void json_write(json *out, const char *format, ...) {
 
 static void json_string(json *out, const char *text) {
     json_write(out, "\"");
-    for (const char *at = text; *at != '\0'; ++at) {
-        unsigned char c = (unsigned char)*at;
-        if (c == '"' || c == '\\')
+    for (int length; *text != '\0'; text += length) {
+        const unsigned char c = (unsigned char)*text;
+        length = tn_text_character(text);
+        if (length == 0) { /* no UTF-8: the replacement character stands for each byte */
+            json_write(out, "\\ufffd");
+            length = 1;
+        } else if (c == '"' || c == '\\') {
             json_write(out, "\\%c", c);
-        else if (c < 0x20)
+        } else if (c < 0x20 || c == 0x7F) {
             json_write(out, "\\u%04x", (unsigned)c);
-        else
-            json_write(out, "%c", c);
+        } else {
+            json_write(out, "%.*s", length, text);
+        }
     }
     json_write(out, "\"");
 }

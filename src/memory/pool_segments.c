@@ -27,6 +27,17 @@ enum {
     HOLES_MOST = 8192
 };
 
+/* From the hooks; what they do wrong is kept for the sentence of the failure. */
+void *tn_hooks_alloc(tenon_pool *pool, size_t bytes, size_t alignment) {
+    const void *stray;
+    void *memory = tn_host_alloc_watched(&pool->hooks, bytes, alignment, &stray);
+    if (stray != NULL) {
+        pool->stray = stray;
+        pool->stray_alignment = alignment;
+    }
+    return memory;
+}
+
 /* ---- host memory ---- */
 
 /* Makes sure, as far as the flags ask for it, that the memory is really there. */
@@ -67,7 +78,7 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
     if (!host_available(pool, bytes))
         return false;
     pool->refusal = NULL;
-    void *address = hooked ? tn_host_alloc(&pool->hooks, bytes, TN_ALIGNMENT_MOST)
+    void *address = hooked ? tn_hooks_alloc(pool, bytes, TN_ALIGNMENT_MOST)
                            : tn_os_map(bytes, (pool->flags & TENON_POOL_HUGE_PAGES) != 0);
     if (address == NULL)
         return false;
@@ -150,7 +161,7 @@ bool tn_refill(tenon_pool *pool, tn_records *records, size_t count) {
     tn_mutex_unlock(&pool->lock);
     if (fixed)
         return refill_from_segment(pool, records, bytes);
-    void *slab = tn_host_alloc(&pool->hooks, bytes, TN_CACHE_LINE);
+    void *slab = tn_hooks_alloc(pool, bytes, TN_CACHE_LINE);
     if (slab == NULL)
         return false;
     tn_mutex_lock(&pool->lock);
@@ -177,9 +188,10 @@ bool tn_nodes_ready(tenon_pool *pool) {
  */
 bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
                     tn_block_record **record, tn_finding *finding) {
-    tn_segment *segment = tn_host_alloc_zero(&pool->hooks, sizeof *segment, TN_CACHE_LINE);
+    tn_segment *segment = tn_hooks_alloc(pool, sizeof *segment, TN_CACHE_LINE);
     if (segment == NULL)
         return false;
+    *segment = (tn_segment){0};
     if (!pool->source.alloc(pool->source.user, bytes, &segment->memory)) {
         tn_host_free(&pool->hooks, segment, sizeof *segment);
         return false;

@@ -26,7 +26,8 @@ enum {
     TN_NODES_READY = 3 * TN_TLSF_SPLITS,
     TN_PENDING = 16, /* freed blocks that wait to be merged, a power of two; see tn_settle_locked */
     TN_OWNERS = 64,  /* owners told apart at once; later ones are counted together as "others" */
-    TN_DEVICE_BYTES = 32 /* longest device name, with its end */
+    TN_DEVICE_BYTES = 32, /* longest device name, with its end */
+    TN_REASON_BYTES = 128 /* why there is no memory, in a message's brackets */
 };
 
 /*
@@ -97,6 +98,8 @@ struct tenon_pool {
 
     tn_mutex slow;
     const char *refusal;      /* under slow: why the system gave no segment, if it is known */
+    const void *stray;        /* under slow: what hooks answered with though it is misaligned … */
+    size_t stray_alignment;   /* … to this; NULL: nothing of the kind in this climb */
     tn_reclaimer *reclaimers; /* under slow; changed under both, so that a fork finds it whole */
 
     _Alignas(TN_CACHE_LINE) tn_mutex lock; /* everything below */
@@ -123,6 +126,7 @@ typedef struct tn_request {
     size_t bytes; /* of the block: with guards, rounded up; 0 if no block can be so large */
     size_t lead;
     const char *owner;
+    bool tentative; /* who asks has another way: a refusal is not a failure yet */
 } tn_request;
 
 /* What a debug pool found; written under the lock, told after it. */
@@ -140,11 +144,14 @@ void tn_settle_locked(tenon_pool *pool);
 void tn_pool_close(tenon_pool *pool);
 
 /*
- * As tn_pool_alloc, but answers the record; with `buffer`, its buffer has become one more holder of
- * the pool in the same step. What the buffer shows is the caller's to fill in.
+ * As tn_pool_alloc, but answers the record. With TN_TAKE_BUFFER its buffer has become one more
+ * holder of the pool in the same step; what the buffer shows is the caller's to fill in. With
+ * TN_TAKE_TRY as tn_pool_try.
  */
+#define TN_TAKE_BUFFER 1u
+#define TN_TAKE_TRY 2u
 tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           bool buffer, tn_block_record **out, tn_message *message);
+                           unsigned take, tn_block_record **out, tn_message *message);
 
 /* Tells what a free found, when `watch` asked for it. */
 void tn_free_tell(tenon_pool *pool, unsigned watch, uint64_t id, const tn_finding *finding);
@@ -161,6 +168,12 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
 /* What a pool may hold for which the caller set no budget; 0: nothing is known of limits. */
 size_t tn_budget_of_system(size_t held, size_t granularity);
 
+/*
+ * Why the system, or the caller's hooks, gave nothing: OUT_OF_MEMORY, or INVALID_ARGUMENT for hooks
+ * that do not keep to alignments, and the words for it. Pre: slow is held.
+ */
+tenon_status tn_refusal(const tenon_pool *pool, char why[TN_REASON_BYTES]);
+
 /* One more slab of records, from empty segments if need be. Pre: slow is held. */
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records);
 
@@ -171,6 +184,7 @@ bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
 size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count);
 size_t tn_segments_empty(tenon_pool *pool);
 void tn_segments_close(tenon_pool *pool);
+void *tn_hooks_alloc(tenon_pool *pool, size_t bytes, size_t alignment);
 bool tn_refill(tenon_pool *pool, tn_records *records, size_t count);
 bool tn_nodes_ready(tenon_pool *pool);
 tn_segment_source tn_host_source(tenon_pool *pool);
@@ -187,6 +201,7 @@ void tn_finding_tell(tenon_pool *pool, const tn_finding *finding);
 /* pool_report.c */
 uint32_t tn_owner_find_locked(tenon_pool *pool, const char *name);
 size_t tn_largest_free_locked(tenon_pool *pool);
+void tn_count_failure_locked(tenon_pool *pool, size_t bytes);
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
                                   const char *why, tn_message *message);
 

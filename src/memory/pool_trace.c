@@ -32,9 +32,9 @@ void tn_record_locked(tenon_pool *pool, const char *format, ...) {
     va_end(arguments);
     if (length <= 0 || (size_t)length >= sizeof line)
         return;
-    for (int i = 0; i + 1 < length; ++i) /* an owner's name may hold anything; a line is a line */
-        if (line[i] == '\n')
-            line[i] = ' ';
+    line[length - 1] = '\0'; /* the end of the line, which is not to be cleaned away */
+    tn_text_clean(line);
+    line[length - 1] = '\n';
     if (pool->record_sink(pool->record_user, line, (size_t)length) != 0)
         record_to_locked(pool, NULL, NULL);
 }
@@ -60,6 +60,7 @@ void tn_log(tenon_pool *pool, tenon_log_level level, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    tn_text_clean(line);
     pool->logger.log(pool->logger.user, level, line);
 }
 

@@ -7,6 +7,7 @@
 #include "ops/tensor_check.h"
 
 #include "core/checked.h"
+#include "memory/buffer.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -273,6 +274,9 @@ tenon_status tn_check_broadcast(tn_message *m, const char *field, const tenon_te
 
 static tenon_status check_in_buffer(tn_message *m, const char *field, const tenon_tensor *t,
                                     const layout *l, void **address) {
+    if (!tn_buffer_live(t->buffer))
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.buffer was freed, expected a live buffer", field);
     const size_t size = tenon_buffer_size(t->buffer);
     const int64_t offset = (int64_t)t->offset;
     char *host = tenon_buffer_host(t->buffer);

@@ -9,6 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- pools ---- */
+
+tenon_pool *make_pool(tenon_pool_desc desc) {
+    tenon_pool *pool;
+    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
+    return pool;
+}
+
+tenon_memory_info info_of(tenon_pool *pool) {
+    tenon_memory_info info = {0};
+    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
+    return info;
+}
+
 /* ---- hooks ---- */
 
 /* Kept before each block, so that a free with the wrong size is seen. */
@@ -19,14 +33,17 @@ typedef struct header {
 static void *counted_alloc(void *user, size_t bytes, size_t alignment) {
     counted *c = user;
     long long n = atomic_fetch_add(&c->calls, 1) + 1 - c->fail_from;
-    if (c->fail_nth != 0 && (n == c->fail_nth || (c->sticky && n > c->fail_nth)))
+    bool fails = c->fail_nth != 0 && (n == c->fail_nth || (c->sticky && n > c->fail_nth));
+    if (fails && !c->stray)
         return NULL;
     if (c->limit != 0 && (size_t)atomic_load(&c->live_bytes) + bytes > c->limit)
         return NULL;
     size_t pad = alignment < sizeof(header) ? sizeof(header) : alignment;
+    const size_t off = fails ? sizeof(size_t) : 0;
     unsigned char *memory;
-    if (posix_memalign((void **)&memory, pad, bytes + pad) != 0)
+    if (posix_memalign((void **)&memory, pad, bytes + pad + off) != 0)
         return NULL;
+    pad += off;
     memory += pad;
     header *h = (header *)memory - 1;
     *h = (header){bytes, pad};
@@ -99,10 +116,22 @@ static const char *skip_space(const char *at) {
 
 static const char *json_value(const char *at);
 
+/* Only whether each lead byte has its followers: the rest is test_pool_tell's. */
+static const char *utf8_tail(const char *at) {
+    const unsigned char lead = (unsigned char)*at;
+    const int more = lead < 0x80 ? 0 : lead < 0xC0 ? -1 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : 3;
+    for (int i = 0; i < more; ++i)
+        if (((unsigned char)*++at & 0xC0) != 0x80)
+            return NULL;
+    return more < 0 ? NULL : at;
+}
+
 static const char *json_text(const char *at) {
     if (*at++ != '"')
         return NULL;
     for (; *at != '"'; ++at) {
+        if ((at = utf8_tail(at)) == NULL)
+            return NULL;
         if ((unsigned char)*at < 0x20)
             return NULL;
         if (*at != '\\')

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory_support.h: what the memory tests share: hooks that count and fail, sinks that collect, a
- * JSON checker.
+ * memory_support.h: what the memory tests share: pools made and asked, hooks that count and fail,
+ * sinks that collect, a JSON checker.
  */
 #ifndef TEST_MEMORY_SUPPORT_H
 #define TEST_MEMORY_SUPPORT_H
@@ -12,6 +12,10 @@
 
 #include <tenon/memory.h>
 
+/* A pool of this descriptor, and its statistics; the test fails where there are none. */
+tenon_pool *make_pool(tenon_pool_desc desc);
+tenon_memory_info info_of(tenon_pool *pool);
+
 /* Allocation hooks that count, and fail on request. Thread-safe. */
 typedef struct counted {
     atomic_llong calls; /* of alloc, those that failed included */
@@ -20,6 +24,7 @@ typedef struct counted {
     atomic_llong most_bytes;
     long long fail_nth; /* the n-th call from fail_from on fails; 0: none */
     bool sticky;        /* and every later one */
+    bool stray;         /* those that fail are answered, with memory that is misaligned */
     long long fail_from;
     size_t limit; /* bytes live at once that are to be had; 0: any */
 } counted;

@@ -6,16 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <tenon/context.h>
+#include <tenon/tenon.h>
 
 #include "memory_support.h"
 #include "suite.h"
-
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
 
 START_TEST(handles) {
     counted hooks = {0};
@@ -123,6 +117,86 @@ START_TEST(foreign_memory) {
 }
 END_TEST
 
+START_TEST(foreign_memory_has_an_end) {
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
+    char *const last = (char *)UINTPTR_MAX - 99; /* 100 bytes to the end of the address space */
+    tenon_buffer *buffer;
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, last, 101, &buffer),
+                     TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_null(buffer);
+    ck_assert_ptr_nonnull(strstr(tenon_error_message(NULL), "101"));
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, last, SIZE_MAX, &buffer),
+                     TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, last, 99, &buffer), TENON_OK);
+    tenon_buffer_free(buffer);
+    tenon_pool_destroy(pool);
+}
+END_TEST
+
+/* Every call that takes a buffer, with one that was freed. */
+static void use_freed(tenon_context *ctx, tenon_buffer *freed) {
+    static float b[4], c[4] = {7, 7, 7, 7};
+    char bytes[16];
+    void *native;
+    tenon_buffer *view = freed;
+    const tenon_gemm_desc product = {
+        .a = {.dtype = TENON_F32, .rank = 2, .shape = {2, 2}, .stride = {2, 1}, .buffer = freed},
+        .b = tenon_matrix(b, TENON_F32, 2, 2),
+        .c = tenon_matrix(c, TENON_F32, 2, 2)};
+    ck_assert_int_eq(tenon_gemm(ctx, &product), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_msg(strstr(tenon_error_message(ctx), "a.buffer was freed") != NULL, "%s",
+                  tenon_error_message(ctx));
+    for (int i = 0; i < 4; ++i)
+        ck_assert(c[i] == 7);
+    ck_assert_int_eq(tenon_buffer_read(ctx, freed, 0, bytes, 16), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "was freed"));
+    ck_assert_int_eq(tenon_buffer_write(ctx, freed, 0, bytes, 16), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_map(ctx, freed, 0, 1, &native), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_unmap(ctx, freed, bytes), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_native(freed, NULL, &native, NULL), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_view(freed, 0, 1, &view), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(tenon_error_message(NULL), "was freed"));
+    ck_assert_ptr_null(view);
+    ck_assert_uint_eq(tenon_buffer_size(freed), 0);
+    ck_assert_ptr_null(tenon_buffer_host(freed));
+}
+
+START_TEST(freed_buffers_are_refused) {
+    for (int debug = 0; debug < 2; ++debug) {
+        const tenon_context_desc desc = {
+            .device = "reference", .threads = 1, .flags = debug ? TENON_CONTEXT_DEBUG_MEMORY : 0u};
+        tenon_context *ctx;
+        ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+        tenon_pool *pool = tenon_context_pool(ctx, 0);
+        tenon_buffer *block, *view, *foreign, *held;
+        static char memory[64];
+        ck_assert_int_eq(tenon_buffer_alloc(pool, 16, NULL, &held), TENON_OK);
+        ck_assert_int_eq(tenon_buffer_alloc(pool, 16, NULL, &block), TENON_OK);
+        ck_assert_int_eq(tenon_buffer_view(held, 0, 16, &view), TENON_OK);
+        ck_assert_int_eq(tenon_buffer_import(pool, TENON_NATIVE_HOST, memory, 64, &foreign),
+                         TENON_OK);
+        tenon_buffer *freed[] = {block, view, foreign};
+        for (int i = 0; i < 3; ++i) {
+            tenon_buffer_free(freed[i]);
+            use_freed(ctx, freed[i]);
+            tenon_buffer_free(freed[i]);
+            ck_assert_uint_eq(info_of(pool).damages, (uint64_t)i + 1);
+        }
+        /* A debug pool uses other handles first, as long as it has some. */
+        tenon_buffer *others[10];
+        for (int i = 0; i < 10; ++i)
+            ck_assert_int_eq(tenon_buffer_alloc(pool, 16, NULL, &others[i]), TENON_OK);
+        if (debug)
+            use_freed(ctx, block);
+        for (int i = 0; i < 10; ++i)
+            tenon_buffer_free(others[i]);
+        tenon_buffer_free(held);
+        ck_assert_uint_eq(info_of(pool).blocks, 0);
+        tenon_context_destroy(ctx);
+    }
+}
+END_TEST
+
 START_TEST(copies) {
     tenon_context_desc desc = {.device = "reference", .threads = 1};
     tenon_context *ctx;
@@ -165,6 +239,8 @@ static Suite *buffer_suite(void) {
     tcase_add_test(tcase, handles);
     tcase_add_test(tcase, views);
     tcase_add_test(tcase, foreign_memory);
+    tcase_add_test(tcase, foreign_memory_has_an_end);
+    tcase_add_test(tcase, freed_buffers_are_refused);
     tcase_add_test(tcase, copies);
     suite_add_tcase(suite, tcase);
     return suite;

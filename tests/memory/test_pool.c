@@ -13,18 +13,6 @@
 #include "rng.h"
 #include "suite.h"
 
-static tenon_pool *make(tenon_pool_desc desc) {
-    tenon_pool *pool;
-    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
-    return pool;
-}
-
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
-
 static tenon_status take(tenon_pool *pool, size_t bytes, tn_block *block) {
     tn_message message = {{0}};
     tenon_status status = tn_pool_alloc(pool, bytes, 64, "test", block, &message);
@@ -68,7 +56,7 @@ START_TEST(blocks_do_not_overlap_and_are_aligned) {
     static tn_block live[LIVE];
     for (int flags = 0; flags < 16; ++flags) {
         tenon_pool *pool =
-            make((tenon_pool_desc){.flags = (unsigned)flags, .segment_bytes = 16 << 20});
+            make_pool((tenon_pool_desc){.flags = (unsigned)flags, .segment_bytes = 16 << 20});
         for (int step = 0; step < 1500; ++step) {
             int slot = (int)rng_below(&r, LIVE);
             tn_block *block = &live[slot];
@@ -111,7 +99,7 @@ END_TEST
 START_TEST(sizes_at_the_edges) {
     static const size_t budgets[] = {0, 1 << 20};
     for (int i = 0; i < 2; ++i) {
-        tenon_pool *pool = make((tenon_pool_desc){.budget = budgets[i]});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.budget = budgets[i]});
         tenon_status no = i == 0 ? TENON_ERROR_OUT_OF_MEMORY : TENON_ERROR_OVER_BUDGET;
         tn_block a, b;
         ck_assert_int_eq(take(pool, 0, &a), TENON_OK);
@@ -140,7 +128,7 @@ END_TEST
 START_TEST(budget_to_the_byte) {
     counted hooks = {0};
     const size_t budget = 10 * 4096 + 640;
-    tenon_pool *pool = make((tenon_pool_desc){
+    tenon_pool *pool = make_pool((tenon_pool_desc){
         .budget = budget, .segment_bytes = 4096, .allocator = counted_hooks(&hooks)});
     tn_block whole, one, other;
     ck_assert_int_eq(take(pool, budget, &whole), TENON_OK); /* all of it, exactly */
@@ -184,7 +172,7 @@ START_TEST(budget_to_the_byte) {
 END_TEST
 
 START_TEST(segments_follow_requests) {
-    tenon_pool *pool = make((tenon_pool_desc){.budget = 8 << 20});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 8 << 20});
     tn_block small, large;
     ck_assert_int_eq(take(pool, 100, &small), TENON_OK);
     ck_assert_uint_eq(info_of(pool).reserved, 2 << 20);
@@ -215,7 +203,7 @@ START_TEST(segments_follow_requests) {
 
     /* The system has less than the usual segment, but enough for the request. */
     counted hooks = {.limit = 256 << 10};
-    pool = make((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
+    pool = make_pool((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
     ck_assert_int_eq(take(pool, 100 << 10, &small), TENON_OK);
     ck_assert_uint_eq(info_of(pool).reserved, 100 << 10);
     ck_assert_int_eq(take(pool, 300 << 10, &large), TENON_ERROR_OUT_OF_MEMORY);
@@ -230,10 +218,10 @@ END_TEST
 START_TEST(fixed_pools_never_enter_the_system) {
     for (int debug = 0; debug < 2; ++debug) {
         counted hooks = {0};
-        tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 1 << 20,
-                                                  .flags = TENON_POOL_FIXED | TENON_POOL_TOUCH |
-                                                           (debug ? TENON_POOL_DEBUG : 0u),
-                                                  .allocator = counted_hooks(&hooks)});
+        tenon_pool *pool = make_pool((tenon_pool_desc){
+            .segment_bytes = 1 << 20,
+            .flags = TENON_POOL_FIXED | TENON_POOL_TOUCH | (debug ? TENON_POOL_DEBUG : 0u),
+            .allocator = counted_hooks(&hooks)});
         long long calls = atomic_load(&hooks.calls);
         ck_assert_uint_eq(info_of(pool).reserved, 1 << 20);
         /* More blocks and handles than were prepared: their bookkeeping comes out of the segment.
@@ -257,7 +245,7 @@ START_TEST(fixed_pools_never_enter_the_system) {
         tenon_pool_destroy(pool);
         ck_assert_int_eq(atomic_load(&hooks.live), 0);
     }
-    tenon_pool *pool = make((tenon_pool_desc){.budget = 100000, .flags = TENON_POOL_FIXED});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 100000, .flags = TENON_POOL_FIXED});
     ck_assert_uint_eq(info_of(pool).reserved, 100000 / tn_os_page_size() * tn_os_page_size());
     tenon_pool_destroy(pool);
     tenon_pool_desc over = {.budget = 1000, .segment_bytes = 2000, .flags = TENON_POOL_FIXED};
@@ -268,7 +256,7 @@ START_TEST(fixed_pools_never_enter_the_system) {
 END_TEST
 
 START_TEST(owners_largest_first) {
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     static char names[100][24], same[] = "weights";
     static tn_block blocks[100], weights[2];
     ck_assert_int_eq(tn_pool_alloc(pool, 7000, 64, "weights", &weights[0], NULL), TENON_OK);
@@ -310,7 +298,7 @@ START_TEST(owners_largest_first) {
 END_TEST
 
 START_TEST(statistics_of_an_older_program) {
-    tenon_pool *pool = make((tenon_pool_desc){.budget = 12345});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 12345});
     tenon_memory_info info;
     memset(&info, 0xEE, sizeof info);
     info.struct_size = offsetof(tenon_memory_info, reserved);

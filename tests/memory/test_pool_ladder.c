@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include <tenon/tenon.h>
 
 #include "memory/arena.h"
 #include "memory_support.h"
@@ -14,18 +17,6 @@
 #include "suite.h"
 
 enum { MIB = 1 << 20 };
-
-static tenon_pool *make(tenon_pool_desc desc) {
-    tenon_pool *pool;
-    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
-    return pool;
-}
-
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
 
 /* Something that holds a block and gives it up when asked. */
 typedef struct cache {
@@ -55,9 +46,9 @@ static void cache_fill(cache *c, tenon_pool *pool, size_t bytes) {
 
 START_TEST(rungs_in_order) {
     gathered log = {0};
-    tenon_pool *pool = make((tenon_pool_desc){.budget = 8 * MIB,
-                                              .logger = {.user = &log, .log = gathered_log},
-                                              .log_level = TENON_LOG_WARNING});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 8 * MIB,
+                                                   .logger = {.user = &log, .log = gathered_log},
+                                                   .log_level = TENON_LOG_WARNING});
     static cache caches[3];
     for (int i = 0; i < 3; ++i)
         cache_fill(&caches[i], pool, 2 * MIB);
@@ -111,7 +102,7 @@ END_TEST
 
 START_TEST(the_system_refuses) {
     counted hooks = {.limit = 6 * MIB};
-    tenon_pool *pool = make((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
     cache c = {.asked = 0};
     cache_fill(&c, pool, 3 * MIB);
     tn_block a;
@@ -132,7 +123,8 @@ END_TEST
 START_TEST(a_tight_free_block_is_found) {
     /* 33 granules more than a class boundary: the constant-time search looks in classes that hold
      * for sure. */
-    tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 4 * MIB, .flags = TENON_POOL_FIXED});
+    tenon_pool *pool =
+        make_pool((tenon_pool_desc){.segment_bytes = 4 * MIB, .flags = TENON_POOL_FIXED});
     tn_block holes[12], fences[12], b;
     for (int i = 0; i < 12; ++i) {
         ck_assert_int_eq(tn_pool_alloc(pool, 65536 + 64 * (size_t)i, 64, NULL, &holes[i], NULL),
@@ -165,9 +157,9 @@ END_TEST
 
 START_TEST(arenas_grow_in_place_when_they_must) {
     for (int debug = 0; debug < 2; ++debug) {
-        tenon_pool *pool =
-            make((tenon_pool_desc){.segment_bytes = 10 * MIB,
-                                   .flags = TENON_POOL_FIXED | (debug ? TENON_POOL_DEBUG : 0u)});
+        tenon_pool *pool = make_pool(
+            (tenon_pool_desc){.segment_bytes = 10 * MIB,
+                              .flags = TENON_POOL_FIXED | (debug ? TENON_POOL_DEBUG : 0u)});
         tn_arena arena;
         tn_message message = {{0}};
         tn_arena_open(&arena, pool);
@@ -203,6 +195,7 @@ START_TEST(arenas_grow_in_place_when_they_must) {
         tn_arena_close(&arena);
         ck_assert_uint_eq(info_of(pool).blocks, 0);
         ck_assert_uint_eq(info_of(pool).damages, 0);
+        ck_assert_uint_eq(info_of(pool).ladder.failures, 0); /* that is for the context to say */
         tenon_pool_destroy(pool);
     }
 }
@@ -282,10 +275,11 @@ START_TEST(threads_share_a_pool) {
     static const unsigned flags[] = {0, TENON_POOL_DEBUG, TENON_POOL_FIXED};
     for (int round = 0; round < 3; ++round) {
         counted hooks = {0};
-        tenon_pool *pool = make((tenon_pool_desc){.budget = 4 * MIB,
-                                                  .segment_bytes = round == 2 ? 4 * MIB : 128 << 10,
-                                                  .flags = flags[round],
-                                                  .allocator = counted_hooks(&hooks)});
+        tenon_pool *pool =
+            make_pool((tenon_pool_desc){.budget = 4 * MIB,
+                                        .segment_bytes = round == 2 ? 4 * MIB : 128 << 10,
+                                        .flags = flags[round],
+                                        .allocator = counted_hooks(&hooks)});
         static worker workers[THREADS];
         for (int i = 0; i < THREADS; ++i) {
             workers[i] = (worker){.pool = pool, .index = i, .seed = rng_u64(&r)};
@@ -324,7 +318,7 @@ static void *take_one(void *arg) {
 
 START_TEST(growing_is_not_shortage) {
     for (int round = 0; round < 300; ++round) {
-        tenon_pool *pool = make((tenon_pool_desc){.budget = 2 * MIB});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 2 * MIB});
         pthread_t threads[THREADS];
         for (int i = 0; i < THREADS; ++i)
             ck_assert_int_eq(pthread_create(&threads[i], NULL, take_one, pool), 0);
@@ -338,6 +332,142 @@ START_TEST(growing_is_not_shortage) {
 }
 END_TEST
 
+/* ---- what is counted and told of an operation ---- */
+
+static size_t count_of(const gathered *t, const char *part) {
+    size_t count = 0;
+    for (const char *at = t->bytes; at != NULL && (at = strstr(at, part)) != NULL; ++at)
+        ++count;
+    return count;
+}
+
+/* A pool of `budget` and a context on it, which tell `log` together. */
+static tenon_context *make_short_context(const char *device, size_t budget, gathered *log,
+                                         gathered *record, tenon_pool **pool) {
+    const tenon_logger logger = {.user = log, .log = gathered_log};
+    *pool = make_pool((tenon_pool_desc){
+        .budget = budget, .segment_bytes = 4096, .logger = logger, .log_level = TENON_LOG_WARNING});
+    ck_assert_int_eq(tenon_memory_record(*pool, gathered_sink, record), TENON_OK);
+    const tenon_context_desc desc = {.device = device,
+                                     .threads = 1,
+                                     .pool = *pool,
+                                     .logger = logger,
+                                     .log_level = TENON_LOG_WARNING};
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    return ctx;
+}
+
+START_TEST(failures_are_what_callers_get) {
+    enum { N = 256 };
+    static float a[N * N], b[N * N], c[N * N];
+    gathered log = {0}, record = {0};
+    tenon_pool *pool;
+    /* A product goes on with less: nobody was refused anything. */
+    tenon_context *ctx = make_short_context("cpu", 8192, &log, &record, &pool);
+    const tenon_gemm_desc product = {.a = tenon_matrix(a, TENON_F32, N, N),
+                                     .b = tenon_matrix(b, TENON_F32, N, N),
+                                     .c = tenon_matrix(c, TENON_F32, N, N)};
+    ck_assert_int_eq(tenon_gemm(ctx, &product), TENON_OK);
+    tenon_ladder_stats ladder = info_of(pool).ladder;
+    ck_assert_uint_gt(ladder.smaller_plans, 0);
+    ck_assert_uint_eq(ladder.failures, 0);
+    ck_assert_uint_eq(count_of(&record, "fail "), 0);
+    ck_assert_uint_eq(count_of(&log, "warning: "), ladder.smaller_plans);
+    tenon_context_destroy(ctx);
+    tenon_pool_destroy(pool);
+    gathered_free(&log);
+    gathered_free(&record);
+    /* The reference device has one algorithm: each call is a failure, told once. */
+    ctx = make_short_context("reference", 16, &log, &record, &pool);
+    const tenon_attention_desc attention = {.q = tenon_tensor4(a, TENON_F32, 1, 1, 1, 4),
+                                            .k = tenon_tensor4(a, TENON_F32, 1, 1, 1, 4),
+                                            .v = tenon_tensor4(a, TENON_F32, 1, 1, 1, 4),
+                                            .o = tenon_tensor4(c, TENON_F32, 1, 1, 1, 4)};
+    for (size_t call = 1; call <= 3; ++call) {
+        ck_assert_int_eq(tenon_attention(ctx, &attention), TENON_ERROR_OVER_BUDGET);
+        ck_assert_uint_eq(info_of(pool).ladder.failures, call);
+        ck_assert_uint_eq(count_of(&record, "fail "), call);
+        ck_assert_uint_eq(count_of(&log, "warning: "), call);
+        ck_assert(gathered_has(&log, tenon_error_message(ctx)));
+    }
+    tenon_context_destroy(ctx);
+    tenon_pool_destroy(pool);
+    gathered_free(&log);
+    gathered_free(&record);
+}
+END_TEST
+
+/* ---- a context whose workspace is being taken ---- */
+
+enum { REST_NS = 300000000 };
+
+typedef struct slow_sink {
+    atomic_bool resting;
+} slow_sink;
+
+/* The user's: takes its time over each free. */
+static int rest_in_frees(void *user, const char *text, size_t bytes) {
+    slow_sink *s = user;
+    if (bytes > 5 && memcmp(text, "free ", 5) == 0) {
+        atomic_store(&s->resting, true);
+        nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
+    }
+    return 0;
+}
+
+static void *take_everything(void *arg) {
+    tenon_pool *pool = arg;
+    tenon_buffer *buffer;
+    if (tenon_buffer_alloc(pool, MIB, NULL, &buffer) != TENON_OK)
+        return "the workspace was not given back";
+    tenon_buffer_free(buffer);
+    return NULL;
+}
+
+static int64_t now_ns(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+START_TEST(entering_waits_asleep) {
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = MIB, .segment_bytes = 4096});
+    const tenon_context_desc desc = {.device = "reference", .threads = 1, .pool = pool};
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    static float q[4], o[4];
+    const tenon_attention_desc a = {.q = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .k = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .v = tenon_tensor4(q, TENON_F32, 1, 1, 1, 4),
+                                    .o = tenon_tensor4(o, TENON_F32, 1, 1, 1, 4)};
+    ck_assert_int_eq(tenon_attention(ctx, &a), TENON_OK);
+    ck_assert_uint_gt(info_of(pool).in_use, 0);
+
+    slow_sink sink = {false};
+    pthread_t thread;
+    ck_assert_int_eq(tenon_memory_record(pool, rest_in_frees, &sink), TENON_OK);
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_everything, pool), 0);
+    while (!atomic_load(&sink.resting))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    const int64_t wall = now_ns(CLOCK_MONOTONIC), work = now_ns(CLOCK_THREAD_CPUTIME_ID);
+    ck_assert_int_eq(tenon_sync(ctx), TENON_OK); /* not BUSY: the caller has done nothing wrong */
+    const int64_t waited = now_ns(CLOCK_MONOTONIC) - wall;
+    const int64_t worked = now_ns(CLOCK_THREAD_CPUTIME_ID) - work;
+    void *wrong;
+    pthread_join(thread, &wrong);
+    ck_assert_msg(wrong == NULL, "%s", (const char *)wrong);
+    ck_assert_uint_eq(info_of(pool).ladder.caches_dropped, 1);
+    ck_assert_int_gt(waited, REST_NS / 4);
+    ck_assert_msg(worked < waited / 8, "waited %lld ns, %lld of them awake", (long long)waited,
+                  (long long)worked);
+    ck_assert_int_eq(tenon_memory_record(pool, NULL, NULL), TENON_OK);
+    ck_assert_int_eq(tenon_attention(ctx, &a), TENON_OK);
+    tenon_context_destroy(ctx);
+    tenon_pool_destroy(pool);
+}
+END_TEST
+
 static Suite *ladder_suite(void) {
     Suite *suite = suite_create("pool_ladder");
     TCase *tcase = tcase_create("ladder");
@@ -348,6 +478,8 @@ static Suite *ladder_suite(void) {
     tcase_add_test(tcase, arenas_grow_in_place_when_they_must);
     tcase_add_test(tcase, threads_share_a_pool);
     tcase_add_test(tcase, growing_is_not_shortage);
+    tcase_add_test(tcase, failures_are_what_callers_get);
+    tcase_add_test(tcase, entering_waits_asleep);
     suite_add_tcase(suite, tcase);
     return suite;
 }

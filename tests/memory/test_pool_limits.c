@@ -20,23 +20,11 @@
 
 enum { MIB = 1 << 20 };
 
-static tenon_pool *make(tenon_pool_desc desc) {
-    tenon_pool *pool;
-    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
-    return pool;
-}
-
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
-
 /* ---- the default budget ---- */
 
 START_TEST(budget_of_the_system) {
     size_t available = tn_os_memory_available();
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     size_t budget = info_of(pool).budget;
     tenon_pool_destroy(pool);
     ck_assert_uint_gt(budget, 0);
@@ -45,7 +33,7 @@ START_TEST(budget_of_the_system) {
     ck_assert_uint_le(budget, available + available / 4);
     ck_assert_uint_ge(budget, available / 2);
 
-    pool = make((tenon_pool_desc){.budget = TENON_NO_BUDGET});
+    pool = make_pool((tenon_pool_desc){.budget = TENON_NO_BUDGET});
     ck_assert_uint_eq(info_of(pool).budget, 0);
     tenon_buffer *buffer, *none;
     ck_assert_int_eq(tenon_buffer_alloc(pool, 3 * MIB, NULL, &buffer), TENON_OK);
@@ -55,10 +43,10 @@ START_TEST(budget_of_the_system) {
 
     /* The caller's hooks know by themselves what there is; a budget that was said is as it was said. */
     counted hooks = {0};
-    pool = make((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
+    pool = make_pool((tenon_pool_desc){.allocator = counted_hooks(&hooks)});
     ck_assert_uint_eq(info_of(pool).budget, 0);
     tenon_pool_destroy(pool);
-    pool = make((tenon_pool_desc){.budget = (size_t)1 << 46});
+    pool = make_pool((tenon_pool_desc){.budget = (size_t)1 << 46});
     ck_assert_uint_eq(info_of(pool).budget, (size_t)1 << 46);
     tenon_pool_destroy(pool);
 }
@@ -66,7 +54,7 @@ END_TEST
 
 /* More than there is: an answer, and no call for the kernel to look for somebody to end. */
 START_TEST(more_than_this_process_may_use) {
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     size_t budget = info_of(pool).budget;
     tenon_buffer *buffer;
     ck_assert_int_eq(tenon_buffer_alloc(pool, budget + 1, "much", &buffer),
@@ -147,7 +135,7 @@ static size_t resident(void *memory, size_t bytes) {
 
 START_TEST(touched_segments_are_there) {
     for (int touch = 0; touch < 2; ++touch) {
-        tenon_pool *pool = make((tenon_pool_desc){
+        tenon_pool *pool = make_pool((tenon_pool_desc){
             .budget = 8 * MIB, .segment_bytes = 8 * MIB, .flags = touch ? TENON_POOL_TOUCH : 0u});
         tenon_buffer *buffer;
         ck_assert_int_eq(tenon_buffer_alloc_aligned(pool, 4 * MIB, 4096, NULL, &buffer), TENON_OK);
@@ -162,7 +150,7 @@ START_TEST(touched_segments_are_there) {
     }
     /* More than is available is refused before anything is touched. */
     tenon_pool *pool =
-        make((tenon_pool_desc){.budget = TENON_NO_BUDGET, .flags = TENON_POOL_TOUCH});
+        make_pool((tenon_pool_desc){.budget = TENON_NO_BUDGET, .flags = TENON_POOL_TOUCH});
     tenon_buffer *buffer;
     size_t most = tn_os_memory_total();
     ck_assert_int_eq(tenon_buffer_alloc(pool, most, NULL, &buffer), TENON_ERROR_OUT_OF_MEMORY);
@@ -187,7 +175,7 @@ START_TEST(locked_segments) {
         if (hooked)
             desc.allocator = counted_hooks(&hooks);
         size_t before = locked_bytes();
-        tenon_pool *pool = make(desc);
+        tenon_pool *pool = make_pool(desc);
         tenon_buffer *buffer;
         tenon_status status = tenon_buffer_alloc(pool, 1000, NULL, &buffer);
         if (status != TENON_OK) { /* a system that lets nobody lock */
@@ -242,7 +230,7 @@ START_TEST(alignment_up_to_a_page) {
         tenon_pool_desc desc = {.segment_bytes = MIB};
         if (hooked)
             desc.allocator = counted_hooks(&hooks);
-        tenon_pool *pool = make(desc);
+        tenon_pool *pool = make_pool(desc);
         tenon_buffer *buffers[64];
         for (int i = 0; i < 64; ++i) {
             size_t alignment = (size_t)1 << i % 13;
@@ -290,7 +278,7 @@ static bool advised_huge(const void *address) {
 START_TEST(huge_pages) {
     const bool had = access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) == 0;
     for (int huge = 0; huge < 2; ++huge) {
-        tenon_pool *pool = make((tenon_pool_desc){.flags = huge ? TENON_POOL_HUGE_PAGES : 0u});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.flags = huge ? TENON_POOL_HUGE_PAGES : 0u});
         tenon_buffer *buffer;
         ck_assert_int_eq(tenon_buffer_alloc(pool, 5 * MIB, NULL, &buffer), TENON_OK);
         void *at = tenon_buffer_host(buffer);

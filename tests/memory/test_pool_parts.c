@@ -16,12 +16,6 @@
 
 enum { PAGE = 4096, UNIT = 16 * PAGE };
 
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
-
 static tenon_status take(tenon_pool *pool, size_t bytes, tn_block *block) {
     tn_message message;
     return tn_pool_alloc(pool, bytes, 64, "test", block, &message);

@@ -13,18 +13,6 @@
 #include "rng.h"
 #include "suite.h"
 
-static tenon_pool *make(tenon_pool_desc desc) {
-    tenon_pool *pool;
-    ck_assert_int_eq(tenon_pool_create(&desc, &pool), TENON_OK);
-    return pool;
-}
-
-static tenon_memory_info info_of(tenon_pool *pool) {
-    tenon_memory_info info = {0};
-    ck_assert_int_eq(tenon_memory_stats(pool, &info), TENON_OK);
-    return info;
-}
-
 static size_t count_of(const gathered *t, const char *part) {
     size_t count = 0;
     for (const char *at = t->bytes; at != NULL && (at = strstr(at, part)) != NULL; ++at)
@@ -37,8 +25,9 @@ static size_t count_of(const gathered *t, const char *part) {
 START_TEST(the_checker_checks) {
     static const char *const good[] = {"{}", "[1, -2.5e3, \"a\\u00e9\\n\", true, null, {\"x\":[]}]",
                                        " 0 "};
-    static const char *const bad[] = {"",   "{",     "{\"a\":1,}", "[1 2]",     "\"a\nb\"",
-                                      "01", "{} {}", "\"\\x\"",    "{\"a\" 1}", "[1,"};
+    static const char *const bad[] = {"",         "{",         "{\"a\":1,}", "[1 2]",
+                                      "\"a\nb\"", "01",        "{} {}",      "\"\\x\"",
+                                      "\"\xff\"", "{\"a\" 1}", "[1,"};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; ++i)
         ck_assert_msg(json_valid(good[i]), "%s", good[i]);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i)
@@ -53,9 +42,84 @@ static int stop_at_once(void *user, const char *piece, size_t bytes) {
     return 1;
 }
 
+/* Owners' names may hold anything; what is told is a line of UTF-8, and a snapshot is JSON. */
+static const struct odd_name {
+    const char *name, *told, *json;
+} odd_names[] = {
+    {"two\nlines", "'two\?lines'", "\"two\\u000alines\""},
+    {"\x1b[31m red \x7f \xc2\x9b", "'\?[31m red \? \?\?'", "\"\\u001b[31m red \\u007f \xc2\x9b\""},
+    {"quote \" and ' and \\", "'quote \" and ' and \\'", "\"quote \\\" and ' and \\\\\""},
+    {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "'caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80'",
+     "\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\""},
+    {"cut \xe2\x82", "'cut \?\?'", "\"cut \\ufffd\\ufffd\""},
+    {"alone \x80 \xff", "'alone \? \?'", "\"alone \\ufffd \\ufffd\""},
+    {"long \xc0\xaf \xe0\x80\xaf \xf0\x80\x80\xaf", "'long \?\? \?\?\? \?\?\?\?'", NULL},
+    {"half \xed\xa0\x80 far \xf4\x90\x80\x80", "'half \?\?\? far \?\?\?\?'", NULL},
+    {"a name that is cut in its "
+     "\xf0\x9f\x98\x80\xf0\x9f\x98\x80\xf0\x9f\x98\x80\xf0\x9f\x98\x80\xf0\x9f\x98\x80",
+     NULL, NULL},
+};
+
+/* True if the text is UTF-8 with no control characters but ends of lines; written anew, from RFC 3629. */
+static bool clean_lines(const char *text) {
+    for (const unsigned char *at = (const unsigned char *)text; *at != 0; ++at) {
+        uint32_t code = *at, least = 0;
+        int more = 0;
+        if (code >= 0xF0)
+            code &= 7, more = 3, least = 0x10000;
+        else if (code >= 0xE0)
+            code &= 15, more = 2, least = 0x800;
+        else if (code >= 0xC0)
+            code &= 31, more = 1, least = 0x80;
+        else if (code >= 0x80)
+            return false;
+        for (; more > 0; --more) {
+            if ((*++at & 0xC0) != 0x80)
+                return false;
+            code = code << 6 | (*at & 63);
+        }
+        bool surrogate = code >= 0xD800 && code < 0xE000;
+        bool control = (code < 0x20 && code != '\n') || (code >= 0x7F && code < 0xA0);
+        if (code < least || code > 0x10FFFF || surrogate || control)
+            return false;
+    }
+    return true;
+}
+
+START_TEST(odd_names_of_owners) {
+    const struct odd_name *odd = &odd_names[_i];
+    gathered log = {0}, record = {0}, snapshot = {0};
+    tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 1 << 20,
+                                                   .flags = TENON_POOL_DEBUG,
+                                                   .logger = {.user = &log, .log = gathered_log},
+                                                   .log_level = TENON_LOG_DEBUG});
+    ck_assert_int_eq(tenon_memory_record(pool, gathered_sink, &record), TENON_OK);
+    tenon_buffer *held, *none;
+    ck_assert_int_eq(tenon_buffer_alloc(pool, 1000, odd->name, &held), TENON_OK);
+    ck_assert_int_eq(tenon_buffer_alloc(pool, 1 << 21, odd->name, &none), TENON_ERROR_OVER_BUDGET);
+    const char *message = tenon_error_message(NULL);
+    ck_assert_ptr_null(strchr(message, '\n'));
+    ck_assert(clean_lines(message));
+    ck_assert_msg(odd->told == NULL || strstr(message, odd->told) != NULL, "%s", message);
+    ck_assert_int_eq(tenon_memory_snapshot(pool, gathered_sink, &snapshot), TENON_OK);
+    ck_assert_msg(json_valid(snapshot.bytes), "%s", snapshot.bytes);
+    ck_assert(odd->json == NULL || gathered_has(&snapshot, odd->json));
+    ((unsigned char *)tenon_buffer_host(held))[1000] = 1;
+    ck_assert_int_eq(tenon_memory_check(pool), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert(clean_lines(tenon_error_message(NULL)));
+    tenon_buffer_free(held);
+    tenon_pool_destroy(pool);
+    ck_assert(clean_lines(log.bytes) && clean_lines(record.bytes));
+    ck_assert(odd->told == NULL || gathered_has(&log, odd->told));
+    gathered_free(&log);
+    gathered_free(&record);
+    gathered_free(&snapshot);
+}
+END_TEST
+
 START_TEST(snapshots_are_json) {
     rng r = rng_start("snapshot");
-    tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.segment_bytes = 64 << 10});
     gathered t = {0};
     ck_assert_int_eq(tenon_memory_snapshot(pool, gathered_sink, &t), TENON_OK);
     ck_assert(json_valid(t.bytes));
@@ -91,7 +155,7 @@ END_TEST
 
 START_TEST(recordings_balance) {
     rng r = rng_start("recording");
-    tenon_pool *pool = make((tenon_pool_desc){.segment_bytes = 64 << 10, .budget = 1 << 20});
+    tenon_pool *pool = make_pool((tenon_pool_desc){.segment_bytes = 64 << 10, .budget = 1 << 20});
     gathered t = {0};
     ck_assert_int_eq(tenon_memory_record(pool, gathered_sink, &t), TENON_OK);
     static tn_block blocks[100];
@@ -100,7 +164,7 @@ START_TEST(recordings_balance) {
         if (block->node != NULL)
             tn_pool_free(pool, block);
         else
-            (void)!tn_pool_alloc(pool, (size_t)rng_below(&r, 40000), 128, "two\nlines", block,
+            (void)!tn_pool_alloc(pool, (size_t)rng_below(&r, 40000), 128, "two\nlines\xc3", block,
                                  NULL);
     }
     for (int i = 0; i < 100; ++i)
@@ -118,7 +182,7 @@ START_TEST(recordings_balance) {
         int owner = 0;
         if (sscanf(line, "alloc %" SCNu64 " %" SCNu64 " %zu %n", &id, &bytes, &alignment, &owner) ==
             3) {
-            ck_assert_str_eq(line + owner, "two lines");
+            ck_assert_str_eq(line + owner, "two?lines?");
             ck_assert_uint_eq(alignment, 128);
             ck_assert_uint_eq(id, ++most);
             live[id] = 1;
@@ -162,7 +226,7 @@ END_TEST
 
 /* Which of 200 allocations of 1, 2, … bytes fail under a rule, as a text of 0 and 1. */
 static void pattern(const tenon_fault_rule *rule, char out[201]) {
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     ck_assert_int_eq(tenon_memory_inject(pool, rule), TENON_OK);
     for (size_t i = 0; i < 200; ++i) {
         tn_block block;
@@ -215,7 +279,7 @@ START_TEST(fault_rules) {
     ck_assert_str_eq(a + 1, b + 1);
     pattern(&(tenon_fault_rule){.probability = 0.25, .seed = 43}, b);
     ck_assert_str_ne(a, b);
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     static const double wrong[] = {-0.1, 1.1, 0.0 / 0.0};
     for (int i = 0; i < 3; ++i)
         ck_assert_int_eq(tenon_memory_inject(pool, &(tenon_fault_rule){.probability = wrong[i]}),
@@ -232,9 +296,9 @@ START_TEST(log_levels) {
     size_t length = 0;
     for (int i = 0; i < 4; ++i) {
         gathered t = {0};
-        tenon_pool *pool = make((tenon_pool_desc){.budget = 1 << 20,
-                                                  .logger = {.user = &t, .log = gathered_log},
-                                                  .log_level = levels[i]});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.budget = 1 << 20,
+                                                       .logger = {.user = &t, .log = gathered_log},
+                                                       .log_level = levels[i]});
         tenon_buffer *buffer;
         ck_assert_int_eq(tenon_buffer_alloc(pool, 1 << 21, "big", &buffer),
                          TENON_ERROR_OVER_BUDGET);
@@ -260,9 +324,9 @@ START_TEST(debug_pools_see_damage) {
                                            "free memory was written", "freed twice"};
     for (damage kind = NONE; kind < DAMAGES; ++kind) {
         gathered t = {0};
-        tenon_pool *pool = make((tenon_pool_desc){.flags = TENON_POOL_DEBUG,
-                                                  .logger = {.user = &t, .log = gathered_log},
-                                                  .log_level = TENON_LOG_WARNING});
+        tenon_pool *pool = make_pool((tenon_pool_desc){.flags = TENON_POOL_DEBUG,
+                                                       .logger = {.user = &t, .log = gathered_log},
+                                                       .log_level = TENON_LOG_WARNING});
         tenon_buffer *first, *buffer;
         ck_assert_int_eq(tenon_buffer_alloc(pool, 1000, "neighbour", &first), TENON_OK);
         ck_assert_int_eq(tenon_buffer_alloc(pool, 100, "victim", &buffer), TENON_OK);
@@ -306,7 +370,7 @@ START_TEST(debug_pools_see_damage) {
 END_TEST
 
 START_TEST(blocks_freed_twice) {
-    tenon_pool *pool = make((tenon_pool_desc){0});
+    tenon_pool *pool = make_pool((tenon_pool_desc){0});
     tn_block a, copy;
     ck_assert_int_eq(tn_pool_alloc(pool, 100, 64, NULL, &a, NULL), TENON_OK);
     copy = a;
@@ -334,6 +398,8 @@ static Suite *tell_suite(void) {
     TCase *tcase = tcase_create("tell");
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, the_checker_checks);
+    tcase_add_loop_test(tcase, odd_names_of_owners, 0,
+                        (int)(sizeof odd_names / sizeof odd_names[0]));
     tcase_add_test(tcase, snapshots_are_json);
     tcase_add_test(tcase, recordings_balance);
     tcase_add_test(tcase, fault_rules);
