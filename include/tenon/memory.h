@@ -52,7 +52,8 @@ typedef struct tenon_pool_desc {
     const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu" */
     size_t budget;             /**< the most bytes of segments held at once. 0: for memory from the system, 15/16 of what this process may use
                                     at creation (the machine's memory, cgroup limits, RLIMIT_AS, RLIMIT_DATA), and no segment that is
-                                    more than may be used then; for hooks, none: they know. TENON_NO_BUDGET: none. Segments from the
+                                    more than may be used then; pools of this kind share an account, so that all of a process promise no
+                                    more than one would. For hooks, none: they know. TENON_NO_BUDGET: none. Segments from the
                                     system are whole pages, from hooks multiples of 64 bytes */
     size_t segment_bytes;      /**< smallest segment taken from the system; 0: 2 MiB. Larger requests get a segment of their size */
     unsigned flags;            /**< TENON_POOL_* */

@@ -93,6 +93,13 @@ size_t tn_os_memory_total(void);
 size_t tn_os_memory_available(void);
 
 /*
+ * The two parts of that. Bytes that can be written to yet, under the machine's memory and cgroups: mappings nobody has
+ * touched are not taken off. And bytes that can be mapped yet, under the rlimits. SIZE_MAX: unknown.
+ */
+size_t tn_os_pages_available(void);
+size_t tn_os_addresses_available(void);
+
+/*
  * The cgroup's share of the figures above, read below `root` ("" for the real tree; tests give a
  * directory). cpus: quota in whole cores, rounded up, 0 when there is none. memory: the strictest
  * limit on the way up to the root and what is left under it; SIZE_MAX when there is none.

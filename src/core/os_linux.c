@@ -284,16 +284,19 @@ static size_t left_of(size_t limit, int field) {
     return limit - min_size(limit, used);
 }
 
-size_t tn_os_memory_available(void) {
+size_t tn_os_pages_available(void) {
     size_t limit, left;
     tn_os_cgroup_memory("", &limit, &left);
     size_t available = meminfo_bytes("MemAvailable:");
-    if (available == 0)
-        available = SIZE_MAX;
-    available = min_size(available, left);
-    available = min_size(available, left_of(address_space_limit(), 0));
-    available = min_size(available, left_of(data_limit(), 5));
-    return available;
+    return min_size(available == 0 ? SIZE_MAX : available, left);
+}
+
+size_t tn_os_addresses_available(void) {
+    return min_size(left_of(address_space_limit(), 0), left_of(data_limit(), 5));
+}
+
+size_t tn_os_memory_available(void) {
+    return min_size(tn_os_pages_available(), tn_os_addresses_available());
 }
 
 /* ---- sleeping on a word ---- */

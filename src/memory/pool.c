@@ -80,22 +80,6 @@ void tn_pool_close(tenon_pool *pool) {
     tn_host_free(&hooks, pool, sizeof *pool);
 }
 
-/*
- * The budget of a pool for which none was said: what it holds and what this process may use now under its cgroup's
- * limits, its rlimits and the machine's memory, less a sixteenth (a GiB at most) for page tables,
- * stacks and whatever else the program will want. A pool that never holds more can be written to
- * the last byte without the system having to kill anybody for it. 0: nothing is known of limits.
- */
-size_t tn_budget_of_system(size_t held, size_t granularity) {
-    const size_t margin_most = (size_t)1 << 30;
-    size_t available = tn_os_memory_available();
-    if (available == SIZE_MAX || !tn_add_size(available, held, &available))
-        return 0;
-    size_t margin = available / 16 < margin_most ? available / 16 : margin_most;
-    size_t budget = (available - margin) & ~(granularity - 1);
-    return budget != 0 ? budget : granularity;
-}
-
 /* A fixed pool takes everything now: its segment and the nodes for it. */
 static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *message) {
     size_t granularity = pool->source.granularity;

@@ -66,10 +66,18 @@ static bool host_commit(tenon_pool *pool, void *address, size_t bytes) {
  */
 static bool host_available(tenon_pool *pool, size_t bytes) {
     bool commit = (pool->flags & (TENON_POOL_TOUCH | TENON_POOL_LOCK)) != 0;
-    if (pool->hooks.alloc != NULL || (!commit && !pool->limited_by_system))
-        return true;
-    pool->refusal = "less is available to this process";
-    return bytes <= tn_os_memory_available();
+    pool->refusal = NULL;
+    if (pool->limited_by_system)
+        pool->refusal = tn_promise(bytes);
+    else if (commit && pool->hooks.alloc == NULL && bytes > tn_os_memory_available())
+        pool->refusal = "less is available to this process";
+    return pool->refusal == NULL;
+}
+
+/* Memory of the system that is no longer held. */
+static void count_given(const tenon_pool *pool, size_t bytes) {
+    if (pool->limited_by_system)
+        tn_promise_back(bytes);
 }
 
 static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
@@ -77,12 +85,14 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
     bool hooked = pool->hooks.alloc != NULL;
     if (!host_available(pool, bytes))
         return false;
-    pool->refusal = NULL;
     void *address = hooked ? tn_hooks_alloc(pool, bytes, TN_ALIGNMENT_MOST)
                            : tn_os_map(bytes, (pool->flags & TENON_POOL_HUGE_PAGES) != 0);
-    if (address == NULL)
+    if (address == NULL) {
+        count_given(pool, bytes);
         return false;
+    }
     if (!host_commit(pool, address, bytes)) {
+        count_given(pool, bytes);
         if (hooked)
             tn_host_free(&pool->hooks, address, bytes);
         else
@@ -97,6 +107,7 @@ static void host_free(void *user, const tn_segment_memory *memory) {
     const tenon_pool *pool = user;
     if (pool->hooks.alloc == NULL) {
         tn_os_unmap(memory->address, memory->bytes);
+        count_given(pool, memory->bytes);
         return;
     }
     if ((pool->flags & TENON_POOL_LOCK) != 0)
@@ -106,8 +117,11 @@ static void host_free(void *user, const tn_segment_memory *memory) {
 
 static bool host_give_part(void *user, const tn_segment_memory *memory, size_t offset,
                            size_t bytes) {
-    (void)user;
-    return tn_os_unmap((unsigned char *)memory->address + offset, bytes);
+    const tenon_pool *pool = user;
+    const bool given = tn_os_unmap((unsigned char *)memory->address + offset, bytes);
+    if (given)
+        count_given(pool, bytes);
+    return given;
 }
 
 tn_segment_source tn_host_source(tenon_pool *pool) {

@@ -4,7 +4,7 @@
  *
  * pool.c: life, allocation and freeing. pool_fork.c: what a fork leaves of a pool.
  * pool_ladder.c: what happens when the quick way fails. pool_segments.c: segments and slabs, to and from the system. pool_guard.c: debug pools.
- * pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault rules. A
+ * pool_promise.c: what pools without a budget hold together. pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault rules. A
  * function named *_locked is called with `lock` held.
  */
 #ifndef TN_MEMORY_POOL_STATE_H
@@ -165,9 +165,6 @@ tenon_status tn_fail_lost_shared(const tenon_pool *pool);
 tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block_record **record,
                              tn_finding *finding, tn_message *message);
 
-/* What a pool may hold for which the caller set no budget; 0: nothing is known of limits. */
-size_t tn_budget_of_system(size_t held, size_t granularity);
-
 /*
  * Why the system, or the caller's hooks, gave nothing: OUT_OF_MEMORY, or INVALID_ARGUMENT for hooks
  * that do not keep to alignments, and the words for it. Pre: slow is held.
@@ -176,6 +173,17 @@ tenon_status tn_refusal(const tenon_pool *pool, char why[TN_REASON_BYTES]);
 
 /* One more slab of records, from empty segments if need be. Pre: slow is held. */
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records);
+
+/*
+ * pool_promise.c. The budget of a pool for which none was said and that holds `held` bytes: what this process may use now, less a
+ * margin, and less what other such pools have promised. A pool that never holds more can be written to the last byte
+ * without the system having to kill anybody for it. 0: nothing is known of limits.
+ */
+size_t tn_budget_of_system(size_t held, size_t granularity);
+
+/* Takes a segment of such a pool into the account: NULL, or why there is no room. And out of it. */
+const char *tn_promise(size_t bytes);
+void tn_promise_back(size_t bytes);
 
 /* pool_segments.c; with slow held and lock not */
 void tn_segments_hold_down(tenon_pool *pool, size_t coming, size_t asked);

@@ -217,19 +217,27 @@ tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf) {
     return tlsf->heads[first][second];
 }
 
-tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit) {
+/* The first block with a whole unit in the classes from `at` on. */
+static tn_tlsf_node *roomy_from(const tn_tlsf *tlsf, size_class at, size_t unit) {
     size_t offset;
-    tn_tlsf_node *node = tn_tlsf_top(tlsf);
-    if (node == NULL || tn_tlsf_inner(node, unit, &offset) != 0)
-        return node;
-    size_class at = class_of(unit);
     while (next_class(tlsf, at, &at)) {
-        for (node = tlsf->heads[at.first][at.second]; node != NULL; node = node->next)
+        tn_tlsf_node *node = tlsf->heads[at.first][at.second];
+        for (; node != NULL; node = node->next)
             if (tn_tlsf_inner(node, unit, &offset) != 0)
                 return node;
         ++at.second;
     }
     return NULL;
+}
+
+tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit) {
+    size_t offset;
+    tn_tlsf_node *node = tn_tlsf_top(tlsf);
+    if (node == NULL || tn_tlsf_inner(node, unit, &offset) != 0)
+        return node;
+    node = roomy_from(tlsf, class_of(unit), unit);
+    /* Less than a unit is one at the end of a segment. */
+    return node != NULL ? node : roomy_from(tlsf, (size_class){0, 0}, unit);
 }
 
 size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit) {

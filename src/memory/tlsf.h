@@ -103,8 +103,9 @@ size_t tn_tlsf_inner(const tn_tlsf_node *node, size_t unit, size_t *offset);
 tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf);
 
 /*
- * A free block with a whole unit, of the largest class if that is enough; NULL: none. Linear in the
- * blocks of one to two units, of which not every one has a whole unit.
+ * A free block with a whole unit, of the largest class if that is enough; NULL: none, so that
+ * tn_tlsf_spare is 0. Linear in the blocks of one to two units, of which not every one has a whole
+ * unit, and at the end in all.
  */
 tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit);
 

@@ -47,7 +47,8 @@ static void *counted_alloc(void *user, size_t bytes, size_t alignment) {
     memory += pad;
     header *h = (header *)memory - 1;
     *h = (header){bytes, pad};
-    memset(memory, 0xA5, bytes);
+    if (!c->blank)
+        memset(memory, 0xA5, bytes);
     atomic_fetch_add(&c->live, 1);
     long long now = atomic_fetch_add(&c->live_bytes, (long long)bytes) + (long long)bytes;
     long long most = atomic_load(&c->most_bytes);

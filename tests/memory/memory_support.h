@@ -24,6 +24,7 @@ typedef struct counted {
     atomic_llong most_bytes;
     long long fail_nth; /* the n-th call from fail_from on fails; 0: none */
     bool sticky;        /* and every later one */
+    bool blank;         /* memory is not filled, so that large blocks cost nothing */
     bool stray;         /* those that fail are answered, with memory that is misaligned */
     long long fail_from;
     size_t limit; /* bytes live at once that are to be had; 0: any */

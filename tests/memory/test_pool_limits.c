@@ -71,6 +71,47 @@ START_TEST(more_than_this_process_may_use) {
 }
 END_TEST
 
+/* Memory that nobody has touched is still promised: two such pools hold no more than one. */
+START_TEST(pools_know_of_each_other) {
+    tenon_pool *a = make_pool((tenon_pool_desc){0}), *b = make_pool((tenon_pool_desc){0});
+    const size_t budget = info_of(a).budget;
+    const size_t part = budget / 8 * 5; /* other programs come and go by less than the rest */
+    tenon_buffer *first, *second;
+    ck_assert_uint_ge(info_of(b).budget, part);
+    if (tenon_buffer_alloc(a, part, "first", &first) == TENON_OK) {
+        ck_assert_int_eq(tenon_buffer_alloc(b, part, "second", &second), TENON_ERROR_OUT_OF_MEMORY);
+        ck_assert_msg(strstr(tenon_error_message(NULL), "beside what pools of this process hold") !=
+                          NULL,
+                      "%s", tenon_error_message(NULL));
+        ck_assert_int_eq(tenon_buffer_alloc(b, budget / 16, "little", &second), TENON_OK);
+        tenon_buffer_free(second);
+        tenon_memory_trim(b, 0);
+        /* A pool made now is told what is left; one with a budget was told by its maker. */
+        tenon_pool *late = make_pool((tenon_pool_desc){0});
+        ck_assert_uint_lt(info_of(late).budget, part);
+        tenon_pool_destroy(late);
+        late = make_pool((tenon_pool_desc){.budget = part});
+        ck_assert_int_eq(tenon_buffer_alloc(late, part / 2, "told", &second), TENON_OK);
+        tenon_buffer_free(second);
+        tenon_pool_destroy(late);
+        tenon_buffer_free(first);
+        tenon_memory_trim(a, 0);
+        ck_assert_int_eq(tenon_buffer_alloc(b, part, "second", &second), TENON_OK);
+        /* A part that goes back is free for the other. */
+        tenon_buffer_free(second);
+        tenon_buffer *held;
+        ck_assert_int_eq(tenon_buffer_alloc(b, MIB, "held", &held), TENON_OK);
+        ck_assert_int_eq(tenon_buffer_alloc(a, part, "first", &first), TENON_ERROR_OUT_OF_MEMORY);
+        ck_assert_uint_gt(tenon_memory_trim(b, 0), part / 2);
+        ck_assert_int_eq(tenon_buffer_alloc(a, part, "first", &first), TENON_OK);
+        tenon_buffer_free(first);
+        tenon_buffer_free(held);
+    }
+    tenon_pool_destroy(a);
+    tenon_pool_destroy(b);
+}
+END_TEST
+
 #if !defined(TEST_ASAN) && !defined(TEST_TSAN) /* their shadow does not fit under a limit */
 /* In a child, so that the limit goes with it: all that the pool gives is written to. */
 static int fill_under_limit(size_t limit, unsigned flags) {
@@ -301,6 +342,7 @@ int main(void) {
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, budget_of_the_system);
     tcase_add_test(tcase, more_than_this_process_may_use);
+    tcase_add_test(tcase, pools_know_of_each_other);
 #if !defined(TEST_ASAN) && !defined(TEST_TSAN)
     tcase_add_loop_test(tcase, address_space_limit, 0, 2);
     tcase_add_test(tcase, locked_segments);
