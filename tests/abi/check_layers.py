@@ -33,6 +33,9 @@ BANNED_WORDS = {"__thread", "_Thread_local", "thread_local", "long", "constructo
 LONGEST = 1000
 SUFFIXES = {".c", ".h", ".inc", ".def", ".cu", ".cl"}
 
+# What only operations and backends may speak of: the core's code knows none of them.
+OPERATIONS = re.compile(r"\b(?:TN_OP|(?:TN|tn|TENON|tenon)_(?:GEMM|gemm|SOFTMAX|softmax|ATTENTION|attention|KV|kv|MERGE|merge|APPEND|append))_\w+")
+
 COMMENTS_AND_STRINGS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 CALL = re.compile(r"(?<![\w.>])([a-z_]\w*)\s*\(")
@@ -69,6 +72,8 @@ def code_faults(path, text):
     code = COMMENTS_AND_STRINGS.sub(lambda match: '""' if match.group(0)[0] in "\"'" else " ", text)
     banned = BANNED if path.name.startswith("os_") else BANNED | OS_ONLY
     faults = [f"src/{path}: calls {name}()" for name in sorted(set(CALL.findall(code)) & banned)]
+    if path.parts[0] == "core" and path.suffix == ".c":
+        faults += [f"src/{path}: knows {name}" for name in sorted(set(OPERATIONS.findall(code)))]
     words = set(re.findall(r"\b\w+\b", re.sub(r"\blong\s+long\b", "", code)))
     return faults + [f"src/{path}: uses {word}" for word in sorted(words & BANNED_WORDS)]
 
@@ -98,6 +103,8 @@ def controls():
     assert code_faults(here("ops/a.c"), "static __thread int x;")
     assert not code_faults(here("ops/a.c"), "/* malloc() */ int f(void) { pool.free(x); s = \"abort()\"; }")
     assert code_faults(here("ops/a.c"), "void *p = malloc(3);") and not code_faults(here("core/os_posix.c"), "void *p = malloc(3);")
+    assert code_faults(here("core/a.c"), "int f(int op) { return op == TN_OP_GEMM; }")
+    assert code_faults(here("core/a.c"), "int f(const tn_gemm_problem *p);") and not code_faults(here("ops/a.c"), "tn_gemm_problem p;")
     assert file_faults(here("a.c"), "int x;\n")
 
 
