@@ -21,10 +21,15 @@ typedef struct tenon_plan tenon_plan;
 /**
  * Scratch memory of one call, a field of every descriptor.
  *
- * When planning: `bytes` != 0 is the most workspace the plan may need; it takes the fastest choice within it (see tenon_plan_choice), or fails with
- * TENON_ERROR_OVER_BUDGET where a device has none so small. 0 is no limit; to ask for a plan without workspace say 1, since nothing takes a single byte.
- * When running: memory != NULL is used instead of the context's pool; it needs at least tenon_plan_info.workspace bytes, aligned to 64, and `bytes` of it
- * share no memory with any operand. Contents are undefined before and after.
+ * When planning: `bytes` != 0 is the most workspace the plan may need; it takes the fastest choice within it (see tenon_plan_choice), or
+ * fails with TENON_ERROR_OVER_BUDGET where a device has none so small. 0 is no limit; to ask for a plan without workspace say 1, since
+ * nothing takes a single byte. `memory` is not looked at.
+ *
+ * When running: memory != NULL is used instead of the context's pool; it needs at least tenon_plan_info.workspace bytes (so `bytes` may
+ * be 0 where a plan needs none), aligned to 64, and `bytes` of it share no memory with any operand. Contents are undefined before and
+ * after. With memory == NULL `bytes` has no meaning.
+ *
+ * A one-shot call does both: `bytes` limits the plan, and memory != NULL is used for it (INVALID_ARGUMENT if `bytes` is 0 then).
  */
 typedef struct tenon_workspace {
     void *memory;

@@ -198,6 +198,9 @@ static tenon_status once_inside(tenon_context *ctx, const op_row *row, const voi
     tn_message *m = &ctx->message;
     TN_TRY(read_call(row, desc, c, m));
     const tenon_workspace workspace = workspace_of(row, &c->desc);
+    if (workspace.memory && workspace.bytes == 0)
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "workspace.bytes is 0, expected the size of workspace.memory");
     TN_TRY(check_workspace(&workspace, 0, m));
     TN_TRY(settle(row, &c->desc, &c->problem, &c->memo.reaches, &workspace, c, m));
     const tn_plan_request request = request_of(row, c, &workspace);
