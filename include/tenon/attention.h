@@ -42,7 +42,7 @@ typedef struct tenon_attention_desc {
     tenon_window window;
     tenon_tensor bias;          /**< added; broadcasts to (batch, heads, queries, keys); f64 f32 f16 bf16. −inf masks. Ragged: (1, heads, total, keys), key index within the sequence */
     tenon_tensor mask;          /**< bool, true = keep; as bias */
-    tenon_tensor alibi;         /**< slopes ≥ 0, (heads) or (batch, heads): adds −slope·|p − j| */
+    tenon_tensor alibi;         /**< slopes of either sign, f64 f32 f16 bf16, (heads) or (batch, heads): adds −slope·|p − j| */
     double softcap;             /**< > 0: s → softcap·tanh(s/softcap) */
     tenon_tensor sinks;         /**< (heads): one extra logit in the denominator only */
     tenon_tensor key_lengths;   /**< (batch) of s32 or s64: keys in use of each sequence, ≤ keys; needed with block_table, not with cu_seqlens_k */

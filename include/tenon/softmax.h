@@ -49,7 +49,8 @@ typedef struct tenon_softmax_desc {
     tenon_tensor mask;     /**< bool, true = keep; broadcasts to x */
     tenon_causal causal;   /**< the last dimension is keys, the one before it queries; needs axis = last and rank ≥ 2. So do window, alibi and sinks */
     tenon_window window;
-    tenon_tensor alibi;    /**< slopes ≥ 0, (heads) or (batch, heads) with heads the third last dimension of x: adds −slope·|p − j| (Press et al., 2022) */
+    tenon_tensor alibi;    /**< slopes of either sign, f64 f32 f16 bf16, (heads) or (batch, heads) with heads the third last dimension
+                                of x: adds −slope·|p − j| (Press et al., 2022, whose slopes are positive) */
     double softcap;        /**< > 0: s → softcap·tanh(s/softcap) */
     tenon_tensor sinks;    /**< (heads): one extra logit per row, in the denominator only (Xiao et al., 2024) */
     int32_t log;           /**< 1: log-softmax */
