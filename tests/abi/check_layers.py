@@ -31,6 +31,7 @@ BANNED = {
 OS_ONLY = {"malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "mmap", "munmap", "getenv", "pthread_create", "open"}
 BANNED_WORDS = {"__thread", "_Thread_local", "thread_local", "long", "constructor"}
 LONGEST = 1000
+WIDEST_HEADER = 140  # columns of a public header: it is read, in editors and reviews
 SUFFIXES = {".c", ".h", ".inc", ".def", ".cu", ".cl"}
 
 # What only operations and backends may speak of: the core's code knows none of them.
@@ -85,6 +86,8 @@ def file_faults(path, text):
         faults.append(f"{path}: does not begin with its licence")
     if len(lines) > LONGEST:
         faults.append(f"{path}: {len(lines)} lines, too long")
+    if path.parts[0] == "include":
+        faults += [f"{path}:{n}: {len(line)} columns" for n, line in enumerate(lines, 1) if len(line) > WIDEST_HEADER]
     if re.search(r"(?<![\w.}])/(?:work|home|root)/\w", text):
         faults.append(f"{path}: names a path of some machine")
     return faults
@@ -106,6 +109,8 @@ def controls():
     assert code_faults(here("core/a.c"), "int f(int op) { return op == TN_OP_GEMM; }")
     assert code_faults(here("core/a.c"), "int f(const tn_gemm_problem *p);") and not code_faults(here("ops/a.c"), "tn_gemm_problem p;")
     assert file_faults(here("a.c"), "int x;\n")
+    licence = "/* SPDX-License-Identifier: Apache-2.0 */\n"
+    assert file_faults(here("include/a.h"), licence + "/" * 141) and not file_faults(here("include/a.h"), licence + "/" * 140)
 
 
 def main(root):
