@@ -25,13 +25,15 @@ extern "C" {
  *
  *     q (batch, heads, queries, d)      k (batch, kv_heads, keys, d)      v (batch, kv_heads, keys, dv)      o (batch, heads, queries, dv)
  *
- * heads is a multiple of kv_heads: query head h reads kv head h / (heads / kv_heads). d and dv are 1 to 576 and may differ; k's and v's memory may overlap (MLA).
+ * heads is a multiple of kv_heads: query head h reads kv head h / (heads / kv_heads). d and dv are 1 to 576 and may differ; k's and v's
+ * memory may overlap (MLA). o and lse overlap nothing.
  *
- * Ragged: with cu_seqlens_q = (0, n₀, n₀+n₁, …) the queries of all sequences lie one after the other: q is (1, heads, total, d), o and lse likewise; with cu_seqlens_k the
- * same for k and v. Paged: with block_table, k is (blocks, kv_heads, block_size, d), v (blocks, kv_heads, block_size, dv), and key j of sequence b is row
- * j mod block_size of block block_table[b, j / block_size].
+ * Ragged: with cu_seqlens_q = (0, n₀, n₀+n₁, …) the queries of all sequences lie one after the other: q is (1, heads, total, d), o and lse
+ * likewise; with cu_seqlens_k the same for k and v. Paged: with block_table, k is (blocks, kv_heads, block_size, d), v (blocks, kv_heads,
+ * block_size, dv), and key j of sequence b is row j mod block_size of block block_table[b, j / block_size].
  *
- * Types: q, k, v, o each f64 f32 f16 bf16, in any mix (k, v also f8_e4m3, f8_e5m2, s8 with scales); sums in f32 (f64 if any of them is f64).
+ * Types: q, k, v, o each f64 f32 f16 bf16, in any mix (k, v also f8_e4m3, f8_e5m2, s8, mostly with scales); sums in f32 (f64 if any of
+ * them is f64).
  */
 typedef struct tenon_attention_desc {
     size_t struct_size;
@@ -40,12 +42,14 @@ typedef struct tenon_attention_desc {
     tenon_causal causal;
     int32_t reserved;
     tenon_window window;
-    tenon_tensor bias;          /**< added; broadcasts to (batch, heads, queries, keys); f64 f32 f16 bf16. −inf masks. Ragged: (1, heads, total, keys), key index within the sequence */
+    tenon_tensor bias;          /**< added; broadcasts to (batch, heads, queries, keys); f64 f32 f16 bf16. −inf masks. Ragged: (1, heads,
+                                     total, keys), key index within the sequence */
     tenon_tensor mask;          /**< bool, true = keep; as bias */
-    tenon_tensor alibi;         /**< slopes ≥ 0, (heads) or (batch, heads): adds −slope·|p − j| */
+    tenon_tensor alibi;         /**< slopes of either sign, f64 f32 f16 bf16, (heads) or (batch, heads): adds −slope·|p − j| */
     double softcap;             /**< > 0: s → softcap·tanh(s/softcap) */
     tenon_tensor sinks;         /**< (heads): one extra logit in the denominator only */
-    tenon_tensor key_lengths;   /**< (batch) of s32 or s64: keys in use of each sequence, ≤ keys; needed with block_table, not with cu_seqlens_k */
+    tenon_tensor key_lengths;   /**< (batch) of s32 or s64: keys in use of each sequence, ≤ keys; needed with block_table, not with
+                                     cu_seqlens_k */
     tenon_tensor query_offsets; /**< (batch) of s32 or s64: position of each sequence's first query; overrides the alignment of `causal` */
     tenon_tensor cu_seqlens_q;  /**< (batch + 1) of s32 or s64, ascending from 0 to at most total */
     tenon_tensor cu_seqlens_k;  /**< (batch + 1) of s32 or s64 */
@@ -70,7 +74,8 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_attention_run(tenon_context *ctx, 
  *
  *     lse = log Σ_i exp(lse_i)        o = Σ_i exp(lse_i − lse) · o_i          in index order
  *
- * Parts with lse_i = −inf take no part. Each o_parts[i] has o's shape (…, dv), each lse_parts[i] that without the last dimension. lse (out) is optional. o may be o_parts[0], and lse lse_parts[0], each with the same type and strides.
+ * Parts with lse_i = −inf take no part. Each o_parts[i] has o's shape (…, dv), each lse_parts[i] that without the last dimension. lse (out)
+ * is optional. o may be o_parts[0], and lse lse_parts[0], each with the same type and strides; otherwise outputs overlap nothing.
  */
 typedef struct tenon_attention_merge_desc {
     size_t struct_size;
@@ -95,7 +100,8 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_attention_merge(tenon_context *ctx
  */
 typedef struct tenon_kv_append_desc {
     size_t struct_size;
-    tenon_tensor k, v;             /**< new rows (batch, kv_heads, t, d) and (batch, kv_heads, t, dv), or ragged (1, kv_heads, total, …) with cu_seqlens; v may be absent */
+    tenon_tensor k, v;             /**< new rows (batch, kv_heads, t, d) and (batch, kv_heads, t, dv), or ragged (1, kv_heads, total, …)
+                                        with cu_seqlens; v may be absent */
     tenon_tensor k_cache, v_cache; /**< v_cache absent if and only if v is */
     tenon_tensor positions;        /**< (batch) of s32 or s64: where each sequence's first new row goes */
     tenon_tensor cu_seqlens;       /**< optional, (batch + 1) of s32 or s64 */

@@ -40,10 +40,13 @@ typedef struct tenon_device_info {
     uint64_t cache_l1, cache_l2, cache_l3; /**< data cache bytes that one core sees; 0: unknown */
 } tenon_device_info;
 
-/** Number of entries of the device list: usable devices and backends that are not, each with its reason. Opens no driver's context. */
+/**
+ * Number of entries of the device list: usable devices and backends that are not, each with its reason. Opens no driver's context.
+ * Thread safe.
+ */
 TENON_API int tenon_device_count(void);
 
-/** Fills `info` for entry `index` of the list. INVALID_ARGUMENT if out of range or NULL. */
+/** Fills `info` for entry `index` of the list. INVALID_ARGUMENT if out of range or NULL. Thread safe. */
 TENON_API tenon_status tenon_device_get(int index, tenon_device_info *info);
 
 enum {
@@ -53,7 +56,10 @@ enum {
     TENON_CONTEXT_REDUCED_PRECISION = 1u << 3   /**< TENON_COMPUTE_DEFAULT means TENON_COMPUTE_FAST */
 };
 
-/** How a context is made. NULL or zero-initialised: the best device here, all cores, own pool that holds no more than this process may use. */
+/**
+ * How a context is made. NULL or zero-initialised: the best device here, all cores, own pool that holds no more than this process may use.
+ * Nothing of it is kept but what the functions in it need: it may go when the call returns, what `user` pointers mean may not.
+ */
 typedef struct tenon_context_desc {
     size_t struct_size;         /**< sizeof(tenon_context_desc), or 0 for the first release's */
     const char *device;         /**< "auto" (the best device usable here), "cpu", "cuda:0", "opencl:1", "reference", or a chain of at most
@@ -61,11 +67,12 @@ typedef struct tenon_context_desc {
                                      What is not usable here is left out. In a chain "auto" may be a device that is named too: it counts
                                      once, at its first place. NULL: "auto". The environment's TENON_DEVICE replaces "auto" alone, not a
                                      chain with it. Read while the context is made */
-    int32_t threads;            /**< most threads at work at once, the caller's included; 0: the cores this process may use (affinity, cgroup quota) */
+    int32_t threads;            /**< most threads at work at once, the caller's included, up to 1024; 0: what `parallel` says, else the
+                                     cores this process may use (affinity, cgroup quota) */
     uint32_t flags;             /**< TENON_CONTEXT_* */
     tenon_parallel parallel;    /**< the caller's thread pool; zero: own threads, started with the first plan that wants them */
     tenon_pool *pool;           /**< a pool of the first device to share; NULL: an own one */
-    size_t memory_budget;       /**< bytes, for the own pool; 0: what this process may use; TENON_NO_BUDGET: no limit. With `pool` set it must be 0 */
+    size_t memory_budget;       /**< bytes, for the own pool; 0: what this process may use; TENON_NO_BUDGET: no limit. 0 beside `pool` */
     tenon_allocator allocator;  /**< for bookkeeping, and for the own pool of a host device; zero: the system */
     tenon_logger logger;
     tenon_log_level log_level;
@@ -87,7 +94,8 @@ typedef struct tenon_context_desc {
 TENON_API TENON_MUST_CHECK tenon_status tenon_context_create(const tenon_context_desc *desc, tenon_context **out);
 
 /**
- * Waits for queued work and ends a context. Plans made in it stay usable in other contexts of the same device, buffers stay. NULL is allowed.
+ * Waits for queued work and ends a context. Plans made in it stay usable in other contexts of the same device, buffers stay. NULL is
+ * allowed.
  *
  * No other thread may be in a call on `ctx`, nor begin one: this waits for none, and their memory would be freed under them. A context ends
  * once. What follows a destroyed one is undefined, as with free: mostly a second destroy is noticed and does nothing, and calls answer
@@ -98,16 +106,22 @@ TENON_API void tenon_context_destroy(tenon_context *ctx);
 /** Waits until all work queued on `ctx` is done. On the CPU it always is. @return TENON_OK, DEVICE_LOST, BUSY. */
 TENON_API TENON_MUST_CHECK tenon_status tenon_sync(tenon_context *ctx);
 
-/** Lets later work of `ctx` start only when the work queued on `other` so far is done. Does not block the caller where the devices can wait by themselves. */
+/**
+ * Lets later work of `ctx` start only when the work queued on `other` so far is done. Does not block the caller where the devices can wait
+ * by themselves. @return TENON_OK; INVALID_ARGUMENT (NULL); DEVICE_LOST; BUSY (a thread is in a call on either).
+ */
 TENON_API TENON_MUST_CHECK tenon_status tenon_context_wait(tenon_context *ctx, tenon_context *other);
 
-/** The context's CUcontext / cl_context and CUstream / cl_command_queue (NULL on the CPU). Either pointer may be NULL. */
+/**
+ * The context's CUcontext / cl_context and CUstream / cl_command_queue (NULL on the CPU), the context's own or what was lent to it. Either
+ * pointer may be NULL. @return TENON_OK; INVALID_ARGUMENT if `ctx` is NULL; BUSY.
+ */
 TENON_API tenon_status tenon_context_native(tenon_context *ctx, void **native_context, void **native_queue);
 
-/** Device string of the n-th device of the context's chain, or NULL if out of range. */
+/** Device string of the n-th device of the context's chain, or NULL if out of range. Lives as long as the context. Thread safe. */
 TENON_API const char *tenon_context_device(const tenon_context *ctx, int index);
 
-/** Most threads of the context's first device at work at once. */
+/** Most threads of the context's first device at work at once; 0 for NULL. Thread safe. */
 TENON_API int tenon_context_threads(const tenon_context *ctx);
 
 /**

@@ -42,12 +42,14 @@ typedef enum tenon_gated {
 /**
  * C (…, m, n) from A (…, m, k) and B (…, k, n). Leading dimensions are batch dimensions, broadcast against those of C as NumPy does.
  *
- * Types: a and b any of f64 f32 f16 bf16 f8_e4m3 f8_e5m2 s8 u8 (b also block types, in blocks along k), mixed as you like; c any of f64 f32 f16 bf16 f8_e4m3
- * f8_e5m2 s32, and s8, u8 with c_scale. f64 in a or b computes in f64, two integers give exact sums. bias, residual and scales: f64 f32 f16 bf16; zeros: also s8 u8 s32.
+ * Types: a and b any of f64 f32 f16 bf16 f8_e4m3 f8_e5m2 s8 u8 (b also block types, in blocks along k), mixed as you like; c any of f64
+ * f32 f16 bf16 f8_e4m3 f8_e5m2 s32 (s32 with integers in a and b), and s8, u8 with c_scale. f64 in a or b computes in f64, two integers
+ * give exact sums. bias, residual and scales: f64 f32 f16 bf16; zeros: also s8 u8 s32.
  *
- * c may be the same memory as residual with the same strides; it must not overlap anything else, nor itself. With pointer arrays this holds for every member of c
- * against all members (residual: only if there is one member). It is checked in every run: completely where c_array ascends in memory or has at most 1024
- * members, else within each 1024 consecutive members. Where members' ranges interleave (column slices of one matrix), each is compared with the next 1024 in memory.
+ * c may be the same memory as residual with the same type and strides; it must not overlap anything else, nor itself. With pointer arrays
+ * this holds for every member of c against all members (residual: only if there is one member). It is checked in every run: completely
+ * where c_array ascends in memory or has at most 1024 members, else within each 1024 consecutive members. Where members' ranges interleave
+ * (column slices of one matrix), each is compared with the next 1024 in memory.
  */
 typedef struct tenon_gemm_desc {
     size_t struct_size;       /**< sizeof(tenon_gemm_desc), or 0 for the first release's */
@@ -63,16 +65,18 @@ typedef struct tenon_gemm_desc {
     tenon_tensor a_zero;      /**< shape as a_scale may have */
     tenon_tensor b_scale;     /**< (…, g, n or 1) */
     tenon_tensor b_zero;
-    tenon_tensor c_scale;     /**< broadcasts to (…, m, n); the stored value is value / c_scale + c_zero, rounded to nearest even and saturated */
+    tenon_tensor c_scale;     /**< broadcasts to (…, m, n); stored is value / c_scale + c_zero, rounded to nearest even and saturated */
     tenon_tensor c_zero;
-    tenon_tensor group_offsets; /**< grouped (mixture of experts): (experts + 1) of s32 or s64, ascending from 0 to at most m; a is (m, k), b (experts, k, n), c (m, n);
-                                     rows offsets[e] to offsets[e+1] use b[e]; rows beyond the last offset are left untouched */
-    const void *const *a_array; /**< pointer-array batch: array_count addresses that replace a's, b's and c's; a, b, c are then matrices (rank 2) without data and offset */
+    tenon_tensor group_offsets; /**< grouped (mixture of experts): (experts + 1) of s32 or s64, ascending from 0 to at most m; a is (m, k),
+                                     b (experts, k, n), c (m, n); rows offsets[e] to offsets[e+1] use b[e]; rows beyond the last offset
+                                     are left untouched */
+    const void *const *a_array; /**< pointer-array batch: array_count addresses that replace a's, b's and c's, read during the call; a, b, c
+                                     are then matrices (rank 2) without data and offset */
     const void *const *b_array;
     void *const *c_array;
     int64_t array_count;
-    const void *b_packed;     /**< B as tenon_gemm_pack wrote it; b then gives type, shape and strides only */
-    size_t b_packed_bytes;
+    const void *b_packed;     /**< B as tenon_gemm_pack wrote it, aligned to 64; see there what of b is read then. Not with arrays */
+    size_t b_packed_bytes;    /**< at least what tenon_gemm_pack_size gave; b_packed counts as given if either is not 0 */
     tenon_compute compute;
     tenon_workspace workspace;
 } tenon_gemm_desc;
@@ -80,34 +84,56 @@ typedef struct tenon_gemm_desc {
 /**
  * Computes the product: plan from the cache or made, then run.
  *
- * @return TENON_OK; INVALID_ARGUMENT; UNSUPPORTED (the message names the field that no device of the context serves); OUT_OF_MEMORY, OVER_BUDGET (c untouched);
- * DEVICE_LOST; BUSY.
+ * The descriptor and what it points to (operands, alpha, arrays) are used during the call only; on a device with a queue the operands
+ * until tenon_sync.
+ *
+ * @return TENON_OK; INVALID_ARGUMENT; UNSUPPORTED (the message names the field that no device of the context serves); OUT_OF_MEMORY or
+ * OVER_BUDGET (with no device and no algorithm left that could do with less); DEVICE_LOST; BUSY. Outputs are untouched unless it is
+ * TENON_OK or DEVICE_LOST.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm(tenon_context *ctx, const tenon_gemm_desc *desc);
 
-/** Plans a product; addresses are not needed. *out is NULL on failure; end it with tenon_plan_destroy. Statuses as tenon_gemm. */
+/**
+ * Plans a product; addresses are not needed and not looked at. *out, the caller's until tenon_plan_destroy, is NULL on failure. Statuses as
+ * tenon_gemm; OUT_OF_MEMORY also where there is none for the plan itself.
+ */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_plan(tenon_context *ctx, const tenon_gemm_desc *desc, tenon_plan **out);
 
 /**
- * Runs a plan with the addresses of `desc`. Everything else must be as it was planned (INVALID_ARGUMENT names the first field that differs).
+ * Runs a plan with the addresses of `desc`. Everything else must be as it was planned: INVALID_ARGUMENT names the first field that
+ * differs, what is given and what was planned.
  *
  * `ctx` may be any context of the plan's device: several may run one plan at once. Allocates nothing once a plan of this size has been
- * planned or run in `ctx`.
+ * planned or run in `ctx`. Statuses as tenon_gemm.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_run(tenon_context *ctx, const tenon_plan *plan, const tenon_gemm_desc *desc);
 
 /**
- * Bytes that tenon_gemm_pack will write on the context's first device. Of the descriptor only these are read: b, b_scale and b_zero (type, shape, strides), group_offsets,
- * gated, compute, and a.dtype, the type that A will have (NONE: that of b).
+ * Bytes that tenon_gemm_pack will write. Of the descriptor these are read: b, b_scale and b_zero (type, shape, strides), whether there are
+ * group_offsets, gated, compute, and a.dtype, the type that A will have (NONE: that of b), since it decides in what sums are kept.
+ * Pointer arrays are refused.
+ *
+ * @return TENON_OK; INVALID_ARGUMENT; UNSUPPORTED (the context's first device packs no B of this type); BUSY. *bytes is untouched on
+ * failure.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes);
 
 /**
- * Writes B in the layout the kernels want, to be used as b_packed by any number of products with the same b, b_scale, b_zero and gated, which are given there again:
- * b with its type and shape (its data is not read), b_scale and b_zero exactly where they were given here, though they are applied already. A run refuses another gated,
- * another type or extent of b, and b_scale or b_zero of another type, missing or added (INVALID_ARGUMENT); that their values are the same is not checked.
+ * Writes B in the layout that the kernels of the context's first device want, b_scale and b_zero applied. Reads what tenon_gemm_pack_size
+ * reads, and the data of b, b_scale and b_zero.
  *
- * @param packed `bytes` bytes, aligned to 64, apart from b and its companions; belongs to the caller. It starts with a header (version, layout, checksum) that a run checks.
+ * The block may be given as b_packed to any number of products at once, from any context and thread of the process and version of tenon
+ * that made it (it is no file format, but holds no addresses and may be moved), if the device that takes the product is of the same kind
+ * and its kernels use panels of the same width, as those of one instruction set do. The products give type and shape of b again, with
+ * strides of 0 where b repeats (other strides and the data are not read), and b_scale, b_zero and gated as they were here, though they
+ * are applied already. No later device of a chain takes such a product over.
+ *
+ * The block begins with a header of these facts with a checksum: a run that finds another device, width, type of sums, gated, extent of b
+ * or type of b, b_scale and b_zero answers INVALID_ARGUMENT. What follows the header is not checked, nor that the values of b_scale and
+ * b_zero are the same.
+ *
+ * @param packed `bytes` bytes (at least what tenon_gemm_pack_size gives), aligned to 64, apart from b and its companions; the caller's.
+ * @return TENON_OK; INVALID_ARGUMENT; UNSUPPORTED as tenon_gemm_pack_size; BUSY.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed, size_t bytes);
 

@@ -4,6 +4,9 @@
  *
  * Each is a small struct of function pointers with a `user` pointer that is handed back unchanged. A struct left
  * zero means "tenon's own". The struct is copied; what `user` points to must outlive everything made with it.
+ *
+ * Stack: a call needs at most 64 KiB of the calling thread's stack, whatever the sizes of its operands (gcc and clang, optimised; the
+ * hooks' own needs come on top). tests/ops/test_stack.c measures it. tenon's own threads have stacks of their own.
  */
 #ifndef TENON_HOST_H
 #define TENON_HOST_H
@@ -53,7 +56,14 @@ typedef enum tenon_log_level {
     TENON_LOG_DEBUG = 4     /**< every allocation of pools */
 } tenon_log_level;
 
-/** Where log lines go: one call per event, one line, no newline, valid during the call only. */
+/**
+ * Where log lines go: one call per event, one line, no newline, valid during the call only.
+ *
+ * Called by the thread whose call to tenon it is about, never by tenon's own threads; by several at once where they work at once. tenon is
+ * in the middle of something then: log must not call tenon with the same context or pool. The calls that end things tell too
+ * (segments given back, damage found, buffers that were still held), until tenon_context_destroy or tenon_pool_destroy, or the
+ * tenon_buffer_free of a pool's last buffer, returns: so long `user` must live.
+ */
 typedef struct tenon_logger {
     void *user;
     void (*log)(void *user, tenon_log_level level, const char *line);

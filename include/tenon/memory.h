@@ -34,7 +34,8 @@ enum {
     TENON_POOL_TOUCH = 1u << 0,      /**< have the system commit each page of a new segment at once, so that overcommitted memory is refused
                                           there (an ordinary failure) instead of ending the process at its first use */
     TENON_POOL_HUGE_PAGES = 1u << 1, /**< ask for huge pages where the system has them; never fails for their lack */
-    TENON_POOL_DEBUG = 1u << 2,      /**< guards around blocks, poison in freed ones, NaN in new ones; checked at free, at close and on request */
+    TENON_POOL_DEBUG = 1u << 2,      /**< guards around blocks, poison in freed ones, NaN in new ones; checked at free, at close and on
+                                          request */
     TENON_POOL_FIXED = 1u << 3,      /**< take `segment_bytes` (0: the budget you set, else 2 MiB) at creation and never grow: later
                                           allocations never enter the system */
     TENON_POOL_COMPACT = 1u << 5,    /**< before growing, give scattered free parts of segments back to the system, so that what is reserved
@@ -50,8 +51,8 @@ enum {
 typedef struct tenon_pool_desc {
     size_t struct_size;        /**< sizeof(tenon_pool_desc), or 0 for the first release's */
     const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu" */
-    size_t budget;             /**< the most bytes of segments held at once. 0: for memory from the system, 15/16 of what this process may use
-                                    at creation (the machine's memory, cgroup limits, RLIMIT_AS, RLIMIT_DATA), and no segment that is
+    size_t budget;             /**< the most bytes of segments held at once. 0: for memory from the system, 15/16 of what this process may
+                                    use at creation (the machine's memory, cgroup limits, RLIMIT_AS, RLIMIT_DATA), and no segment that is
                                     more than may be used then; pools of this kind share an account, so that all of a process promise no
                                     more than one would. For hooks, none: they know. TENON_NO_BUDGET: none. Segments from the
                                     system are whole pages, from hooks multiples of 64 bytes */
@@ -243,7 +244,8 @@ typedef struct tenon_lifetime {
 /**
  * Places objects with known lifetimes in one block so that those alive together do not overlap: tenon_memory_layout_with
  * with the default options. `total` gets the block's size; `lower_bound`, if not NULL, the largest sum of bytes alive in
- * one step, below which no layout can go. Scratch memory (about 200 bytes per object) comes from `pool`'s allocator hooks (NULL: the system).
+ * one step, below which no layout can go. Scratch memory (about 200 bytes per object) comes from `pool`'s allocator hooks (NULL: the
+ * system).
  *
  * @return TENON_OK, INVALID_ARGUMENT (last < first, bad alignment, sums that overflow), OUT_OF_MEMORY; offsets untouched on failure.
  */

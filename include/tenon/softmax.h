@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /**
- * Which keys a query may see besides all others masks: with p = position of the query, those with key index ≤ p.
+ * Which keys a query may see, beside what other masks say: with p = position of the query, those with key index ≤ p.
  *
  * The alignment gives the position of query i: p = i + offset. TOP_LEFT has offset 0; NONE and BOTTOM_RIGHT have
  * offset = (number of keys) − (number of queries), so that the last query sits at the last key, as decoding with a cache wants it.
@@ -47,9 +47,11 @@ typedef struct tenon_softmax_desc {
     const double *scale;   /**< NULL: 1 */
     tenon_tensor bias;     /**< added; broadcasts to x; f64 f32 f16 bf16. −inf masks */
     tenon_tensor mask;     /**< bool, true = keep; broadcasts to x */
-    tenon_causal causal;   /**< the last dimension is keys, the one before it queries; needs axis = last and rank ≥ 2. So do window, alibi and sinks */
+    tenon_causal causal;   /**< the last dimension is keys, the one before it queries; needs axis = last and rank ≥ 2. So do window,
+                                alibi and sinks */
     tenon_window window;
-    tenon_tensor alibi;    /**< slopes ≥ 0, (heads) or (batch, heads) with heads the third last dimension of x: adds −slope·|p − j| (Press et al., 2022) */
+    tenon_tensor alibi;    /**< slopes of either sign, f64 f32 f16 bf16, (heads) or (batch, heads) with heads the third last dimension
+                                of x: adds −slope·|p − j| (Press et al., 2022, whose slopes are positive) */
     double softcap;        /**< > 0: s → softcap·tanh(s/softcap) */
     tenon_tensor sinks;    /**< (heads): one extra logit per row, in the denominator only (Xiao et al., 2024) */
     int32_t log;           /**< 1: log-softmax */

@@ -54,7 +54,7 @@ TENON_API const char *tenon_status_name(tenon_status status);
 /**
  * The sentence of the last call on `ctx` that did not return TENON_OK.
  *
- * BUSY leaves no sentence: the context's belongs to the thread that is inside.
+ * For the thread that uses the context, between its calls. BUSY leaves no sentence: the context's belongs to the thread that is inside.
  * Stays valid until the next failing call on the same context or its destruction; never NULL ("" when nothing
  * has failed). With ctx == NULL: the sentence of the last failure of a call that has no context (creating a context
  * or pool, device queries); that buffer is shared by the process and written atomically enough to be read as a

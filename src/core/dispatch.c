@@ -22,12 +22,6 @@ static tenon_status answer(tenon_context *ctx, tenon_status status) {
     return status;
 }
 
-/* B packed by the caller is in the layout of the first device that takes the product: no later one could read it. */
-static int is_packed(const tn_plan_request *request) {
-    const tn_gemm_problem *p = request->problem;
-    return request->op == TN_OP_GEMM && p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
-}
-
 static void add_declined(tn_decision *decision, const char *device, const char *reason) {
     const int left = TN_DECLINED_TEXT - decision->declined_used;
     if (left < 2)
@@ -113,7 +107,7 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
                 return TENON_OK;
             failure = status;
             memory = why;
-            if (is_packed(request))
+            if (request->bound)
                 break;
             if (s + 1 < ctx->slots) {
                 tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
@@ -164,16 +158,6 @@ static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device) {
     return NULL;
 }
 
-/* What a caller brings as packed B is checked by the device that made its layout. */
-static tenon_status check_packed(tn_slot *slot, const tn_plan_request *request,
-                                 void *const *addresses, tn_message *why) {
-    const tn_gemm_problem *p = request->problem;
-    if (request->op != TN_OP_GEMM || !addresses[TN_GEMM_B_PACKED])
-        return TENON_OK;
-    return slot->name.backend->pack_check(slot->device, p, addresses[TN_GEMM_B_PACKED],
-                                          (size_t)p->packed_bytes, why);
-}
-
 /* One attempt on the decision's device; `from` is the choice to begin with. */
 static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
                            const tn_decision *decision, void *const *addresses,
@@ -189,9 +173,9 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
         return status;
 
     const tn_choice *choice = &decision->choices.choice[index];
-    status = check_packed(slot, request, addresses, &ctx->message);
-    if (status != TENON_OK)
-        return status;
+    if (request->check_on)
+        TN_TRY(request->check_on(slot->name.backend, slot->device, request->problem, addresses,
+                                 &ctx->message));
     tn_team_limit(ctx->team, decision->threads);
     const tn_run run = {
         .op = request->op,
@@ -215,7 +199,7 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
         const int retryable = status == TENON_ERROR_OUT_OF_MEMORY ||
                               status == TENON_ERROR_OVER_BUDGET ||
                               status == TENON_ERROR_DEVICE_LOST;
-        if (!retryable || after >= ctx->slots || is_packed(request))
+        if (!retryable || after >= ctx->slots || request->bound)
             return status;
 
         const tn_message first = ctx->message;

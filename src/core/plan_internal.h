@@ -33,8 +33,12 @@ typedef struct tn_plan_request {
     size_t problem_bytes;
     size_t workspace_limit; /* SIZE_MAX: none */
     int empty;              /* nothing is written: no device is asked */
+    int bound; /* an operand is in the layout of the device that takes this first: no later one of the chain can go on */
     tn_cost cost;
     void (*describe)(const void *problem, char *text, size_t capacity); /* for log lines */
+    /* What only the device that runs it can judge of the operands' data; NULL: nothing. */
+    tenon_status (*check_on)(const tn_backend *backend, tn_device *device, const void *problem,
+                             void *const *addresses, tn_message *why);
     const void *memo; /* what the operation keeps with a plan for its runs; not compared */
     size_t memo_bytes;
 } tn_plan_request;

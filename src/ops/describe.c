@@ -61,7 +61,7 @@ void tn_gemm_describe(const void *problem, char *text, size_t capacity) {
     if (p->experts)
         add_size(&l, "experts", p->experts);
     add_operands(&l, &tn_gemm_form, &p->operand[0].dtype, sizeof p->operand[0]);
-    if (p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE)
+    if (tn_gemm_is_packed(p))
         add_size(&l, "b_packed_bytes", p->packed_bytes);
     if (p->alpha != 1)
         add(&l, " alpha=%g", p->alpha);

@@ -168,6 +168,14 @@ static tenon_status settle(const op_row *row, const void *desc, const void *prob
     return row->check_data(problem, c->addresses, m);
 }
 
+/* Packed B is in the layout of the first device that takes the product, and only that can check its header. */
+static tenon_status check_packed(const tn_backend *backend, tn_device *device, const void *problem,
+                                 void *const *addresses, tn_message *why) {
+    const tn_gemm_problem *p = problem;
+    return backend->pack_check(device, p, addresses[TN_GEMM_B_PACKED], (size_t)p->packed_bytes,
+                               why);
+}
+
 static tn_plan_request request_of(const op_row *row, const call *c,
                                   const tenon_workspace *workspace) {
     tn_plan_request request = {
@@ -178,6 +186,10 @@ static tn_plan_request request_of(const op_row *row, const call *c,
         .empty = row->writes_nothing(&c->problem),
         .describe = row->describe,
     };
+    if (row->op == TN_OP_GEMM && tn_gemm_is_packed(&c->problem.gemm)) {
+        request.bound = 1;
+        request.check_on = check_packed;
+    }
     row->cost(&c->problem, &request.cost.flops, &request.cost.bytes);
     return request;
 }
@@ -186,6 +198,9 @@ static tenon_status once_inside(tenon_context *ctx, const op_row *row, const voi
     tn_message *m = &ctx->message;
     TN_TRY(read_call(row, desc, c, m));
     const tenon_workspace workspace = workspace_of(row, &c->desc);
+    if (workspace.memory && workspace.bytes == 0)
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "workspace.bytes is 0, expected the size of workspace.memory");
     TN_TRY(check_workspace(&workspace, 0, m));
     TN_TRY(settle(row, &c->desc, &c->problem, &c->memo.reaches, &workspace, c, m));
     const tn_plan_request request = request_of(row, c, &workspace);

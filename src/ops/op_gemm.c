@@ -324,6 +324,10 @@ bool tn_gemm_writes_nothing(const tn_gemm_problem *p) {
            (p->operand[TN_GEMM_OFFSETS].dtype && p->experts == 0);
 }
 
+bool tn_gemm_is_packed(const tn_gemm_problem *p) {
+    return p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
+}
+
 /* ---------------------------------------------------------------- addresses */
 
 static tenon_status settle_packed(const tn_placement *at, const tn_gemm_problem *p) {
@@ -343,7 +347,7 @@ static tenon_status settle_packed(const tn_placement *at, const tn_gemm_problem 
 
 tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
     enum { OF_MEMBERS = 1u << TN_GEMM_A | 1u << TN_GEMM_B | 1u << TN_GEMM_C };
-    const bool packed = p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
+    const bool packed = tn_gemm_is_packed(p);
     const tn_roles without = p->pointer_array ? OF_MEMBERS : packed ? 1u << TN_GEMM_B : 0;
 
     TN_TRY(tn_operands_place(at, without));

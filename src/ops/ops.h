@@ -30,6 +30,7 @@ tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p);
 /* Its part for pointer arrays: a, b and c. The others have been placed. */
 tenon_status tn_gemm_settle_arrays(const tn_placement *at);
 tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m);
+bool tn_gemm_is_packed(const tn_gemm_problem *p);
 void tn_gemm_cost(const tn_gemm_problem *p, double *flops, double *bytes);
 
 tenon_status tn_softmax_problem_make(tenon_softmax_desc *desc, tn_softmax_problem *out,

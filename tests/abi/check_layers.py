@@ -31,7 +31,11 @@ BANNED = {
 OS_ONLY = {"malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "mmap", "munmap", "getenv", "pthread_create", "open"}
 BANNED_WORDS = {"__thread", "_Thread_local", "thread_local", "long", "constructor"}
 LONGEST = 1000
+WIDEST_HEADER = 140  # columns of a public header: it is read, in editors and reviews
 SUFFIXES = {".c", ".h", ".inc", ".def", ".cu", ".cl"}
+
+# What only operations and backends may speak of: the core's code knows none of them.
+OPERATIONS = re.compile(r"\b(?:TN_OP|(?:TN|tn|TENON|tenon)_(?:GEMM|gemm|SOFTMAX|softmax|ATTENTION|attention|KV|kv|MERGE|merge|APPEND|append))_\w+")
 
 COMMENTS_AND_STRINGS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
@@ -69,6 +73,8 @@ def code_faults(path, text):
     code = COMMENTS_AND_STRINGS.sub(lambda match: '""' if match.group(0)[0] in "\"'" else " ", text)
     banned = BANNED if path.name.startswith("os_") else BANNED | OS_ONLY
     faults = [f"src/{path}: calls {name}()" for name in sorted(set(CALL.findall(code)) & banned)]
+    if path.parts[0] == "core" and path.suffix == ".c":
+        faults += [f"src/{path}: knows {name}" for name in sorted(set(OPERATIONS.findall(code)))]
     words = set(re.findall(r"\b\w+\b", re.sub(r"\blong\s+long\b", "", code)))
     return faults + [f"src/{path}: uses {word}" for word in sorted(words & BANNED_WORDS)]
 
@@ -80,6 +86,8 @@ def file_faults(path, text):
         faults.append(f"{path}: does not begin with its licence")
     if len(lines) > LONGEST:
         faults.append(f"{path}: {len(lines)} lines, too long")
+    if path.parts[0] == "include":
+        faults += [f"{path}:{n}: {len(line)} columns" for n, line in enumerate(lines, 1) if len(line) > WIDEST_HEADER]
     if re.search(r"(?<![\w.}])/(?:work|home|root)/\w", text):
         faults.append(f"{path}: names a path of some machine")
     return faults
@@ -98,7 +106,11 @@ def controls():
     assert code_faults(here("ops/a.c"), "static __thread int x;")
     assert not code_faults(here("ops/a.c"), "/* malloc() */ int f(void) { pool.free(x); s = \"abort()\"; }")
     assert code_faults(here("ops/a.c"), "void *p = malloc(3);") and not code_faults(here("core/os_posix.c"), "void *p = malloc(3);")
+    assert code_faults(here("core/a.c"), "int f(int op) { return op == TN_OP_GEMM; }")
+    assert code_faults(here("core/a.c"), "int f(const tn_gemm_problem *p);") and not code_faults(here("ops/a.c"), "tn_gemm_problem p;")
     assert file_faults(here("a.c"), "int x;\n")
+    licence = "/* SPDX-License-Identifier: Apache-2.0 */\n"
+    assert file_faults(here("include/a.h"), licence + "/" * 141) and not file_faults(here("include/a.h"), licence + "/" * 140)
 
 
 def main(root):

@@ -188,7 +188,7 @@ static void make_others(attention_run *r) {
     r->mask = make_mask(r, x->mask, TENON_BOOL, (range){0, 0.7});
     if (x->alibi)
         r->alibi =
-            input(r->w, x->extra, x->alibi, &per_head[2 - x->alibi], DENSE, 0, (range){0, 0.3});
+            input(r->w, x->extra, x->alibi, &per_head[2 - x->alibi], DENSE, 0, (range){-0.3, 0.3});
     if (x->sinks)
         r->sinks = input(r->w, x->extra, 1, &per_head[1], DENSE, 0, (range){-2, 3});
     r->k_scale = make_scale(r, x->k_scale);

@@ -76,7 +76,7 @@ static void run_softmax_case(world *w, const softmax_case *given) {
     if (c.alibi)
         alibi =
             input(w, c.extra, c.alibi, c.alibi == 2 ? &c.shape[c.rank - 4] : &c.shape[c.rank - 3],
-                  DENSE, 0, (range){0, 0.5});
+                  DENSE, 0, (range){-0.5, 0.5});
     if (c.sinks)
         sinks = input(w, c.extra, 1, &c.shape[c.rank - 3], DENSE, 0, (range){-2, 4});
     if (c.lse)

@@ -400,6 +400,12 @@ START_TEST(workspace_of_the_caller) {
     for (int i = 0; i < ROWS * D; ++i)
         ck_assert(o[i] == 0);
 
+    desc.workspace =
+        (tenon_workspace){memory, 0}; /* one-shot calls have no plan that says how many */
+    ASSERT_SAYS(ctx, tenon_attention(ctx, &desc), "tenon_attention: workspace.bytes is 0");
+    ASSERT_SAYS(ctx, tenon_attention_run(ctx, plan, &desc),
+                "tenon_attention_run: workspace.bytes is 0");
+
     tenon_plan *none = plan;
     desc.workspace = (tenon_workspace){NULL, 1};
     ck_assert_int_eq(tenon_attention_plan(ctx, &desc, &none), TENON_ERROR_OVER_BUDGET);

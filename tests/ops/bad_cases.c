@@ -194,6 +194,7 @@ const bad_case bad_cases[] = {
      INVALID,
      {M(workspace.memory, ODD_ADDRESS), M(workspace.bytes, 4096)}},
     {"merge", "", "", TENON_OK, {M(workspace.bytes, 1 << 20)}},
+    {"merge", "workspace.bytes", "is 0", INVALID, {M(workspace.memory, scratch)}},
 
     /* ---- append */
     {"append", "struct_size", "2", INVALID, {K(struct_size, 2)}},
@@ -222,6 +223,7 @@ const bad_case bad_cases[] = {
      INVALID,
      {K(workspace.memory, ODD_ADDRESS), K(workspace.bytes, 4096)}},
     {"append", "", "", TENON_OK, {K(workspace.bytes, 1 << 20)}},
+    {"append", "workspace.bytes", "is 0", INVALID, {K(workspace.memory, scratch)}},
 };
 const int bad_case_count = sizeof bad_cases / sizeof bad_cases[0];
 

@@ -287,10 +287,15 @@ END_TEST
 
 START_TEST(attention_alibi_bias_softcap) {
     tiny *t = weighted(1); /* position 3: distances 3, 2, 1, 0 */
-    const double slope = LN2, bias[4] = {LN3, -INFINITY, 0, 0};
+    const double slope = LN2, rising = -LN2, bias[4] = {LN3, -INFINITY, 0, 0};
     t->d.alibi = tenon_vector(&slope, TENON_F64, 1);
     OK(tenon_attention(ctx, &t->d)); /* weights 1/8, 2/4, 3/2, 4 */
     CLOSE(t->o[0], (1 / 8.0 + 20 / 4.0 + 300 / 2.0 + 4000) / (1 / 8.0 + 2 / 4.0 + 3 / 2.0 + 4));
+
+    t->d.alibi = tenon_vector(&rising, TENON_F64, 1);
+    OK(tenon_attention(ctx, &t->d)); /* weights 8, 2·4, 3·2, 4 */
+    CLOSE(t->o[0], (8 + 80 + 600 + 4000) / 26.0);
+    t->d.alibi = tenon_vector(&slope, TENON_F64, 1);
 
     t->d.bias = tenon_vector(bias, TENON_F64, 4);
     t->v[1] = NAN; /* masked by its bias: never looked at */
