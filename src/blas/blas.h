@@ -25,7 +25,11 @@ typedef struct tn_blas_routine {
     tenon_dtype dtype; /* TENON_F32 or TENON_F64 */
 } tn_blas_routine;
 
-typedef enum tn_blas_transpose { TN_BLAS_BAD = -1, TN_BLAS_PLAIN, TN_BLAS_TRANSPOSED } tn_blas_transpose;
+typedef enum tn_blas_transpose {
+    TN_BLAS_BAD = -1,
+    TN_BLAS_PLAIN,
+    TN_BLAS_TRANSPOSED
+} tn_blas_transpose;
 
 /* C = alpha op(A) op(B) + beta C, columns contiguous: xGEMM's arguments. */
 typedef struct tn_blas_gemm {
@@ -65,8 +69,12 @@ typedef struct tn_blas_product {
 /* Cannot fail. */
 void tn_blas_multiply(const tn_blas_product *p);
 
-/* Has a context compute the product. Any other status than TENON_OK leaves C as it was. */
-tenon_status tn_blas_compute(const tenon_gemm_desc *desc);
+/* Has a context compute the product that `desc` says too. Any other status than TENON_OK leaves C as it was. */
+tenon_status tn_blas_compute(const tn_blas_product *p, const tenon_gemm_desc *desc);
+
+/* A plan for a small product, kept from an earlier call or made in `ctx` now; NULL: the call goes without. */
+const tenon_plan *tn_blas_plan(tenon_context *ctx, const tn_blas_product *p,
+                               const tenon_gemm_desc *desc);
 
 /* The same bits in plain loops, which want no memory and take any alpha, beta and address. */
 void tn_blas_plain(const tn_blas_product *p);

@@ -109,7 +109,8 @@ void tn_blas_run_gemv(const tn_blas_routine *r, const tn_blas_gemv *g) {
     tn_blas_multiply(&product);
 }
 
-static tenon_tensor tensor(const tn_blas_product *p, const tn_blas_matrix *x, int64_t rows, int64_t columns) {
+static tenon_tensor tensor(const tn_blas_product *p, const tn_blas_matrix *x, int64_t rows,
+                           int64_t columns) {
     const int64_t shape[2] = {rows, columns}, stride[2] = {x->row, x->column};
     return tenon_strided(x->at, p->dtype, 2, shape, stride);
 }
@@ -123,6 +124,6 @@ void tn_blas_multiply(const tn_blas_product *p) {
         .beta = p->beta,
     };
     /* What tenon refuses: infinite or NaN alpha and beta, unaligned operands, operands that overlap. */
-    if (tn_blas_compute(&desc) != TENON_OK)
+    if (tn_blas_compute(p, &desc) != TENON_OK)
         tn_blas_plain(p);
 }

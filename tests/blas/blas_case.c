@@ -46,7 +46,8 @@ static int64_t vector_elements(int64_t n, int64_t increment) {
 }
 
 static void *operand(bool single, rng *r, int64_t elements, bool unread) {
-    void *memory = guard_alloc((size_t)max64(elements, 1) * element(single), element(single), rng_u64(r) & 1);
+    void *memory =
+        guard_alloc((size_t)max64(elements, 1) * element(single), element(single), rng_u64(r) & 1);
     for (int64_t i = 0; i < elements; i++)
         put(single, memory, i, unread ? NAN : (double)rng_f32(r));
     return memory;
@@ -70,9 +71,12 @@ void gemm_case_make(blas_case *x, rng *r, const gemm_call *call) {
     /* Lines are rows or columns, whichever is contiguous. */
     const bool a_long = is_plain(g->transa) == g->rows, b_long = is_plain(g->transb) == g->rows;
     const bool unread = g->alpha == 0;
-    x->a = operand(g->single, r, matrix_elements(a_long ? g->m : g->k, a_long ? g->k : g->m, g->lda), unread);
-    x->b = operand(g->single, r, matrix_elements(b_long ? g->k : g->n, b_long ? g->n : g->k, g->ldb), unread);
-    add_c(x, r, g->single, matrix_elements(g->rows ? g->m : g->n, g->rows ? g->n : g->m, g->ldc), g->beta);
+    x->a = operand(g->single, r,
+                   matrix_elements(a_long ? g->m : g->k, a_long ? g->k : g->m, g->lda), unread);
+    x->b = operand(g->single, r,
+                   matrix_elements(b_long ? g->k : g->n, b_long ? g->n : g->k, g->ldb), unread);
+    add_c(x, r, g->single, matrix_elements(g->rows ? g->m : g->n, g->rows ? g->n : g->m, g->ldc),
+          g->beta);
     g->a = x->a;
     g->b = x->b;
     g->c = x->c;
@@ -84,7 +88,8 @@ void gemv_case_make(blas_case *x, rng *r, const gemv_call *call) {
     x->is_gemv = true;
     *g = *call;
     const bool plain = is_plain(g->trans), unread = g->alpha == 0;
-    x->a = operand(g->single, r, matrix_elements(g->rows ? g->m : g->n, g->rows ? g->n : g->m, g->lda), unread);
+    x->a = operand(g->single, r,
+                   matrix_elements(g->rows ? g->m : g->n, g->rows ? g->n : g->m, g->lda), unread);
     x->b = operand(g->single, r, vector_elements(plain ? g->n : g->m, g->incx), unread);
     add_c(x, r, g->single, vector_elements(plain ? g->m : g->n, g->incy), g->beta);
     g->a = x->a;
@@ -207,8 +212,9 @@ const char *blas_case_check(const blas_case *x) {
             const double value = get(w.single, x->c, at);
             put(w.single, wanted, at, exact_bits(&w, i, j));
             if (isfinite(w.alpha) && isfinite(w.beta) && !within_bound(&w, i, j, value)) {
-                snprintf(sentence, sizeof sentence, "element (%lld, %lld) is %.17g, expected about %.17g",
-                         (long long)i, (long long)j, value, get(w.single, wanted, at));
+                snprintf(sentence, sizeof sentence,
+                         "element (%lld, %lld) is %.17g, expected about %.17g", (long long)i,
+                         (long long)j, value, get(w.single, wanted, at));
                 bad = sentence;
             }
         }
@@ -217,8 +223,8 @@ const char *blas_case_check(const blas_case *x) {
         const double value = get(w.single, x->c, i), expected = get(w.single, wanted, i);
         if (value == expected || (isnan(value) && isnan(expected)))
             continue;
-        snprintf(sentence, sizeof sentence, "element %lld in memory is %a, expected %a to the bit", (long long)i,
-                 value, expected);
+        snprintf(sentence, sizeof sentence, "element %lld in memory is %a, expected %a to the bit",
+                 (long long)i, value, expected);
         bad = sentence;
     }
     guard_free(wanted);
@@ -226,6 +232,7 @@ const char *blas_case_check(const blas_case *x) {
 }
 
 bool blas_case_end(blas_case *x) {
-    const bool a = guard_free(x->a), b = guard_free(x->b), c = guard_free(x->c), before = guard_free(x->c_before);
+    const bool a = guard_free(x->a), b = guard_free(x->b), c = guard_free(x->c),
+               before = guard_free(x->c_before);
     return a && b && c && before;
 }

@@ -55,8 +55,8 @@ static void expect(face f, bool by_c, int parameter, const char *routine, const 
 #else
     const int by = (by_c ? BY_CBLAS : BY_XERBLA) | (face_is_wide(f) ? WIDE : 0);
     ck_assert_msg(told == parameter && told_by == by && strcmp(told_routine, routine) == 0,
-                  "%s, name %d: told %d of %s by %d, expected %d of %s by %d", what, (int)f, told, told_routine,
-                  told_by, parameter, routine, by);
+                  "%s, name %d: told %d of %s by %d, expected %d of %s by %d", what, (int)f, told,
+                  told_routine, told_by, parameter, routine, by);
 #endif
     told = told_by = 0;
     told_routine[0] = 0;
@@ -71,7 +71,8 @@ static void wrong_gemm(face f, gemm_call g, bool by_c, int parameter, const char
     g.c = c;
     face_gemm(f, &g);
     char routine[16];
-    snprintf(routine, sizeof routine, by_c ? "cblas_%cgemm" : "%cGEMM ", by_c ? (g.single ? 's' : 'd') : (g.single ? 'S' : 'D'));
+    snprintf(routine, sizeof routine, by_c ? "cblas_%cgemm" : "%cGEMM ",
+             by_c ? (g.single ? 's' : 'd') : (g.single ? 'S' : 'D'));
     expect(f, by_c, parameter, routine, what);
     ck_assert_mem_eq(c, before, sizeof c);
 }
@@ -84,13 +85,36 @@ static void wrong_gemv(face f, gemv_call g, bool by_c, int parameter, const char
     g.y = y;
     face_gemv(f, &g);
     char routine[16];
-    snprintf(routine, sizeof routine, by_c ? "cblas_%cgemv" : "%cGEMV ", by_c ? (g.single ? 's' : 'd') : (g.single ? 'S' : 'D'));
+    snprintf(routine, sizeof routine, by_c ? "cblas_%cgemv" : "%cGEMV ",
+             by_c ? (g.single ? 's' : 'd') : (g.single ? 'S' : 'D'));
     expect(f, by_c, parameter, routine, what);
     ck_assert_mem_eq(y, before, sizeof y);
 }
 
-#define GEMM(...) ((gemm_call){.single = single, .transa = 'N', .transb = 'N', .m = 3, .n = 2, .k = 1, .lda = 3, .ldb = 3, .ldc = 3, .alpha = 1, .beta = 2, __VA_ARGS__})
-#define GEMV(...) ((gemv_call){.single = single, .trans = 'N', .m = 3, .n = 2, .lda = 3, .incx = 1, .incy = 1, .alpha = 1, .beta = 2, __VA_ARGS__})
+#define GEMM(...)                                                                                  \
+    ((gemm_call){.single = single,                                                                 \
+                 .transa = 'N',                                                                    \
+                 .transb = 'N',                                                                    \
+                 .m = 3,                                                                           \
+                 .n = 2,                                                                           \
+                 .k = 1,                                                                           \
+                 .lda = 3,                                                                         \
+                 .ldb = 3,                                                                         \
+                 .ldc = 3,                                                                         \
+                 .alpha = 1,                                                                       \
+                 .beta = 2,                                                                        \
+                 __VA_ARGS__})
+#define GEMV(...)                                                                                  \
+    ((gemv_call){.single = single,                                                                 \
+                 .trans = 'N',                                                                     \
+                 .m = 3,                                                                           \
+                 .n = 2,                                                                           \
+                 .lda = 3,                                                                         \
+                 .incx = 1,                                                                        \
+                 .incy = 1,                                                                        \
+                 .alpha = 1,                                                                       \
+                 .beta = 2,                                                                        \
+                 __VA_ARGS__})
 /* Later fields win on purpose. */
 #pragma GCC diagnostic ignored "-Woverride-init"
 
@@ -143,12 +167,12 @@ START_TEST(gemv) {
 }
 END_TEST
 
-void cblas_dgemm(int, int, int, int32_t, int32_t, int32_t, double, const double *, int32_t, const double *, int32_t,
-                 double, double *, int32_t);
-void cblas_dgemm64_(int, int, int, int64_t, int64_t, int64_t, double, const double *, int64_t, const double *,
-                    int64_t, double, double *, int64_t);
-void cblas_sgemv(int, int, int32_t, int32_t, float, const float *, int32_t, const float *, int32_t, float, float *,
-                 int32_t);
+void cblas_dgemm(int, int, int, int32_t, int32_t, int32_t, double, const double *, int32_t,
+                 const double *, int32_t, double, double *, int32_t);
+void cblas_dgemm64_(int, int, int, int64_t, int64_t, int64_t, double, const double *, int64_t,
+                    const double *, int64_t, double, double *, int64_t);
+void cblas_sgemv(int, int, int32_t, int32_t, float, const float *, int32_t, const float *, int32_t,
+                 float, float *, int32_t);
 
 START_TEST(layout) {
     const double a = 2, b = 3;

@@ -16,9 +16,19 @@
 #include <unistd.h>
 
 /* Large enough for workspace and threads, small enough for the loops without either. */
-static const gemm_call product = {.single = true, .transa = 'N', .transb = 'T', .m = 130, .n = 70, .k = 300, .lda = 130,
-                                  .ldb = 70, .ldc = 130, .alpha = 0.5, .beta = 2};
-static const gemv_call vector = {.trans = 'T', .m = 300, .n = 90, .lda = 301, .incx = -2, .incy = -1, .alpha = 0.5, .beta = 2};
+static const gemm_call product = {.single = true,
+                                  .transa = 'N',
+                                  .transb = 'T',
+                                  .m = 130,
+                                  .n = 70,
+                                  .k = 300,
+                                  .lda = 130,
+                                  .ldb = 70,
+                                  .ldc = 130,
+                                  .alpha = 0.5,
+                                  .beta = 2};
+static const gemv_call vector = {
+    .trans = 'T', .m = 300, .n = 90, .lda = 301, .incx = -2, .incy = -1, .alpha = 0.5, .beta = 2};
 
 static void prepare(void *state) {
     blas_case_again(state);
@@ -38,7 +48,12 @@ enum { KEPT = 40 };
 
 /* Each request of a process's first call fails, once and with all later ones. */
 static void tear_at(blas_case *x) {
-    const torture_case c = {.name = "first call", .state = x, .prepare = prepare, .call = call, .correct = correct, .harmless = true};
+    const torture_case c = {.name = "first call",
+                            .state = x,
+                            .prepare = prepare,
+                            .call = call,
+                            .correct = correct,
+                            .harmless = true};
     int64_t injected = 0;
     const char *bad = torture_cold(&c, KEPT, 60, &injected);
     ck_assert_msg(!bad, "%s", bad);
@@ -69,7 +84,8 @@ START_TEST(by_chance) {
     rng r = rng_start("by_chance");
     int64_t injected = 0;
     for (int n = 0; n < 300; n++) {
-        gemm_call g = {.single = n & 1, .transa = 'N', .transb = 'N', .alpha = -1, .beta = n % 3 ? 0 : 0.5};
+        gemm_call g = {
+            .single = n & 1, .transa = 'N', .transb = 'N', .alpha = -1, .beta = n % 3 ? 0 : 0.5};
         g.m = g.lda = g.ldc = rng_between(&r, 1, 60);
         g.n = rng_between(&r, 1, 60);
         g.k = g.ldb = rng_between(&r, 1, 300);

@@ -31,10 +31,11 @@ static void try_gemm(rng *r, face f, const gemm_call *g) {
     gemm_case_make(&x, r, g);
     blas_case_call(&x, f);
     const char *bad = blas_case_check(&x);
-    ck_assert_msg(!bad, "%s gemm, name %d, %s %c%c, %lld %lld %lld, ld %lld %lld %lld, alpha %g, beta %g: %s",
-                  g->single ? "single" : "double", (int)f, g->rows ? "rows" : "columns", g->transa, g->transb,
-                  (long long)g->m, (long long)g->n, (long long)g->k, (long long)g->lda, (long long)g->ldb,
-                  (long long)g->ldc, g->alpha, g->beta, bad);
+    ck_assert_msg(
+        !bad, "%s gemm, name %d, %s %c%c, %lld %lld %lld, ld %lld %lld %lld, alpha %g, beta %g: %s",
+        g->single ? "single" : "double", (int)f, g->rows ? "rows" : "columns", g->transa, g->transb,
+        (long long)g->m, (long long)g->n, (long long)g->k, (long long)g->lda, (long long)g->ldb,
+        (long long)g->ldc, g->alpha, g->beta, bad);
     ck_assert(blas_case_end(&x));
 }
 
@@ -43,10 +44,11 @@ static void try_gemv(rng *r, face f, const gemv_call *g) {
     gemv_case_make(&x, r, g);
     blas_case_call(&x, f);
     const char *bad = blas_case_check(&x);
-    ck_assert_msg(!bad, "%s gemv, name %d, %s %c, %lld %lld, lda %lld, inc %lld %lld, alpha %g, beta %g: %s",
-                  g->single ? "single" : "double", (int)f, g->rows ? "rows" : "columns", g->trans, (long long)g->m,
-                  (long long)g->n, (long long)g->lda, (long long)g->incx, (long long)g->incy, g->alpha, g->beta,
-                  bad);
+    ck_assert_msg(
+        !bad, "%s gemv, name %d, %s %c, %lld %lld, lda %lld, inc %lld %lld, alpha %g, beta %g: %s",
+        g->single ? "single" : "double", (int)f, g->rows ? "rows" : "columns", g->trans,
+        (long long)g->m, (long long)g->n, (long long)g->lda, (long long)g->incx, (long long)g->incy,
+        g->alpha, g->beta, bad);
     ck_assert(blas_case_end(&x));
 }
 
@@ -66,14 +68,19 @@ static void set_lds(gemm_call *g, int64_t more) {
 }
 
 START_TEST(gemm) {
-    static const int64_t shapes[][3] = {{1, 1, 1},   {2, 3, 4},    {4, 4, 4},   {1, 37, 19},  {37, 1, 19}, {5, 7, 0},
-                                        {0, 4, 3},   {4, 0, 3},    {17, 33, 8}, {33, 17, 70}, {8, 8, 256}, {9, 10, 257},
+    static const int64_t shapes[][3] = {{1, 1, 1},   {2, 3, 4},    {4, 4, 4},   {1, 37, 19},
+                                        {37, 1, 19}, {5, 7, 0},    {0, 4, 3},   {4, 0, 3},
+                                        {17, 33, 8}, {33, 17, 70}, {8, 8, 256}, {9, 10, 257},
                                         {3, 2, 700}, {70, 65, 40}, {6, 16, 1},  {2, 90, 300}};
     rng r = rng_start("gemm");
     int turn = 0;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (int how = 0; how < 4 * 2 * 2 * USUAL; how++) {
-            gemm_call g = {.single = how & 1, .rows = how >> 1 & 1, .m = shapes[s][0], .n = shapes[s][1], .k = shapes[s][2]};
+            gemm_call g = {.single = how & 1,
+                           .rows = how >> 1 & 1,
+                           .m = shapes[s][0],
+                           .n = shapes[s][1],
+                           .k = shapes[s][2]};
             const int transposes = how >> 2 & 3, which = how >> 4;
             g.transa = letters[(transposes & 1) * (1 + turn % 2) + 3 * (turn / 2 % 2)];
             g.transb = letters[(transposes >> 1) * (1 + turn / 4 % 2) + 3 * (turn / 8 % 2)];
@@ -88,7 +95,8 @@ END_TEST
 
 /* What tenon refuses: BLAS has no such rules. */
 START_TEST(gemm_not_finite) {
-    static const scalars odd[] = {{INFINITY, 0}, {-INFINITY, 1}, {NAN, 0.5}, {1, INFINITY}, {2, NAN}, {0, NAN}};
+    static const scalars odd[] = {{INFINITY, 0}, {-INFINITY, 1}, {NAN, 0.5},
+                                  {1, INFINITY}, {2, NAN},       {0, NAN}};
     rng r = rng_start("gemm_not_finite");
     int turn = 0;
     for (size_t s = 0; s < sizeof odd / sizeof *odd; s++) {
@@ -110,13 +118,15 @@ START_TEST(gemm_not_finite) {
 END_TEST
 
 START_TEST(gemv) {
-    static const int64_t shapes[][2] = {{1, 1}, {4, 4}, {1, 30}, {30, 1}, {0, 5}, {5, 0}, {17, 300}, {300, 17}, {64, 64}, {3, 1000}};
+    static const int64_t shapes[][2] = {{1, 1}, {4, 4},    {1, 30},   {30, 1},  {0, 5},
+                                        {5, 0}, {17, 300}, {300, 17}, {64, 64}, {3, 1000}};
     static const int64_t increments[] = {1, -1, 2, -3};
     rng r = rng_start("gemv");
     int turn = 0;
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (int how = 0; how < 4 * 4 * 2 * 2 * 2 * USUAL; how++) {
-            gemv_call g = {.single = how & 1, .rows = how >> 1 & 1, .m = shapes[s][0], .n = shapes[s][1]};
+            gemv_call g = {
+                .single = how & 1, .rows = how >> 1 & 1, .m = shapes[s][0], .n = shapes[s][1]};
             const int which = how >> 7;
             g.trans = letters[(how >> 2 & 1) * (1 + turn % 2) + 3 * (turn / 2 % 2)];
             g.incx = increments[how >> 3 & 3];
@@ -159,7 +169,8 @@ START_TEST(blocks_of_one_matrix) {
                 sum = fma(before[p * N + i], before[j * N + p], sum);
             const bool inside = i >= CUT && j >= CUT;
             const double wanted = inside ? before[j * N + i] - sum : before[j * N + i];
-            ck_assert_msg(whole[j * N + i] == wanted, "(%d, %d) is %g, expected %g", i, j, whole[j * N + i], wanted);
+            ck_assert_msg(whole[j * N + i] == wanted, "(%d, %d) is %g, expected %g", i, j,
+                          whole[j * N + i], wanted);
         }
     }
 }
@@ -176,8 +187,18 @@ START_TEST(unaligned) {
     }
     memcpy(memory[0] + 4, a, sizeof a);
     memcpy(memory[1] + 4, b, sizeof b);
-    const gemm_call g = {.transa = 'N', .transb = 'N', .m = 8, .n = 8, .k = 8, .lda = 8, .ldb = 8, .ldc = 8, .alpha = 1,
-                         .a = memory[0] + 4, .b = memory[1] + 4, .c = memory[2] + 4};
+    const gemm_call g = {.transa = 'N',
+                         .transb = 'N',
+                         .m = 8,
+                         .n = 8,
+                         .k = 8,
+                         .lda = 8,
+                         .ldb = 8,
+                         .ldc = 8,
+                         .alpha = 1,
+                         .a = memory[0] + 4,
+                         .b = memory[1] + 4,
+                         .c = memory[2] + 4};
     gemm_call aligned = g;
     aligned.a = a;
     aligned.b = b;
@@ -191,7 +212,14 @@ END_TEST
 /* The check must be able to fail. */
 START_TEST(controls) {
     rng r = rng_start("controls");
-    gemm_call g = {.single = true, .transa = 'N', .transb = 'N', .m = 5, .n = 6, .k = 7, .alpha = 1, .beta = 1};
+    gemm_call g = {.single = true,
+                   .transa = 'N',
+                   .transb = 'N',
+                   .m = 5,
+                   .n = 6,
+                   .k = 7,
+                   .alpha = 1,
+                   .beta = 1};
     blas_case x;
     set_lds(&g, 1);
     gemm_case_make(&x, &r, &g);
