@@ -39,9 +39,20 @@ class Help(unittest.TestCase):
                 self.assertLessEqual(max(map(len, done.stdout.splitlines())), 100)
 
     def test_without_command(self):
-        done = run()
-        self.assertEqual(done.returncode, 2)
-        self.assertIn("usage:", done.stderr)
+        for command in [], ["bench"], ["memory"]:
+            done = run(*command)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertEqual(done.stderr, run(*command, "--help").stdout)
+
+    def test_summaries_name_all_that_lies_below(self):
+        top = run("--help").stdout.splitlines()
+        for command in "bench", "memory":
+            listed = run(command, "--help").stdout.split("\n\n")[1].splitlines()[1:]
+            names = [line.split()[0] for line in listed]
+            line, = [line for line in top if line.startswith(f"  {command} ")]
+            self.assertEqual(line.rpartition(": ")[2].split(", "), names)
+            for name in names:
+                self.assertTrue(run(command, name, "--help").stdout.startswith(f"usage: tenon {command} {name}"), name)
 
     def test_version(self):
         self.assertRegex(run("--version").stdout, r"^tenon \d+\.\d+\.\d+\n$")
@@ -58,6 +69,7 @@ class Mistakes(unittest.TestCase):
         (["info", "--json=yes"], "--json"),
         (["peak", "--threads"], "--threads"),
         (["peak", "--threads", "0"], "--threads"),
+        (["memory", "nonsense"], "nonsense"),
         (["peak", "--threads", "1,"], "--threads"),
         (["peak", "--threads", "2..1"], "--threads"),
         (["peak", "--threads", "1..4:0"], "--threads"),
