@@ -27,25 +27,15 @@ const subcommands bench_operations = {
     .operand = "OPERATION",
     .notes =
         "Every LIST takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 (doubling). "
-        "All\ncombinations are measured.\n",
+        "All\ncombinations are measured. The column limit holds a row against the best rate of the "
+        "machine that\nthe process has measured so far, beside the rows themselves.\n",
     .rows = rows,
 };
 
 static bool open_peers(bench_settings *s) {
-    const char *at = s->peers_text;
-    while (at && *at) {
-        char item[4096];
-        const size_t length = strcspn(at, ",");
-        if (s->peer_count == BENCH_MOST_PEERS) {
-            complain("--vs: more than %d libraries", BENCH_MOST_PEERS);
+    for (; s->peer_count < s->peer_items.count; ++s->peer_count)
+        if (!peer_open(s->peer_items.items[s->peer_count], &s->peers[s->peer_count]))
             return false;
-        }
-        snprintf(item, sizeof item, "%.*s", (int)length, at);
-        if (!peer_open(item, &s->peers[s->peer_count]))
-            return false;
-        ++s->peer_count;
-        at += length + (at[length] == ',');
-    }
     return true;
 }
 
