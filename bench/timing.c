@@ -12,11 +12,6 @@
 #define REPETITION_SECONDS 5e-3
 /* Slower calls bring their own data back; an untimed call before them would double the run. */
 #define REFRESH_BELOW_SECONDS 10e-3
-/* After a pause in which all threads slept, the scheduler takes some ticks (4 ms) to give each a core
- * of its own again, and the clock some time to rise: untimed calls fill that time, and calls of up to
- * a tenth of a second get one. */
-#define REWARM_SECONDS 10e-3
-#define REWARM_BELOW_SECONDS 0.1
 /* OpenBLAS's idle threads spin for 2^26 cycles, Intel's OpenMP for 200 ms; what spins longer spins
  * for ever. */
 #define SETTLE_SECONDS 0.25
@@ -119,25 +114,12 @@ static int warm_up(timing_contender *c, bool cold) {
     }
 }
 
-/* Untimed calls before a repetition: at least one, for `seconds`. */
-static int refresh(timing_contender *c, double seconds) {
-    const double start = timing_now();
-    do {
-        const int status = c->run(c->state);
-        if (status)
-            return status;
-    } while (timing_now() - start < seconds);
-    return 0;
-}
-
-/* `paused`: all threads have slept before it. */
-static int repeat(timing_contender *c, bool cold, bool paused) {
+static int repeat(timing_contender *c, bool cold) {
     double elapsed = 0;
     if (cold) {
         c->before_cold(c->state);
-    } else if (c->count == 0 ||
-               c->samples[c->count - 1] < (paused ? REWARM_BELOW_SECONDS : REFRESH_BELOW_SECONDS)) {
-        const int status = refresh(c, paused ? REWARM_SECONDS : 0);
+    } else if (c->count == 0 || c->samples[c->count - 1] < REFRESH_BELOW_SECONDS) {
+        const int status = c->run(c->state);
         if (status)
             return status;
     }
@@ -161,7 +143,7 @@ int timing_alternate(timing_contender *contenders, int count, const timing_rules
         for (int i = 0; i < count && !status; ++i) {
             if (count > 1)
                 timing_settle();
-            status = repeat(&contenders[round % 2 ? count - 1 - i : i], rules->cold, count > 1);
+            status = repeat(&contenders[round % 2 ? count - 1 - i : i], rules->cold);
         }
         if (!status && rules->between)
             status = rules->between(rules->state);

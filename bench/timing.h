@@ -56,8 +56,8 @@ typedef struct timing_rules {
 /*
  * Warms each contender up, then measures round after round, every other round in reverse order.
  *
- * Warm repetitions are of as many calls as fill some milliseconds, after untimed ones that bring back
- * what the other contenders displaced and give the threads time to spread over the cores. Returns 0, the first other value that a
+ * Warm repetitions are of as many calls as fill some milliseconds, after one untimed call that
+ * brings back what the other contenders displaced. Returns 0, the first other value that a
  * contender or `between` answered, or TIMING_NO_MEMORY.
  */
 #define TIMING_NO_MEMORY 1

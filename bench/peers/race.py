@@ -24,7 +24,7 @@ import tenon  # noqa: E402
 
 # Threads of OpenMP go on spinning for some milliseconds after their work: wait until they have stopped.
 PAUSE = 0.02
-# After the pause: untimed calls until the scheduler has spread the threads over the cores again, then timed ones.
+# After the pause: seconds of untimed calls, at least one, then of timed ones.
 WARM_UP, TURN = 0.01, 0.02
 FEWEST_TURNS = 5
 
