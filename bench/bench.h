@@ -9,8 +9,9 @@
 #define BENCH_BENCH_H
 
 #include "bench_data.h"
+#include "bench_limits.h"
+#include "bench_scores.h"
 #include "options.h"
-#include "peak.h"
 #include "peer_cblas.h"
 #include "shapes.h"
 #include "table.h"
@@ -18,7 +19,6 @@
 
 #include <tenon/tenon.h>
 
-#define BENCH_MOST_PEERS 8
 #define BENCH_MOST_DTYPES 8
 #define BENCH_MOST_ARRAYS 4
 #define BENCH_MOST_SHAPE 10
@@ -33,8 +33,8 @@ typedef struct bench_workspace {
 
 /* Options every operation has: as text, then as parsed by bench_settings_parse. */
 typedef struct bench_settings {
-    const char *dtypes_text, *threads_text, *device, *reps_text, *min_time_text, *peers_text,
-        *workspaces_text;
+    const char *dtypes_text, *threads_text, *device, *reps_text, *min_time_text, *workspaces_text;
+    options_values peer_items;
     bool cold, warm, json;
     int dtypes[BENCH_MOST_DTYPES]; /* indices into the operation's words */
     size_t dtype_count;
@@ -42,7 +42,7 @@ typedef struct bench_settings {
     bench_workspace workspaces[BENCH_MOST_WORKSPACES];
     int workspace_count; /* 0: no bound, and nothing is said of it */
     timing_rules rules;
-    peer_cblas peers[BENCH_MOST_PEERS];
+    peer_cblas peers[PEER_MOST];
     int peer_count;
 } bench_settings;
 
@@ -56,8 +56,10 @@ typedef struct bench_settings {
     "               multiply-add or dot-product peak or bytes at the read bandwidth of a working\n" \
     "               set of that size, whichever takes longer\n"
 #define BENCH_NOTES_METHOD                                                                         \
-    "Limits are measured before and after each row, on as many threads. A row whose error rounding\n" \
-    "does not explain is reported and makes the exit code 1."
+    "Limits are measured before, between and after the timed calls of each row, on as many threads;\n" \
+    "a limit is the best rate that the process has measured so far, so early rows may stand\n"      \
+    "against a lower one than late rows. A row whose error rounding does not explain is reported\n"  \
+    "and makes the exit code 1."
 
 /* Rows for an options table of the settings. */
 #define BENCH_COMMON_ROWS(s, dtype_help)                                                           \
@@ -94,6 +96,7 @@ typedef struct bench_extent {
  */
 typedef struct bench_job {
     const char *op;
+    const char *suite; /* that the shape belongs to; NULL: to none */
     const char *dtype;
     bench_extent shape[BENCH_MOST_SHAPE];
     int shape_count;
@@ -111,8 +114,9 @@ typedef struct bench_job {
     double (*error)(
         void *state,
         const bench_array *result); /* against float64, as the operation's help defines it */
-    bool (*peer_can)(void *state, const peer_cblas *peer); /* NULL: no peer can */
-    void (*peer_run)(void *state, const peer_cblas *peer, bench_array *result);
+    /* NULL: no peer can */
+    bool (*peer_can)(void *state, const peer_cblas *peer, peer_way way);
+    void (*peer_run)(void *state, const peer_cblas *peer, peer_way way, bench_array *result);
     void *state;
 } bench_job;
 
@@ -122,8 +126,8 @@ typedef struct bench_session {
     int64_t jobs; /* how many will come, for the progress line */
     int64_t job;  /* how many have */
     int failures;
-    peak_memory memory;
-    size_t memory_set; /* bytes that count as "from memory" */
+    bench_limits limits;
+    bench_scores scores; /* of the rows that belong to suites */
     table table;
     bool table_open;
 } bench_session;

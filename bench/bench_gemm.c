@@ -5,10 +5,11 @@
  * independently of tenon's reference.
  */
 #include "bench.h"
+#include "gemm_shapes.h"
 
 #include <math.h>
+#include <string.h>
 
-#define MOST_EXTENT (INT64_C(1) << 31)
 /* Multiply-adds spent on checking one result; about a tenth of a second. */
 #define CHECK_BUDGET (INT64_C(1) << 22)
 
@@ -23,14 +24,14 @@ static const char *const notes =
     BENCH_NOTES_ROOF
     "  error        largest |result - exact| / sum |a||b| of a sample of outputs\n"
     "  vs NAME      the peer's median, and how many times tenon's that is\n\n"
-    BENCH_NOTES_METHOD
-    " Peers alternate with\n"
-    "tenon repetition by repetition, each after the helper threads of the other have gone idle.";
+    BENCH_NOTES_METHOD "\n\n"
+    "Peers run on as many threads and alternate with tenon repetition by repetition, each after the\n"
+    "helper threads of the others have gone idle. A peer that has several functions for a product\n"
+    "(gemv where m or n is 1, gemm_batch_strided) is timed with each, and its fastest counts.";
 /* clang-format on */
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16", "s8"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16, TENON_S8};
-static const char *const layout_words[] = {"nn", "nt", "tn", "tt"};
 
 typedef struct gemm {
     int64_t m, n, k, batch;
@@ -106,35 +107,30 @@ static double error(void *state, const bench_array *result) {
     return worst;
 }
 
-static peer_gemm product(const gemm *g, int64_t batch, bench_array *result) {
-    const size_t element = g->c.dtype == TENON_F64 ? 8 : 4;
-    const size_t at = (size_t)batch * element;
+static peer_gemm product(const gemm *g, const bench_array *result) {
     return (peer_gemm){
-        .element_bytes = (int)element,
+        .element_bytes = g->c.dtype == TENON_F64 ? 8 : 4,
         .a_transposed = g->a_transposed,
         .b_transposed = g->b_transposed,
         .m = g->m,
         .n = g->n,
         .k = g->k,
-        .a = (const char *)g->a.data + at * (size_t)(g->m * g->k),
-        .b = (const char *)g->b.data + at * (size_t)(g->k * g->n),
-        .c = (char *)result->data + at * (size_t)(g->m * g->n),
+        .batch = g->batch,
+        .a = g->a.data,
+        .b = g->b.data,
+        .c = result->data,
     };
 }
 
-static bool peer_can(void *state, const peer_cblas *peer) {
-    gemm *g = state;
-    const peer_gemm p = product(g, 0, &g->c);
-    return (g->a.dtype == TENON_F32 || g->a.dtype == TENON_F64) &&
-           peer_has_gemm(peer, p.element_bytes) && peer_fits(peer, &p);
+static bool can(void *state, const peer_cblas *peer, peer_way way) {
+    const gemm *g = state;
+    const peer_gemm p = product(g, &g->c);
+    return (g->a.dtype == TENON_F32 || g->a.dtype == TENON_F64) && peer_can(peer, way, &p);
 }
 
-static void peer_run(void *state, const peer_cblas *peer, bench_array *result) {
-    const gemm *g = state;
-    for (int64_t batch = 0; batch < g->batch; ++batch) {
-        const peer_gemm p = product(g, batch, result);
-        peer_run_gemm(peer, &p);
-    }
+static void run_peer(void *state, const peer_cblas *peer, peer_way way, bench_array *result) {
+    const peer_gemm p = product(state, result);
+    peer_run(peer, way, &p);
 }
 
 static peak_kind arithmetic_limit(tenon_dtype dtype) {
@@ -150,7 +146,7 @@ static peak_kind arithmetic_limit(tenon_dtype dtype) {
     }
 }
 
-static void job(bench_session *session, gemm *g, const char *layout, int dtype) {
+static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dtype) {
     const tenon_dtype type = dtypes[dtype], out = type == TENON_S8 ? TENON_S32 : type;
     const double k = (double)g->k;
     const int64_t a = bench_count((const int64_t[]){g->batch, g->m, g->k}, 3);
@@ -165,12 +161,13 @@ static void job(bench_session *session, gemm *g, const char *layout, int dtype) 
     bench_array_fill(&g->b, 2);
     const bench_job j = {
         .op = "gemm",
+        .suite = shape->suite,
         .dtype = dtype_words[dtype],
         .shape = {{"m", NULL, g->m, false},
                   {"n", NULL, g->n, false},
                   {"k", NULL, g->k, false},
                   {"batch", NULL, g->batch, false},
-                  {"layout", layout, 0, false}},
+                  {"layout", shape->layout, 0, false}},
         .shape_count = 5,
         .flops = 2 * (double)g->batch * (double)g->m * (double)g->n * k,
         .bytes = (double)(g->a.bytes + g->b.bytes + g->c.bytes),
@@ -187,8 +184,8 @@ static void job(bench_session *session, gemm *g, const char *layout, int dtype) 
         .plan = plan,
         .run = run,
         .error = error,
-        .peer_can = peer_can,
-        .peer_run = peer_run,
+        .peer_can = can,
+        .peer_run = run_peer,
         .state = g,
     };
     bench_run(session, &j);
@@ -198,68 +195,31 @@ out:
     bench_array_free(&g->c);
 }
 
-/* Shapes as m, n, k rows: --mnk as it stands, and all combinations of --m, --n, --k. */
-typedef struct shapes {
-    const char *m_text, *n_text, *k_text, *mnk_text, *batch_text, *layout_text;
-    shapes_list m, n, k, mnk, batch;
-    int layouts[4];
-    size_t layout_count;
-} shapes;
-
-static bool parse_shapes(shapes *s) {
-    const bool separate = s->m_text || s->n_text || s->k_text;
-    if (separate && !(s->m_text && s->n_text && s->k_text)) {
-        complain("--m, --n and --k are given together (%s is missing)", !s->m_text   ? "--m"
-                                                                        : !s->n_text ? "--n"
-                                                                                     : "--k");
-        return false;
-    }
-    if (!separate && !s->mnk_text)
-        s->mnk_text = "1024,2048";
-    s->layout_count = shapes_parse_words("--layout", s->layout_text ? s->layout_text : "nn",
-                                         layout_words, 4, s->layouts, 4);
-    return s->layout_count > 0 &&
-           (!separate || (shapes_parse_list("--m", s->m_text, 1, MOST_EXTENT, &s->m) &&
-                          shapes_parse_list("--n", s->n_text, 1, MOST_EXTENT, &s->n) &&
-                          shapes_parse_list("--k", s->k_text, 1, MOST_EXTENT, &s->k))) &&
-           (!s->mnk_text || shapes_parse_tuples("--mnk", s->mnk_text, 3, true, &s->mnk)) &&
-           shapes_parse_list("--batch", s->batch_text ? s->batch_text : "1", 1, MOST_EXTENT,
-                             &s->batch);
-}
-
-/* Types, layouts and batches of one m, n, k. */
-static void combine(bench_session *session, const shapes *s, const int64_t mnk[3]) {
+static void measure(bench_session *session, const gemm_shape *shape) {
     const bench_settings *settings = session->settings;
-    for (size_t d = 0; d < settings->dtype_count; ++d)
-        for (size_t l = 0; l < s->layout_count; ++l)
-            for (size_t b = 0; b < s->batch.rows; ++b) {
-                const char *layout = layout_words[s->layouts[l]];
-                gemm g = {.m = mnk[0],
-                          .n = mnk[1],
-                          .k = mnk[2],
-                          .batch = s->batch.values[b],
-                          .a_transposed = layout[0] == 't',
-                          .b_transposed = layout[1] == 't'};
-                job(session, &g, layout, settings->dtypes[d]);
-            }
+    for (size_t d = 0; d < settings->dtype_count; ++d) {
+        gemm g = {.m = shape->m,
+                  .n = shape->n,
+                  .k = shape->k,
+                  .batch = shape->batch,
+                  .a_transposed = shape->layout[0] == 't',
+                  .b_transposed = shape->layout[1] == 't'};
+        job(session, &g, shape, settings->dtypes[d]);
+    }
 }
 
 int bench_gemm(int argc, char **argv) {
     bench_settings settings = {0};
-    shapes s = {0};
+    gemm_shapes_options wanted = {0};
+    bool list = false;
     const options_row rows[] = {
-        {"--m", "LIST", "rows of C: 1,2,4..64:4", &s.m_text, NULL},
-        {"--n", "LIST", "columns of C", &s.n_text, NULL},
-        {"--k", "LIST", "length of the sums", &s.k_text, NULL},
-        {"--mnk", "LIST",
-         "whole shapes, 1024x512x64, or cubes, 256..1024:256\n(default without --m, --n, --k: "
-         "1024,2048)",
-         &s.mnk_text, NULL},
-        {"--batch", "LIST", "independent products in one call (default: 1)", &s.batch_text, NULL},
-        {"--layout", "LIST", "of nn, nt, tn, tt (default: nn)", &s.layout_text, NULL},
+        GEMM_SHAPES_ROWS(&wanted),
+        {"--list", NULL, "print the shapes instead of measuring them", NULL, &list},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16, s8 (C is s32) (default: f32)"),
-        {"--vs", "LIST", "CBLAS libraries to race, FILE.so or NAME=FILE.so (f32 and f64)",
-         &settings.peers_text, NULL},
+        {"--vs", "LIST",
+         "CBLAS libraries to race, each FILE.so or NAME=FILE.so (f32\nand f64); may be given "
+         "several times",
+         NULL, &settings.peer_items},
         {0},
     };
     const options_command command = {"tenon bench gemm", "Measures matrix products, C = A B.",
@@ -267,27 +227,27 @@ int bench_gemm(int argc, char **argv) {
     const options_outcome outcome = options_parse(&command, argc, argv);
     if (outcome != OPTIONS_RUN)
         return outcome == OPTIONS_HELP ? EXIT_FINE : EXIT_USAGE;
+    if (wanted.suites && strcmp(wanted.suites, "list") == 0) {
+        gemm_suites_print(settings.json);
+        return EXIT_FINE;
+    }
 
     int code = EXIT_USAGE;
-    if (parse_shapes(&s) &&
-        bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
-        const size_t each = settings.dtype_count * s.layout_count * s.batch.rows;
-        bench_session session = {.settings = &settings};
-        session.jobs = (int64_t)((s.mnk.rows + s.m.rows * s.n.rows * s.k.rows) * each);
-        for (size_t i = 0; i < s.mnk.rows; ++i)
-            combine(&session, &s, s.mnk.values + 3 * i);
-        for (size_t m = 0; m < s.m.rows; ++m)
-            for (size_t n = 0; n < s.n.rows; ++n)
-                for (size_t k = 0; k < s.k.rows; ++k)
-                    combine(&session, &s,
-                            (const int64_t[]){s.m.values[m], s.n.values[n], s.k.values[k]});
+    gemm_shapes shapes = {0};
+    if (!gemm_shapes_read(&wanted, &shapes))
+        goto out;
+    if (list) {
+        gemm_shapes_print(&shapes, settings.json);
+        code = EXIT_FINE;
+    } else if (bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
+        bench_session session = {.settings = &settings,
+                                 .jobs = (int64_t)(shapes.count * settings.dtype_count)};
+        for (size_t i = 0; i < shapes.count; ++i)
+            measure(&session, &shapes.items[i]);
         code = bench_session_end(&session);
     }
-    shapes_free(&s.m);
-    shapes_free(&s.n);
-    shapes_free(&s.k);
-    shapes_free(&s.mnk);
-    shapes_free(&s.batch);
+out:
+    gemm_shapes_free(&shapes);
     bench_settings_free(&settings);
     return code;
 }

@@ -3,10 +3,10 @@
  * bench_run.c: measures one job on every thread count, warm and cold, and prints its rows (see
  * bench.h).
  *
- * A row is: the machine's limits, tenon and its peers alternating, the limits again, the error of
- * what was computed. The limit of a row is the time that its flops take at the measured arithmetic
- * peak or its bytes at the measured bandwidth over a working set of that size, whichever is longer;
- * percent_of_limit is that time over the median.
+ * A row is: tenon and its peers alternating, with probes of the machine's limits before, between and
+ * after, then the error of what was computed. The limit of a row is the time that its flops take at
+ * the arithmetic peak or its bytes at the bandwidth of a working set of that size, whichever is
+ * longer; percent_of_limit is that time over the median.
  */
 #include "bench.h"
 
@@ -17,9 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Probes of a row: this many repetitions before it and as many after it, of this length. */
-#define LIMIT_REPS 3
-#define LIMIT_SECONDS 5e-3
+/* Seconds from one probe of the limits to the next while a row is timed: often enough to meet the
+ * moments at which the machine is undisturbed, and a third of the time at most. */
+#define PROBE_EVERY 0.15
+/* A row above its limit says that the limit was never measured undisturbed: probed again, this often
+ * at most, as a row within the noise of 100 % stays above. */
+#define SECOND_LOOKS 4
+#define MOST_BESIDE 64
+#define MOST_CALLS (1 + PEER_MOST * PEER_WAYS)
 
 typedef struct row {
     const bench_job *job;
@@ -29,28 +34,25 @@ typedef struct row {
     const char *workspace; /* the bound as given; NULL: none */
     size_t workspace_bytes;
     timing_stats time;
+    bench_rates limit;    /* the best that was measured up to the end of this row */
     double limit_seconds; /* NaN: no limit is known */
+    double beside;        /* median bandwidth of the probes taken beside this row */
     double error;
-    int peer_count;
     struct {
-        const char *name;
-        double seconds;
-    } peers[BENCH_MOST_PEERS];
+        double seconds; /* median of its fastest function; 0: it cannot do this */
+        double spread;
+        peer_way way;
+    } peers[PEER_MOST]; /* in the order of the settings' */
 } row;
-
-/* Rates of the limits of one row, gathered before and after it. */
-typedef struct limits {
-    double arithmetic[2 * LIMIT_REPS];
-    double memory[2 * LIMIT_REPS];
-    double stream[2 * LIMIT_REPS];
-} limits;
 
 /* A measured call of tenon or of a peer. */
 typedef struct call {
     const bench_job *job;
     tenon_context *context;
     tenon_plan *plan;
-    const peer_cblas *peer;
+    int peer; /* index into the settings' peers; -1: tenon */
+    const peer_cblas *library;
+    peer_way way;
     bench_array *result;
 } call;
 
@@ -64,7 +66,7 @@ static int run_tenon(void *state) {
 
 static int run_peer(void *state) {
     const call *c = state;
-    c->job->peer_run(c->job->state, c->peer, c->result);
+    c->job->peer_run(c->job->state, c->library, c->way, c->result);
     return 0;
 }
 
@@ -75,41 +77,68 @@ static void evict(void *state) {
     bench_array_evict(c->result);
 }
 
-/* Appends LIMIT_REPS rates of the best probe of `kind`; leaves 0 where there is none. */
-static bool sample(bench_session *session, peak_kind kind, int threads, size_t bytes,
-                   double *rates) {
-    const peak_probe *probe = kind < PEAK_KINDS ? peak_best(kind) : NULL;
-    const peak_rules rules = {
-        .threads = threads, .reps = LIMIT_REPS, .seconds = LIMIT_SECONDS, .bytes = bytes};
-    return !probe || peak_measure(probe, &rules, &session->memory, rates);
+/* The limits of a row, and what its probes measured. */
+typedef struct probing {
+    bench_session *session;
+    bench_limit_query query;
+    double last; /* time of the last probe */
+    double beside[MOST_BESIDE];
+    int count;
+} probing;
+
+static bool probe(probing *p) {
+    bench_rates now;
+    if (!bench_limits_probe(&p->session->limits, &p->query, &now))
+        return false;
+    if (p->count < MOST_BESIDE)
+        p->beside[p->count++] = now.memory;
+    p->last = timing_now();
+    return true;
 }
 
-static bool sample_limits(bench_session *session, const row *r, limits *l, int offset) {
+/* What a failed probe, which has had its say, ends a race with. */
+#define PROBE_FAILED 2
+
+static int probe_when_due(void *state) {
+    probing *p = state;
+    return timing_now() - p->last < PROBE_EVERY || probe(p) ? 0 : PROBE_FAILED;
+}
+
+static probing limits_of(bench_session *session, const row *r) {
     const bench_job *job = r->job;
-    if (session->memory_set == 0)
-        session->memory_set = peak_memory_set(r->threads);
-    const size_t bytes = r->cold || job->bytes > (double)session->memory_set ? session->memory_set
-                                                                             : (size_t)job->bytes;
-    timing_settle();
-    /* What writes may do so with stores around the caches, if that is faster. */
-    const peak_kind stream = job->memory == PEAK_COPY ? PEAK_COPY_STREAM : PEAK_KINDS;
-    return sample(session, job->arithmetic, r->threads, 0, l->arithmetic + offset) &&
-           sample(session, job->memory, r->threads, bytes, l->memory + offset) &&
-           sample(session, stream, r->threads, bytes, l->stream + offset);
+    const size_t set = bench_limits_memory_set(&session->limits, r->threads);
+    return (probing){
+        .session = session,
+        .query = {.arithmetic = job->arithmetic,
+                  .memory = job->memory,
+                  .threads = r->threads,
+                  .bytes = r->cold || job->bytes > (double)set ? set : (size_t)job->bytes}};
 }
 
 /* NaN where this CPU has no probe of what the job computes (integers without a dot product). */
-static double limit_seconds(const bench_job *job, limits *l) {
-    const double arithmetic = timing_summarize(l->arithmetic, 2 * LIMIT_REPS).median;
-    const double memory = timing_summarize(l->memory, 2 * LIMIT_REPS).median;
-    const double stream = timing_summarize(l->stream, 2 * LIMIT_REPS).median;
-    const double rate = memory > stream ? memory : stream;
-    const double moving = rate > 0 ? job->bytes / rate : 0;
-    const double computing = arithmetic > 0 ? job->flops / arithmetic : 0;
+static double limit_seconds(const bench_job *job, bench_rates limit) {
+    const double moving = limit.memory > 0 ? job->bytes / limit.memory : 0;
+    const double computing = limit.arithmetic > 0 ? job->flops / limit.arithmetic : 0;
     /* Half a roof would flatter or shame: without a probe of the arithmetic there is no limit. */
-    if (job->arithmetic < PEAK_KINDS && !(arithmetic > 0))
+    if (job->arithmetic < PEAK_KINDS && !(limit.arithmetic > 0))
         return NAN;
     return moving > computing ? moving : computing;
+}
+
+/* After the race: the limits of the row, with a second look at those that it seems to beat. */
+static bool conclude(probing *p, row *r) {
+    if (!probe(p))
+        return false;
+    for (int looks = 0;; ++looks) {
+        r->limit = bench_limits_best(&p->session->limits, &p->query);
+        r->limit_seconds = limit_seconds(r->job, r->limit);
+        if (looks == SECOND_LOOKS || !(r->limit_seconds > r->time.median))
+            break;
+        if (!probe(p))
+            return false;
+    }
+    r->beside = timing_summarize(p->beside, p->count).median;
+    return true;
 }
 
 static void shape_text(const bench_job *job, char *text, size_t capacity) {
@@ -125,7 +154,7 @@ static void shape_text(const bench_job *job, char *text, size_t capacity) {
     }
 }
 
-static void print_json(const row *r) {
+static void print_json(const bench_settings *settings, const row *r) {
     json_writer json = {0};
     const bench_job *job = r->job;
     json_object(&json, NULL);
@@ -149,19 +178,28 @@ static void print_json(const row *r) {
         else
             json_int(&json, e->name, e->value);
     }
+    if (job->suite)
+        json_text(&json, "suite", job->suite);
     json_number(&json, "seconds", r->time.median);
     json_number(&json, "seconds_min", r->time.min);
     json_number(&json, "spread", r->time.spread);
     json_number(&json, "gflops", job->flops / r->time.median * 1e-9);
     json_number(&json, "gbps", job->bytes / r->time.median * 1e-9);
     json_number(&json, "percent_of_limit", 100 * r->limit_seconds / r->time.median);
+    json_number(&json, "limit_gflops", r->limit.arithmetic > 0 ? r->limit.arithmetic * 1e-9 : NAN);
+    json_number(&json, "limit_gbps", r->limit.memory * 1e-9);
+    json_number(&json, "beside_gbps", r->beside * 1e-9);
     json_number(&json, "error", r->error);
     json_list(&json, "vs");
-    for (int i = 0; i < r->peer_count; ++i) {
+    for (int i = 0; i < settings->peer_count; ++i) {
+        if (r->peers[i].seconds == 0)
+            continue;
         json_object(&json, NULL);
-        json_text(&json, "name", r->peers[i].name);
+        json_text(&json, "name", settings->peers[i].library.name);
         json_number(&json, "seconds", r->peers[i].seconds);
         json_number(&json, "ratio", r->peers[i].seconds / r->time.median);
+        json_number(&json, "spread", r->peers[i].spread);
+        json_text(&json, "function", peer_way_name(r->peers[i].way));
         json_object_end(&json);
     }
     json_list_end(&json);
@@ -171,6 +209,8 @@ static void print_json(const row *r) {
 static void print_head(bench_session *session, const bench_job *job) {
     table *t = &session->table;
     table_begin(t);
+    if (job->suite)
+        table_column(t, "suite", -8);
     table_column(t, "dtype", -5);
     for (int i = 0; i < job->shape_count; ++i) {
         const bench_extent *e = &job->shape[i];
@@ -192,7 +232,7 @@ static void print_head(bench_session *session, const bench_job *job) {
     table_column(t, "error", 7);
     for (int i = 0; i < session->settings->peer_count; ++i) {
         char title[80];
-        snprintf(title, sizeof title, "vs %s", session->settings->peers[i].name);
+        snprintf(title, sizeof title, "vs %s", session->settings->peers[i].library.name);
         table_column(t, title, (int)(strlen(title) > 16 ? strlen(title) : 16));
     }
     table_column(t, "kernel", -1);
@@ -206,6 +246,8 @@ static void print_row(bench_session *session, const row *r) {
     const bench_job *job = r->job;
     if (!session->table_open)
         print_head(session, job);
+    if (job->suite)
+        table_cell(t, "%s", job->suite);
     table_cell(t, "%s", job->dtype);
     for (int i = 0; i < job->shape_count; ++i) {
         if (job->shape[i].text)
@@ -231,9 +273,9 @@ static void print_row(bench_session *session, const row *r) {
     else
         table_cell(t, "-");
     table_cell(t, "%.1e", r->error);
-    for (int i = 0, next = 0; i < session->settings->peer_count; ++i) {
-        if (next < r->peer_count && r->peers[next].name == session->settings->peers[i].name) {
-            const double seconds = r->peers[next++].seconds;
+    for (int i = 0; i < session->settings->peer_count; ++i) {
+        const double seconds = r->peers[i].seconds;
+        if (seconds > 0) {
             table_cell(t, "%s x%.2f", table_seconds(seconds, text, sizeof text),
                        seconds / r->time.median);
         } else {
@@ -255,79 +297,105 @@ static void judge(bench_session *session, const bench_job *job, const char *who,
     ++session->failures;
 }
 
-/* Alternates tenon and the peers; fills the times of the row. */
-static int race(bench_session *session, row *r, call *calls, int count) {
-    timing_contender contenders[1 + BENCH_MOST_PEERS] = {0};
+/* Alternates tenon, which is calls[0], and the peers; fills the times of the row. */
+static int race(probing *p, row *r, call *calls, int count) {
+    timing_contender contenders[MOST_CALLS] = {0};
     for (int i = 0; i < count; ++i) {
         contenders[i].run = i == 0 ? run_tenon : run_peer;
         contenders[i].state = &calls[i];
         contenders[i].before_cold = evict;
     }
-    timing_rules rules = session->settings->rules;
+    timing_rules rules = p->session->settings->rules;
     rules.cold = r->cold;
+    rules.between = probe_when_due;
+    rules.state = p;
     const int status = timing_alternate(contenders, count, &rules);
     for (int i = 0; i < count; ++i) {
-        if (status == 0 && i == 0) {
-            r->time = timing_summarize(contenders[0].samples, contenders[0].count);
-        } else if (status == 0) {
-            r->peers[i - 1].name = calls[i].peer->name;
-            r->peers[i - 1].seconds =
-                timing_summarize(contenders[i].samples, contenders[i].count).median;
-            r->peer_count = i;
+        if (status == 0) {
+            const timing_stats time = timing_summarize(contenders[i].samples, contenders[i].count);
+            const int peer = calls[i].peer;
+            if (peer < 0) {
+                r->time = time;
+            } else if (r->peers[peer].seconds == 0 || time.median < r->peers[peer].seconds) {
+                r->peers[peer].seconds = time.median;
+                r->peers[peer].spread = time.spread;
+                r->peers[peer].way = calls[i].way;
+            }
         }
         free(contenders[i].samples);
     }
     return status;
 }
 
-/* Results of the peers, each in memory of its own; calls[0] is tenon's. Answers how many calls
+/* The calls of the peers behind tenon's, each with a result of its own. Answers how many calls
  * there are, or 0. */
 static int line_up_peers(const bench_session *session, const row *r, call *calls,
                          bench_array *results) {
+    const bench_job *job = r->job;
     int count = 1;
-    for (int i = 0; i < session->settings->peer_count; ++i) {
+    for (int i = 0; job->peer_can && i < session->settings->peer_count; ++i) {
         const peer_cblas *peer = &session->settings->peers[i];
-        if (!r->job->peer_can || !r->job->peer_can(r->job->state, peer))
-            continue;
-        if (!bench_array_make(&results[count], r->job->result->dtype, r->job->result->count))
-            return 0;
-        bench_array_poison(&results[count]);
         peer_set_threads(peer, r->threads);
-        calls[count] = (call){.job = r->job, .peer = peer, .result = &results[count]};
-        ++count;
+        for (int way = 0; way < PEER_WAYS; ++way) {
+            if (!job->peer_can(job->state, peer, (peer_way)way))
+                continue;
+            if (!bench_array_make(&results[count], job->result->dtype, job->result->count))
+                return 0;
+            bench_array_poison(&results[count]);
+            calls[count] = (call){.job = job,
+                                  .peer = i,
+                                  .library = peer,
+                                  .way = (peer_way)way,
+                                  .result = &results[count]};
+            ++count;
+        }
     }
     return count;
 }
 
 static bool measure(bench_session *session, row *r, tenon_context *context, tenon_plan *plan) {
-    call calls[1 + BENCH_MOST_PEERS] = {
-        {.job = r->job, .context = context, .plan = plan, .result = r->job->result}};
-    bench_array results[1 + BENCH_MOST_PEERS] = {0};
-    limits l = {0};
+    call calls[MOST_CALLS] = {
+        {.job = r->job, .context = context, .plan = plan, .peer = -1, .result = r->job->result}};
+    bench_array results[MOST_CALLS] = {0};
+    probing p = limits_of(session, r);
     bool ok = false;
     bench_array_poison(r->job->result);
     const int count = line_up_peers(session, r, calls, results);
-    if (count == 0 || !sample_limits(session, r, &l, 0))
+    if (count == 0 || !probe(&p))
         goto out;
-    const int status = race(session, r, calls, count);
-    if (status) {
+    const int status = race(&p, r, calls, count);
+    if (status && status != PROBE_FAILED)
         complain("%s: %s", r->job->op,
                  status == TIMING_NO_MEMORY ? "no memory for samples"
                                             : tenon_error_message(context));
+    if (status || !conclude(&p, r))
         goto out;
-    }
-    if (!sample_limits(session, r, &l, LIMIT_REPS))
-        goto out;
-    r->limit_seconds = limit_seconds(r->job, &l);
     r->error = r->job->error(r->job->state, r->job->result);
     judge(session, r->job, "tenon", r->error);
     for (int i = 1; i < count; ++i)
-        judge(session, r->job, calls[i].peer->name, r->job->error(r->job->state, &results[i]));
+        judge(session, r->job, calls[i].library->library.name,
+              r->job->error(r->job->state, &results[i]));
     ok = true;
 out:
-    for (int i = 1; i < 1 + BENCH_MOST_PEERS; ++i)
+    for (int i = 1; i < MOST_CALLS; ++i)
         bench_array_free(&results[i]);
     return ok;
+}
+
+/* Rows of suites, for the summary at the end. */
+static bool keep_score(bench_session *session, const row *r) {
+    const bench_job *job = r->job;
+    bench_scores_row score = {.key = {.op = job->op,
+                                      .suite = job->suite,
+                                      .dtype = job->dtype,
+                                      .threads = r->threads,
+                                      .cold = r->cold}};
+    if (!job->suite || session->settings->peer_count == 0)
+        return true;
+    shape_text(job, score.shape, sizeof score.shape);
+    for (int i = 0; i < session->settings->peer_count; ++i)
+        score.ratios[i] = r->peers[i].seconds / r->time.median;
+    return bench_scores_add(&session->scores, &score);
 }
 
 /* The warm and the cold row of one plan; `bound` is what it was planned under, or NULL. */
@@ -357,10 +425,12 @@ static void run_plan(bench_session *session, const bench_job *job, int threads,
         progress("[%lld/%lld] %s %s %s, %d threads, %s", (long long)session->job,
                  (long long)session->jobs, job->op, job->dtype, shape, threads,
                  cold ? "cold" : "warm");
-        if (!measure(session, &r, context, plan))
+        if (!measure(session, &r, context, plan) || !keep_score(session, &r)) {
             ++session->failures;
-        else if (settings->json)
-            print_json(&r);
+            continue;
+        }
+        if (settings->json)
+            print_json(settings, &r);
         else
             print_row(session, &r);
     }
@@ -418,9 +488,22 @@ void bench_run(bench_session *session, const bench_job *job) {
         run_threads(session, job, (int)session->settings->threads.values[i]);
 }
 
+/* What the column `limit` of the table above refers to. */
+static void print_footnote(const bench_session *session) {
+    if (session->table_open)
+        puts("limit: of the best rate that this process measured up to that row");
+}
+
 int bench_session_end(bench_session *session) {
+    const bench_settings *settings = session->settings;
+    const char *names[PEER_MOST];
+    for (int i = 0; i < settings->peer_count; ++i)
+        names[i] = settings->peers[i].library.name;
     progress_clear();
-    peak_memory_free(&session->memory);
+    print_footnote(session);
+    bench_scores_print(&session->scores, names, settings->peer_count, settings->json);
+    bench_scores_free(&session->scores);
+    bench_limits_free(&session->limits);
     if (session->failures)
         complain("%d rows could not be measured or were wrong", session->failures);
     return session->failures ? EXIT_FAILED : EXIT_FINE;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_bench.c: `tenon bench OP`: finds the operation, and parses the options that all operations
- * share. Measuring is bench_run.c's.
+ * cmd_bench.c: the table of `tenon bench`, and the options that all its operations share. Measuring
+ * is bench_run.c's.
  */
 #include "bench.h"
 
@@ -14,58 +14,28 @@
 
 #define MOST_THREADS 1024
 
-static const struct {
-    const char *name;
-    const char *summary;
-    int (*run)(int argc, char **argv);
-} operations[] = {
-    {"gemm", "C = A B, batched or not, in all four layouts", bench_gemm},
-    {"softmax", "rows of a matrix", bench_softmax},
-    {"attention", "scaled dot product attention: prefill and decode", bench_attention},
+static const subcommand rows[] = {
+    {"gemm", "C = A B, batched or not, in all four layouts", bench_gemm, NULL},
+    {"softmax", "rows of a matrix", bench_softmax, NULL},
+    {"attention", "scaled dot product attention: prefill and decode", bench_attention, NULL},
+    {0},
 };
-#define OPERATIONS (sizeof operations / sizeof *operations)
 
-static void usage(FILE *out) {
-    fputs("usage: tenon bench OPERATION [options]\n\noperations:\n", out);
-    for (size_t i = 0; i < OPERATIONS; ++i)
-        fprintf(out, "  %-11s%s\n", operations[i].name, operations[i].summary);
-    fputs(
-        "\nEvery LIST takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 (doubling). All\n"
-        "combinations are measured. tenon bench OPERATION --help tells more.\n",
-        out);
-}
-
-int command_bench(int argc, char **argv) {
-    if (argc < 1) {
-        usage(stderr);
-        return EXIT_USAGE;
-    }
-    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
-        usage(stdout);
-        return EXIT_FINE;
-    }
-    for (size_t i = 0; i < OPERATIONS; ++i)
-        if (strcmp(argv[0], operations[i].name) == 0)
-            return operations[i].run(argc - 1, argv + 1);
-    complain("unknown operation '%s' (tenon bench --help lists them)", argv[0]);
-    return EXIT_USAGE;
-}
+const subcommands bench_operations = {
+    .name = "tenon bench",
+    .what = "operation",
+    .operand = "OPERATION",
+    .notes =
+        "Every LIST takes numbers and ranges: 1,2,4..64:4 (adding 4), 1..1024*2 (doubling). "
+        "All\ncombinations are measured. The column limit holds a row against the best rate of the "
+        "machine that\nthe process has measured so far, beside the rows themselves.\n",
+    .rows = rows,
+};
 
 static bool open_peers(bench_settings *s) {
-    const char *at = s->peers_text;
-    while (at && *at) {
-        char item[4096];
-        const size_t length = strcspn(at, ",");
-        if (s->peer_count == BENCH_MOST_PEERS) {
-            complain("--vs: more than %d libraries", BENCH_MOST_PEERS);
+    for (; s->peer_count < s->peer_items.count; ++s->peer_count)
+        if (!peer_open(s->peer_items.items[s->peer_count], &s->peers[s->peer_count]))
             return false;
-        }
-        snprintf(item, sizeof item, "%.*s", (int)length, at);
-        if (!peer_open(item, &s->peers[s->peer_count]))
-            return false;
-        ++s->peer_count;
-        at += length + (at[length] == ',');
-    }
     return true;
 }
 

@@ -26,7 +26,7 @@
 #include <string.h>
 
 enum {
-    MOST_PEERS = 8,
+    MOST_PEERS = PEER_MOST,
     MOST_THREADS = 64,
     LIVE = 1000,  /* blocks alive in "random" and "skewed", of all threads together */
     DRAWS = 8192, /* length of its prepared sequence */
@@ -342,32 +342,25 @@ static bool measure(session *s, pattern what, int threads) {
 
 /* ---- the command ---- */
 
-static bool open_peers(session *s, const char *list) {
-    for (const char *at = list; at && *at;) {
-        char item[4096];
-        const size_t length = strcspn(at, ",");
-        if (s->count == MOST_PEERS + 2) {
-            complain("--vs: more than %d libraries", MOST_PEERS);
-            return false;
-        }
+static bool open_peers(session *s, const options_values *peers) {
+    for (int i = 0; i < peers->count; ++i) {
         allocator *a = &s->allocators[s->count];
-        snprintf(item, sizeof item, "%.*s", (int)length, at);
-        if (!peer_malloc_open(item, &a->peer))
+        if (!peer_malloc_open(peers->items[i], &a->peer))
             return false;
         a->name = a->peer.name;
         ++s->count;
-        at += length + (at[length] == ',');
     }
     return true;
 }
 
 int command_memory_bench(int argc, char **argv) {
     session s = {.rules = {.min_time = 0.2}};
-    const char *peers = NULL, *threads = "1", *patterns = "pair,stack,random,skewed,large,frames",
-               *reps = NULL, *min_time = NULL;
+    options_values peers = {0};
+    const char *threads = "1", *patterns = "pair,stack,random,skewed,large,frames", *reps = NULL,
+               *min_time = NULL;
     const options_row rows[] = {
         {"--vs", "LIB,...", "malloc libraries, each [NAME=]FILE; this process's malloc always runs",
-         &peers, NULL},
+         NULL, &peers},
         {"--pattern", "LIST", "of pair, stack, random, skewed, large, frames (default: all)",
          &patterns, NULL},
         {"--threads", "LIST", "thread counts (default: 1)", &threads, NULL},
@@ -392,7 +385,7 @@ int command_memory_bench(int argc, char **argv) {
     s.allocators[1].peer = peer_malloc_own();
     s.allocators[1].name = s.allocators[1].peer.name;
     s.count = 2;
-    if (count == 0 || !open_peers(&s, peers) ||
+    if (count == 0 || !open_peers(&s, &peers) ||
         (reps && !shapes_parse_int("--reps", reps, 1, 1000000, &s.rules.reps)) ||
         (min_time && !shapes_parse_seconds("--min-time", min_time, &s.rules.min_time)) ||
         !shapes_parse_list("--threads", threads, 1, MOST_THREADS, &s.threads))

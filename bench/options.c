@@ -71,6 +71,26 @@ static const options_row *find(const options_row *rows, const char *argument, si
     return NULL;
 }
 
+/* Appends the items of a list with commas. */
+static bool append(const options_row *row, const char *list) {
+    options_values *values = row->other;
+    for (const char *at = list;; ++at) {
+        const size_t length = strcspn(at, ",");
+        if (length == 0) {
+            complain("%s: '%s' has an empty item", row->name, list);
+            return false;
+        }
+        if (values->count == OPTIONS_MOST_VALUES) {
+            complain("%s: more than %d values", row->name, OPTIONS_MOST_VALUES);
+            return false;
+        }
+        values->items[values->count++] = (options_value){at, length};
+        at += length;
+        if (*at == '\0')
+            return true;
+    }
+}
+
 options_outcome options_parse(const options_command *command, int argc, char **argv) {
     for (int i = 0; i < argc; ++i)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -86,12 +106,12 @@ options_outcome options_parse(const options_command *command, int argc, char **a
                      argv[i][0] == '-' ? "option" : "argument", argv[i], command->name);
             return OPTIONS_WRONG;
         }
-        if (row->flag) {
+        if (!row->operand) {
             if (value) {
                 complain("%s takes no value", row->name);
                 return OPTIONS_WRONG;
             }
-            *row->flag = true;
+            *(bool *)row->other = true;
             continue;
         }
         if (!value && i + 1 < argc)
@@ -100,7 +120,10 @@ options_outcome options_parse(const options_command *command, int argc, char **a
             complain("%s needs a value: %s", row->name, row->operand);
             return OPTIONS_WRONG;
         }
-        *row->text = value;
+        if (row->text)
+            *row->text = value;
+        else if (!append(row, value))
+            return OPTIONS_WRONG;
     }
     return OPTIONS_RUN;
 }

@@ -8,17 +8,32 @@
 #define BENCH_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Exit codes of the program, stated in its --help. */
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-/* One --name VALUE (text set) or --name (flag set). A table ends with a row whose name is NULL. */
+/* A piece of the command line; not terminated. */
+typedef struct options_value {
+    const char *text;
+    size_t length;
+} options_value;
+
+/* Values of an option that may be given several times, and each time as a list with commas. */
+#define OPTIONS_MOST_VALUES 8
+typedef struct options_values {
+    options_value items[OPTIONS_MOST_VALUES];
+    int count;
+} options_values;
+
+/* One --name VALUE (text set), --name VALUE,... that may come again (text NULL) or --name (operand
+ * NULL). A table ends with a row whose name is NULL. */
 typedef struct options_row {
     const char *name;    /* with its dashes */
     const char *operand; /* what --help calls the value; NULL for a flag */
     const char *help;    /* may hold line breaks */
     const char **text;   /* receives the value; left alone when the option is not given */
-    bool *flag;          /* set to true */
+    void *other;         /* without text: the options_values to append to, a flag's bool to set */
 } options_row;
 
 typedef struct options_command {

@@ -6,10 +6,6 @@
  */
 #include "peer_malloc.h"
 
-#include "options.h"
-
-#include <dlfcn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,31 +22,18 @@ peer_malloc peer_malloc_own(void) {
     return own;
 }
 
-bool peer_malloc_open(const char *argument, peer_malloc *peer) {
+bool peer_malloc_open(options_value item, peer_malloc *peer) {
     *peer = (peer_malloc){0};
-    /* An = inside a path belongs to the path. */
-    const char *equals = argument[strcspn(argument, "=/")] == '=' ? strchr(argument, '=') : NULL;
-    const char *file = equals ? equals + 1 : argument;
-    const char *slash = strrchr(file, '/');
-    if (equals)
-        snprintf(peer->name, sizeof peer->name, "%.*s", (int)(equals - argument), argument);
-    else
-        snprintf(peer->name, sizeof peer->name, "%s", slash ? slash + 1 : file);
-
-    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        complain("--vs: %s", dlerror());
+    peer_library library;
+    if (!peer_library_open(item, &library))
         return false;
-    }
+    memcpy(peer->name, library.name, sizeof peer->name);
     for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
-        void *allocate = dlsym(library, names[i][0]), *release = dlsym(library, names[i][1]);
-        if (!allocate || !release)
-            continue;
-        /* Object pointers as function pointers, the way POSIX sanctions: through the bytes. */
-        memcpy(&peer->allocate, &allocate, sizeof allocate);
-        memcpy(&peer->release, &release, sizeof release);
-        return true;
+        peer->allocate = (void *(*)(size_t))peer_library_find(&library, names[i][0]);
+        peer->release = (void (*)(void *))peer_library_find(&library, names[i][1]);
+        if (peer->allocate && peer->release)
+            return true;
     }
-    complain("--vs: %s has no malloc and free", file);
+    complain("--vs: %s has no malloc and free", library.file);
     return false;
 }

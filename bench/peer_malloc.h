@@ -6,6 +6,8 @@
 #ifndef BENCH_PEER_MALLOC_H
 #define BENCH_PEER_MALLOC_H
 
+#include "peer_library.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -20,8 +22,8 @@ peer_malloc peer_malloc_own(void);
 
 /*
  * Opens "[NAME=]FILE" and looks for mi_malloc, tc_malloc, je_malloc or malloc, and the free of the same
- * kind. False, after a sentence on stderr. The library stays loaded to the end of the process.
+ * kind. False, after a sentence on stderr.
  */
-bool peer_malloc_open(const char *argument, peer_malloc *peer);
+bool peer_malloc_open(options_value item, peer_malloc *peer);
 
 #endif

@@ -145,6 +145,8 @@ int timing_alternate(timing_contender *contenders, int count, const timing_rules
                 timing_settle();
             status = repeat(&contenders[round % 2 ? count - 1 - i : i], rules->cold);
         }
+        if (!status && rules->between)
+            status = rules->between(rules->state);
     }
     return status;
 }

@@ -48,6 +48,9 @@ typedef struct timing_rules {
     int64_t reps;    /* repetitions of each contender; 0: until min_time is spent, at least 5 */
     double min_time; /* seconds of timed calls of the first contender */
     bool cold;       /* one call per repetition, on data that is in no cache */
+    int (*between)(
+        void *state); /* called after each round; as timing_contender.run. NULL: nothing */
+    void *state;      /* handed to between */
 } timing_rules;
 
 /*
@@ -55,7 +58,7 @@ typedef struct timing_rules {
  *
  * Warm repetitions are of as many calls as fill some milliseconds, after one untimed call that
  * brings back what the other contenders displaced. Returns 0, the first other value that a
- * contender answered, or TIMING_NO_MEMORY.
+ * contender or `between` answered, or TIMING_NO_MEMORY.
  */
 #define TIMING_NO_MEMORY 1
 int timing_alternate(timing_contender *contenders, int count, const timing_rules *rules);

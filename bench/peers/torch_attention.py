@@ -14,16 +14,11 @@ import argparse
 import json
 import math
 import statistics
-import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Callable
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
-import tenon  # noqa: E402
+from race import alternate, spread, tenon
 
 STANDARD = {
     "prefill": "1x32x1024x1024x128+causal",
@@ -33,8 +28,6 @@ STANDARD = {
     "decode, 8 sequences, GQA": "8x32/8x1x2048x128",
 }
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-# Threads of torch's OpenMP go on spinning for some milliseconds after their work: wait until they have stopped.
-PAUSE = 0.02
 
 
 @dataclass(frozen=True)
@@ -92,36 +85,6 @@ def relative_error(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, case: Case
         expected = s.softmax(-1) @ v[-1, h // group].double()
         worst = max(worst, float((got[-1, h].double() - expected).abs().max() / expected.abs().max()))
     return worst
-
-
-def alternate(runs: list[Callable[[], object]], seconds: float) -> list[list[float]]:
-    """Seconds per call of each, in turns; a turn is one call to warm up and a few that count."""
-    calls = []
-    for run in runs:
-        run()
-        start = time.perf_counter()
-        run()
-        calls.append(max(1, round(0.02 / (time.perf_counter() - start))))
-    times: list[list[float]] = [[] for _ in runs]
-    end = time.perf_counter() + seconds
-    turn = 0
-    while turn < 5 or time.perf_counter() < end:
-        order = range(len(runs)) if turn % 2 == 0 else reversed(range(len(runs)))
-        for i in order:
-            time.sleep(PAUSE)
-            runs[i]()
-            start = time.perf_counter()
-            for _ in range(calls[i]):
-                runs[i]()
-            times[i].append((time.perf_counter() - start) / calls[i])
-        turn += 1
-    return times
-
-
-def spread(times: list[float]) -> float:
-    """Distance of the quartiles over the median."""
-    low, median, high = statistics.quantiles(times, n=4)
-    return (high - low) / median
 
 
 def measure(ctx: tenon.Context, case: Case, dtype: str, seconds: float) -> dict[str, object]:

@@ -15,7 +15,7 @@ from array import array
 from functools import lru_cache
 from typing import Any, NamedTuple, Sequence
 
-from . import _abi, _dlpack
+from . import _abi, _checks, _dlpack
 
 
 class _DType(NamedTuple):
@@ -56,7 +56,7 @@ def dtype_name(dtype: Any) -> str:
     if isinstance(dtype, str):
         key = dtype
     else:
-        key = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+        key = str(getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or dtype)
     found = _BY_NAME.get(key.removeprefix("torch."))
     if found is None:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(d.name for d in _DTYPES)}")
@@ -165,10 +165,9 @@ def as_tensor(x: Any, dtype: Any = None) -> Tensor:
         found, size, foreign = _import(x)
     wanted = found.dtype if dtype is None else dtype_name(dtype)
     if not wanted:
-        raise TypeError(
-            f"{foreign} is not an element type of tenon; if it holds the bits of another type, say which: "
-            'tenon.as_tensor(x, "bf16")'
-        )
+        bits = [d.name for d in _DTYPES if d.size == size and not d.typestr]
+        hint = f'; if it holds the bits of another type, say which: tenon.as_tensor(x, "{bits[0]}")' if bits else ""
+        raise TypeError(f"elements are {foreign}, expected one of {', '.join(d.name for d in _DTYPES)}{hint}")
     if wanted != found.dtype:
         if _BY_NAME[wanted].size != size:
             raise TypeError(f"elements of {size} bytes ({foreign}) cannot be read as {wanted}")
@@ -178,6 +177,20 @@ def as_tensor(x: Any, dtype: Any = None) -> Tensor:
     return found
 
 
+def operand(name: str, x: Any) -> Tensor:
+    """as_tensor for an argument of that name, which the text of an exception begins with."""
+    try:
+        return as_tensor(x)
+    except (TypeError, ValueError, BufferError, RuntimeError) as refused:
+        raise _named(name, refused) from None
+
+
+def _named(name: str, refused: Exception) -> Exception:
+    """The same exception with the argument's name in front. Not every class takes one text alone."""
+    kind = next(k for k in (TypeError, ValueError, BufferError, RuntimeError) if isinstance(refused, k))
+    return kind(f"{name}: {refused}")
+
+
 def _import(x: Any) -> tuple[Tensor, int, str]:
     """The view, its element size, and what its library calls the type. The view's dtype is "" if tenon has none."""
     numpy = sys.modules.get("numpy")
@@ -185,6 +198,10 @@ def _import(x: Any) -> tuple[Tensor, int, str]:
         x = numpy.asarray(x)  # a scalar's own interface is that of a temporary
         x.flags.writeable = False
     if numpy is not None and isinstance(x, numpy.ndarray):
+        if type(x) is not numpy.ndarray and isinstance(x, numpy.ma.MaskedArray):
+            raise TypeError(
+                "a masked array's mask would be ignored: give x.filled(value) or x.data, and a mask by mask="
+            )
         return _from_numpy(x)
     if hasattr(x, "__dlpack__"):
         torch = sys.modules.get("torch")
@@ -198,6 +215,8 @@ def _import(x: Any) -> tuple[Tensor, int, str]:
         return view, t.bits // 8, str(getattr(x, "dtype", f"DLPack type {t.code} of {t.bits} bits"))
     if hasattr(x, "__array_interface__"):
         return _from_interface(x, x.__array_interface__)
+    if hasattr(x, "__cuda_array_interface__"):
+        raise TypeError("the array lies in a GPU's memory, not in host memory; move it to the CPU first")
     return _from_buffer(x)
 
 
@@ -210,9 +229,8 @@ def _refuse_lazy_bits(x: Any) -> None:
             )
 
 
-def _known_typestr(typestr: str, name: str) -> tuple[str, int, str]:
+def _known_typestr(typestr: str, size: int, name: str) -> tuple[str, int, str]:
     """tenon's name ("" if it has none), bytes of an element, and the type's name."""
-    size = int(typestr[2:])
     if typestr[0] == (">" if _LITTLE else "<") and size > 1:
         raise TypeError(f"elements are of the other byte order ({typestr})")
     known = _BY_TYPESTR.get(typestr[1:]) or _BY_NAME.get(name)  # ml_dtypes have a name and an opaque typestr
@@ -222,7 +240,7 @@ def _known_typestr(typestr: str, name: str) -> tuple[str, int, str]:
 # NumPy works a type's name out anew each time, which takes longer than all else here.
 @lru_cache(maxsize=64)
 def _known_numpy(dtype: Any) -> tuple[str, int, str]:
-    return _known_typestr(dtype.str, dtype.name)
+    return _known_typestr(dtype.str, dtype.itemsize, dtype.name)
 
 
 def _from_numpy(x: Any) -> tuple[Tensor, int, str]:
@@ -234,10 +252,14 @@ def _from_numpy(x: Any) -> tuple[Tensor, int, str]:
 
 
 def _from_interface(x: Any, interface: dict[str, Any]) -> tuple[Tensor, int, str]:
-    name, size, foreign = _known_typestr(interface["typestr"], interface["typestr"])
-    shape = tuple(interface["shape"])
+    typestr = interface["typestr"]
+    digits = typestr[2:].partition("[")[0]
+    name, size, foreign = _known_typestr(typestr, int(digits) if digits.isdecimal() else 0, typestr)
+    shape = tuple(_checks.integer("an extent", extent, 0, _checks.INT64_MAX) for extent in interface["shape"])
     address, read_only = interface["data"]
-    strides = _element_strides(shape, interface.get("strides") or _dense_strides(shape, size), size)
+    given = interface.get("strides") or _dense_strides(shape, size)
+    strides = tuple(_checks.integer("a stride", step, _checks.INT64_MIN, _checks.INT64_MAX) for step in given)
+    strides = _element_strides(shape, strides, size)
     return Tensor(address, name, shape, strides, read_only=read_only, kind="numpy", owner=x), size, foreign
 
 
@@ -295,6 +317,8 @@ def _dense_strides(shape: Sequence[int], size: int) -> tuple[int, ...]:
 
 
 def _element_strides(shape: Sequence[int], byte_strides: Sequence[int], size: int) -> tuple[int, ...]:
+    if size == 0:  # elements without a size are refused later, by their type
+        return (0,) * len(shape)
     strides = []
     for extent, step in zip(shape, byte_strides):
         if step % size and extent > 1:
@@ -303,11 +327,12 @@ def _element_strides(shape: Sequence[int], byte_strides: Sequence[int], size: in
     return tuple(strides)
 
 
-def as_index_tensor(x: Any) -> Tensor:
-    """As as_tensor; also takes a list or tuple of integers (lengths, offsets)."""
-    if isinstance(x, (list, tuple)) and all(isinstance(i, int) for i in x):
-        return as_tensor(array("q", x))
-    return as_tensor(x)
+def index_operand(name: str, x: Any) -> Tensor:
+    """As operand; also takes a list or tuple of integers (lengths, offsets)."""
+    if not isinstance(x, (list, tuple)):
+        return operand(name, x)
+    low, high = _checks.INT64_MIN, _checks.INT64_MAX
+    return as_tensor(array("q", (_checks.integer(f"{name}[{i}]", value, low, high) for i, value in enumerate(x))))
 
 
 def make_result(like: Tensor, shape: tuple[int, ...], dtype: str, zeros: bool = False) -> Any:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Generic, Literal, Optional, Sequence, TypeVar, Union
 
-from . import _abi
-from ._arrays import Tensor, as_index_tensor, as_tensor, dtype_code, dtype_name, make_result
+from . import _abi, _checks
+from ._arrays import Tensor, as_tensor, dtype_code, dtype_name, index_operand, make_result, operand
 
 Desc = TypeVar("Desc", bound=ctypes.Structure)
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "clamp"]
@@ -42,44 +42,46 @@ class Call(Generic[Desc]):
     def put(self, field: str, tensor: Optional[Tensor]) -> None:
         """Sets an input."""
         if tensor is not None:
+            if tensor.ndim > _abi.MAX_RANK:
+                raise ValueError(f"{field} has {tensor.ndim} dimensions, expected at most {_abi.MAX_RANK}")
             made = tensor.to_c()
             setattr(self.desc, field, made)
             self._kept += (tensor, made)
 
-    def put_output(self, field: str, tensor: Tensor) -> None:
+    def put_output(self, field: str, tensor: Tensor, name: str = "out") -> None:
+        """Sets what is written; `name` is the argument that it came by."""
         if tensor.read_only:
-            raise ValueError(f"{field}: the array is read-only")
+            raise ValueError(f"{name} is read-only, expected a writable array")
         if tensor.size and any(step == 0 and extent > 1 for step, extent in zip(tensor.strides, tensor.shape)):
-            raise ValueError(f"{field}: elements of the array share memory (strides {tensor.strides})")
+            raise ValueError(f"{name} has strides {tensor.strides}, expected elements that share no memory")
         self.put(field, tensor)
 
     def put_scalar(self, field: str, value: Optional[float]) -> None:
         """Sets a `const double *`; None leaves it NULL, the default."""
         if value is not None:
-            setattr(self.desc, field, ctypes.pointer(ctypes.c_double(value)))  # the struct keeps the pointer's target
+            made = ctypes.c_double(_checks.number(field, value))
+            setattr(self.desc, field, ctypes.pointer(made))  # the struct keeps the pointer's target
 
     def limit_workspace(self, limit: Optional[int]) -> None:
         if limit is not None:
-            if limit <= 0:
-                raise ValueError(f"workspace_limit is {limit}, expected at least 1 byte")
-            self.desc.workspace.bytes = limit
+            self.desc.workspace.bytes = _checks.size("workspace_limit", limit, 1)
 
 
 def _choice(field: str, value: Optional[str], values: dict[str, int]) -> int:
     if value is None:
         return values["none"]
-    if value not in values:
+    if not isinstance(value, str) or value not in values:
         expected = ", ".join(repr(v) for v in values if v != "none")
         raise ValueError(f"{field} is {value!r}, expected None or one of {expected}")
     return values[value]
 
 
-def _optional(x: Optional[Array]) -> Optional[Tensor]:
-    return None if x is None else as_tensor(x)
+def _optional(name: str, x: Optional[Array]) -> Optional[Tensor]:
+    return None if x is None else operand(name, x)
 
 
-def _optional_indices(x: Optional[Indices]) -> Optional[Tensor]:
-    return None if x is None else as_index_tensor(x)
+def _optional_indices(name: str, x: Optional[Indices]) -> Optional[Tensor]:
+    return None if x is None else index_operand(name, x)
 
 
 def _broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
@@ -94,7 +96,7 @@ def _result(
 ) -> tuple[Any, Tensor]:
     """What the caller gets, and its view: `out` as given, or a new array."""
     if out is not None:
-        return out, as_tensor(out)
+        return out, operand("out", out)
     name = default if dtype is None else dtype_name(dtype)
     made = make_result(like, shape, name, zeros)
     return made, as_tensor(made, name)
@@ -141,7 +143,7 @@ def pack(
     compute: Compute,
 ) -> tuple[Call[_abi.GemmDesc], Tensor, Optional[Tensor], Optional[Tensor]]:
     """What Context.pack asks the library, and the views of its operands."""
-    view, scale, zero = as_tensor(b), _optional(b_scale), _optional(b_zero)
+    view, scale, zero = operand("b", b), _optional("b_scale", b_scale), _optional("b_zero", b_zero)
     if view.ndim < 2:
         raise ValueError(f"b has {view.ndim} dimensions, expected at least 2")
     call = Call(_abi.GemmDesc())
@@ -205,29 +207,31 @@ def matmul(
     """
     call = Call(_abi.GemmDesc())
     desc = call.desc
-    ta = as_tensor(a)
+    ta = operand("a", a)
     if isinstance(b, PackedMatrix):
         tb = b.view
         gated = b.gated if gated is None else gated
         b_scale = b.b_scale if b_scale is None else b_scale
         b_zero = b.b_zero if b_zero is None else b_zero
     else:
-        tb = as_tensor(b)
-    if not ta.ndim or not tb.ndim:
-        raise ValueError("matmul takes arrays of at least one dimension")
+        tb = operand("b", b)
+    for name, t in (("a", ta), ("b", tb)):
+        if not t.ndim:
+            raise ValueError(f"{name} has 0 dimensions, expected at least 1")
     vector_a, vector_b = ta.ndim == 1, tb.ndim == 1
     if vector_a:
         ta = ta.with_axis(-2)
     if vector_b:
         tb = tb.with_axis(-1)
-    tbias, tresidual = _optional(bias), _optional(residual)
-    offsets = _optional_indices(group_offsets)
+    tbias, tresidual = _optional("bias", bias), _optional("residual", residual)
+    offsets = _optional_indices("group_offsets", group_offsets)
     pairing = _choice("gated", gated, _GATED)
 
     columns = tb.shape[-1] // 2 if pairing else tb.shape[-1]
     batch = () if offsets is not None else _broadcast(ta.shape[:-2], tb.shape[:-2])
-    if beta and out is None:
-        raise ValueError("beta scales what is in the result: give out=")
+    desc.beta = _checks.number("beta", beta)
+    if desc.beta and out is None:
+        raise ValueError(f"beta is {beta} and scales what is in the result: give out=")
     shape = batch + (() if vector_a else (ta.shape[-2],)) + (() if vector_b else (columns,))
     # Rows behind the last group stay as they are, so in a new result they must be something.
     call.result, tc = _result(ta, shape, dtype, product_dtype(ta.dtype, tb.dtype), out, zeros=offsets is not None)
@@ -254,21 +258,21 @@ def matmul(
         desc.b_packed, desc.b_packed_bytes = b.address, b.bytes
         call._kept.append(b)
     call.put_scalar("alpha", alpha)
-    desc.beta = beta
     call.put("bias", tbias)
     call.put("residual", tresidual)
     desc.activation = _choice("activation", activation, _ACTIVATIONS)
     if clamp is not None:
-        desc.clamp_low, desc.clamp_high = clamp
+        low, high = _checks.pair("clamp", clamp)
+        desc.clamp_low, desc.clamp_high = _checks.number("clamp[0]", low), _checks.number("clamp[1]", high)
     elif activation == "clamp":
         raise ValueError("activation='clamp' needs clamp=(low, high)")
     desc.gated = pairing
-    call.put("a_scale", _optional(a_scale))
-    call.put("a_zero", _optional(a_zero))
-    call.put("b_scale", _optional(b_scale))
-    call.put("b_zero", _optional(b_zero))
-    call.put("c_scale", _optional(c_scale))
-    call.put("c_zero", _optional(c_zero))
+    call.put("a_scale", _optional("a_scale", a_scale))
+    call.put("a_zero", _optional("a_zero", a_zero))
+    call.put("b_scale", _optional("b_scale", b_scale))
+    call.put("b_zero", _optional("b_zero", b_zero))
+    call.put("c_scale", _optional("c_scale", c_scale))
+    call.put("c_zero", _optional("c_zero", c_zero))
     call.put("group_offsets", offsets)
     desc.compute = _choice("compute", compute, _COMPUTE)
     call.limit_workspace(workspace_limit)
@@ -286,7 +290,7 @@ def _put_masks(
     sinks: Optional[Array],
 ) -> None:
     """What softmax and attention have in common."""
-    tmask, tbias = _optional(mask), _optional(bias)
+    tmask, tbias = _optional("mask", mask), _optional("bias", bias)
     if tmask is not None and tmask.dtype != "bool":
         if tbias is not None:
             raise ValueError(f"mask of {tmask.dtype} is additive and so is bias: give one of them, or a mask of bool")
@@ -295,11 +299,15 @@ def _put_masks(
     call.put("bias", tbias)
     call.desc.causal = _choice("causal", causal, _CAUSAL)
     if window is not None:
-        left, right = (-1 if side is None else side for side in window)
+        low, high = _checks.INT64_MIN, _checks.INT64_MAX
+        left, right = (
+            -1 if side is None else _checks.integer(f"window[{i}]", side, low, high)
+            for i, side in enumerate(_checks.pair("window", window))
+        )
         call.desc.window = _abi.Window(1, 0, left, right)
-    call.put("alibi", _optional(alibi))
-    call.desc.softcap = softcap
-    call.put("sinks", _optional(sinks))
+    call.put("alibi", _optional("alibi", alibi))
+    call.desc.softcap = _checks.number("softcap", softcap)
+    call.put("sinks", _optional("sinks", sinks))
 
 
 def _put_lse(call: Call[Any], like: Tensor, shape: tuple[int, ...]) -> Any:
@@ -343,7 +351,8 @@ def softmax(
     """
     call = Call(_abi.SoftmaxDesc())
     desc = call.desc
-    tx = as_tensor(x)
+    tx = operand("x", x)
+    axis = _checks.integer("axis", axis, _checks.INT32_MIN, _checks.INT32_MAX)
     out, ty = _result(tx, tx.shape, dtype, tx.dtype, out)
     call.put("x", tx)
     call.put_output("y", ty)
@@ -411,23 +420,24 @@ def attention(
     """
     call = Call(_abi.AttentionDesc())
     desc = call.desc
-    tq, tv = as_tensor(q), as_tensor(v)
-    if tq.ndim != 4 or tv.ndim != 4:
-        raise ValueError(f"q has {tq.ndim} and v {tv.ndim} dimensions, expected 4: (batch, heads, length, dim)")
+    tq, tk, tv = operand("q", q), operand("k", k), operand("v", v)
+    for name, t in (("q", tq), ("k", tk), ("v", tv)):
+        if t.ndim != 4:
+            raise ValueError(f"{name} has {t.ndim} dimensions, expected 4: (batch, heads, length, dim)")
     out, to = _result(tq, tq.shape[:3] + tv.shape[3:], dtype, tq.dtype, out)
     call.put("q", tq)
-    call.put("k", as_tensor(k))
+    call.put("k", tk)
     call.put("v", tv)
     call.put_output("o", to)
     call.put_scalar("scale", scale)
     _put_masks(call, mask, bias, causal, window, alibi, softcap, sinks)
-    call.put("key_lengths", _optional_indices(key_lengths))
-    call.put("query_offsets", _optional_indices(query_offsets))
-    call.put("cu_seqlens_q", _optional_indices(cu_seqlens_q))
-    call.put("cu_seqlens_k", _optional_indices(cu_seqlens_k))
-    call.put("block_table", _optional(block_table))
-    call.put("k_scale", _optional(k_scale))
-    call.put("v_scale", _optional(v_scale))
+    call.put("key_lengths", _optional_indices("key_lengths", key_lengths))
+    call.put("query_offsets", _optional_indices("query_offsets", query_offsets))
+    call.put("cu_seqlens_q", _optional_indices("cu_seqlens_q", cu_seqlens_q))
+    call.put("cu_seqlens_k", _optional_indices("cu_seqlens_k", cu_seqlens_k))
+    call.put("block_table", _optional("block_table", block_table))
+    call.put("k_scale", _optional("k_scale", k_scale))
+    call.put("v_scale", _optional("v_scale", v_scale))
     desc.compute = _choice("compute", compute, _COMPUTE)
     call.result = out
     if return_lse:
@@ -451,15 +461,16 @@ def attention_merge(
     """
     if len(o_parts) != len(lse_parts):
         raise ValueError(f"{len(o_parts)} o_parts and {len(lse_parts)} lse_parts are given, expected as many")
-    if not o_parts and out is None:
+    if len(o_parts) == 0 and out is None:
         raise ValueError("no parts and no out=: the shape of the result is not known")
     call = Call(_abi.AttentionMergeDesc())
     desc = call.desc
-    parts, sums = [as_tensor(o) for o in o_parts], [as_tensor(lse) for lse in lse_parts]
+    parts = [operand(f"o_parts[{i}]", o) for i, o in enumerate(o_parts)]
+    sums = [operand(f"lse_parts[{i}]", lse) for i, lse in enumerate(lse_parts)]
     if out is None:
         out, to = _result(parts[0], parts[0].shape, dtype, parts[0].dtype, None)
     else:
-        to = as_tensor(out)
+        to = operand("out", out)
     count = len(parts)
     c_parts, c_sums = [t.to_c() for t in parts], [t.to_c() for t in sums]
     desc.o_parts = (_abi.Tensor * count)(*c_parts)
@@ -491,14 +502,14 @@ def kv_append(
     that position; v likewise. Ragged with cu_seqlens: k is (1, kv_heads, total, d).
     """
     call = Call(_abi.KvAppendDesc())
-    call.put("k", as_tensor(k))
-    call.put("v", _optional(v))
-    call.put_output("k_cache", as_tensor(k_cache))
+    call.put("k", operand("k", k))
+    call.put("v", _optional("v", v))
+    call.put_output("k_cache", operand("k_cache", k_cache), "k_cache")
     if v_cache is not None:
-        call.put_output("v_cache", as_tensor(v_cache))
-    call.put("positions", as_index_tensor(positions))
-    call.put("cu_seqlens", _optional_indices(cu_seqlens))
-    call.put("block_table", _optional(block_table))
-    call.put("k_scale", _optional(k_scale))
-    call.put("v_scale", _optional(v_scale))
+        call.put_output("v_cache", operand("v_cache", v_cache), "v_cache")
+    call.put("positions", index_operand("positions", positions))
+    call.put("cu_seqlens", _optional_indices("cu_seqlens", cu_seqlens))
+    call.put("block_table", _optional("block_table", block_table))
+    call.put("k_scale", _optional("k_scale", k_scale))
+    call.put("v_scale", _optional("v_scale", v_scale))
     return call

@@ -13,8 +13,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Sequence
 
-from . import _abi, _calls
-from ._arrays import as_tensor
+from . import _abi, _calls, _checks
+from ._arrays import operand
 from ._calls import Array, Call, Compute, Gated, PackedMatrix
 from ._errors import Busy, error
 from ._library import library
@@ -139,19 +139,20 @@ class Context:
         self._library = library()
         self._lock = threading.Lock()
         desc = _abi.ContextDesc(struct_size=ctypes.sizeof(_abi.ContextDesc))
-        desc.device = device.encode() if device is not None else None
-        desc.threads = threads
-        if budget < 0 or plan_cache_bytes < 0:
-            raise ValueError(f"budget is {budget} and plan_cache_bytes {plan_cache_bytes}, expected at least 0")
-        desc.memory_budget = budget
-        desc.plan_cache_bytes = plan_cache_bytes
+        if device is not None:
+            desc.device = _checks.text("device", device, "a string such as 'cpu' or 'cuda:0,cpu'").encode()
+        desc.threads = _checks.integer("threads", threads, 0, _checks.INT32_MAX)
+        desc.memory_budget = _checks.size("budget", budget)
+        desc.plan_cache_bytes = _checks.size("plan_cache_bytes", plan_cache_bytes)
         if debug_memory:
             desc.flags |= _abi.CONSTANTS["TENON_CONTEXT_DEBUG_MEMORY"]
         if reduced_precision:
             desc.flags |= _abi.CONSTANTS["TENON_CONTEXT_REDUCED_PRECISION"]
         log = None
         if logger is not None:
-            if log_level not in _LOG_LEVELS:
+            if not callable(logger):
+                raise TypeError(f"logger is {logger!r}, expected a function of a level and a line")
+            if not isinstance(log_level, str) or log_level not in _LOG_LEVELS:
                 raise ValueError(f"log_level is {log_level!r}, expected one of {', '.join(_LOG_LEVELS)}")
             tell = logger  # not self: the library would keep the context alive
             log = _abi.LogFunction(
@@ -233,6 +234,7 @@ class Context:
     def trim(self, keep: int = 0) -> int:
         """Gives unused memory back until at most `keep` bytes are held; returns the bytes given back."""
         handle = self._open()
+        keep = _checks.size("keep", keep)
         return int(self._library.tenon_memory_trim(self._library.tenon_context_pool(handle.value, 0), keep))
 
     def sync(self) -> None:
@@ -340,6 +342,7 @@ class Plan:
     def choose(self, index: int) -> None:
         """Takes choices[index] from now on: the same results with another workspace."""
         handle = self._open()
+        index = _checks.integer("index", index, 0, _checks.INT32_MAX)
         _check(library().tenon_plan_choose(handle.value, index))
         self._read_info(library(), handle.value)
 
@@ -368,7 +371,9 @@ class Plan:
                 arguments["out"] = out
             call = self._build(**arguments)
         if workspace is not None:
-            memory = as_tensor(workspace)
+            memory = operand("workspace", workspace)
+            if memory.read_only:
+                raise ValueError("workspace is read-only, expected a writable array")
             if call is self._call:  # a descriptor that later runs share
                 call = self._build(**self._arguments)
             call.desc.workspace = _abi.Workspace(memory.address, memory.size * memory.itemsize)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from . import _abi
+from . import _abi, _checks
 from ._context import Plan, _check
 from ._library import library
 
@@ -49,13 +49,20 @@ def schedule(
     held = [plan and plan._open() for plan in plans]
     steps = (_abi.Step * len(plans))(*(_abi.Step(plan=handle and handle.value) for handle in held))
     lifetimes = (_abi.Lifetime * len(buffers))()
-    for c, (size, first, last, *alignment) in zip(lifetimes, buffers):
-        c.bytes, c.first, c.last, c.alignment = size, first, last, (alignment or [0])[0]
+    for i, (c, given) in enumerate(zip(lifetimes, buffers)):
+        if not isinstance(given, (tuple, list)) or len(given) not in (3, 4):
+            raise TypeError(f"buffers[{i}] is {given!r}, expected (bytes, first step, last step[, alignment])")
+        c.bytes = _checks.size(f"buffers[{i}], its bytes", given[0])
+        low, high = _checks.INT64_MIN, _checks.INT64_MAX
+        c.first = _checks.integer(f"buffers[{i}], its first step", given[1], low, high)
+        c.last = _checks.integer(f"buffers[{i}], its last step", given[2], low, high)
+        c.alignment = _checks.size(f"buffers[{i}], its alignment", given[3]) if len(given) == 4 else 0
+    budget, effort = _checks.size("budget", budget), _checks.number("effort", effort)
     desc = _abi.Schedule(ctypes.sizeof(_abi.Schedule), steps, len(plans), lifetimes, len(buffers), budget, effort)
     info = _abi.ScheduleInfo(struct_size=ctypes.sizeof(_abi.ScheduleInfo))
     _check(library().tenon_schedule_layout(None, ctypes.byref(desc), ctypes.byref(info)))
     return Schedule(
         steps=tuple(Step(c.choice, c.offset, c.workspace) for c in steps),
         offsets=tuple(c.offset for c in lifetimes),
-        **{name: getattr(info, name) for name, _ in _abi.ScheduleInfo._fields_[1:]},
+        **{name: getattr(info, name) for name, *_ in _abi.ScheduleInfo._fields_[1:]},
     )

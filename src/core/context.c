@@ -288,8 +288,8 @@ void tenon_context_destroy(tenon_context *ctx) {
     if (!ctx)
         return;
     /* A second time: its pools and locks are gone too, and waiting for them would have no end. */
-    const int entered = atomic_load_explicit(&ctx->entered, memory_order_relaxed);
-    if (entered >= (uint32_t)TN_CONTEXT_FREE && entered < TN_CONTEXT_GONE)
+    const uint32_t entered = atomic_load_explicit(&ctx->entered, memory_order_relaxed);
+    if (entered >= TN_CONTEXT_FREE && entered < TN_CONTEXT_GONE)
         close_context(ctx);
 }
 

@@ -10,6 +10,8 @@ import json
 import os
 import pathlib
 import pty
+import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,10 @@ import unittest
 TENON, PLAIN, WIDE, WRONG = sys.argv[1:5]
 QUICK = ["--reps", "2", "--threads", "1", "--device", "reference"]
 ROW_KEYS = ["op", "device", "kernel", "dtype", "threads", "cold"]
-MEASURED_KEYS = ["seconds", "seconds_min", "spread", "gflops", "gbps", "percent_of_limit", "error", "vs"]
+MEASURED_KEYS = ["seconds", "seconds_min", "spread", "gflops", "gbps", "percent_of_limit", "limit_gflops", "limit_gbps",
+                 "beside_gbps", "error", "vs"]
+GEMM_KEYS = ["m", "n", "k", "batch", "layout"]
+SUITES = ["squares", "llm", "skinny", "small", "batched", "odd"]
 ATTENTION_KEYS = ["batch", "q_heads", "kv_heads", "q_len", "k_len", "head_dim", "causal"]
 
 
@@ -39,9 +44,20 @@ class Help(unittest.TestCase):
                 self.assertLessEqual(max(map(len, done.stdout.splitlines())), 100)
 
     def test_without_command(self):
-        done = run()
-        self.assertEqual(done.returncode, 2)
-        self.assertIn("usage:", done.stderr)
+        for command in [], ["bench"], ["memory"]:
+            done = run(*command)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertEqual(done.stderr, run(*command, "--help").stdout)
+
+    def test_summaries_name_all_that_lies_below(self):
+        top = run("--help").stdout.splitlines()
+        for command in "bench", "memory":
+            listed = run(command, "--help").stdout.split("\n\n")[1].splitlines()[1:]
+            names = [line.split()[0] for line in listed]
+            line, = [line for line in top if line.startswith(f"  {command} ")]
+            self.assertEqual(line.rpartition(": ")[2].split(", "), names)
+            for name in names:
+                self.assertTrue(run(command, name, "--help").stdout.startswith(f"usage: tenon {command} {name}"), name)
 
     def test_version(self):
         self.assertRegex(run("--version").stdout, r"^tenon \d+\.\d+\.\d+\n$")
@@ -53,6 +69,7 @@ class Mistakes(unittest.TestCase):
     LINES = [
         (["nonsense"], "nonsense"),
         (["bench", "nonsense"], "nonsense"),
+        (["memory", "nonsense"], "nonsense"),
         (["info", "--nonsense"], "--nonsense"),
         (["info", "extra"], "extra"),
         (["info", "--json=yes"], "--json"),
@@ -75,6 +92,9 @@ class Mistakes(unittest.TestCase):
         (["bench", "gemm", "--mnk", "2x3x"], "--mnk"),
         (["bench", "gemm", "--layout", "nn,xx"], "--layout"),
         (["bench", "gemm", "--dtype", "f31"], "--dtype"),
+        (["bench", "gemm", "--suite", "squares,round"], "--suite"),
+        (["bench", "gemm", "--suite", "squares", "--m", "4"], "--suite"),
+        (["bench", "gemm", "--m", "1..4096", "--n", "1..4096", "--k", "4", "--list"], "shapes"),
         (["bench", "gemm", "--min-time", "soon"], "--min-time"),
         (["bench", "gemm", "--min-time", "-1"], "--min-time"),
         (["bench", "softmax", "--rows", "4"], "--cols"),
@@ -85,6 +105,12 @@ class Mistakes(unittest.TestCase):
         (["bench", "attention", "--head-dim", "577"], "--head-dim"),
         (["bench", "gemm", "--mnk", "4", "--vs", "/nowhere/libblas.so"], "--vs"),
         (["bench", "gemm", "--mnk", "4", "--vs", "libm.so.6"], "cblas_sgemm"),
+        (["bench", "gemm", "--mnk", "4", "--vs", "name="], "--vs"),
+        (["bench", "gemm", "--mnk", "4", "--vs", f"={PLAIN}"], "--vs"),
+        (["bench", "gemm", "--mnk", "4", "--vs", f"{PLAIN},"], "--vs"),
+        (["bench", "gemm", "--mnk", "4", *["--vs", PLAIN] * 9], "--vs"),
+        (["memory", "bench", "--vs", "/nowhere/libmalloc.so"], "--vs"),
+        (["memory", "bench", "--vs", PLAIN + ",name="], "--vs"),
         (["memory", "layout"], "FILE"),
         (["memory", "layout", "a.csv", "--effort", "much"], "--effort"),
         (["memory", "layout", "a.csv", "--alignment", "0"], "--alignment"),
@@ -159,14 +185,41 @@ class Lines(unittest.TestCase):
 
     def test_gemm(self):
         rows = self.rows("bench", "gemm", "--m", "1,2,4..12:4,3..24*2", "--n", "5", "--k", "6", *QUICK)
-        self.check_rows(rows, ["m", "n", "k", "batch", "layout"])
+        self.check_rows(rows, GEMM_KEYS)
         self.assertEqual([r["m"] for r in rows], [1, 2, 4, 8, 12, 3, 6, 12, 24])
         self.assertEqual(rows[0]["vs"], [])
+
+    def test_limits(self):
+        rows = self.rows("bench", "gemm", "--mnk", "64,64,64,64", *QUICK)
+        self.assertEqual([r["limit_gflops"] for r in rows], sorted(r["limit_gflops"] for r in rows))
+        self.assertEqual([r["limit_gbps"] for r in rows], sorted(r["limit_gbps"] for r in rows))
+        for row in rows:
+            self.assertLessEqual(row["beside_gbps"], row["limit_gbps"])
+            at_limit = max(2 * 64**3 / row["limit_gflops"], 3 * 4 * 64**2 / row["limit_gbps"]) * 1e-9
+            self.assertAlmostEqual(row["percent_of_limit"] / (100 * at_limit / row["seconds"]), 1, places=3)
+
+    def test_suites(self):
+        suites = self.rows("bench", "gemm", "--suite", "list")
+        self.assertEqual([s["suite"] for s in suites], SUITES)
+        text = run("bench", "gemm", "--suite", "list").stdout
+        for suite in suites:
+            self.assertIn(suite["summary"], text)
+        shapes = self.rows("bench", "gemm", "--suite", ",".join(SUITES), "--list")
+        for shape in shapes:
+            self.assertEqual(list(shape), ["op"] + GEMM_KEYS + ["suite"])
+        self.assertEqual(list(dict.fromkeys(s["suite"] for s in shapes)), SUITES)
+        self.assertEqual(len({json.dumps(s) for s in shapes}), len(shapes))
+        self.assertEqual([s["m"] for s in shapes if s["suite"] == "squares"], [128, 256, 512, 1024, 2048, 4096])
+        self.assertEqual({(s["m"], s["layout"]) for s in shapes if s["suite"] == "llm"},
+                         {(m, layout) for m in (1, 4, 8, 16, 32, 64, 128, 512) for layout in ("nn", "nt")})
+        plain, = self.rows("bench", "gemm", "--mnk", "3x4x5", "--list")
+        self.assertEqual(plain, {"op": "gemm", "m": 3, "n": 4, "k": 5, "batch": 1, "layout": "nn", "suite": None})
+        self.assertEqual(run("bench", "gemm", "--mnk", "3x4x5", "--list").stdout, "m=3 n=4 k=5 batch=1 layout=nn\n")
 
     def test_gemm_combinations(self):
         rows = self.rows("bench", "gemm", "--mnk", "3x4x5,6..7", "--layout", "nt,tn", "--batch", "1,2", "--dtype", "f32,f16",
                          "--cold", "--warm", *QUICK)
-        self.check_rows(rows, ["m", "n", "k", "batch", "layout"])
+        self.check_rows(rows, GEMM_KEYS)
         self.assertEqual(len({json.dumps([r[k] for k in ("m", "n", "k", "batch", "layout", "dtype", "cold")]) for r in rows}),
                          3 * 2 * 2 * 2 * 2)
         self.assertEqual(len(rows), 3 * 2 * 2 * 2 * 2)
@@ -203,10 +256,44 @@ class Races(unittest.TestCase):
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertEqual(len(rows), 8)
         for row in rows:
-            self.assertEqual([list(peer) for peer in row["vs"]], [["name", "seconds", "ratio"]] * 2)
+            self.assertEqual([list(peer) for peer in row["vs"]], [["name", "seconds", "ratio", "spread", "function"]] * 2)
             self.assertEqual([peer["name"] for peer in row["vs"]], ["one", os.path.basename(WIDE)])
             for peer in row["vs"]:
+                self.assertIn(peer["function"], ("gemm", "gemm_batch_strided"))
                 self.assertAlmostEqual(peer["ratio"] * row["seconds"] / peer["seconds"], 1, places=3)
+
+    def test_given_several_times(self):
+        done = run("bench", "gemm", "--mnk", "1x8x9,8x1x9", "--layout", "nn,nt,tn,tt", "--dtype", "f32,f64", "--json",
+                   "--vs", f"one={PLAIN}", "--vs", f"two={WIDE},three={PLAIN}", *QUICK)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for row in map(json.loads, done.stdout.splitlines()):
+            self.assertEqual([peer["name"] for peer in row["vs"]], ["one", "two", "three"])
+            for peer in row["vs"]:
+                self.assertIn(peer["function"], ("gemm", "gemv"))
+
+    def test_summary_of_a_suite(self):
+        args = ["bench", "gemm", "--suite", "small", "--vs", f"one={PLAIN}", "--vs", f"two={WIDE}", *QUICK]
+        done = run(*args, "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        *rows, summary = map(json.loads, done.stdout.splitlines())
+        self.assertEqual(list(rows[0]), ROW_KEYS + GEMM_KEYS + ["suite"] + MEASURED_KEYS)
+        self.assertEqual(list(summary), ["op", "of", "suite", "dtype", "threads", "cold", "vs"])
+        self.assertEqual([summary[key] for key in ("op", "of", "suite", "dtype", "threads", "cold")],
+                         ["summary", "gemm", "small", "f32", 1, False])
+        ratios = [[row["vs"][i]["ratio"] for row in rows] for i in range(2)]
+        ratios.append([min(pair) for pair in zip(*ratios)])
+        self.assertEqual([peer["name"] for peer in summary["vs"]], ["one", "two", "best of all"])
+        for peer, expected in zip(summary["vs"], ratios):
+            self.assertEqual(list(peer), ["name", "shapes", "ratio", "below_1", "below_095"])
+            self.assertAlmostEqual(peer["ratio"] / statistics.geometric_mean(expected), 1, places=4)
+            self.assertEqual(peer["shapes"], len(rows))
+            self.assertEqual(peer["below_1"], sum(r < 1 for r in expected))
+            self.assertEqual(peer["below_095"], sum(r < 0.95 for r in expected))
+        text = run(*args).stdout
+        self.assertRegex(text, r"suite small, f32, 1 threads, warm: geometric mean")
+        self.assertRegex(text, r"  best of all +x\d+\.\d+ over 8 shapes, below 1: \d, below 0\.95: \d")
+        self.assertEqual(len(re.findall("^  lost: ", text, re.M)),
+                         sum(int(n) for n in re.findall(r"^  (?:one|two) .* below 1: (\d)", text, re.M)))
 
     def test_type_that_cblas_lacks(self):
         done = self.race(PLAIN, "--dtype", "bf16")
@@ -218,12 +305,19 @@ class Races(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stderr.count("liar is wrong"), 4, done.stderr)
 
+    def test_every_function_is_checked(self):
+        for mnk, batch in ("1x8x9", 1), ("8x1x9", 1), ("7x8x9", 2):
+            done = run("bench", "gemm", "--mnk", mnk, "--batch", str(batch), "--vs", f"liar={WRONG}", *QUICK)
+            self.assertEqual(done.returncode, 1)
+            self.assertEqual(done.stderr.count("liar is wrong"), 2, done.stderr)
+
 
 class Tables(unittest.TestCase):
     def test_table(self):
         done = run("bench", "gemm", "--mnk", "8", *QUICK)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        head, row = done.stdout.splitlines()
+        head, row, footnote = done.stdout.splitlines()
+        self.assertTrue(footnote.startswith("limit: of the best rate"), footnote)
         for column in ("dtype", "m", "threads", "median", "spread", "GFLOP/s", "GB/s", "limit", "error", "kernel"):
             self.assertIn(column, head.split())
         self.assertEqual(row.split()[:2], ["f32", "8"])

@@ -2,7 +2,7 @@
 /*
  * stand_in_cblas.c: CBLAS libraries as the wild has them, for command_test.py: a plain one with
  * OpenBLAS's thread setter; one with 64-bit integers and decorated names (STAND_IN_WIDE); and one whose answers are
- * wrong (STAND_IN_WRONG), which the command must notice.
+ * wrong (STAND_IN_WRONG), which the command must notice. Answers are also wrong until the thread count has been set.
  */
 #include <stdint.h>
 
@@ -13,51 +13,67 @@ typedef int64_t integer;
 typedef int integer;
 #define NAME(name) name
 #endif
-#if defined(STAND_IN_WRONG)
-#define SUM (sum + 1)
-#else
-#define SUM sum
-#endif
 #define EXPORTED __attribute__((visibility("default")))
 
-enum { TRANSPOSE = 112 };
+enum { ROW_MAJOR = 101, TRANSPOSE = 112 };
+
+static int threads_set;
 
 EXPORTED void NAME(openblas_set_num_threads)(int threads);
-EXPORTED void NAME(cblas_sgemm)(int order, int ta, int tb, integer m, integer n, integer k,
-                                float alpha, const float *a, integer lda, const float *b,
-                                integer ldb, float beta, float *c, integer ldc);
-EXPORTED void NAME(cblas_dgemm)(int order, int ta, int tb, integer m, integer n, integer k,
-                                double alpha, const double *a, integer lda, const double *b,
-                                integer ldb, double beta, double *c, integer ldc);
-
 void NAME(openblas_set_num_threads)(int threads) {
-    (void)threads;
+    threads_set = threads;
 }
 
-void NAME(cblas_sgemm)(int order, int ta, int tb, integer m, integer n, integer k, float alpha,
-                       const float *a, integer lda, const float *b, integer ldb, float beta,
-                       float *c, integer ldc) {
+/* What is added to every answer. */
+static int fault(int order) {
+#if defined(STAND_IN_WRONG)
     (void)order;
-    for (integer i = 0; i < m; ++i)
-        for (integer j = 0; j < n; ++j) {
-            float sum = 0;
-            for (integer p = 0; p < k; ++p)
-                sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) *
-                       (tb == TRANSPOSE ? b[j * ldb + p] : b[p * ldb + j]);
-            c[i * ldc + j] = alpha * SUM + (beta == 0 ? 0 : beta * c[i * ldc + j]);
-        }
+    return 1;
+#else
+    return order != ROW_MAJOR || threads_set < 1;
+#endif
 }
 
-void NAME(cblas_dgemm)(int order, int ta, int tb, integer m, integer n, integer k, double alpha,
-                       const double *a, integer lda, const double *b, integer ldb, double beta,
-                       double *c, integer ldc) {
-    (void)order;
-    for (integer i = 0; i < m; ++i)
-        for (integer j = 0; j < n; ++j) {
-            double sum = 0;
-            for (integer p = 0; p < k; ++p)
-                sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) *
-                       (tb == TRANSPOSE ? b[j * ldb + p] : b[p * ldb + j]);
-            c[i * ldc + j] = alpha * SUM + (beta == 0 ? 0 : beta * c[i * ldc + j]);
-        }
-}
+#define DEFINE(real, gemm, gemv, gemm_batch_strided)                                               \
+    EXPORTED void gemm(int order, int ta, int tb, integer m, integer n, integer k, real alpha,     \
+                       const real *a, integer lda, const real *b, integer ldb, real beta, real *c, \
+                       integer ldc);                                                               \
+    EXPORTED void gemv(int order, int ta, integer m, integer n, real alpha, const real *a,         \
+                       integer lda, const real *x, integer dx, real beta, real *y, integer dy);    \
+    EXPORTED void gemm_batch_strided(int order, int ta, int tb, integer m, integer n, integer k,   \
+                                     real alpha, const real *a, integer lda, integer da,           \
+                                     const real *b, integer ldb, integer db, real beta, real *c,   \
+                                     integer ldc, integer dc, integer batch);                      \
+    void gemm(int order, int ta, int tb, integer m, integer n, integer k, real alpha,              \
+              const real *a, integer lda, const real *b, integer ldb, real beta, real *c,          \
+              integer ldc) {                                                                       \
+        for (integer i = 0; i < m; ++i)                                                            \
+            for (integer j = 0; j < n; ++j) {                                                      \
+                real sum = (real)fault(order);                                                     \
+                for (integer p = 0; p < k; ++p)                                                    \
+                    sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) *                   \
+                           (tb == TRANSPOSE ? b[j * ldb + p] : b[p * ldb + j]);                    \
+                c[i * ldc + j] = alpha * sum + (beta == 0 ? 0 : beta * c[i * ldc + j]);            \
+            }                                                                                      \
+    }                                                                                              \
+    void gemv(int order, int ta, integer m, integer n, real alpha, const real *a, integer lda,     \
+              const real *x, integer dx, real beta, real *y, integer dy) {                         \
+        const integer rows = ta == TRANSPOSE ? n : m, sums = ta == TRANSPOSE ? m : n;              \
+        for (integer i = 0; i < rows; ++i) {                                                       \
+            real sum = (real)fault(order);                                                         \
+            for (integer p = 0; p < sums; ++p)                                                     \
+                sum += (ta == TRANSPOSE ? a[p * lda + i] : a[i * lda + p]) * x[p * dx];            \
+            y[i * dy] = alpha * sum + (beta == 0 ? 0 : beta * y[i * dy]);                          \
+        }                                                                                          \
+    }                                                                                              \
+    void gemm_batch_strided(int order, int ta, int tb, integer m, integer n, integer k,            \
+                            real alpha, const real *a, integer lda, integer da, const real *b,     \
+                            integer ldb, integer db, real beta, real *c, integer ldc, integer dc,  \
+                            integer batch) {                                                       \
+        for (integer i = 0; i < batch; ++i)                                                        \
+            gemm(order, ta, tb, m, n, k, alpha, a + i * da, lda, b + i * db, ldb, beta,            \
+                 c + i * dc, ldc);                                                                 \
+    }
+
+DEFINE(float, NAME(cblas_sgemm), NAME(cblas_sgemv), NAME(cblas_sgemm_batch_strided))
+DEFINE(double, NAME(cblas_dgemm), NAME(cblas_dgemv), NAME(cblas_dgemm_batch_strided))
