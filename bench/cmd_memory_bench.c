@@ -4,9 +4,10 @@
  * (tenon_buffer_alloc and tenon_buffer_free on one shared pool) and in malloc libraries, in turn in
  * one process.
  *
- * Four patterns, the same calls in the same order for everyone; the first byte of each block is
+ * A few patterns, the same calls in the same order for everyone; the first byte of each block is
  * written once it is there, so that everyone pays for it alike and page faults of memory that was
- * given back to the system count.
+ * given back to the system count. What an allocator does depends on what else it holds and on
+ * whether the process has threads, so there are rows with and without.
  */
 #include "commands.h"
 
@@ -24,9 +25,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     MOST_PEERS = PEER_MOST,
+    CONTENDERS = MOST_PEERS + 3, /* two pools and the process's malloc */
     MOST_THREADS = 64,
     LIVE = 1000,  /* blocks alive in "random" and "skewed", of all threads together */
     DRAWS = 8192, /* length of its prepared sequence */
@@ -44,10 +47,14 @@ static const char *const notes =
     "            steps, when the system has brought the pages\n"
     "  skewed    the same with blocks of 1 KiB to 1 MiB, all powers of two equally likely\n"
     "  large     one block of 8 MiB, allocated and freed\n"
+    "  among     the same among the 1000 blocks that \"skewed\" leaves\n"
     "  frames    4 blocks of 8 MiB, freed in reverse order\n"
     "Writes the first byte of each block. With --threads N all threads draw from one pool (or one\n"
     "malloc), each has its own blocks, and the time is that of the whole machine: N threads that do\n"
-    "not hinder each other on N cores take 1/N of one's.\n"
+    "not hinder each other on N cores take 1/N of one's. With --idle N the process has N more threads,\n"
+    "asleep: tenon and glibc do without atomic steps in a process of one thread.\n"
+    "With --budget P another pool is measured, \"tenon, budget\", whose budget is P percent of what the\n"
+    "pattern has alive on average, and 32 MiB.\n"
     "  median       time of one allocation and one free\n"
     "  spread       interquartile range over the median\n"
     "  ratio        tenon's median over this one's\n"
@@ -58,10 +65,10 @@ static const char *const notes =
 
 /* ---- the patterns ---- */
 
-typedef enum pattern { PAIR, STACK, RANDOM, SKEWED, LARGE, FRAMED, PATTERNS } pattern;
+typedef enum pattern { PAIR, STACK, RANDOM, SKEWED, LARGE, AMONG, FRAMED, PATTERNS } pattern;
 
-static const char *const pattern_names[PATTERNS] = {"pair",   "stack", "random",
-                                                    "skewed", "large", "frames"};
+static const char *const pattern_names[PATTERNS] = {"pair",  "stack", "random", "skewed",
+                                                    "large", "among", "frames"};
 
 static const size_t pair_size = 64 << 10, large_size = 8 << 20;
 static const size_t stack_sizes[3] = {64 << 10, 256 << 10, 1 << 20};
@@ -73,6 +80,7 @@ typedef void *handle;
 typedef struct allocator {
     const char *name;
     tenon_pool *pool; /* NULL: a peer */
+    int64_t budget;   /* percent of what lives on average, of a new pool for each row; 0: none */
     peer_malloc peer;
 } allocator;
 
@@ -102,8 +110,9 @@ typedef struct draw {
 
 static draw draws[2][DRAWS]; /* random, skewed */
 
+/* Patterns with blocks that live on from one call to the next. */
 static bool is_random(pattern what) {
-    return what == RANDOM || what == SKEWED;
+    return what == RANDOM || what == SKEWED || what == AMONG;
 }
 
 /* splitmix64: the same sequence in every run. */
@@ -166,7 +175,7 @@ static void run_stack(worker *w, const size_t *sizes, int kinds, int depth) {
 
 static void run_random(worker *w) {
     for (int64_t i = 0; i < w->pairs; ++i) {
-        const draw d = draws[w->what == SKEWED][w->at++ % DRAWS];
+        const draw d = draws[w->what != RANDOM][w->at++ % DRAWS];
         handle *block = &w->live[d.slot % w->lives];
         give(w->from, *block);
         *block = take(w->from, d.bytes, &w->failed);
@@ -179,6 +188,7 @@ static void run_pattern(worker *w) {
         run_pairs(w, pair_size);
         break;
     case LARGE:
+    case AMONG:
         run_pairs(w, large_size);
         break;
     case STACK:
@@ -227,7 +237,7 @@ static int run_crew(void *state) {
 }
 
 typedef struct session {
-    allocator allocators[MOST_PEERS + 2];
+    allocator allocators[CONTENDERS];
     int count;
     shapes_list threads;
     timing_rules rules;
@@ -278,26 +288,29 @@ static int64_t pairs_of(int threads) {
     return (threads == 1 ? 600 : 100000 / threads) / DEPTH * DEPTH;
 }
 
-/* What "random" does before it is measured: until then most blocks lie on pages that the system has yet to bring. */
+/* What "random" and the like do before they are measured: until then most blocks lie on pages that the system has yet to bring. */
 #define SETTLING (100 * (int64_t)DRAWS)
 
 static bool prepare_workers(const allocator *a, pattern what, crew *c) {
+    const pattern before = what == AMONG ? SKEWED : what;
     bool fine = true;
     for (int i = 0; i < c->threads; ++i) {
         worker *w = &c->workers[i];
         *w = (worker){.from = a,
-                      .what = what,
+                      .what = before,
                       .pairs = pairs_of(c->threads),
                       .lives = LIVE / (unsigned)c->threads,
                       .at = (size_t)i * 997,
                       .crew = c};
         for (size_t l = 0; is_random(what) && l < w->lives; ++l)
-            w->live[l] = take(a, draws[what == SKEWED][l].bytes, &w->failed);
+            w->live[l] = take(a, draws[what != RANDOM][l].bytes, &w->failed);
         fine &= !w->failed;
     }
     const int64_t pairs = pairs_of(c->threads) * c->threads;
     for (int64_t done = 0; is_random(what) && done < SETTLING && fine; done += pairs)
         fine = run_crew(c) == 0;
+    for (int i = 0; i < c->threads; ++i)
+        c->workers[i].what = what;
     return fine;
 }
 
@@ -308,14 +321,29 @@ static void clear_workers(crew *c) {
                 give(c->workers[i].from, c->workers[i].live[l]);
 }
 
+static bool open_budgeted(allocator *a, pattern what) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < DRAWS && is_random(what); ++i)
+        bytes += draws[what != RANDOM][i].bytes;
+    const tenon_pool_desc desc = {
+        .struct_size = sizeof desc,
+        .budget = (size_t)(bytes * LIVE / DRAWS * (uint64_t)a->budget / 100) + FRAMES * large_size};
+    if (tenon_pool_create(&desc, &a->pool) == TENON_OK)
+        return true;
+    complain("%s", tenon_error_message(NULL));
+    return false;
+}
+
 static bool measure(session *s, pattern what, int threads) {
-    static worker workers[MOST_PEERS + 2][MOST_THREADS];
-    crew crews[MOST_PEERS + 2];
-    timing_contender contenders[MOST_PEERS + 2];
+    static worker workers[CONTENDERS][MOST_THREADS];
+    crew crews[CONTENDERS];
+    timing_contender contenders[CONTENDERS];
     bool fine = true;
     progress("memory bench: %s, %d threads", pattern_names[what], threads);
     for (int i = 0; i < s->count; ++i) {
         crews[i] = (crew){.workers = workers[i], .threads = threads};
+        if (s->allocators[i].budget > 0 && !open_budgeted(&s->allocators[i], what))
+            return false;
         fine &= prepare_workers(&s->allocators[i], what, &crews[i]);
         contenders[i] = (timing_contender){.run = run_crew, .state = &crews[i]};
     }
@@ -333,6 +361,8 @@ static bool measure(session *s, pattern what, int threads) {
         }
         clear_workers(&crews[i]);
         free(contenders[i].samples);
+        if (s->allocators[i].budget > 0)
+            tenon_pool_destroy(s->allocators[i].pool);
     }
     if (!fine)
         complain("memory bench: %s, %d threads: an allocation or a thread failed",
@@ -353,17 +383,38 @@ static bool open_peers(session *s, const options_values *peers) {
     return true;
 }
 
+static void *sleep_for_ever(void *arg) {
+    for (;;)
+        pause();
+    return arg;
+}
+
+/* Threads that do nothing, to the end of the process. */
+static bool start_idle(int64_t count) {
+    pthread_t thread;
+    for (int64_t i = 0; i < count; ++i)
+        if (pthread_create(&thread, NULL, sleep_for_ever, NULL) != 0) {
+            complain("--idle: thread %d does not start", (int)i + 1);
+            return false;
+        }
+    return true;
+}
+
 int command_memory_bench(int argc, char **argv) {
     session s = {.rules = {.min_time = 0.2}};
     options_values peers = {0};
-    const char *threads = "1", *patterns = "pair,stack,random,skewed,large,frames", *reps = NULL,
-               *min_time = NULL;
+    const char *threads = "1", *patterns = "pair,stack,random,skewed,large,among,frames",
+               *reps = NULL, *min_time = NULL, *idle = NULL, *budget = NULL;
+    int64_t idle_threads = 0;
     const options_row rows[] = {
         {"--vs", "LIB,...", "malloc libraries, each [NAME=]FILE; this process's malloc always runs",
          NULL, &peers},
-        {"--pattern", "LIST", "of pair, stack, random, skewed, large, frames (default: all)",
+        {"--pattern", "LIST", "of pair, stack, random, skewed, large, among, frames (default: all)",
          &patterns, NULL},
         {"--threads", "LIST", "thread counts (default: 1)", &threads, NULL},
+        {"--idle", "N", "threads that sleep meanwhile (default: 0)", &idle, NULL},
+        {"--budget", "P", "measure a pool with a budget too, of P percent of what lives", &budget,
+         NULL},
         {"--reps", "N", "repetitions of each row (default: as --min-time asks, at least 5)", &reps,
          NULL},
         {"--min-time", "SECONDS", "timed calls of tenon in each row (default: 0.2)", &min_time,
@@ -385,7 +436,11 @@ int command_memory_bench(int argc, char **argv) {
     s.allocators[1].peer = peer_malloc_own();
     s.allocators[1].name = s.allocators[1].peer.name;
     s.count = 2;
+    if (budget != NULL)
+        s.allocators[s.count++].name = "tenon, budget";
     if (count == 0 || !open_peers(&s, &peers) ||
+        (budget && !shapes_parse_int("--budget", budget, 100, 10000, &s.allocators[2].budget)) ||
+        (idle && !shapes_parse_int("--idle", idle, 0, MOST_THREADS, &idle_threads)) ||
         (reps && !shapes_parse_int("--reps", reps, 1, 1000000, &s.rules.reps)) ||
         (min_time && !shapes_parse_seconds("--min-time", min_time, &s.rules.min_time)) ||
         !shapes_parse_list("--threads", threads, 1, MOST_THREADS, &s.threads))
@@ -393,6 +448,8 @@ int command_memory_bench(int argc, char **argv) {
 
     int code = EXIT_FINE;
     prepare_draws();
+    if (!start_idle(idle_threads))
+        return EXIT_FAILED;
     if (tenon_pool_create(NULL, &s.allocators[0].pool) != TENON_OK) {
         complain("%s", tenon_error_message(NULL));
         code = EXIT_FAILED;

@@ -278,8 +278,7 @@ int command_memory_picture(int argc, char **argv) {
     if (code != EXIT_FINE)
         return code;
 
-    tenon_pool_desc desc = {
-        .struct_size = sizeof desc, .budget = TENON_NO_BUDGET, .flags = TENON_POOL_COMPACT};
+    tenon_pool_desc desc = {.struct_size = sizeof desc, .budget = TENON_NO_BUDGET};
     tenon_pool *pool = NULL;
     picture *p = NULL;
     const int64_t events = (int64_t)t.events_count;

@@ -29,8 +29,7 @@ typedef struct player {
 
 static bool open_pool(player *p, const traces_allocator *a, char *error, size_t capacity) {
     tenon_pool_desc desc = {.struct_size = sizeof desc,
-                            .budget = a->budget != 0 ? a->budget : TENON_NO_BUDGET,
-                            .flags = TENON_POOL_COMPACT};
+                            .budget = a->budget != 0 ? a->budget : TENON_NO_BUDGET};
     if (tenon_pool_create(&desc, &p->pool) == TENON_OK)
         return true;
     snprintf(error, capacity, "%s", tenon_error_message(NULL));

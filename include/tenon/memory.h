@@ -38,8 +38,6 @@ enum {
                                           request */
     TENON_POOL_FIXED = 1u << 3,      /**< take `segment_bytes` (0: the budget you set, else 2 MiB) at creation and never grow: later
                                           allocations never enter the system */
-    TENON_POOL_COMPACT = 1u << 5,    /**< before growing, give scattered free parts of segments back to the system, so that what is reserved
-                                          follows what is in use within a few percent; costs system calls where sizes are mixed */
     TENON_POOL_LOCK = 1u << 4        /**< lock each new segment in memory (mlock); where the system does not allow it (RLIMIT_MEMLOCK) the
                                           segment counts as refused */
 };

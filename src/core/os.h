@@ -122,12 +122,32 @@ int tn_os_read_text(const char *path, char *text, size_t capacity);
 /* ---- threads ---- */
 
 /*
+ * True only if the calling thread is the process's only one, as far as the system says so (glibc
+ * 2.32 and later; found when the library is loaded).
+ */
+#ifdef __GLIBC__
+extern char __libc_single_threaded __attribute__((weak));
+#endif
+
+static inline bool tn_os_alone(void) {
+#ifdef __GLIBC__
+    return &__libc_single_threaded != NULL && __libc_single_threaded != 0;
+#else
+    return false;
+#endif
+}
+
+/*
  * A mutex that needs no destruction and never allocates. Not recursive, not fair. Taking it is one
  * atomic exchange and giving it back a store; who waits spins a little and then sleeps.
  *
  * The store may overwrite a waiter's mark that arrives in the very moment between looking at the
  * word and storing, so that nobody wakes this waiter; therefore sleepers look again by themselves
- * after a millisecond. tests/memory/pool_lock.pml proves the mutex, and that it needs that look.
+ * after a millisecond.
+ *
+ * A thread that is alone takes it with a look and a store. Nobody can come in between: only this thread
+ * could start another, and one that it starts while it holds the mutex finds it held.
+ * tests/memory/pool_lock.pml proves the mutex, and that it needs both.
  */
 typedef struct tn_mutex {
     _Atomic uint32_t word; /* TN_MUTEX_* */
@@ -152,6 +172,12 @@ void tn_mutex_hand_on(tn_mutex *mutex);
 
 static inline bool tn_mutex_try_lock(tn_mutex *mutex) {
     uint32_t expected = TN_MUTEX_FREE;
+    if (tn_os_alone()) {
+        if (atomic_load_explicit(&mutex->word, memory_order_acquire) != TN_MUTEX_FREE)
+            return false;
+        atomic_store_explicit(&mutex->word, TN_MUTEX_HELD, memory_order_relaxed);
+        return true;
+    }
     return atomic_compare_exchange_strong_explicit(&mutex->word, &expected, TN_MUTEX_HELD,
                                                    memory_order_acquire, memory_order_relaxed);
 }
@@ -242,8 +268,9 @@ uint32_t tn_os_process_id(void);
 
 /* True in a process other than the one that set the mark. A zeroed mark is another process's. */
 static inline bool tn_os_forked(const tn_fork_mark *mark) {
-    uint32_t now = mark->page != NULL ? atomic_load_explicit(mark->page, memory_order_relaxed)
-                                      : tn_os_process_id();
+    uint32_t now = __builtin_expect(mark->page != NULL, true)
+                       ? atomic_load_explicit(mark->page, memory_order_relaxed)
+                       : tn_os_process_id();
     return now != atomic_load_explicit(&mark->word, memory_order_acquire);
 }
 

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "core/enter.h"
-#include "memory/pool_state.h"
+#include "memory/pool_quick.h"
 
 static tn_handle_record *record_of(tenon_buffer *buffer) {
     return (tn_handle_record *)((char *)buffer - offsetof(tn_handle_record, buffer));
@@ -93,43 +93,60 @@ static tenon_status check_new(tenon_pool *pool, tenon_buffer **out, const char *
     return TENON_OK;
 }
 
-static tenon_status alloc_block(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                                const char *call, tenon_buffer **out) {
-    tenon_status status = check_new(pool, out, call);
-    if (status != TENON_OK)
-        return status;
-    if (alignment == 0)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "%s: alignment is 0, expected a power of two up to %d", call,
-                              TN_ALIGNMENT_MOST);
+/* What is no block that waits: a search, or a failure. Gives `lock` back. */
+static __attribute__((noinline)) tenon_status alloc_held(tenon_pool *pool, size_t bytes,
+                                                         size_t alignment, const char *owner,
+                                                         const char *call, tenon_buffer **out) {
     tn_block_record *record;
     tn_message message;
-    status = tn_block_take(pool, bytes, alignment, owner, TN_TAKE_BUFFER, &record, &message);
+    tenon_status status =
+        tn_block_take_held(pool, bytes, alignment, owner, TN_TAKE_BUFFER, &record, &message);
     if (status != TENON_OK)
         return tn_fail_shared(status, "%s: %s", call, message.text);
-    const tn_segment_memory *memory = &tn_segment_of(record)->memory;
-    const size_t offset = record->node.offset + record->buffer.lead;
-    tenon_buffer *buffer = &record->buffer; /* bytes, lead and owner are filled in */
-    buffer->pool = pool;
-    buffer->root = buffer;
-    buffer->native = memory->address != NULL ? (char *)memory->address + offset : memory->handle;
-    buffer->offset = memory->address != NULL ? 0 : offset;
-    buffer->mark = TN_MARK_LIVE;
-    buffer->holders = 1;
-    buffer->role = TN_BUFFER_BLOCK;
-    buffer->kind = TENON_NATIVE_HOST;
-    *out = buffer;
+    record->buffer.mark = TN_MARK_LIVE;
+    record->buffer.holders = 1;
+    *out = &record->buffer;
     return TENON_OK;
 }
 
-tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner,
-                                tenon_buffer **out) {
-    return alloc_block(pool, bytes, TN_GRANULE, owner, "tenon_buffer_alloc", out);
+static inline tenon_status alloc_buffer(tenon_pool *pool, size_t bytes, size_t alignment,
+                                        const char *owner, const char *call, tenon_buffer **out) {
+    *out = NULL;
+    if (!tn_enter(pool))
+        return tn_fail_lost_shared(pool);
+    if (pool->watch != 0 || bytes > TN_BLOCK_MOST)
+        return alloc_held(pool, bytes, alignment, owner, call, out);
+    tn_block_record *record =
+        tn_recall_locked(pool, bytes, alignment, owner != NULL ? owner : tn_nobody);
+    if (record == NULL)
+        return alloc_held(pool, bytes, alignment, owner, call, out);
+    ++pool->holders;
+    record->buffer.mark = TN_MARK_LIVE;
+    record->buffer.holders = 1;
+    tn_leave(pool);
+    *out = &record->buffer;
+    return TENON_OK;
 }
 
 tenon_status tenon_buffer_alloc_aligned(tenon_pool *pool, size_t bytes, size_t alignment,
                                         const char *owner, tenon_buffer **out) {
-    return alloc_block(pool, bytes, alignment, owner, "tenon_buffer_alloc_aligned", out);
+    const char *call = "tenon_buffer_alloc_aligned";
+    if (pool == NULL || out == NULL)
+        return check_new(pool, out, call);
+    *out = NULL;
+    if (alignment == 0 || alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: alignment is %zu, expected a power of two up to %d", call,
+                              alignment, TN_ALIGNMENT_MOST);
+    return alloc_buffer(pool, bytes, alignment, owner, call, out);
+}
+
+tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner,
+                                tenon_buffer **out) {
+    const char *call = "tenon_buffer_alloc";
+    if (pool == NULL || out == NULL)
+        return check_new(pool, out, call);
+    return alloc_buffer(pool, bytes, TN_GRANULE, owner, call, out);
 }
 
 tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native,
@@ -203,17 +220,10 @@ static bool drop_locked(tenon_pool *pool, tenon_buffer *root, tn_finding *findin
     return false;
 }
 
-void tenon_buffer_free(tenon_buffer *buffer) {
-    if (buffer == NULL)
-        return;
-    /* Readable as long as the pool lives: handles stay in its slabs. */
-    tenon_pool *pool = buffer->pool;
+/* Any handle. Gives `lock` back. */
+static __attribute__((noinline)) void free_held(tenon_pool *pool, tenon_buffer *buffer) {
     tn_finding finding;
     finding.count = 0; /* the line is long, and hardly ever written */
-    /* The record's other line: asked for now, the lock's barrier does not wait in front of it. */
-    __builtin_prefetch(block_record_of(buffer));
-    if (!tn_enter(pool))
-        return;
     uint64_t id = 0;
     bool block = false, held = false;
     if (!tn_buffer_live(buffer)) {
@@ -238,6 +248,27 @@ void tenon_buffer_free(tenon_buffer *buffer) {
         tn_pool_release(pool);
     if (holders == 0)
         tn_pool_close(pool);
+}
+
+void tenon_buffer_free(tenon_buffer *buffer) {
+    if (buffer == NULL)
+        return;
+    /* Readable as long as the pool lives: handles stay in its slabs. */
+    tenon_pool *pool = buffer->pool;
+    if (!tn_enter(pool))
+        return;
+    if (pool->watch == 0 && pool->holders > 1 && tn_buffer_live(buffer) &&
+        buffer->role == TN_BUFFER_BLOCK && buffer->holders == 1) {
+        tn_block_record *record = block_record_of(buffer);
+        buffer->mark = TN_MARK_FREED;
+        buffer->holders = 0;
+        tn_count_back_locked(pool, record);
+        tn_defer_locked(pool, record);
+        --pool->holders;
+        tn_leave(pool);
+        return;
+    }
+    free_held(pool, buffer);
 }
 
 size_t tenon_buffer_size(const tenon_buffer *buffer) {

@@ -10,7 +10,7 @@
 
 #include "core/checked.h"
 #include "core/read_desc.h"
-#include "memory/pool_state.h"
+#include "memory/pool_quick.h"
 
 enum {
     SEGMENT_BYTES = 2 << 20, /* one huge page of x86-64 and arm64 */
@@ -21,7 +21,7 @@ enum {
 };
 
 static const unsigned all_flags = TENON_POOL_TOUCH | TENON_POOL_HUGE_PAGES | TENON_POOL_DEBUG |
-                                  TENON_POOL_FIXED | TENON_POOL_LOCK | TENON_POOL_COMPACT;
+                                  TENON_POOL_FIXED | TENON_POOL_LOCK;
 
 /* ---- life ---- */
 
@@ -123,8 +123,7 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
     const void *stray;
     tenon_pool *pool = tn_host_alloc_watched(&desc.allocator, sizeof *pool, TN_CACHE_LINE, &stray);
     if (pool == NULL)
-        return tn_fail_host(message, "the pool itself", sizeof *pool, stray,
-                            TN_CACHE_LINE);
+        return tn_fail_host(message, "the pool itself", sizeof *pool, stray, TN_CACHE_LINE);
     memset(pool, 0, sizeof *pool);
     pool->holders = 1;
     tn_os_fork_mark(&pool->home);
@@ -217,13 +216,13 @@ const tenon_allocator *tn_pool_hooks(const tenon_pool *pool) {
 
 /* ---- blocks ---- */
 
-static const char nobody[] = "caller";
+const char tn_nobody[] = "caller";
 
 tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment,
                          const char *owner) {
     tn_request request = {.asked = bytes,
                           .alignment = alignment < TN_GRANULE ? TN_GRANULE : alignment,
-                          .owner = owner != NULL ? owner : nobody};
+                          .owner = owner != NULL ? owner : tn_nobody};
     size_t guards = 0;
     if (tn_guarded(pool)) {
         request.lead = request.alignment; /* so that the caller's first byte stays aligned */
@@ -236,76 +235,44 @@ tn_request tn_request_of(const tenon_pool *pool, size_t bytes, size_t alignment,
     return request;
 }
 
-/*
- * Freed blocks are not merged with their neighbours at once: the last few wait, still used as far as
- * tlsf.c knows, and a request for the very size of one gets it as it is. Any other request merges
- * all of them first, so no search ever sees less free memory than there is, nor a different
- * picture of it. Programs that take and free the same sizes over and over pay for neither splitting
- * nor merging; the others for a few instructions.
- */
-static inline tn_block_record *recall_locked(tenon_pool *pool, size_t bytes, size_t alignment) {
-    for (unsigned i = 1; i <= pool->pendings; ++i) { /* the newest first: stacks hit it at once */
-        tn_pending *one = &pool->pending[(pool->pending_next - i) % TN_PENDING];
-        if (one->bytes != bytes || (one->record->node.offset & (alignment - 1)) != 0)
-            continue;
-        tn_block_record *record = one->record;
-        --pool->pendings;
-        *one = pool->pending[--pool->pending_next % TN_PENDING];
-        return record;
-    }
-    return NULL;
-}
-
-static inline void defer_locked(tenon_pool *pool, tn_block_record *record) {
-    tn_pending *one = &pool->pending[pool->pending_next++ % TN_PENDING];
-    if (pool->pendings == TN_PENDING)
-        tn_tlsf_release(&pool->tlsf, &one->record->node, &pool->nodes);
-    else
-        ++pool->pendings;
-    *one = (tn_pending){record->node.bytes, record};
+void tn_settle_oldest_locked(tenon_pool *pool) {
+    tn_pending *one = &pool->pending[pool->pending_begin++ % TN_PENDING];
+    tn_tlsf_release(&pool->tlsf, &one->record->node, &pool->nodes);
 }
 
 /* Oldest first, as if each had been merged when it was freed. */
 void tn_settle_locked(tenon_pool *pool) {
-    for (; pool->pendings != 0; --pool->pendings) {
-        tn_pending *one = &pool->pending[(pool->pending_next - pool->pendings) % TN_PENDING];
-        tn_tlsf_release(&pool->tlsf, &one->record->node, &pool->nodes);
-    }
+    while (pool->pending_begin != pool->pending_end)
+        tn_settle_oldest_locked(pool);
 }
 
-/* Fills in the record of a block that goes out, and the counts. */
-static inline void count_out_locked(tenon_pool *pool, tn_block_record *record, size_t asked,
-                                    size_t lead, const char *name) {
-    tenon_memory_info *info = &pool->info;
-    uint32_t owner = tn_owner_find_locked(pool, name);
-    pool->owners[owner].bytes += asked;
-    ++pool->owners[owner].blocks;
-    record->id = ++info->allocations;
-    record->buffer.bytes = asked;
-    record->buffer.lead = (uint16_t)lead;
-    record->buffer.owner = (uint8_t)owner;
-    info->in_use += asked;
-    if (info->in_use > info->peak_in_use)
-        info->peak_in_use = info->in_use;
-}
-
-/* The counts of a block that comes back. */
-static inline void count_back_locked(tenon_pool *pool, const tn_block_record *record) {
-    tn_owner *owner = &pool->owners[record->buffer.owner];
-    owner->bytes -= record->buffer.bytes;
-    --owner->blocks;
-    ++pool->info.frees;
-    pool->info.in_use -= record->buffer.bytes;
-    if ((pool->watch & TN_WATCH_RECORD) != 0)
-        tn_record_locked(pool, "free %llu\n", (unsigned long long)record->id);
+/*
+ * Cuts a block out of free memory, counts it and lets its buffer show it: what stays true until the
+ * block is merged again. Pre: TN_TLSF_SPLITS nodes are free.
+ */
+static inline tn_block_record *cut_locked(tenon_pool *pool, tn_tlsf_place place, size_t bytes,
+                                          size_t asked, size_t lead, const char *owner) {
+    tn_block_record *record =
+        (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, bytes, &pool->nodes);
+    const tn_segment_memory *memory = &tn_segment_of(record)->memory;
+    const size_t offset = record->node.offset + lead;
+    tenon_buffer *buffer = &record->buffer;
+    buffer->pool = pool;
+    buffer->root = buffer;
+    buffer->native = memory->address != NULL ? (char *)memory->address + offset : memory->handle;
+    buffer->offset = memory->address != NULL ? 0 : offset;
+    buffer->lead = (uint16_t)lead;
+    buffer->role = TN_BUFFER_BLOCK;
+    buffer->kind = TENON_NATIVE_HOST;
+    tn_count_out_locked(pool, record, asked, tn_owner_find_locked(pool, owner));
+    return record;
 }
 
 /* Takes the place for the request. Pre: TN_TLSF_SPLITS nodes are free. */
 tn_block_record *tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place,
                                     const tn_request *request, tn_finding *finding) {
     tn_block_record *record =
-        (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, request->bytes, &pool->nodes);
-    count_out_locked(pool, record, request->asked, request->lead, request->owner);
+        cut_locked(pool, place, request->bytes, request->asked, request->lead, request->owner);
     if ((pool->watch & TN_WATCH_GUARDS) != 0)
         tn_guard_open_locked(pool, record, finding);
     if ((pool->watch & TN_WATCH_RECORD) != 0)
@@ -337,12 +304,13 @@ static tn_block_record *retire_locked(tenon_pool *pool, tn_block_record *record)
 void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding) {
     if ((pool->watch & TN_WATCH_GUARDS) != 0)
         tn_guard_close_locked(pool, record, finding);
-    count_back_locked(pool, record);
-    record->id = 0; /* of nobody's: a second free notices */
+    if ((pool->watch & TN_WATCH_RECORD) != 0)
+        tn_record_locked(pool, "free %llu\n", (unsigned long long)record->id);
+    tn_count_back_locked(pool, record);
     if ((pool->watch & TN_WATCH_GUARDS) != 0)
         record = retire_locked(pool, record);
     if (pool->watch == 0)
-        defer_locked(pool, record);
+        tn_defer_locked(pool, record);
     else
         tn_tlsf_release(&pool->tlsf, &record->node, &pool->nodes);
 }
@@ -391,37 +359,23 @@ static __attribute__((noinline)) tenon_status take_slowly(tenon_pool *pool, size
     return status;
 }
 
-tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           unsigned take, tn_block_record **out, tn_message *message) {
-    if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0) {
-        *out = NULL;
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "alignment is %zu, expected a power of two up to %d", alignment,
-                       TN_ALIGNMENT_MOST);
-    }
-    if (!tn_enter(pool)) {
-        *out = NULL;
-        return tn_fail_lost(pool, message);
-    }
+tenon_status tn_block_take_held(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                                unsigned take, tn_block_record **out, tn_message *message) {
     /* Without guards this is all there is to a request, and no size overflows. */
     if (pool->watch == 0 && bytes <= TN_BLOCK_MOST) {
-        if (alignment < TN_GRANULE)
-            alignment = TN_GRANULE;
-        if (owner == NULL)
-            owner = nobody;
-        size_t whole = (bytes + TN_GRANULE - (bytes != 0)) & ~(size_t)(TN_GRANULE - 1);
-        tn_block_record *record = recall_locked(pool, whole, alignment);
+        const char *name = owner != NULL ? owner : tn_nobody;
+        tn_block_record *record = tn_recall_locked(pool, bytes, alignment, name);
         if (record == NULL) {
             tn_settle_locked(pool);
             if (pool->nodes.free >= TN_NODES_READY) {
-                tn_tlsf_place place = tn_tlsf_find(&pool->tlsf, whole, alignment);
+                size_t whole = tn_whole(bytes);
+                tn_tlsf_place place = tn_tlsf_find(&pool->tlsf, whole,
+                                                   alignment < TN_GRANULE ? TN_GRANULE : alignment);
                 if (place.node != NULL)
-                    record =
-                        (tn_block_record *)tn_tlsf_take(&pool->tlsf, place, whole, &pool->nodes);
+                    record = cut_locked(pool, place, whole, bytes, 0, name);
             }
         }
         if (record != NULL) {
-            count_out_locked(pool, record, bytes, 0, owner);
             pool->holders += take & TN_TAKE_BUFFER;
             tn_leave(pool);
             *out = record;
@@ -430,6 +384,18 @@ tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, con
     }
     tn_leave(pool);
     return take_slowly(pool, bytes, alignment, owner, take, out, message);
+}
+
+tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                           unsigned take, tn_block_record **out, tn_message *message) {
+    *out = NULL;
+    if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "alignment is %zu, expected a power of two up to %d", alignment,
+                       TN_ALIGNMENT_MOST);
+    if (!tn_enter(pool))
+        return tn_fail_lost(pool, message);
+    return tn_block_take_held(pool, bytes, alignment, owner, take, out, message);
 }
 
 static tn_block block_of(tn_block_record *record) {
@@ -501,13 +467,15 @@ bool tn_pool_exchange(tenon_pool *pool, tn_block *block, size_t bytes, size_t al
 
     if (!tn_fault_strikes_locked(pool, bytes) && pool->nodes.free >= TN_NODES_READY) {
         tn_settle_locked(pool);
-        const tn_block_record old = *record;
+        tn_block_record old = *record;
         if (tn_guarded(pool))
             tn_guard_close_locked(pool, record, &finding);
         tn_tlsf_node *merged = tn_tlsf_release(&pool->tlsf, &record->node, &pool->nodes);
         tn_tlsf_place place = tn_tlsf_find_thorough(&pool->tlsf, request.bytes, request.alignment);
         if (place.node != NULL) {
-            count_back_locked(pool, &old);
+            if ((pool->watch & TN_WATCH_RECORD) != 0)
+                tn_record_locked(pool, "free %llu\n", (unsigned long long)old.id);
+            tn_count_back_locked(pool, &old);
             *block = block_of(tn_hand_out_locked(pool, place, &request, &finding));
             done = true;
         } else {

@@ -95,24 +95,38 @@ static bool grow(climb *c) {
     }
 }
 
-/* Rung 2: room for a segment by giving others back. False if that gives none. */
+/* Rung 2's gift to the system, counted as such. Returns how many went, and their bytes. */
+static uint64_t give_down_to(tenon_pool *pool, size_t keep, size_t *bytes) {
+    uint64_t count = 0;
+    *bytes = tn_segments_give(pool, keep, &count);
+    tn_mutex_lock(&pool->lock);
+    pool->info.ladder.segments_given += count;
+    tn_mutex_unlock(&pool->lock);
+    return count;
+}
+
+/*
+ * Rung 2: room for a segment by giving others back; for one of the usual size, if that can be had, so
+ * that small requests are not each served by a segment of their own. False if that gives none.
+ */
 static bool give_segments(climb *c) {
     tenon_pool *pool = c->pool;
     size_t keep = 0, need;
     if (!segment_need(c, &need))
         return false;
     if (c->over_budget) {
-        size_t budget = pool->info.budget;
-        if (need > budget || pool->info.reserved - tn_segments_empty(pool) > budget - need)
+        size_t budget = pool->info.budget, want = need;
+        size_t least = pool->info.reserved - tn_segments_empty(pool);
+        if (need > budget || least > budget - need)
             return false; /* not even all of them would make room */
-        keep = budget - need;
+        if (want < pool->segment_bytes)
+            want = pool->segment_bytes < budget - least ? pool->segment_bytes : budget - least;
+        keep = budget - want;
     }
-    uint64_t count = 0;
-    c->given += tn_segments_give(pool, keep, &count);
+    size_t bytes;
+    uint64_t count = give_down_to(pool, keep, &bytes);
+    c->given += bytes;
     c->segments_given += count;
-    tn_mutex_lock(&pool->lock);
-    pool->info.ladder.segments_given += count;
-    tn_mutex_unlock(&pool->lock);
     return count != 0;
 }
 
@@ -179,15 +193,10 @@ static tenon_status refuse(const climb *c, tn_message *message) {
 }
 
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records) {
-    uint64_t count = 0;
+    size_t bytes;
     pool->stray = NULL;
-    if (tn_refill(pool, records, 0))
-        return true;
-    (void)tn_segments_give(pool, 0, &count);
-    tn_mutex_lock(&pool->lock);
-    pool->info.ladder.segments_given += count;
-    tn_mutex_unlock(&pool->lock);
-    return count != 0 && tn_refill(pool, records, 0);
+    return tn_refill(pool, records, 0) ||
+           (give_down_to(pool, 0, &bytes) != 0 && tn_refill(pool, records, 0));
 }
 
 tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_block_record **record,

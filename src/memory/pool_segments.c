@@ -18,11 +18,13 @@ enum {
     PART_BYTES = 64 << 10,
     HUGE_PART_BYTES = 2 << 20, /* so that the pages around stay huge */
     /*
-     * A compact pool that grows aims at 1/SLACK more than was ever in use. On Azure's conversations
-     * 1.017 times what was alive is held at 64 and 2.0 % of the allocations enter the system; 1.064
-     * and 1.5 % at 16, 1.009 and 2.4 % at 128 (tenon memory replay).
+     * A pool that grows aims at 1/SLACK more than was ever in use, if it can pay for it (see
+     * tn_segments_hold_down). On the replayed traces of tests/memory half of PAID, or twice CALL_BYTES, is
+     * enough for all of them but one.
      */
     SLACK = 64,
+    PAID = 4,             /* of the bytes of large blocks, the part that pays */
+    CALL_BYTES = 2 << 20, /* what a call to the system costs, beside the bytes that go */
     /* Of 65,530 mappings that Linux lets a process have: most are the host's. */
     HOLES_MOST = 8192
 };
@@ -241,6 +243,11 @@ static void unlink_locked(tenon_pool *pool, tn_segment *segment) {
         pool->segments = segment->next;
 }
 
+/* Parts that may still go; some may come to lie beside a hole and be none of their own. */
+static size_t holes_left(const tenon_pool *pool) {
+    return pool->tlsf.holes < HOLES_MOST ? HOLES_MOST - pool->tlsf.holes : 0;
+}
+
 /* Bytes that could be given back. */
 size_t tn_segments_empty(tenon_pool *pool) {
     size_t bytes = 0;
@@ -249,7 +256,7 @@ size_t tn_segments_empty(tenon_pool *pool) {
     tn_mutex_lock(&pool->lock);
     tn_settle_locked(pool);
     if (pool->source.give_part != NULL)
-        bytes = tn_tlsf_spare(&pool->tlsf, pool->source.part);
+        bytes = tn_tlsf_spare(&pool->tlsf, pool->source.part, holes_left(pool));
     else
         for (const tn_segment *segment = pool->segments; segment != NULL; segment = segment->next)
             if (tn_tlsf_whole(&segment->lowest->node))
@@ -297,60 +304,63 @@ static size_t give_empty(tenon_pool *pool, size_t keep, uint64_t *count) {
 }
 
 /*
- * Gives a part of a free block back, about `wanted` bytes if it has so many. Returns the
- * bytes; 0: no block has a unit to spare, or the system can't take it.
+ * Takes a part of a free block out, about `wanted` bytes if it has so many, as a hole, so that nobody
+ * gets it while it goes. NULL: no block has a unit to spare.
  */
+static tn_tlsf_node *punch_locked(tenon_pool *pool, size_t wanted) {
+    const size_t unit = pool->source.part;
+    tn_settle_locked(pool);
+    if (pool->nodes.free < TN_NODES_READY || holes_left(pool) == 0)
+        return NULL;
+    tn_tlsf_node *node = tn_tlsf_roomy(&pool->tlsf, unit);
+    if (node == NULL)
+        return NULL;
+    size_t offset, bytes = tn_tlsf_inner(node, unit, &offset);
+    if (bytes > wanted) { /* from the upper end, so that the rest stays in one piece */
+        size_t start = (offset + bytes - wanted) & ~(unit - 1);
+        bytes -= start - offset;
+        offset = start;
+    }
+    node = tn_tlsf_take(&pool->tlsf, (tn_tlsf_place){node, offset}, bytes, &pool->nodes);
+    tn_tlsf_punch(&pool->tlsf, node);
+    ((tn_block_record *)node)->id = 0; /* no block's, so that second frees are seen */
+    return node;
+}
+
+/* The bytes of a hole have gone. Returns its segment if that was the last of it. */
+static tn_segment *count_hole_locked(tenon_pool *pool, tn_tlsf_node *hole) {
+    tn_segment *segment = hole->segment;
+    segment->holes += hole->bytes;
+    pool->info.reserved -= hole->bytes;
+    tn_record_locked(pool, "segment- %zu\n", hole->bytes);
+    hole = tn_tlsf_join(&pool->tlsf, hole, &pool->nodes);
+    if (segment->holes < segment->memory.bytes)
+        return NULL;
+    tn_tlsf_remove(&pool->tlsf, hole);
+    tn_records_give(&pool->nodes, hole);
+    unlink_locked(pool, segment);
+    --pool->info.segments;
+    return segment;
+}
+
+/* Gives a part of a free block back. Returns its bytes; 0: there is none, or the system can't take it. */
 static size_t give_part(tenon_pool *pool, size_t wanted) {
     if (!tn_nodes_ready(pool))
         return 0;
     tn_mutex_lock(&pool->lock);
-    tn_settle_locked(pool);
-    tn_tlsf_node *node = tn_tlsf_roomy(&pool->tlsf, pool->source.part);
-    size_t offset = 0, bytes = 0;
-    if (node != NULL && pool->nodes.free >= TN_NODES_READY && /* others may have taken some */
-        pool->holes < HOLES_MOST)
-        bytes = tn_tlsf_inner(node, pool->source.part, &offset);
-    if (bytes > wanted) { /* from the upper end, so that the rest stays in one piece */
-        size_t start = (offset + bytes - wanted) & ~(pool->source.part - 1);
-        bytes -= start - offset;
-        offset = start;
-    }
-    tn_segment *segment = NULL, *gone = NULL;
-    if (bytes !=
-        0) { /* nobody gets it while it goes; no block's id, so that second frees are seen */
-        node = tn_tlsf_take(&pool->tlsf, (tn_tlsf_place){node, offset}, bytes, &pool->nodes);
-        ((tn_block_record *)node)->id = 0;
-        node->hole = true;
-        ++pool->holes;
-        segment = node->segment;
-    }
+    tn_tlsf_node *hole = punch_locked(pool, wanted);
     tn_mutex_unlock(&pool->lock);
-    if (bytes == 0)
+    if (hole == NULL)
         return 0;
 
-    bool given = pool->source.give_part(pool->source.user, &segment->memory, offset, bytes);
+    size_t bytes = hole->bytes;
+    tn_segment *segment = hole->segment, *gone = NULL;
+    bool given = pool->source.give_part(pool->source.user, &segment->memory, hole->offset, bytes);
     tn_mutex_lock(&pool->lock);
-    if (given) {
-        if (node->upper != NULL && node->upper->hole)
-            --pool->holes;
-        if (node->lower != NULL && node->lower->hole)
-            --pool->holes;
-        node = tn_tlsf_join(node, &pool->nodes);
-        segment->holes += bytes;
-        pool->info.reserved -= bytes;
-        tn_record_locked(pool, "segment- %zu\n", bytes);
-        if (segment->holes == segment->memory.bytes) {
-            tn_records_give(&pool->nodes, node);
-            unlink_locked(pool, segment);
-            --pool->info.segments;
-            --pool->holes;
-            gone = segment;
-        }
-    } else {
-        node->hole = false;
-        --pool->holes;
-        tn_tlsf_release(&pool->tlsf, node, &pool->nodes);
-    }
+    if (given)
+        gone = count_hole_locked(pool, hole);
+    else
+        tn_tlsf_fill(&pool->tlsf, hole, &pool->nodes);
     tn_mutex_unlock(&pool->lock);
     if (gone != NULL)
         tn_host_free(&pool->hooks, gone, sizeof *gone);
@@ -374,23 +384,36 @@ size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count) {
 }
 
 /*
- * For compact pools, before a segment of `coming` bytes for a request of `asked`: what is free, and so scattered that
- * it can't serve, goes back as far as the pool would hold much more than was ever in use. So the
- * footprint follows the need, whatever the order of sizes; the system is entered only where
- * it would be anyway.
+ * Before a segment of `coming` bytes for a request of `asked`: what is free, and so scattered that it
+ * can't serve, goes back as far as the pool would hold much more than was ever in use. So the
+ * footprint follows the need, whatever the order of sizes, and the system is entered only where it
+ * would be anyway.
+ *
+ * Where sizes are mixed for ever, what goes back would soon have to come again, for ever. So it makes a
+ * debt, which large blocks pay off as they are handed out: it is little beside writing to them. Small ones, whose memory is still in a cache, pay nothing. A pool that has more debt than was
+ * ever in use grows. Bytes are counted, not time: the same calls always have the same effect.
  */
 void tn_segments_hold_down(tenon_pool *pool, size_t coming, size_t asked) {
-    if ((pool->flags & TENON_POOL_COMPACT) == 0)
-        return;
     tn_mutex_lock(&pool->lock);
     size_t most = pool->info.in_use + asked;
     if (most < pool->info.peak_in_use)
         most = pool->info.peak_in_use;
+    uint64_t paid = pool->large_taken / PAID;
+    pool->large_taken = 0;
     tn_mutex_unlock(&pool->lock);
-    most += most / SLACK + pool->segment_bytes;
-    uint64_t count = 0;
-    if (pool->info.reserved + coming > most)
-        tn_segments_give(pool, most > coming ? most - coming : 0, &count);
+
+    pool->debt -= paid < pool->debt ? paid : pool->debt;
+    size_t held = pool->info.reserved, aim = most + most / SLACK + pool->segment_bytes;
+    if (held + coming <= aim || pool->debt >= most)
+        return;
+    size_t excess = held + coming - aim;
+    if (excess > held)
+        excess = held;
+    if (excess > most - pool->debt)
+        excess = most - pool->debt;
+    uint64_t calls = 0;
+    size_t given = tn_segments_give(pool, held - excess, &calls);
+    pool->debt += given + calls * CALL_BYTES;
 }
 
 /* What lies in the holes by now may be somebody else's. */

@@ -24,6 +24,7 @@ enum {
      * each for the new segment and the slab in the segment that the slow way may need before it.
      */
     TN_NODES_READY = 3 * TN_TLSF_SPLITS,
+    TN_LARGE = 1 << 20, /* blocks of which a part may go back when the pool grows */
     TN_PENDING = 16, /* freed blocks that wait to be merged, a power of two; see tn_settle_locked */
     TN_OWNERS = 64,  /* owners told apart at once; later ones are counted together as "others" */
     TN_DEVICE_BYTES = 32, /* longest device name, with its end */
@@ -100,21 +101,23 @@ struct tenon_pool {
     const char *refusal;      /* under slow: why the system gave no segment, if it is known */
     const void *stray;        /* under slow: what hooks answered with though it is misaligned … */
     size_t stray_alignment;   /* … to this; NULL: nothing of the kind in this climb */
+    uint64_t debt;            /* under slow: see tn_segments_hold_down */
     tn_reclaimer *reclaimers; /* under slow; changed under both, so that a fork finds it whole */
 
     _Alignas(TN_CACHE_LINE) tn_mutex lock; /* everything below */
     unsigned watch;                        /* TN_WATCH_* */
-    unsigned pending_next, pendings; /* the ring: where the next one goes, how many there are */
-    uint64_t holders;                /* contexts, the caller, and every buffer */
-    tn_records nodes;                /* tn_block_record */
-    tenon_memory_info info;          /* kept up to date but for largest_free and blocks */
+    unsigned pending_begin,
+        pending_end;        /* counts: freed ones [begin, end) wait, at their rests by TN_PENDING */
+    uint64_t holders;       /* contexts, the caller, and every buffer */
+    tn_records nodes;       /* tn_block_record */
+    tenon_memory_info info; /* kept up to date but for largest_free and blocks */
     tn_pending pending[TN_PENDING];
+    uint64_t large_taken; /* bytes of large blocks handed out since they last paid for `debt` */
     tn_tlsf tlsf;
     uint8_t owner_near[TN_OWNERS]; /* by a hash of the name's address: where it was last */
     tn_owner owners[TN_OWNERS + 1];
     tn_records handles; /* tn_handle_record */
     tn_segment *segments;
-    uint64_t holes; /* parts that went back; each may cost the process a mapping more */
     tn_fault fault;
     tenon_text_sink record_sink;
     void *record_user;
@@ -141,6 +144,7 @@ tn_block_record *tn_hand_out_locked(tenon_pool *pool, tn_tlsf_place place,
                                     const tn_request *request, tn_finding *finding);
 void tn_take_back_locked(tenon_pool *pool, tn_block_record *record, tn_finding *finding);
 void tn_settle_locked(tenon_pool *pool);
+void tn_settle_oldest_locked(tenon_pool *pool);
 void tn_pool_close(tenon_pool *pool);
 
 /*
@@ -152,6 +156,12 @@ void tn_pool_close(tenon_pool *pool);
 #define TN_TAKE_TRY 2u
 tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
                            unsigned take, tn_block_record **out, tn_message *message);
+
+/* The rest of it, with `lock` held, which it gives back. Pre: the alignment is a legal one. */
+tenon_status tn_block_take_held(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
+                                unsigned take, tn_block_record **out, tn_message *message);
+
+extern const char tn_nobody[]; /* the owner of what has none */
 
 /* Tells what a free found, when `watch` asked for it. */
 void tn_free_tell(tenon_pool *pool, unsigned watch, uint64_t id, const tn_finding *finding);

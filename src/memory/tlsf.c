@@ -114,8 +114,11 @@ void tn_tlsf_add(tn_tlsf *tlsf, tn_tlsf_node *node, void *segment, size_t bytes)
 }
 
 void tn_tlsf_remove(tn_tlsf *tlsf, tn_tlsf_node *node) {
-    assert(tn_tlsf_whole(node));
-    unlist(tlsf, node);
+    assert(node->lower == NULL && node->upper == NULL && node->used == node->hole);
+    if (node->hole)
+        --tlsf->holes;
+    else
+        unlist(tlsf, node);
 }
 
 tn_tlsf_place tn_tlsf_find(const tn_tlsf *tlsf, size_t bytes, size_t alignment) {
@@ -240,27 +243,53 @@ tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit) {
     return node != NULL ? node : roomy_from(tlsf, (size_class){0, 0}, unit);
 }
 
-size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit) {
+size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit, size_t parts) {
     size_t spare = 0, offset;
-    size_class at = {0, 0};
-    while (next_class(tlsf, at, &at)) {
-        const tn_tlsf_node *node = tlsf->heads[at.first][at.second];
-        for (; node != NULL; node = node->next)
-            spare += tn_tlsf_inner(node, unit, &offset);
-        ++at.second;
+    for (uint64_t firsts = tlsf->first_map; firsts != 0;) {
+        const unsigned first = top_bit((size_t)firsts);
+        firsts ^= (uint64_t)1 << first;
+        for (uint32_t seconds = tlsf->second_map[first]; seconds != 0;) {
+            const unsigned second = top_bit(seconds);
+            seconds ^= (uint32_t)1 << second;
+            const tn_tlsf_node *node = tlsf->heads[first][second];
+            for (; node != NULL; node = node->next) {
+                const size_t inner = tn_tlsf_inner(node, unit, &offset);
+                const bool whole = node->lower == NULL && node->upper == NULL;
+                if (inner == 0 || (!whole && parts == 0))
+                    continue;
+                spare += inner;
+                parts -= !whole;
+            }
+        }
     }
     return spare;
 }
 
-tn_tlsf_node *tn_tlsf_join(tn_tlsf_node *hole, tn_records *nodes) {
+void tn_tlsf_punch(tn_tlsf *tlsf, tn_tlsf_node *node) {
+    assert(node->used && !node->hole);
+    node->hole = true;
+    ++tlsf->holes;
+}
+
+tn_tlsf_node *tn_tlsf_join(tn_tlsf *tlsf, tn_tlsf_node *hole, tn_records *nodes) {
     assert(hole->used && hole->hole);
-    if (hole->upper != NULL && hole->upper->hole)
+    if (hole->upper != NULL && hole->upper->hole) {
         merge(hole, nodes);
+        --tlsf->holes;
+    }
     if (hole->lower != NULL && hole->lower->hole) {
         hole = hole->lower;
         merge(hole, nodes);
+        --tlsf->holes;
     }
     return hole;
+}
+
+void tn_tlsf_fill(tn_tlsf *tlsf, tn_tlsf_node *hole, tn_records *nodes) {
+    assert(hole->used && hole->hole);
+    hole->hole = false;
+    --tlsf->holes;
+    tn_tlsf_release(tlsf, hole, nodes);
 }
 
 /* ---- figures ---- */

@@ -46,6 +46,7 @@ typedef struct tn_tlsf_node {
 
 typedef struct tn_tlsf {
     uint64_t first_map;                 /* bit i: some class of row i has a block */
+    size_t holes;                       /* how many there are, those side by side being one */
     uint32_t second_map[TN_TLSF_FIRST]; /* bit j: class (i, j) has a block */
     tn_tlsf_node *heads[TN_TLSF_FIRST][TN_TLSF_SECOND];
 } tn_tlsf;
@@ -67,7 +68,7 @@ static inline bool tn_tlsf_whole(const tn_tlsf_node *lowest) {
     return !lowest->used && lowest->upper == NULL;
 }
 
-/* Takes a segment's only block out. Pre: tn_tlsf_whole(node). */
+/* Takes a segment out that is one free block or one hole. */
 void tn_tlsf_remove(tn_tlsf *tlsf, tn_tlsf_node *node);
 
 /*
@@ -109,14 +110,20 @@ tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf);
  */
 tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit);
 
-/* Sum of the whole units of all free blocks: linear in those that have a unit or more. */
-size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit);
-
 /*
- * Merges a hole (a node that tn_tlsf_take returned and whose `hole` was set) with holes beside it;
- * their nodes go back to `nodes`. Returns the merged node.
+ * Bytes that can go: free segments, and the whole units of other free blocks, of at most `parts` of
+ * them, the largest first. Linear in the free blocks.
  */
-tn_tlsf_node *tn_tlsf_join(tn_tlsf_node *hole, tn_records *nodes);
+size_t tn_tlsf_spare(const tn_tlsf *tlsf, size_t unit, size_t parts);
+
+/* Makes a node that tn_tlsf_take returned a hole, which merges with none until tn_tlsf_join. */
+void tn_tlsf_punch(tn_tlsf *tlsf, tn_tlsf_node *node);
+
+/* Merges a hole with those beside it, whose nodes go back to `nodes`; returns the merged one. */
+tn_tlsf_node *tn_tlsf_join(tn_tlsf *tlsf, tn_tlsf_node *hole, tn_records *nodes);
+
+/* Takes tn_tlsf_punch back: the bytes are there and free. */
+void tn_tlsf_fill(tn_tlsf *tlsf, tn_tlsf_node *hole, tn_records *nodes);
 
 /* ---- figures ---- */
 

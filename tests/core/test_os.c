@@ -354,6 +354,35 @@ START_TEST(mutex_excludes) {
 }
 END_TEST
 
+static atomic_int tried; /* 1: the thread below has found the mutex taken; -1: free */
+
+static void *try_and_wait(void *arg) {
+    atomic_store(&tried, tn_mutex_try_lock(&mutex) ? -1 : 1);
+    return count_up(arg);
+}
+
+/* What a thread takes while it is alone is taken for those that it starts meanwhile, and they get it
+ * when it is given back. */
+START_TEST(mutex_of_a_lone_thread) {
+    tn_thread thread;
+    for (int round = 0; round < 2; ++round) { /* once more with others having been there */
+        atomic_store(&tried, 0);
+        counted = 0;
+        tn_mutex_lock(&mutex);
+        ck_assert(!tn_mutex_try_lock(&mutex));
+        ck_assert(tn_os_thread_start(&thread, try_and_wait, NULL));
+        ck_assert(!tn_os_alone());
+        while (atomic_load(&mutex.word) != TN_MUTEX_CROWDED)
+            ck_assert_int_ge(atomic_load(&tried), 0);
+        ck_assert_int_eq(atomic_load(&tried), 1);
+        ck_assert_int_eq(counted, 0);
+        tn_mutex_unlock(&mutex);
+        tn_os_thread_join(&thread);
+        ck_assert_int_eq(counted, 100000);
+    }
+}
+END_TEST
+
 static int exit_of_child(pid_t child) {
     int status = 0;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
@@ -405,6 +434,7 @@ static Suite *os_suite(void) {
     tcase_add_test(plain, what_this_machine_has);
     tcase_add_test(plain, clock_goes_on);
     tcase_add_test(plain, mutex_excludes);
+    tcase_add_test(plain, mutex_of_a_lone_thread);
     tcase_add_loop_test(plain, fork_is_noticed, 0, 2);
     suite_add_tcase(suite, plain);
     TCase *files = tcase_create("files");

@@ -18,6 +18,7 @@ RUNS = [
     ("pool_lock.pml", ["TRIM", "GROW_WITHOUT_SLOW"], True),
     ("pool_lock.pml", ["TRIM", "COUNT_TOO_EARLY"], True),
     ("pool_lock.pml", ["TRIM", "TORN_LOCK"], True),
+    ("pool_lock.pml", ["TRIM", "ALONE_TOO_LONG"], True),
     ("pool_fork.pml", [], False),
     ("pool_fork.pml", ["NO_CLAIM"], True),
     ("pool_fork.pml", ["LOCK_ONLY"], True),

@@ -7,15 +7,15 @@
 #include <string.h>
 
 typedef struct sums {
-    size_t reserved, asked, free_nodes, used_nodes;
+    size_t reserved, asked, free_nodes, used_nodes, holes;
     uint64_t segments;
     size_t owner_bytes[TN_OWNERS + 1];
     uint64_t owner_blocks[TN_OWNERS + 1];
 } sums;
 
 static bool is_pending(const tenon_pool *pool, const tn_tlsf_node *node) {
-    for (unsigned i = 1; i <= pool->pendings; ++i) {
-        const tn_pending *one = &pool->pending[(pool->pending_next - i) % TN_PENDING];
+    for (unsigned i = pool->pending_begin; i != pool->pending_end; ++i) {
+        const tn_pending *one = &pool->pending[i % TN_PENDING];
         if (&one->record->node == node)
             return one->bytes == node->bytes && one->record->id == 0;
     }
@@ -41,6 +41,7 @@ static const char *check_segment(const tenon_pool *pool, const tn_segment *segme
             ++sum->free_nodes;
         } else if (node->hole || is_pending(pool, node)) {
             ++sum->used_nodes;
+            sum->holes += node->hole;
             holes += node->hole ? node->bytes : 0;
         } else {
             ++sum->used_nodes;
@@ -87,6 +88,8 @@ static const char *check_counts(const tenon_pool *pool, const sums *sum) {
         return "segments are not counted"; /* fewer: some are on their way back to the system */
     if (info->budget != 0 && info->reserved > info->budget)
         return "the budget is exceeded";
+    if (sum->holes != pool->tlsf.holes)
+        return "holes are miscounted";
     if (sum->asked != info->in_use || info->in_use > info->peak_in_use)
         return "in_use is not what blocks hold";
     for (int i = 0; i <= TN_OWNERS; ++i)

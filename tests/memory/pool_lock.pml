@@ -3,7 +3,8 @@
  * pool_lock.pml: the locks of a shared pool, for the model checker Spin. Run by check_models.py.
  *
  * The mutex (tn_mutex of src/core/os.h) step by step: taking it is one atomic step, giving it back
- * is a look and then a store, waiting is a mark, a look by the kernel and a sleep. On it two locks,
+ * is a look and then a store, waiting is a mark, a look by the kernel and a sleep; a thread that is
+ * alone takes it with a look and a store too, and may start the others at any moment. On it two locks,
  * `lock` around the bookkeeping and `slow` around the ladder; users who are inside of their context
  * while they allocate, grow the pool by asking the system without holding `lock`, and as reclaimers
  * enter other contexts if nobody is inside; and somebody who trims. A block is a whole segment.
@@ -18,6 +19,7 @@
  *   GROW_WITHOUT_SLOW   the budget is compared without `slow`
  *   COUNT_TOO_EARLY     trimming subtracts from `reserved` before the memory is gone
  *   TORN_LOCK           taking the mutex is a look and then a store
+ *   ALONE_TOO_LONG      others run before the first thread knows that it is not alone any more
  */
 #ifndef USERS
 #define USERS 2
@@ -35,9 +37,30 @@ mtype word[2] = unlocked;
 byte sleepers[2], woken[2]; /* of the kernel's queue: how many are in it, how many of them are let go */
 byte inside[2];             /* how many think that they have the lock */
 
+bool alone = true, begun; /* as the first thread is told; whether others run */
+
+inline start_others() {
+#ifdef ALONE_TOO_LONG
+    begun = true;
+    alone = false
+#else
+    alone = false;
+    begun = true
+#endif
+}
+
+/* The first thread starts the others now, or does not yet. */
+inline perhaps_start() {
+    if
+    :: _pid == 0 && !begun -> start_others()
+    :: true
+    fi
+}
+
 inline take(m) {
     mark = held;
     do
+    :: alone && word[m] == unlocked -> word[m] = mark; break /* two steps */
     :: atomic { word[m] == unlocked ->
 #ifdef TORN_LOCK
            skip };
@@ -58,7 +81,8 @@ inline take(m) {
        mark = crowded
     od;
     inside[m]++;
-    assert(inside[m] == 1)
+    assert(inside[m] == 1);
+    perhaps_start()
 }
 
 inline give(m) {
@@ -175,6 +199,10 @@ active [USERS] proctype someone() {
     bool got, refused, entered;
     byte q, round;
 
+    if
+    :: _pid == 0 -> perhaps_start()
+    :: else -> (begun)
+    fi;
     take(SLOW);
     registered[_pid] = true;
     give(SLOW);
@@ -201,6 +229,10 @@ active [USERS] proctype someone() {
        give(LOCK);
        holds[_pid] = false
     :: else
+    fi;
+    if
+    :: !begun -> start_others()
+    :: else
     fi
 }
 
@@ -208,6 +240,7 @@ active [USERS] proctype someone() {
 active proctype trimmer() {
     mtype mark;
     bool going;
+    (begun);
     take(SLOW);
     take(LOCK);
     if

@@ -143,7 +143,7 @@ static double footprint(const traces *t, bool parts) {
         source.give_part = no_part;
         source.part = 64 << 10;
     }
-    tenon_pool_desc desc = {.flags = TENON_POOL_COMPACT};
+    tenon_pool_desc desc = {0};
     tenon_pool *pool;
     tn_message message;
     ck_assert_int_eq(tn_pool_open(&desc, &source, &message, &pool), TENON_OK);
