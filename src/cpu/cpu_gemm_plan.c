@@ -247,6 +247,8 @@ static bool plan_private(const chooser *c, const piece_most *most, tn_gemm_plan 
                      (double)blocks * (double)a_block_bytes(c, m, c->kc) < 64e6;
     if (plan->shared_a)
         plan->mc = tn_round_up(m, mr);
+    plan->by_panels = plan->shared_a && c->p->operand[TN_GEMM_B].row == 1 &&
+                      c->p->operand[TN_GEMM_B].column != 1 && !c->packed && c->halves == 1;
     plan->shared_bytes = plan->shared_a ? (size_t)blocks * a_block_bytes(c, m, c->kc) : 0;
     plan->a_bytes = plan->shared_a ? 0 : a_block_bytes(c, plan->mc, c->kc);
     plan->b_bytes = c->packed ? 0 : panel_bytes(c, nr, c->kc);
