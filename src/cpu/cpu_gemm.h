@@ -3,15 +3,20 @@
  * cpu_gemm.h: what the files of the CPU's matrix product share: the plan's parameters, one member
  * of a batch, and the steps.
  *
- * cpu_gemm_plan.c chooses, cpu_gemm.c runs, cpu_gemm_pack.c packs panels (and whole operands for
- * the caller), cpu_gemm_epilogue.c finishes rows. Everything works on the canonical problem,
- * transposed first where that suits the kernels better: C^T = B^T A^T, with the same bits, since
- * each element is the same chain of products.
+ * cpu_gemm_plan.c chooses, cpu_gemm.c runs one of the arrangements, a file each, that share
+ * cpu_gemm_piece.c; cpu_gemm_pack.c packs panels (and whole operands for the caller),
+ * cpu_gemm_epilogue.c finishes rows. Everything works on the canonical problem, transposed first
+ * where that suits the kernels better: C^T = B^T A^T, with the same bits, since each element is the
+ * same chain of products.
+ *
+ * Types and the layout of panels are the tile family's (gemm_tiles.def): what a panel takes is asked
+ * of tn_gemm_a_bytes and tn_gemm_b_bytes; `element` is only ever that of a sum.
  */
 #ifndef TN_CPU_GEMM_H
 #define TN_CPU_GEMM_H
 
 #include "core/backend.h"
+#include "core/team.h"
 #include "cpu/cpu_features.h"
 #include "cpu/cpu_numbers.h"
 #include "cpu/kernels/gemm_kernels.h"
@@ -31,7 +36,7 @@ typedef enum tn_gemm_kind {
     TN_GEMM_VECTOR,  /* a few rows: B is read in place */
     TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to
                         end is one task */
-    TN_GEMM_SHARED,  /* workers pack A and B together, block of k after block of k */
+    TN_GEMM_SHARED,  /* workers pack A and B together, as many blocks of k as the cache takes */
     TN_GEMM_SMALL    /* as PRIVATE, with pieces so small, packed so few steps at a time, that they
                         stay on the stack */
 } tn_gemm_kind;
@@ -45,13 +50,16 @@ typedef struct tn_gemm_plan {
     bool shared_a;   /* PRIVATE: A is packed once for all, in a phase of its own */
     bool direct_b;   /* B's rows are read in place where they are whole tiles */
     bool on_stack;   /* the buffers of a worker are on its stack */
+    bool own_sums;   /* SHARED: each worker keeps its piece's sums, since no pass follows */
     int64_t mc, nc;  /* piece of C: rows and columns of a task (all but SHARED), or of a pass over k
                        (SHARED) */
+    int64_t depth;   /* SHARED: steps of k of a pass, in whole blocks */
     int64_t item_m, item_n; /* SHARED: piece of a pass that is one task; SMALL: columns of a task's
                                block in item_n */
+    int64_t last_n;         /* SHARED: columns of the pieces that are handed out last */
     int64_t chunk;          /* VECTOR: steps of A that are converted at a time; 0: A is read in
                                place */
-    size_t a_bytes, b_bytes, sum_bytes; /* buffers of one worker (SHARED: of all) */
+    size_t a_bytes, b_bytes, sum_bytes; /* buffers of one worker (SHARED: of all, but own sums) */
     size_t shared_bytes;                /* of all workers together */
 } tn_gemm_plan;
 _Static_assert(sizeof(tn_gemm_plan) <= TN_CHOICE_STATE, "a plan must fit into a choice");
@@ -70,10 +78,10 @@ typedef struct tn_gemm_job {
     const tn_gemm_plan *plan;
     const tn_gemm_tile *tile;
     char *workspace;
-    size_t element;        /* bytes of the compute type */
+    size_t element;        /* bytes of a sum */
     int halves;            /* 2 when gated */
     tn_gemm_member member; /* SHARED, and the others where there is only one */
-    /* SHARED: the pass and the block of k being worked on. */
+    /* SHARED: the pass being worked on; p0: its first step of k. */
     int64_t i0, j0, rows, cols, p0;
 } tn_gemm_job;
 
@@ -82,10 +90,16 @@ static inline size_t tn_gemm_element(tenon_dtype dtype) {
     return (size_t)tn_element_size(dtype);
 }
 
-/* Elements between two panels of A; its slack may be written over while the next panel is packed by
- * someone else. */
-static inline int64_t tn_gemm_a_stride(const tn_gemm_tile *tile, int64_t kc) {
-    return tn_round_up(kc * tile->mr + TN_GEMM_SLACK, 16);
+/* Bytes from one packed panel of A to the next, a multiple of 64. Its slack may be written over
+ * while the next panel is packed by someone else. */
+static inline int64_t tn_gemm_a_bytes(const tn_gemm_tile *tile, int64_t kc) {
+    return (int64_t)tn_round64((size_t)(tn_round_up(kc, tile->group) * tile->mr + TN_GEMM_SLACK) *
+                               tn_gemm_element(tile->a_panel));
+}
+
+/* Bytes from one packed panel of B to the next, and from its beginning to step kc. */
+static inline int64_t tn_gemm_b_bytes(const tn_gemm_tile *tile, int64_t kc) {
+    return tn_round_up(kc, tile->group) * tile->nr * (int64_t)tn_gemm_element(tile->b_panel);
 }
 
 /* ---- cpu_gemm_plan.c */
@@ -93,15 +107,60 @@ static inline int64_t tn_gemm_a_stride(const tn_gemm_tile *tile, int64_t kc) {
 tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int threads,
                               tn_choices *out, tn_message *why);
 
-/* The tile family of a level for an accumulation type. */
-const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, tenon_dtype accumulate);
+/* The tile family that serves a problem at a level. */
+const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, const tn_gemm_problem *p);
 
 /* The problem with A and B, rows and columns exchanged. */
 void tn_gemm_transpose(const tn_gemm_problem *p, tn_gemm_problem *out);
 
-/* ---- cpu_gemm.c */
+/* ---- cpu_gemm.c, and the arrangements that it runs */
 
 void tn_cpu_gemm_run(const tn_run *run);
+
+void tn_gemm_run_vector(tn_gemm_job *job, tn_team *team);
+void tn_gemm_run_private(tn_gemm_job *job, tn_team *team);
+void tn_gemm_run_shared(tn_gemm_job *job, tn_team *team); /* pre: k > 0 */
+void tn_gemm_run_small(tn_gemm_job *job, tn_team *team);
+
+/* ---- cpu_gemm_piece.c */
+
+/* Member `index` of the batch. */
+void tn_gemm_batch_member(const tn_gemm_job *job, int64_t index, tn_gemm_member *x);
+
+/* The piece of C, at most mc x nc, that is task `index`; and how many there are, in all members, from
+ * top to bottom. */
+typedef struct tn_gemm_place {
+    tn_gemm_member x;
+    int64_t i0, rows, j0, cols;
+} tn_gemm_place;
+void tn_gemm_find_place(const tn_gemm_job *job, int64_t index, tn_gemm_place *at);
+int64_t tn_gemm_pieces_down(const tn_gemm_job *job);
+
+/* Where sums are kept: C itself, or a buffer of their own. */
+typedef struct tn_gemm_sums {
+    char *at;
+    int64_t ld, half; /* elements between rows, and from one half to the other */
+} tn_gemm_sums;
+tn_gemm_sums tn_gemm_sums_in_c(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
+                               int64_t j0);
+tn_gemm_sums tn_gemm_sums_in_buffer(const tn_gemm_job *job, char *at, int64_t columns);
+void tn_gemm_zero_sums(const tn_gemm_job *job, const tn_gemm_sums *s, int64_t rows, int64_t cols);
+
+static inline char *tn_gemm_sum_at(const tn_gemm_job *job, const tn_gemm_sums *s, int half,
+                                   int64_t i, int64_t j) {
+    return s->at + (i * s->ld + half * s->half + j) * (int64_t)job->element;
+}
+
+/* All row tiles of one panel of B. */
+void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, const char *b,
+                           int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols, bool first);
+
+/* The epilogue, for all rows of a piece; nothing where the sums are already what C holds. */
+void tn_gemm_finish_rows(const tn_gemm_job *job, const tn_gemm_member *x, const tn_gemm_sums *s,
+                         int64_t i0, int64_t rows, int64_t j0, int64_t cols);
+
+/* A worker's own part of the workspace. */
+char *tn_gemm_worker_buffer(const tn_gemm_job *job, int worker);
 
 /* ---- cpu_gemm_pack.c */
 

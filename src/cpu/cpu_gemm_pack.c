@@ -73,7 +73,7 @@ void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
         tile->pack_a[a->dtype](&t);
         const factors f = {job, x, TN_GEMM_A_SCALE, TN_GEMM_A_ZERO, i0 + i, t.valid, 0, 1, true};
         apply(&f, tile->mr, p0, kc, to);
-        to += tn_gemm_a_stride(tile, kc) * (int64_t)job->element;
+        to += tn_gemm_a_bytes(tile, kc);
     }
 }
 
@@ -104,7 +104,8 @@ void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, i
 typedef struct pack_header {
     uint64_t magic;
     int64_t k, n, members;
-    int32_t nr, type;
+    int32_t nr;
+    int16_t panel, group; /* of the tile family */
     tn_gemm_packed_for made_for;
     uint64_t checksum; /* of the fields above */
 } pack_header;
@@ -150,7 +151,8 @@ static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p)
         .n = p->n,
         .members = members_of(p),
         .nr = tile->nr,
-        .type = (int32_t)tile->type,
+        .panel = (int16_t)tile->b_panel,
+        .group = (int16_t)tile->group,
         .made_for = tn_gemm_packed_for_of(p),
     };
     uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
@@ -160,19 +162,18 @@ static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p)
     return h;
 }
 
-/* Elements of one packed member. */
-static int64_t member_elements(const tn_gemm_tile *tile, const tn_gemm_problem *p) {
-    return p->k * halves_of(p) * tn_round_up(p->n, tile->nr);
+/* Bytes of one packed member. */
+static int64_t member_bytes(const tn_gemm_tile *tile, const tn_gemm_problem *p) {
+    return halves_of(p) * tn_ceil_div(p->n, tile->nr) * tn_gemm_b_bytes(tile, p->k);
 }
 
 static int64_t panel_offset(const tn_gemm_job *job, int64_t member, int half, int64_t j0,
                             int64_t p0, int64_t kc) {
     const tn_gemm_tile *tile = job->tile;
     const int64_t panels = tn_ceil_div(job->p.n, tile->nr);
-    const int64_t elements = member * member_elements(tile, &job->p) +
-                             p0 * job->halves * panels * tile->nr +
-                             (half * panels + j0 / tile->nr) * kc * tile->nr;
-    return (int64_t)sizeof(pack_header) + elements * (int64_t)job->element;
+    return (int64_t)sizeof(pack_header) + member * member_bytes(tile, &job->p) +
+           job->halves * panels * tn_gemm_b_bytes(tile, p0) +
+           (half * panels + j0 / tile->nr) * tn_gemm_b_bytes(tile, kc);
 }
 
 const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x, int half,
@@ -183,7 +184,7 @@ const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x
 
 tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes,
                                    tn_message *why) {
-    const tn_gemm_tile *tile = tn_cpu_gemm_tile(level, p->accumulate);
+    const tn_gemm_tile *tile = tn_cpu_gemm_tile(level, p);
     const tenon_dtype b = p->operand[TN_GEMM_B].dtype;
     size_t k, n, members, size;
     if (p->pointer_array)
@@ -191,11 +192,11 @@ tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p,
     if (b >= TN_GEMM_DTYPES || !tile->pack_b[b])
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s",
                        tenon_dtype_name(b));
-    if (!tn_size_of_i64(p->k, &k) || !tn_size_of_i64(p->n, &n) ||
-        !tn_size_of_i64(members_of(p), &members) || !tn_align_size(n, (size_t)tile->nr, &n) ||
-        !tn_mul_size(n, k, &size) || !tn_mul_size(size, (size_t)halves_of(p), &size) ||
-        !tn_mul_size(size, members, &size) ||
-        !tn_mul_size(size, tn_gemm_element(tile->type), &size) ||
+    if (!tn_size_of_i64(p->k, &k) || !tn_align_size(k, (size_t)tile->group, &k) ||
+        !tn_size_of_i64(p->n, &n) || !tn_size_of_i64(members_of(p), &members) ||
+        !tn_align_size(n, (size_t)tile->nr, &n) || !tn_mul_size(n, k, &size) ||
+        !tn_mul_size(size, (size_t)halves_of(p), &size) || !tn_mul_size(size, members, &size) ||
+        !tn_mul_size(size, tn_gemm_element(tile->b_panel), &size) ||
         !tn_add_size(size, sizeof(pack_header), &size) || size > INT64_MAX)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b: its packed size overflows");
     *bytes = size;
@@ -204,7 +205,7 @@ tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p,
 
 tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p,
                                     const void *packed, size_t bytes, tn_message *why) {
-    const pack_header expected = header_of(tn_cpu_gemm_tile(level, p->accumulate), p);
+    const pack_header expected = header_of(tn_cpu_gemm_tile(level, p), p);
     pack_header found;
     size_t needed;
     TN_TRY(tn_cpu_gemm_pack_size(level, p, &needed, why));
@@ -215,7 +216,7 @@ tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p
     if (found.magic != expected.magic)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed was not written by tenon_gemm_pack on the cpu device");
-    if (found.nr != expected.nr || found.type != expected.type)
+    if (found.nr != expected.nr || found.panel != expected.panel || found.group != expected.group)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed was written for another instruction set or compute type (panels "
                        "of %d, expected %d)",
@@ -271,7 +272,7 @@ void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run) {
     tn_gemm_job job;
     memset(&job, 0, sizeof job);
     job.p = *(const tn_gemm_problem *)run->problem;
-    job.tile = tn_cpu_gemm_tile(level, job.p.accumulate);
+    job.tile = tn_cpu_gemm_tile(level, &job.p);
     job.element = tn_gemm_element(job.tile->type);
     job.halves = halves_of(&job.p);
     for (int r = 0; r < TN_GEMM_ROLES; r++)

@@ -14,6 +14,7 @@
  * so they never look faster. Traffic of caches is not in it.
  */
 #include "cpu/cpu_gemm.h"
+#include "cpu/cpu_kernels.h"
 
 #include <assert.h>
 #include <math.h>
@@ -28,9 +29,9 @@
  * then packs anything twice. */
 #define FEW_ROWS 256
 
-/* Bytes that the packed A, and the packed B, of one pass may take: an eighth of a common L3 of 32
- * MiB. */
-#define SHARED_BYTES (INT64_C(4) << 20)
+/* A pass has at least so many rows and columns, if there are: panels of A that are read from the
+ * shared cache then meet enough of B, and the reverse. */
+#define PASS_LEAST 512
 
 /* A pass's sums kept apart from C. */
 #define SUM_ROWS 1024
@@ -43,20 +44,9 @@
  * handing a task over. */
 #define WORTH_A_TASK 1e5
 
-static const tn_gemm_tile *const tiles[] = {
-#define TN_GEMM_TILE(type, mr, nr, level) &tn_gemm_tile_##type##_##level,
-#include "cpu/kernels/gemm_tiles.def"
-#undef TN_GEMM_TILE
-};
-
-const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, tenon_dtype accumulate) {
+const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, const tn_gemm_problem *p) {
     /* Integer sums are kept in f64, where they are exact up to 2^53. */
-    const tenon_dtype type = accumulate == TENON_F32 ? TENON_F32 : TENON_F64;
-    const tn_gemm_tile *best = NULL;
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
-        if (tiles[i]->type == type && tiles[i]->level <= level)
-            best = tiles[i]; /* rows are in ascending order of level */
-    return best;
+    return tn_cpu_tile_find(p->accumulate == TENON_F32 ? TENON_F32 : TENON_F64, level);
 }
 
 /* What two buffers of a worker may gain by rounding their sizes up to 64. */
@@ -64,11 +54,12 @@ const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, tenon_dtype accumulate)
 
 /* Cycles of the prediction (Zen 3, two virtual cores, November 2026): an element of A or B that is
  * packed, and one that is packed a few steps at a time; a phase that several workers share; the
- * start of a run of B that is read in place. */
+ * start of a run of B that is read in place; a sum that waits outside of L2 for the next pass. */
 #define PACK_CYCLES 0.35
 #define SMALL_PACK_CYCLES 0.8
 #define PHASE_CYCLES 10000
 #define RUN_CYCLES 20
+#define MEET_CYCLES 0.25
 #define CLOCK 3e9
 
 /* What the chooser knows while it fills one plan. */
@@ -85,7 +76,7 @@ typedef struct chooser {
 
 /* Largest pieces that an arrangement may have, in whole tiles. */
 typedef struct piece_most {
-    int64_t rows, cols;
+    int64_t rows, cols, depth;
 } piece_most;
 
 static bool present(const tn_gemm_problem *p, int role) {
@@ -110,29 +101,86 @@ static int64_t tasks_wanted(const chooser *c) {
     return most < (double)wanted ? (int64_t)most : wanted;
 }
 
+/* Bytes that the packed A, and the packed B, of a pass may take: together half of the cache that all
+ * workers share, and no less than a worker's own. */
+static int64_t share_of_cache(const chooser *c) {
+    return (int64_t)(c->caches.l3 / 4 > c->caches.l2 ? c->caches.l3 / 4 : c->caches.l2);
+}
+
 static int64_t rows_in_l2(const chooser *c) {
-    const int64_t rows = (int64_t)c->caches.l2 / 2 / (TN_GEMM_KC * c->element);
-    return clamp64(rows / c->tile->mr, 4, 64) * c->tile->mr;
+    const int64_t panels = (int64_t)c->caches.l2 / 2 / tn_gemm_a_bytes(c->tile, TN_GEMM_KC);
+    return clamp64(panels, 4, 64) * c->tile->mr;
 }
 
 static size_t a_block_bytes(const chooser *c, int64_t rows, int64_t kc) {
-    return tn_round64(
-        (size_t)(tn_ceil_div(rows, c->tile->mr) * tn_gemm_a_stride(c->tile, kc) * c->element));
+    return (size_t)(tn_ceil_div(rows, c->tile->mr) * tn_gemm_a_bytes(c->tile, kc));
 }
 
 static size_t panel_bytes(const chooser *c, int64_t cols, int64_t kc) {
-    return tn_round64((size_t)(tn_round_up(cols, c->tile->nr) * kc * c->element));
+    return tn_round64((size_t)(tn_ceil_div(cols, c->tile->nr) * tn_gemm_b_bytes(c->tile, kc)));
 }
 
 static size_t sum_bytes(const chooser *c, int64_t rows, int64_t cols) {
     return tn_round64((size_t)(rows * c->halves * tn_round_up(cols, c->tile->nr) * c->element));
 }
 
-/* ---- the four arrangements: each fills an empty plan or says no */
+/* ---- the prediction */
 
 static bool b_by_rows(const tn_gemm_problem *p) {
     return p->operand[TN_GEMM_B].column == 1 || p->n == 1;
 }
+
+/* Predicted seconds. */
+static double predict(const chooser *c, const tn_gemm_plan *plan) {
+    /* Lanes of f32, and what each arrangement reaches of two multiply-adds a cycle. */
+    static const double lanes[TN_CPU_LEVELS] = {0.25, 8, 16};
+    static const double reached[] = {[TN_GEMM_VECTOR] = 0.5,
+                                     [TN_GEMM_PRIVATE] = 0.86,
+                                     [TN_GEMM_SHARED] = 0.9,
+                                     [TN_GEMM_SMALL] = 0.75};
+    const double rate = lanes[c->tile->level] * 4 / (double)c->element * 2 * c->tile->group;
+    const double members = c->p->experts > 0 ? 1 : (double)c->members, k = (double)c->p->k;
+    const double down = (double)tn_ceil_div(tn_max64(c->p->m, 1), plan->mc ? plan->mc : 8),
+                 across = (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->nc);
+    const double of_a = members * (double)c->p->m * k,
+                 of_b = members * (double)c->p->n * k * (double)c->halves;
+    double tasks = members * down * across, phases = 1, packed = 0, runs = 0, met = 0;
+
+    switch (plan->kind) {
+    case TN_GEMM_VECTOR:
+        packed = plan->chunk ? of_a * across : 0;
+        runs = members * (b_by_rows(c->p) ? k * across
+                                          : (double)c->p->n *
+                                                (plan->chunk ? ceil(k / (double)plan->chunk) : 1));
+        break;
+    case TN_GEMM_PRIVATE:
+        packed =
+            of_a * (plan->shared_a ? 1 : across) + (c->packed || plan->direct_b ? 0 : of_b * down);
+        phases = plan->shared_a ? 2 : 1;
+        break;
+    case TN_GEMM_SHARED:
+        packed = of_a * across + (c->packed ? 0 : of_b * down);
+        phases = 2 * tasks * ceil(k / (double)plan->depth);
+        met = plan->depth < c->p->k ? (double)(c->p->m * c->p->n * c->halves) * members *
+                                          ceil(k / (double)plan->depth)
+                                    : 0;
+        tasks *=
+            (double)(tn_ceil_div(plan->mc, plan->item_m) * tn_ceil_div(plan->nc, plan->item_n));
+        break;
+    case TN_GEMM_SMALL:
+        packed =
+            of_a * (double)c->halves * (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->item_n) +
+            (c->packed ? 0 : of_b * down);
+        break;
+    }
+    const double workers = tasks < c->threads ? tasks : c->threads;
+    const double cycles = c->work / (rate * reached[plan->kind]) +
+                          packed * (plan->kind == TN_GEMM_SMALL ? SMALL_PACK_CYCLES : PACK_CYCLES) +
+                          runs * RUN_CYCLES + met * MEET_CYCLES;
+    return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
+}
+
+/* ---- the four arrangements: each fills an empty plan or says no */
 
 /* Steps of A that fit into `bytes` for each of m rows, in whole blocks of k. */
 static int64_t chunk_of(const chooser *c, size_t bytes) {
@@ -178,8 +226,8 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
 
 static bool b_is_direct(const chooser *c) {
     const tn_gemm_operand *b = &c->p->operand[TN_GEMM_B];
-    return b->dtype == c->tile->type && b->column == 1 && !c->factors_b && !c->packed &&
-           c->p->gated != TENON_GATED_INTERLEAVED;
+    return b->dtype == c->tile->b_panel && c->tile->group == 1 && b->column == 1 && !c->factors_b &&
+           !c->packed && c->p->gated != TENON_GATED_INTERLEAVED;
 }
 
 static bool plan_private(const chooser *c, const piece_most *most, tn_gemm_plan *plan) {
@@ -206,29 +254,60 @@ static bool plan_private(const chooser *c, const piece_most *most, tn_gemm_plan 
     return true;
 }
 
+/* A pass of at most `depth` steps of k; false if its panels' share of the cache then holds too few
+ * rows or columns. */
+static bool plan_pass(const chooser *c, const piece_most *most, int64_t depth, tn_gemm_plan *plan) {
+    const int64_t mr = c->tile->mr, nr = c->tile->nr, k = c->p->k;
+    const int64_t kc = tn_min64(depth, c->kc), blocks = depth / TN_GEMM_KC;
+    const int64_t share = share_of_cache(c) / blocks;
+    int64_t rows = share / tn_gemm_a_bytes(c->tile, kc) * mr,
+            cols = share / (c->halves * tn_gemm_b_bytes(c->tile, kc)) * nr;
+    plan->kind = TN_GEMM_SHARED;
+    plan->depth = depth;
+    plan->own_sums = depth >= k;
+    if (!c->in_place && !plan->own_sums) {
+        rows = tn_min64(rows, SUM_ROWS);
+        cols = tn_min64(cols, SUM_COLUMNS / c->halves);
+    }
+    if (depth > TN_GEMM_KC &&
+        (rows < tn_min64(c->p->m, PASS_LEAST) || cols < tn_min64(c->p->n, PASS_LEAST)))
+        return false;
+    plan->mc = even_part(c->p->m, clamp64(rows, mr, most->rows), mr);
+    plan->nc = even_part(c->p->n, clamp64(cols, nr, most->cols), nr);
+    plan->item_m = even_part(plan->mc, rows_in_l2(c), mr);
+    const int64_t pieces = tn_ceil_div(2 * tasks_wanted(c), tn_ceil_div(plan->mc, plan->item_m));
+    /* The piece of C, too, stays in L2 from block to block. */
+    const int64_t l2 = (int64_t)c->caches.l2 / 4 / (plan->item_m * c->halves * c->element);
+    plan->item_n =
+        even_part(plan->nc, clamp64(tn_min64(l2, plan->nc / pieces) / nr * nr, nr, 1024), nr);
+    plan->last_n =
+        c->threads > 1 ? even_part(plan->item_n, tn_max64(plan->item_n / 4, nr), nr) : plan->item_n;
+    plan->a_bytes = (size_t)blocks * a_block_bytes(c, plan->mc, kc);
+    plan->b_bytes = c->packed ? 0 : (size_t)(blocks * c->halves) * panel_bytes(c, plan->nc, kc);
+    plan->sum_bytes = c->in_place      ? 0
+                      : plan->own_sums ? sum_bytes(c, plan->item_m, plan->item_n)
+                                       : sum_bytes(c, plan->mc, plan->nc);
+    return true;
+}
+
+/* Of the depths that a pass may have, the one of the least predicted time. */
 static bool plan_shared(const chooser *c, const piece_most *most, tn_gemm_plan *plan) {
-    const int64_t mr = c->tile->mr, nr = c->tile->nr, m = c->p->m, n = c->p->n;
-    const int64_t bytes_most = SHARED_BYTES / (TN_GEMM_KC * c->element);
-    if (c->p->experts > 0 || m <= FEW_ROWS || n < 4 * nr || c->p->k == 0)
+    const tn_gemm_plan empty = *plan;
+    double least = INFINITY;
+    if (c->p->experts > 0 || c->p->m <= FEW_ROWS || c->p->n < 4 * c->tile->nr || c->p->k == 0)
         return false;
     if (c->members > 2 * c->threads && c->work / (double)c->members < 1e8)
         return false;
-    const int64_t rows = c->in_place ? bytes_most : tn_min64(bytes_most, SUM_ROWS),
-                  cols = (c->in_place ? bytes_most : tn_min64(bytes_most, SUM_COLUMNS)) / c->halves;
-    plan->kind = TN_GEMM_SHARED;
-    plan->mc = even_part(m, tn_min64(rows, most->rows), mr);
-    plan->nc = even_part(n, tn_min64(cols, most->cols), nr);
-    plan->item_m = even_part(plan->mc, rows_in_l2(c), mr);
-    const int64_t down = tn_ceil_div(plan->mc, plan->item_m);
-    /* All wait for the last task of every pass: where cores differ in speed (a busy neighbour)
-     * small tasks lose less. */
-    const int64_t wanted = 3 * tasks_wanted(c);
-    plan->item_n =
-        clamp64(tn_round_up(tn_ceil_div(plan->nc, tn_ceil_div(wanted, down)), nr), nr, 1024);
-    plan->a_bytes = a_block_bytes(c, plan->mc, c->kc);
-    plan->b_bytes = c->packed ? 0 : (size_t)c->halves * panel_bytes(c, plan->nc, c->kc);
-    plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, plan->mc, plan->nc);
-    return true;
+    for (int64_t depth = tn_round_up(tn_min64(c->p->k, most->depth), TN_GEMM_KC);;
+         depth = tn_round_up(depth / 2, TN_GEMM_KC)) {
+        tn_gemm_plan pass = empty;
+        if (plan_pass(c, most, depth, &pass) && predict(c, &pass) < least) {
+            least = predict(c, &pass);
+            *plan = pass;
+        }
+        if (depth <= TN_GEMM_KC)
+            return true;
+    }
 }
 
 /*
@@ -285,54 +364,10 @@ static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
     assert(!plan->on_stack || each <= TN_CPU_STACK);
     if (plan->on_stack)
         return 0;
-    return plan->shared_bytes + each * (size_t)(plan->kind == TN_GEMM_SHARED ? 1 : c->threads);
-}
-
-/* Predicted seconds. */
-static double predict(const chooser *c, const tn_gemm_plan *plan) {
-    /* Lanes of f32, and what each arrangement reaches of two multiply-adds a cycle. */
-    static const double lanes[TN_CPU_LEVELS] = {0.25, 8, 16};
-    static const double reached[] = {[TN_GEMM_VECTOR] = 0.5,
-                                     [TN_GEMM_PRIVATE] = 0.86,
-                                     [TN_GEMM_SHARED] = 0.9,
-                                     [TN_GEMM_SMALL] = 0.75};
-    const double rate = lanes[c->tile->level] * 4 / (double)c->element * 2;
-    const double members = c->p->experts > 0 ? 1 : (double)c->members, k = (double)c->p->k;
-    const double down = (double)tn_ceil_div(tn_max64(c->p->m, 1), plan->mc ? plan->mc : 8),
-                 across = (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->nc);
-    const double of_a = members * (double)c->p->m * k,
-                 of_b = members * (double)c->p->n * k * (double)c->halves;
-    double tasks = members * down * across, phases = 1, packed = 0, runs = 0;
-
-    switch (plan->kind) {
-    case TN_GEMM_VECTOR:
-        packed = plan->chunk ? of_a * across : 0;
-        runs = members * (b_by_rows(c->p) ? k * across
-                                          : (double)c->p->n *
-                                                (plan->chunk ? ceil(k / (double)plan->chunk) : 1));
-        break;
-    case TN_GEMM_PRIVATE:
-        packed =
-            of_a * (plan->shared_a ? 1 : across) + (c->packed || plan->direct_b ? 0 : of_b * down);
-        phases = plan->shared_a ? 2 : 1;
-        break;
-    case TN_GEMM_SHARED:
-        packed = of_a * across + (c->packed ? 0 : of_b * down);
-        phases = 2 * tasks * ceil(k / (double)TN_GEMM_KC);
-        tasks *=
-            (double)(tn_ceil_div(plan->mc, plan->item_m) * tn_ceil_div(plan->nc, plan->item_n));
-        break;
-    case TN_GEMM_SMALL:
-        packed =
-            of_a * (double)c->halves * (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->item_n) +
-            (c->packed ? 0 : of_b * down);
-        break;
-    }
-    const double workers = tasks < c->threads ? tasks : c->threads;
-    const double cycles = c->work / (rate * reached[plan->kind]) +
-                          packed * (plan->kind == TN_GEMM_SMALL ? SMALL_PACK_CYCLES : PACK_CYCLES) +
-                          runs * RUN_CYCLES;
-    return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
+    if (plan->kind == TN_GEMM_SHARED)
+        return plan->a_bytes + plan->b_bytes +
+               plan->sum_bytes * (size_t)(plan->own_sums ? c->threads : 1);
+    return plan->shared_bytes + each * (size_t)c->threads;
 }
 
 static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
@@ -362,23 +397,25 @@ static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
 
 typedef bool arrange_fn(const chooser *c, const piece_most *most, tn_gemm_plan *plan);
 
-/* The arrangement with pieces halved, of rows or of columns, whichever costs less for what it saves,
+/* The arrangement with pieces halved, of rows, columns or steps, whichever costs less for what it saves,
  * until its workspace is at most `limit`. */
 static bool fit(const chooser *c, arrange_fn *arrange, size_t limit, const tn_gemm_plan *empty,
                 tn_gemm_plan *plan) {
-    piece_most most = {INT64_MAX, INT64_MAX};
+    piece_most most = {INT64_MAX, INT64_MAX, INT64_MAX};
     *plan = *empty;
     if (!arrange(c, &most, plan))
         return false;
     while (workspace_of(c, plan) > limit) {
-        const piece_most smaller[2] = {
-            {tn_round_up(tn_ceil_div(plan->mc, 2), c->tile->mr), most.cols},
-            {most.rows, tn_round_up(tn_ceil_div(plan->nc, 2), c->tile->nr)}};
+        const piece_most smaller[] = {
+            {tn_round_up(tn_ceil_div(plan->mc, 2), c->tile->mr), most.cols, most.depth},
+            {most.rows, tn_round_up(tn_ceil_div(plan->nc, 2), c->tile->nr), most.depth},
+            {most.rows, most.cols, tn_max64(plan->depth / 2, 1)}};
         double least = INFINITY;
         tn_gemm_plan best = *plan;
-        for (int way = 0; way < 2; way++) {
+        for (size_t way = 0; way < sizeof smaller / sizeof *smaller; way++) {
             tn_gemm_plan next = *empty;
-            if (!arrange(c, &smaller[way], &next) || (next.mc >= plan->mc && next.nc >= plan->nc))
+            if (!arrange(c, &smaller[way], &next) ||
+                workspace_of(c, &next) >= workspace_of(c, plan))
                 continue;
             const double cost = predict(c, &next) * (double)workspace_of(c, &next);
             if (cost < least) {
@@ -412,7 +449,7 @@ static void offer_less(const chooser *c, const tn_gemm_plan *empty, tn_choices *
 
 tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int threads,
                               tn_choices *out, tn_message *why) {
-    const tn_gemm_tile *tile = tn_cpu_gemm_tile(level, p->accumulate);
+    const tn_gemm_tile *tile = tn_cpu_gemm_tile(level, p);
     const tenon_dtype a = p->operand[TN_GEMM_A].dtype, b = p->operand[TN_GEMM_B].dtype;
     tn_gemm_problem turned;
     out->count = 0;
@@ -444,7 +481,7 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int 
     c.packed = present(p, TN_GEMM_B_PACKED);
 
     const tn_gemm_plan empty = {.tile = tile, .transposed = c.transposed, .in_place = c.in_place};
-    const piece_most any = {INT64_MAX, INT64_MAX};
+    const piece_most any = {INT64_MAX, INT64_MAX, INT64_MAX};
     tn_gemm_plan plan = empty;
     if (plan_vector(&c, false, &plan)) {
         offer(&c, &plan, out);

@@ -2,7 +2,8 @@
 #include "cpu/cpu_kernels.h"
 
 static const tn_gemm_tile *const tiles[] = {
-#define TN_GEMM_TILE(type, mr, nr, level) &tn_gemm_tile_##type##_##level,
+#define TN_GEMM_TILE(tag, mr, nr, level, a_panel, b_panel, group, type)                            \
+    &tn_gemm_tile_##tag##_##level,
 #include "cpu/kernels/gemm_tiles.def"
 #undef TN_GEMM_TILE
 };
@@ -16,7 +17,7 @@ static const tn_softmax_kernels *const row_kernels[] = {
 const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level) {
     const tn_gemm_tile *best = NULL;
     for (size_t i = 0; i < sizeof tiles / sizeof tiles[0]; ++i)
-        if (tiles[i]->type == type && tiles[i]->level <= level &&
+        if (tiles[i]->type == type && tiles[i]->a_panel == type && tiles[i]->level <= level &&
             (!best || tiles[i]->level > best->level))
             best = tiles[i];
     return best;

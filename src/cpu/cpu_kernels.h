@@ -10,7 +10,7 @@
 #include "cpu/kernels/gemm_kernels.h"
 #include "cpu/kernels/softmax_kernels.h"
 
-/* The family for f32 or f64 of the best level up to `level`; never NULL. */
+/* The family for f32 or f64, panels included, of the best level up to `level`; never NULL. */
 const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level);
 const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level);
 

@@ -13,7 +13,15 @@
 #include <string.h>
 
 static const tn_gemm_tile *const all_tiles[] = {
-#define TN_GEMM_TILE(type, mr, nr, level) &tn_gemm_tile_##type##_##level,
+#define TN_GEMM_TILE(tag, mr, nr, level, a_panel, b_panel, group, type)                            \
+    &tn_gemm_tile_##tag##_##level,
+#include "cpu/kernels/gemm_tiles.def"
+#undef TN_GEMM_TILE
+};
+/* What the rows say of them, in the same order. */
+static const tn_gemm_tile all_rows[] = {
+#define TN_GEMM_TILE(tag, rows, columns, of_level, of_a, of_b, steps, sums)                        \
+    {.mr = rows, .nr = columns, .a_panel = of_a, .b_panel = of_b, .group = steps, .type = sums},
 #include "cpu/kernels/gemm_tiles.def"
 #undef TN_GEMM_TILE
 };

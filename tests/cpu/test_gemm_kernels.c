@@ -42,6 +42,17 @@ static void fill(void *to, tenon_dtype dtype, int64_t n) {
     }
 }
 
+START_TEST(table_holds) {
+    const tn_gemm_tile *tile = all_tiles[_i], *row = &all_rows[_i];
+    ck_assert_int_eq(tile->mr, row->mr);
+    ck_assert_int_eq(tile->nr, row->nr);
+    ck_assert_int_eq(tile->a_panel, row->a_panel);
+    ck_assert_int_eq(tile->b_panel, row->b_panel);
+    ck_assert_int_eq(tile->group, row->group);
+    ck_assert_int_eq(tile->type, row->type);
+}
+END_TEST
+
 static void check_tile(const tn_gemm_tile *tile, int rows, int cols, int64_t kc,
                        tn_gemm_meet meet) {
     const size_t size = type_bytes(tile->type);
@@ -339,6 +350,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("tiles");
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_set_timeout(t, 200);
+    tcase_add_loop_test(t, table_holds, 0, TILES);
     tcase_add_loop_test(t, microkernels, 0, TILES);
     tcase_add_loop_test(t, order_shows, 0, TILES);
     tcase_add_loop_test(t, packing, 0, TILES);

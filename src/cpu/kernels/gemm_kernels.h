@@ -26,9 +26,10 @@ typedef enum tn_gemm_meet {
 } tn_gemm_meet;
 
 /*
- * One tile: c[i * ldc + j] meets sum over p < kc of a[p * mr + i] * b[p * ldb + j], for i < rows <=
- * mr and j < cols <= nr. b must have nr readable columns, c only cols. All pointers are of the
- * compute type.
+ * One tile: c[i * ldc + j] meets sum over p < kc of A[i, p] * B[p, j], for i < rows <= mr and j <
+ * cols <= nr. a is a panel of width mr. b is a panel of width nr, or, where the family's panels are
+ * of its own type in groups of one step, any rows that are ldb apart: B[p, j] = b[p * ldb + j]; it
+ * must have nr readable columns, c (of the family's type) only cols.
  */
 typedef struct tn_gemm_ukr_args {
     const void *a, *b;
@@ -40,9 +41,10 @@ typedef struct tn_gemm_ukr_args {
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
 
 /*
- * A panel: dst[p * width + i] = convert(src[i * along + p * across]) for i < valid, zero for valid
- * <= i < width, p < kc. Strides in elements. dst has room for kc * width + TN_GEMM_SLACK elements,
- * and the slack may be overwritten.
+ * A panel: element (i, p), convert(src[i * along + p * across]) for i < valid and p < kc and zero for
+ * other i < width and other p in the last group, is dst[p / group * width * group + i * group + p %
+ * group]. So with groups of one step row p is dst[p * width ...]. Strides in elements. dst has room
+ * for TN_GEMM_SLACK elements more than the panel, and the slack may be overwritten.
  */
 typedef struct tn_gemm_pack_args {
     const void *src;
@@ -90,10 +92,12 @@ typedef struct tn_row_ops {
 /* Plain types, indexed by tenon_dtype; S32 is the last one that a product takes. */
 #define TN_GEMM_DTYPES ((int)TENON_S32 + 1)
 
-/* One compute type at one level. */
+/* One way of computing at one level. */
 typedef struct tn_gemm_tile {
     const char *name; /* "gemm_f32_6x16_avx2" */
-    tenon_dtype type;
+    tenon_dtype type; /* of sums, of the rows that the epilogue works on, and of gemv's a and y */
+    tenon_dtype a_panel, b_panel; /* of the elements of packed panels */
+    int32_t group;                /* steps of p that lie side by side in a panel */
     tn_cpu_level level;
     int32_t mr, nr;
     tn_gemm_ukr_fn *ukr;
@@ -105,7 +109,8 @@ typedef struct tn_gemm_tile {
     tn_row_ops ops;
 } tn_gemm_tile;
 
-#define TN_GEMM_TILE(type, mr, nr, level) extern const tn_gemm_tile tn_gemm_tile_##type##_##level;
+#define TN_GEMM_TILE(tag, mr, nr, level, a_panel, b_panel, group, type)                            \
+    extern const tn_gemm_tile tn_gemm_tile_##tag##_##level;
 #include "cpu/kernels/gemm_tiles.def"
 #undef TN_GEMM_TILE
 
