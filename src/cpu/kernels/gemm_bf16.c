@@ -37,6 +37,16 @@ TN_INLINE vf dot_pairs(vf a, vf b, vf c) {
 
 #include "gemm_ukr_rows.inc"
 
+static void add_rows(void *z_, const void *x_, int64_t n) {
+    float *z = z_;
+    const float *x = x_;
+    int64_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(z + i, vf_add(vf_load(z + i), vf_load(x + i)));
+    for (; i < n; i++)
+        z[i] += x[i];
+}
+
 /* VF halves of floats to the lower halves of as many lanes; their upper halves hold anything. */
 TN_INLINE vi wide_bf16(const uint16_t *p) {
     return _mm512_cvtepu16_epi32(tn_bytes32(p));
@@ -82,16 +92,6 @@ NARROW(f8e5m2)
 #define UNIT(x) (uint16_t)(tn_bits_f32(tn_f8e5m2_to_f32(x)) >> 16)
 #define SLOTS slots_f8e5m2
 #include "gemm_source_bf16.inc"
-
-static void add_rows(void *z_, const void *x_, int64_t n) {
-    float *z = z_;
-    const float *x = x_;
-    int64_t i = 0;
-    for (; i + VF <= n; i += VF)
-        vf_store(z + i, vf_add(vf_load(z + i), vf_load(x + i)));
-    for (; i < n; i++)
-        z[i] += x[i];
-}
 
 #define TABLE_EACH(what)                                                                           \
     {[TENON_BF16] = what##bf16, [TENON_F8_E4M3] = what##f8e4m3, [TENON_F8_E5M2] = what##f8e5m2}

@@ -179,6 +179,7 @@ TN_INLINE int32_t vi_sum(vi v) {
 }
 
 #if defined(TN_WITH_VNNI) && defined(TN_EMULATE_AVX512)
+#include <simde/x86/avx512/dpbusd.h>
 TN_INLINE vi vi_quads(vi a, vi b, vi c) {
     return simde_mm256_dpbusd_epi32(c, a, b);
 }
