@@ -25,8 +25,7 @@ static tn_device devices[TN_CPU_LEVELS][2] = {{{TN_CPU_SCALAR, false}, {TN_CPU_S
                                               {{TN_CPU_AVX512, false}, {TN_CPU_AVX512, true}}};
 
 static tn_cpu_isa isa_of(const tn_device *device) {
-    return (tn_cpu_isa){device->level,
-                        device->plain ? 0 : tn_cpu_isa_choose(NULL, NULL).features};
+    return (tn_cpu_isa){device->level, device->plain ? 0 : tn_cpu_isa_choose(NULL, NULL).features};
 }
 
 static int count(void) {

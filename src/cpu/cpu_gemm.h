@@ -103,10 +103,9 @@ static inline int32_t tn_gemm_byte_at(tenon_dtype dtype, const void *base, int64
 /* Bytes from one packed panel of A to the next, a multiple of 64. Its slack may be written over
  * while the next panel is packed by someone else. */
 static inline int64_t tn_gemm_a_bytes(const tn_gemm_tile *tile, int64_t kc) {
-    return (int64_t)tn_round64((size_t)(tn_round_up(kc, tile->group) * tile->mr *
-                                            tn_gemm_panel_element(tile->a_panel) +
-                                        (tile->tail * tile->mr + TN_GEMM_SLACK) *
-                                            tn_element_size(tile->type)));
+    return (int64_t)tn_round64(
+        (size_t)(tn_round_up(kc, tile->group) * tile->mr * tn_gemm_panel_element(tile->a_panel) +
+                 (tile->tail * tile->mr + TN_GEMM_SLACK) * tn_element_size(tile->type)));
 }
 
 /* Bytes from the beginning of a packed panel of B to step kc, a multiple of the family's group. */
@@ -205,8 +204,8 @@ const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x
 
 tenon_status tn_cpu_gemm_pack_size(tn_cpu_isa isa, const tn_gemm_problem *p, size_t *bytes,
                                    tn_message *why);
-tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p,
-                                    const void *packed, size_t bytes, tn_message *why);
+tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, const void *packed,
+                                    size_t bytes, tn_message *why);
 /* Packing is not planned: run->choice and run->workspace are not looked at. */
 void tn_cpu_gemm_pack_run(tn_cpu_isa isa, const tn_run *run);
 

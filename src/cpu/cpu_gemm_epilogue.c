@@ -18,9 +18,10 @@ static bool scaled_sums(const tn_gemm_job *job) {
 
 bool tn_gemm_has_epilogue(const tn_gemm_job *job) {
     const tn_gemm_problem *p = &job->p;
-    return scaled_sums(job) || p->alpha != 1 || p->beta != 0 || p->activation != TENON_ACTIVATION_NONE ||
-           p->gated != TENON_GATED_NONE || p->operand[TN_GEMM_BIAS].dtype ||
-           p->operand[TN_GEMM_RESIDUAL].dtype || p->operand[TN_GEMM_C_SCALE].dtype;
+    return scaled_sums(job) || p->alpha != 1 || p->beta != 0 ||
+           p->activation != TENON_ACTIVATION_NONE || p->gated != TENON_GATED_NONE ||
+           p->operand[TN_GEMM_BIAS].dtype || p->operand[TN_GEMM_RESIDUAL].dtype ||
+           p->operand[TN_GEMM_C_SCALE].dtype;
 }
 
 /* Elements (i, j ... j + n) of an operand in the compute type: where they lie if that will do, else
@@ -75,8 +76,8 @@ static void linear(const tn_gemm_job *job, const tn_gemm_member *x, int half, in
         double scale[CHUNK], zero[CHUNK];
         const tn_gemm_operand *c = &p->operand[TN_GEMM_C];
         job->finish->load[c->dtype](x->at[TN_GEMM_C] + (i * c->row + j * c->column) *
-                                                         (int64_t)tn_gemm_element(c->dtype),
-                                  c->column, n, buffer);
+                                                           (int64_t)tn_gemm_element(c->dtype),
+                                    c->column, n, buffer);
         if (p->operand[TN_GEMM_C_SCALE].dtype) {
             const bool shifted = p->operand[TN_GEMM_C_ZERO].dtype != TENON_DTYPE_NONE;
             ops->dequantise(buffer,
@@ -100,8 +101,7 @@ void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t
 
     for (int64_t done = 0; done < n; done += CHUNK) {
         const int64_t j = j0 + done, count = tn_min64(n - done, CHUNK);
-        void *at =
-            numbers_of(job, x, 0, i, j, count, z + done * (int64_t)job->element, wide);
+        void *at = numbers_of(job, x, 0, i, j, count, z + done * (int64_t)job->element, wide);
         linear(job, x, 0, i, j, count, at, buffer);
         if (p->activation != TENON_ACTIVATION_NONE)
             finish->ops.activate(at, (int)p->activation, p->clamp_low, p->clamp_high, count);
@@ -114,7 +114,8 @@ void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t
         if (p->operand[TN_GEMM_RESIDUAL].dtype)
             finish->ops.add(at, row_of(job, x, TN_GEMM_RESIDUAL, i, j, 1, count, buffer), count);
         if (p->operand[TN_GEMM_C_SCALE].dtype)
-            finish->ops.quotient(at, row_of(job, x, TN_GEMM_C_SCALE, i, j, 1, count, buffer), count);
+            finish->ops.quotient(at, row_of(job, x, TN_GEMM_C_SCALE, i, j, 1, count, buffer),
+                                 count);
         if (p->operand[TN_GEMM_C_ZERO].dtype)
             finish->ops.add(at, row_of(job, x, TN_GEMM_C_ZERO, i, j, 1, count, buffer), count);
         char *to =

@@ -73,9 +73,9 @@ static void apply_zeros(const factors *f, int64_t width, int64_t p0, int64_t kc,
     for (int64_t q = p0; q < p0 + kc;) {
         const int64_t end = tn_min64(p0 + kc, (q / size + 1) * size);
         for (int64_t c = 0; c < f->valid; c++)
-            zero[c] = tn_gemm_byte_at(
-                o->dtype, f->x->at[f->zero_role],
-                ((f->first + c) * f->step + f->shift) * along + q / size * across);
+            zero[c] =
+                tn_gemm_byte_at(o->dtype, f->x->at[f->zero_role],
+                                ((f->first + c) * f->step + f->shift) * along + q / size * across);
         f->job->tile->shift(panel, width, q - p0, end - p0, zero);
         q = end;
     }
@@ -228,8 +228,8 @@ tenon_status tn_cpu_gemm_pack_size(tn_cpu_isa isa, const tn_gemm_problem *p, siz
     return TENON_OK;
 }
 
-tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p,
-                                    const void *packed, size_t bytes, tn_message *why) {
+tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, const void *packed,
+                                    size_t bytes, tn_message *why) {
     const pack_header expected = header_of(tn_cpu_gemm_tile(isa, p), p);
     pack_header found;
     size_t needed;

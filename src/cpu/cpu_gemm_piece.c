@@ -97,8 +97,12 @@ void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, 
                            bool first) {
     const tn_gemm_tile *tile = job->tile;
     const int64_t size = (int64_t)job->element, a_step = tn_gemm_a_bytes(tile, kc);
-    tn_gemm_ukr_args t = {
-        .b = b, .kc = kc, .ldb = ldb, .ldc = ldc, .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD, .settle = true};
+    tn_gemm_ukr_args t = {.b = b,
+                          .kc = kc,
+                          .ldb = ldb,
+                          .ldc = ldc,
+                          .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD,
+                          .settle = true};
     t.cols = (int32_t)cols;
     for (int64_t i = 0; i < rows; i += tile->mr) {
         t.a = a;

@@ -52,8 +52,7 @@ static bool present(const tn_gemm_problem *p, int role) {
  * anything. */
 static int64_t largest_byte(const tn_gemm_problem *p, int role, int zero_role) {
     const tenon_dtype type = p->operand[role].dtype, zero = p->operand[zero_role].dtype;
-    if ((type != TENON_S8 && type != TENON_U8) ||
-        (zero && zero != TENON_S8 && zero != TENON_U8))
+    if ((type != TENON_S8 && type != TENON_U8) || (zero && zero != TENON_S8 && zero != TENON_U8))
         return 0;
     if (!zero)
         return type == TENON_S8 ? 128 : 255;
@@ -115,7 +114,8 @@ const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_isa isa, const tn_gemm_problem *p) {
 /* What the chooser knows while it fills one plan. */
 typedef struct chooser {
     const tn_gemm_problem *p; /* as computed */
-    const tn_gemm_tile *tile, *vector; /* of the arrangements that pack, and of the one that doesn't */
+    const tn_gemm_tile *tile,
+        *vector; /* of the arrangements that pack, and of the one that doesn't */
     tn_cpu_caches caches;
     int threads;
     int64_t element, halves, members;
@@ -529,15 +529,13 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
                  !present(p, TN_GEMM_RESIDUAL);
     /* What the arrangement that doesn't pack can't apply. Scales of integers come with the epilogue. */
     c.factors_a = !integers && (present(c.p, TN_GEMM_A_SCALE) || present(c.p, TN_GEMM_A_ZERO));
-    c.factors_b =
-        (!integers && present(c.p, TN_GEMM_B_SCALE)) || present(c.p, TN_GEMM_B_ZERO);
+    c.factors_b = (!integers && present(c.p, TN_GEMM_B_SCALE)) || present(c.p, TN_GEMM_B_ZERO);
     c.packed = present(p, TN_GEMM_B_PACKED);
 
     const tn_gemm_tile *finish =
-        !integers && tile->group == 1 ? tile
-                                      : tn_cpu_tile_find(p->accumulate == TENON_F32 ? TENON_F32
-                                                                                    : TENON_F64,
-                                                         isa.level);
+        !integers && tile->group == 1
+            ? tile
+            : tn_cpu_tile_find(p->accumulate == TENON_F32 ? TENON_F32 : TENON_F64, isa.level);
     const tn_gemm_plan empty = {
         .tile = tile, .finish = finish, .transposed = c.transposed, .in_place = c.in_place};
     const piece_most any = {INT64_MAX, INT64_MAX, INT64_MAX};

@@ -107,8 +107,8 @@ static void check_tile(const tn_gemm_tile *tile, tenon_dtype a_type, tenon_dtype
                   c_extent = (rows - 1) * ldc + cols;
     void *a = guard_alloc((size_t)a_extent * type_bytes(a_type), type_bytes(a_type), true),
          *b = guard_alloc((size_t)b_extent * type_bytes(b_type), type_bytes(b_type), true);
-    void *a_panel = guard_alloc(
-             (size_t)((steps + tile->tail) * tile->mr + TN_GEMM_SLACK) * 4, 4, true),
+    void *a_panel =
+             guard_alloc((size_t)((steps + tile->tail) * tile->mr + TN_GEMM_SLACK) * 4, 4, true),
          *b_panel = guard_alloc((size_t)((steps + tile->tail) * tile->nr) * 4, 4, true);
     uint32_t *c = guard_alloc((size_t)c_extent * 4, 4, true);
     int32_t zero[64] = {0}, *old = malloc((size_t)c_extent * 4);
@@ -144,11 +144,12 @@ static void check_tile(const tn_gemm_tile *tile, tenon_dtype a_type, tenon_dtype
         }
         if (j < cols) /* between the rows nothing is written */
             want = meet_of(tile, meet, before, kc, at, bt);
-        ck_assert_msg(same(got, want),
-                      "%s types %d %d layouts %d %d, %dx%d kc %lld meet %d zeros %d: [%d,%d] is %a, "
-                      "expected %a",
-                      tile->name, (int)a_type, (int)b_type, a_layout, b_layout, rows, cols,
-                      (long long)kc, (int)meet, zeros, (int)i, (int)j, got, want);
+        ck_assert_msg(
+            same(got, want),
+            "%s types %d %d layouts %d %d, %dx%d kc %lld meet %d zeros %d: [%d,%d] is %a, "
+            "expected %a",
+            tile->name, (int)a_type, (int)b_type, a_layout, b_layout, rows, cols, (long long)kc,
+            (int)meet, zeros, (int)i, (int)j, got, want);
     }
     free(old);
     ck_assert(guard_free_all());
@@ -244,11 +245,12 @@ static void check_gemv(const tn_gemm_tile *tile, tenon_dtype a_type, tenon_dtype
             want = meet_of(tile, add || p0 ? TN_GEMM_ADD : TN_GEMM_STORE, want, kc, at, bt);
         }
         const double got = element_at(y, tile->type, e);
-        ck_assert_msg(same(got, want),
-                      "%s: gemv types %d %d by_rows %d rows %lld n %lld k %lld add %d: [%lld,%lld] is "
-                      "%a, expected %a",
-                      tile->name, (int)a_type, (int)b_type, by_rows, (long long)rows, (long long)n,
-                      (long long)k, add, (long long)i, (long long)j, got, want);
+        ck_assert_msg(
+            same(got, want),
+            "%s: gemv types %d %d by_rows %d rows %lld n %lld k %lld add %d: [%lld,%lld] is "
+            "%a, expected %a",
+            tile->name, (int)a_type, (int)b_type, by_rows, (long long)rows, (long long)n,
+            (long long)k, add, (long long)i, (long long)j, got, want);
     }
     free(old);
     ck_assert(guard_free_all());

@@ -94,7 +94,7 @@ NARROW(f8e5m2)
 #include "gemm_source_bf16.inc"
 
 #define TABLE_EACH(what)                                                                           \
-    {[TENON_BF16] = what##bf16, [TENON_F8_E4M3] = what##f8e4m3, [TENON_F8_E5M2] = what##f8e5m2}
+    { [TENON_BF16] = what##bf16, [TENON_F8_E4M3] = what##f8e4m3, [TENON_F8_E5M2] = what##f8e5m2 }
 
 const tn_gemm_tile TN_ISA(tn_gemm_tile_bf16) = {
     .name = "gemm_bf16_12x32_avx512_bf16",

@@ -90,8 +90,12 @@ ROW_LOAD_S16(u8, uint8_t)
 #define TILE_TAG "s16"
 #define TILE_A TN_S16
 #define TILE_B TN_S16
-#define TILE_PACK_A {[TENON_S8] = pack_a_s8, [TENON_U8] = pack_a_u8}
-#define TILE_PACK_B {[TENON_S8] = pack_b_s8, [TENON_U8] = pack_b_u8}
-#define TILE_GEMV {[TENON_S8] = gemv_s8, [TENON_U8] = gemv_u8}
-#define TILE_LOAD {[TENON_S8] = row_load_s8, [TENON_U8] = row_load_u8}
+#define TILE_PACK_A                                                                                \
+    { [TENON_S8] = pack_a_s8, [TENON_U8] = pack_a_u8 }
+#define TILE_PACK_B                                                                                \
+    { [TENON_S8] = pack_b_s8, [TENON_U8] = pack_b_u8 }
+#define TILE_GEMV                                                                                  \
+    { [TENON_S8] = gemv_s8, [TENON_U8] = gemv_u8 }
+#define TILE_LOAD                                                                                  \
+    { [TENON_S8] = row_load_s8, [TENON_U8] = row_load_u8 }
 #include "gemm_int_table.inc"

@@ -124,6 +124,8 @@ static void pack_b_s8(const tn_gemm_pack_args *t) {
 #define TILE_A TENON_U8
 #define TILE_B TENON_S8
 #define TILE_TAIL
-#define TILE_PACK_A {[TENON_S8] = pack_a_s8, [TENON_U8] = pack_a_u8}
-#define TILE_PACK_B {[TENON_S8] = pack_b_s8}
+#define TILE_PACK_A                                                                                \
+    { [TENON_S8] = pack_a_s8, [TENON_U8] = pack_a_u8 }
+#define TILE_PACK_B                                                                                \
+    { [TENON_S8] = pack_b_s8 }
 #include "gemm_int_table.inc"
