@@ -49,6 +49,7 @@ typedef struct tn_gemm_plan {
     bool transposed; /* the problem is run as C^T = B^T A^T */
     bool in_place;   /* sums are kept in C itself */
     bool shared_a;   /* PRIVATE: A is packed once for all, in a phase of its own */
+    bool by_panels;  /* PRIVATE, shared_a: a panel of B goes through all of k before the next */
     bool direct_b;   /* B's rows are read in place where they are whole tiles */
     bool on_stack;   /* the buffers of a worker are on its stack */
     bool own_sums;   /* SHARED: each worker keeps its piece's sums, since no pass follows */
@@ -173,9 +174,11 @@ static inline char *tn_gemm_sum_at(const tn_gemm_job *job, const tn_gemm_sums *s
     return s->at + (i * s->ld + half * s->half + j) * (int64_t)job->element;
 }
 
-/* All row tiles of one panel of B. */
+/* All row tiles of one panel of B, each of which fetches its part of what lies ahead (NULL: nothing
+ * does). */
 void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, const char *b,
-                           int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols, bool first);
+                           int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols, bool first,
+                           const tn_gemm_ahead *ahead);
 
 /* The epilogue, for all rows of a piece; nothing where the sums are already what C holds. */
 void tn_gemm_finish_rows(const tn_gemm_job *job, const tn_gemm_member *x, const tn_gemm_sums *s,

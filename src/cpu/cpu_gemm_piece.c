@@ -93,10 +93,11 @@ tn_gemm_sums tn_gemm_sums_in_buffer(const tn_gemm_job *job, char *at, int64_t co
 }
 
 void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, const char *b,
-                           int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols,
-                           bool first) {
+                           int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols, bool first,
+                           const tn_gemm_ahead *ahead) {
     const tn_gemm_tile *tile = job->tile;
     const int64_t size = (int64_t)job->element, a_step = tn_gemm_a_bytes(tile, kc);
+    const int64_t tiles = tn_ceil_div(rows, tile->mr);
     tn_gemm_ukr_args t = {.b = b,
                           .kc = kc,
                           .ldb = ldb,
@@ -104,12 +105,17 @@ void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, 
                           .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD,
                           .settle = true};
     t.cols = (int32_t)cols;
-    for (int64_t i = 0; i < rows; i += tile->mr) {
-        t.a = a;
-        t.c = c + i * ldc * size;
-        t.rows = (int32_t)tn_min64(tile->mr, rows - i);
+    for (int64_t i = 0; i < tiles; i++) {
+        t.a = a + i * a_step;
+        t.c = c + i * tile->mr * ldc * size;
+        t.rows = (int32_t)tn_min64(tile->mr, rows - i * tile->mr);
+        if (ahead) {
+            const int64_t from = ahead->runs * i / tiles, to = ahead->runs * (i + 1) / tiles;
+            t.ahead = *ahead;
+            t.ahead.at = (const char *)ahead->at + from * ahead->step;
+            t.ahead.runs = (int32_t)(to - from);
+        }
         tile->ukr(&t);
-        a += a_step;
     }
 }
 

@@ -19,10 +19,12 @@
 #include <assert.h>
 #include <math.h>
 
-/* Rows up to which B is read in place, if its rows are contiguous or if its columns are: beyond, a
- * packed panel pays. Zen 3, 2026-11, weights of 4096 x 4096 f32, one thread of a busy machine: 8
- * rows 29 GFLOP/s in place and 25 packed; 8 columns 23 and 27, 4 columns 22 and 18. */
-#define VECTOR_ROWS 8
+/* Rows up to which B is read in place: if its rows are contiguous, the same if they are converted (for
+ * every two rows of A anew), and if its columns are. Beyond, a packed panel pays. Zen 3, 2026-11,
+ * weights of 4096 x 4096 f32 on two threads: in place 16 rows take 0.74 of the time of packing, 24 rows
+ * as long; one thread, columns: 8 rows 23 GFLOP/s in place and 27 packed, 4 rows 22 and 18. */
+#define VECTOR_ROWS 20
+#define VECTOR_ROWS_CONVERTED 8
 #define VECTOR_ROWS_TRANSPOSED 4
 
 /* Rows up to which A is packed once in whole and every worker packs its own columns of B: no worker
@@ -237,21 +239,25 @@ static int64_t chunk_of(const chooser *c, size_t bytes) {
 static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     const tn_gemm_operand *a = &c->p->operand[TN_GEMM_A], *b = &c->p->operand[TN_GEMM_B];
     const int64_t m = c->p->m, unit = c->tile->nr;
-    if (m < 1 || m > (b->column == 1 ? VECTOR_ROWS : VECTOR_ROWS_TRANSPOSED) || c->p->experts > 0 ||
-        c->halves > 1 || c->packed || c->factors_a || c->factors_b ||
-        !(b_by_rows(c->p) || b->row == 1) || c->p->k == 0 || !c->vector->gemv[b->dtype])
+    const int64_t rows_most = b->column != 1              ? VECTOR_ROWS_TRANSPOSED
+                              : b->dtype == c->tile->type ? VECTOR_ROWS
+                                                          : VECTOR_ROWS_CONVERTED;
+    if (m < 1 || m > rows_most || c->p->experts > 0 || c->halves > 1 || c->packed || c->factors_a ||
+        c->factors_b || !(b_by_rows(c->p) || b->row == 1) || c->p->k == 0 ||
+        !c->vector->gemv[b->dtype])
         return false;
     const bool ready = a->dtype == c->tile->type && a->column == 1;
     /* What one column needs: a sum of the block where rows pass, and a sum where C can't hold it. */
     const int64_t column = m * c->element * (b_by_rows(c->p) + !c->in_place);
     const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members);
+    const int64_t in_l1 = (int64_t)c->caches.l1d / 2 / (m * c->element) / unit * unit;
     plan->kind = TN_GEMM_VECTOR;
     plan->tile = c->vector;
     plan->on_stack = on_stack;
     /* The outputs wait in L1 while rows pass; columns are read in groups of nr and need only
      * balance. */
     plan->nc = clamp64(tn_round_up(tn_ceil_div(c->p->n, pieces), unit), unit,
-                       b->column == 1 && m == 1 ? 2048 : 512);
+                       b->column == 1 && m == 1 ? 2048 : clamp64(in_l1, 4 * unit, 512));
     size_t room = VECTOR_CHUNK_BYTES;
     if (on_stack) {
         /* Half for the columns: with more, A is converted in shorter chunks. */
@@ -294,6 +300,8 @@ static bool plan_private(const chooser *c, const piece_most *most, tn_gemm_plan 
                      (double)blocks * (double)a_block_bytes(c, m, c->kc) < 64e6;
     if (plan->shared_a)
         plan->mc = tn_round_up(m, mr);
+    plan->by_panels = plan->shared_a && c->p->operand[TN_GEMM_B].row == 1 &&
+                      c->p->operand[TN_GEMM_B].column != 1 && !c->packed && c->halves == 1;
     plan->shared_bytes = plan->shared_a ? (size_t)blocks * a_block_bytes(c, m, c->kc) : 0;
     plan->a_bytes = plan->shared_a ? 0 : a_block_bytes(c, plan->mc, c->kc);
     plan->b_bytes = c->packed ? 0 : panel_bytes(c, nr, c->kc);

@@ -25,11 +25,19 @@ typedef enum tn_gemm_meet {
     TN_GEMM_CHAIN  /* the chain starts from c instead of zero: c = fma(a, b, ... c) */
 } tn_gemm_meet;
 
+/* Memory that is wanted soon: runs of 2^shift cache lines, `step` bytes apart. */
+typedef struct tn_gemm_ahead {
+    const void *at;
+    int64_t step;
+    int32_t shift, runs;
+} tn_gemm_ahead;
+
 /*
  * One tile: c[i * ldc + j] meets sum over p < kc of A[i, p] * B[p, j], for i < rows <= mr and j <
  * cols <= nr. a is a panel of width mr. b is a panel of width nr, or, where the family's panels are
  * of its own type in groups of one step, any rows that are ldb apart: B[p, j] = b[p * ldb + j]; it
- * must have nr readable columns, c (of the family's type) only cols.
+ * must have nr readable columns, c (of the family's type) only cols. Meanwhile what lies ahead is
+ * fetched, a line with each step.
  */
 typedef struct tn_gemm_ukr_args {
     const void *a, *b;
@@ -38,6 +46,7 @@ typedef struct tn_gemm_ukr_args {
     int32_t rows, cols;
     tn_gemm_meet meet;
     bool settle; /* the panels end with this call's steps: their tails count */
+    tn_gemm_ahead ahead; /* zero: nothing */
 } tn_gemm_ukr_args;
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
 
