@@ -139,6 +139,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     static const double reached[] = {[TN_GEMM_VECTOR] = 0.5,
                                      [TN_GEMM_PRIVATE] = 0.86,
                                      [TN_GEMM_SHARED] = 0.9,
+                                     [TN_GEMM_DIRECT] = 0.8,
                                      [TN_GEMM_SMALL] = 0.75};
     const double rate = lanes[c->tile->level] * 4 / (double)c->element * 2 * c->tile->group;
     const double members = c->p->experts > 0 ? 1 : (double)c->members, k = (double)c->p->k;
@@ -169,6 +170,9 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
         tasks *=
             (double)(tn_ceil_div(plan->mc, plan->item_m) * tn_ceil_div(plan->nc, plan->item_n));
         break;
+    case TN_GEMM_DIRECT:
+        tasks = ceil(members / (double)plan->chunk) * down;
+        break;
     case TN_GEMM_SMALL:
         packed =
             of_a * (double)c->halves * (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->item_n) +
@@ -182,7 +186,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
 }
 
-/* ---- the four arrangements: each fills an empty plan or says no */
+/* ---- the five arrangements: each fills an empty plan or says no */
 
 /* Steps of A that fit into `bytes` for each of m rows, in whole blocks of k. */
 static int64_t chunk_of(const chooser *c, size_t bytes) {
@@ -227,6 +231,38 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     plan->a_bytes = tn_round64((size_t)(m * plan->chunk * c->element));
     plan->b_bytes = b_by_rows(c->p) ? tn_round64((size_t)(m * plan->nc * c->element)) : 0;
     plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, m, plan->nc);
+    return true;
+}
+
+/*
+ * Whether B, read where it lies, stays in L1 from one tile's rows to the next: in size, and because
+ * its rows are not so far apart that the lines of a panel share too few sets (of eight ways).
+ */
+static bool b_stays_in_l1(const chooser *c) {
+    const int64_t page = 4096, ways = 8;
+    const int64_t step = c->p->operand[TN_GEMM_B].row * c->element;
+    const int64_t common = step == 0 ? 0 : tn_min64(step & -step, page); /* a power of two */
+    return c->p->n * c->p->k * c->element <= (int64_t)c->caches.l1d &&
+           c->p->k * common <= ways * page;
+}
+
+static bool plan_direct(const chooser *c, tn_gemm_plan *plan) {
+    const tn_gemm_operand *o = c->p->operand;
+    const tenon_dtype type = c->tile->type;
+    if (!c->tile->direct || o[TN_GEMM_A].dtype != type || o[TN_GEMM_B].dtype != type ||
+        o[TN_GEMM_C].dtype != type || o[TN_GEMM_B].column != 1 || o[TN_GEMM_C].column != 1 ||
+        c->factors_a || c->factors_b || c->packed || c->halves > 1 || c->p->experts > 0 ||
+        c->p->activation != TENON_ACTIVATION_NONE || present(c->p, TN_GEMM_BIAS) ||
+        present(c->p, TN_GEMM_RESIDUAL) || present(c->p, TN_GEMM_C_SCALE))
+        return false;
+    if (c->p->m < 1 || c->p->n < 1 || c->p->k < 1 || c->p->k > TN_GEMM_KC || !b_stays_in_l1(c))
+        return false;
+    const int64_t tasks = tasks_wanted(c), pieces = tn_max64(tasks / c->members, 1);
+    plan->kind = TN_GEMM_DIRECT;
+    plan->on_stack = true;
+    plan->chunk = tn_ceil_div(c->members, tasks);
+    plan->mc = tn_round_up(tn_ceil_div(c->p->m, pieces), c->tile->mr);
+    plan->nc = c->p->n;
     return true;
 }
 
@@ -380,9 +416,8 @@ static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
 
 static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
     static const char *const names[] = {
-        [TN_GEMM_VECTOR] = "gemm-vector",
-        [TN_GEMM_PRIVATE] = "gemm-panels",
-        [TN_GEMM_SHARED] = "gemm-packed",
+        [TN_GEMM_VECTOR] = "gemm-vector", [TN_GEMM_PRIVATE] = "gemm-panels",
+        [TN_GEMM_SHARED] = "gemm-packed", [TN_GEMM_DIRECT] = "gemm-direct",
         [TN_GEMM_SMALL] = "gemm-small",
     };
     static const char *const reasons[] = {
@@ -390,6 +425,7 @@ static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
         [TN_GEMM_PRIVATE] =
             "few rows, many members or little workspace: each worker packs for itself",
         [TN_GEMM_SHARED] = "large: packed once by all workers",
+        [TN_GEMM_DIRECT] = "small: all operands are read in place",
         [TN_GEMM_SMALL] = "no workspace: panels on the workers' stacks",
     };
     tn_choice choice;
@@ -491,6 +527,10 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int 
     const tn_gemm_plan empty = {.tile = tile, .transposed = c.transposed, .in_place = c.in_place};
     const piece_most any = {INT64_MAX, INT64_MAX, INT64_MAX};
     tn_gemm_plan plan = empty;
+    if (plan_direct(&c, &plan)) {
+        offer(&c, &plan, out);
+        return TENON_OK;
+    }
     if (plan_vector(&c, false, &plan)) {
         offer(&c, &plan, out);
         plan = empty;
