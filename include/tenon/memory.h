@@ -80,9 +80,9 @@ TENON_API tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index);
 /**
  * A block of `bytes` bytes (0 is legal), aligned to 64 bytes, contents undefined.
  *
- * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller". It may
- * hold anything: messages, log lines and recordings stay lines of UTF-8 (control characters and bytes that are none are shown as '?'),
- * and a snapshot stays JSON (they are escaped).
+ * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller".
+ * It may hold anything: messages, log lines and recordings stay lines of UTF-8 (control characters and bytes that are none are shown
+ * as '?'), and a snapshot stays JSON (they are escaped).
  * @return TENON_OK; INVALID_ARGUMENT; OUT_OF_MEMORY (the system has no more, or this process may not use more); OVER_BUDGET (a budget that
  * was set, or a fixed size); DEVICE_LOST (see "Forks" above). *out is NULL on failure. Thread safe.
  */
@@ -100,7 +100,10 @@ typedef enum tenon_native_kind {
     TENON_NATIVE_SVM = 3     /**< an OpenCL SVM address */
 } tenon_native_kind;
 
-/** Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. INVALID_ARGUMENT if native + bytes leaves the address space. */
+/**
+ * Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. INVALID_ARGUMENT if native + bytes leaves the
+ * address space.
+ */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native, size_t bytes,
                                                             tenon_buffer **out);
 
@@ -150,7 +153,8 @@ typedef struct tenon_ladder_stats {
     uint64_t smaller_plans;   /**< (4) an algorithm of smaller workspace was chosen */
     uint64_t waits;           /**< (5) queued frees waited for */
     uint64_t device_changes;  /**< (6) the next device of the chain was used */
-    uint64_t failures;        /**< (7) calls that answered OUT_OF_MEMORY or OVER_BUDGET because of this pool; not those that went on with less */
+    uint64_t failures;        /**< (7) calls that answered OUT_OF_MEMORY or OVER_BUDGET because of this pool; not those that went on with
+                                   less */
 } tenon_ladder_stats;
 
 /** What a pool holds now. Bytes unless said otherwise. */

@@ -13,13 +13,20 @@
 
 #include <stdio.h>
 
-/* Devices are constant: one for each level, so that opening needs no memory and contexts may differ
- * in level (tests). */
+/* Devices are constant: for each level one with the processor's further instructions and one without, so that opening
+ * needs no memory and contexts may differ in level (tests). */
 struct tn_device {
     tn_cpu_level level;
+    bool plain;
 };
 
-static tn_device devices[TN_CPU_LEVELS] = {{TN_CPU_SCALAR}, {TN_CPU_AVX2}, {TN_CPU_AVX512}};
+static tn_device devices[TN_CPU_LEVELS][2] = {{{TN_CPU_SCALAR, false}, {TN_CPU_SCALAR, true}},
+                                              {{TN_CPU_AVX2, false}, {TN_CPU_AVX2, true}},
+                                              {{TN_CPU_AVX512, false}, {TN_CPU_AVX512, true}}};
+
+static tn_cpu_isa isa_of(const tn_device *device) {
+    return (tn_cpu_isa){device->level, device->plain ? 0 : tn_cpu_isa_choose(NULL, NULL).features};
+}
 
 static int count(void) {
     return 1;
@@ -27,7 +34,7 @@ static int count(void) {
 
 static void info(int index, tenon_device_info *out) {
     const tn_cpu_caches caches = tn_cpu_cache_sizes();
-    const tn_cpu_level level = tn_cpu_level_choose(tn_os_env("TENON_CPU"), NULL);
+    const tn_cpu_level level = tn_cpu_isa_choose(tn_os_env("TENON_CPU"), NULL).level;
     /* The level in use comes first, so it is not told again among the features. */
     static const uint32_t told[TN_CPU_LEVELS] = {
         [TN_CPU_AVX2] = TN_CPU_HAS_AVX2, [TN_CPU_AVX512] = TN_CPU_HAS_AVX512};
@@ -56,11 +63,11 @@ static tenon_status open_device(const tn_open *how, tn_device **out, tn_message 
     *out = NULL;
     if (how->index != 0)
         return tn_fail(why, TENON_ERROR_NO_DEVICE, "cpu:%d: there is one, cpu:0", how->index);
-    const tn_cpu_level level = tn_cpu_level_choose(mask, &known);
+    const tn_cpu_isa isa = tn_cpu_isa_choose(mask, &known);
     if (!known)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "TENON_CPU is \"%.32s\", expected scalar, avx2 or avx512", mask);
-    *out = &devices[level];
+    *out = &devices[isa.level][isa.features == 0];
     return TENON_OK;
 }
 
@@ -79,7 +86,7 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     out->count = 0;
     switch (op) {
     case TN_OP_GEMM:
-        return tn_cpu_gemm_plan(device->level, problem, threads, out, why);
+        return tn_cpu_gemm_plan(isa_of(device), problem, threads, out, why);
     case TN_OP_SOFTMAX:
         return tn_cpu_softmax_plan(problem, threads, device->level, out, why);
     case TN_OP_ATTENTION:
@@ -100,7 +107,7 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
         tn_cpu_gemm_run(r);
         return TENON_OK;
     case TN_OP_GEMM_PACK:
-        tn_cpu_gemm_pack_run(device->level, r);
+        tn_cpu_gemm_pack_run(isa_of(device), r);
         return TENON_OK;
     case TN_OP_SOFTMAX:
         tn_cpu_softmax_run(r);
@@ -120,12 +127,12 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
 
 static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes,
                               tn_message *why) {
-    return tn_cpu_gemm_pack_size(device->level, p, bytes, why);
+    return tn_cpu_gemm_pack_size(isa_of(device), p, bytes, why);
 }
 
 static tenon_status pack_check(tn_device *device, const tn_gemm_problem *p, const void *packed,
                                size_t bytes, tn_message *why) {
-    return tn_cpu_gemm_pack_check(device->level, p, packed, bytes, why);
+    return tn_cpu_gemm_pack_check(isa_of(device), p, packed, bytes, why);
 }
 
 const tn_backend tn_backend_cpu = {

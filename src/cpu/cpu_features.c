@@ -197,6 +197,20 @@ tn_cpu_level tn_cpu_level_choose(const char *mask, bool *known) {
     return level < best ? level : best;
 }
 
+tn_cpu_isa tn_cpu_isa_choose(const char *mask, bool *known) {
+    tn_cpu_isa isa = {TN_CPU_SCALAR, 0};
+    if (mask && (!strcmp(mask, "avx2-plain") || !strcmp(mask, "avx512-plain"))) {
+        isa.level = tn_cpu_level_choose(mask[3] == '2' ? "avx2" : "avx512", known);
+        return isa;
+    }
+    isa.level = tn_cpu_level_choose(mask, known);
+    isa.features = tn_cpu_features();
+#ifdef TN_EMULATE_AVX512
+    isa.features |= TN_CPU_HAS_AVX_VNNI | TN_CPU_HAS_AVX512_VNNI | TN_CPU_HAS_AVX512_BF16;
+#endif
+    return isa;
+}
+
 const char *tn_cpu_level_name(tn_cpu_level level) {
     switch (level) {
     case TN_CPU_AVX2:

@@ -39,6 +39,12 @@ enum {
     TN_CPU_DETECTED = 1 << 30 /* the word has been filled in */
 };
 
+/** What kernels may be used: those of a level, and instructions of the feature word beyond it. */
+typedef struct tn_cpu_isa {
+    tn_cpu_level level;
+    uint32_t features;
+} tn_cpu_isa;
+
 typedef struct tn_cpu_caches {
     size_t l1d; /* bytes, of one core */
     size_t l2;  /* bytes, of one core */
@@ -61,6 +67,12 @@ tn_cpu_level tn_cpu_level_best(void);
  * for any other word.
  */
 tn_cpu_level tn_cpu_level_choose(const char *mask, bool *known);
+
+/**
+ * The level that `mask` gives, and of the processor's features those that it leaves: "avx2-plain" and "avx512-plain" none, the other
+ * words all. In the emulated test build, all that there are kernels for.
+ */
+tn_cpu_isa tn_cpu_isa_choose(const char *mask, bool *known);
 
 /** "scalar", "avx2", "avx512", or "avx512-emulated" in the test build that emulates it. */
 const char *tn_cpu_level_name(tn_cpu_level level);

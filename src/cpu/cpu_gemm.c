@@ -56,6 +56,7 @@ void tn_cpu_gemm_run(const tn_run *run) {
     memset((char *)&job + sizeof job.p, 0, sizeof job - sizeof job.p);
     job.plan = plan;
     job.tile = plan->tile;
+    job.finish = plan->finish;
     job.workspace = run->workspace;
     job.element = tn_gemm_element(plan->tile->type);
     job.halves = p->gated != TENON_GATED_NONE ? 2 : 1;

@@ -45,6 +45,7 @@ typedef enum tn_gemm_kind {
 /* What a choice keeps (tn_choice.state). Sizes in bytes are multiples of 64. */
 typedef struct tn_gemm_plan {
     const tn_gemm_tile *tile;
+    const tn_gemm_tile *finish; /* whose numbers the epilogue works in */
     tn_gemm_kind kind;
     bool transposed; /* the problem is run as C^T = B^T A^T */
     bool in_place;   /* sums are kept in C itself */
@@ -78,7 +79,7 @@ typedef struct tn_gemm_job {
     tn_gemm_problem p; /* the first member */
     void *address[TN_GEMM_ROLES];
     const tn_gemm_plan *plan;
-    const tn_gemm_tile *tile;
+    const tn_gemm_tile *tile, *finish;
     char *workspace;
     size_t element;        /* bytes of a sum */
     int halves;            /* 2 when gated */
@@ -92,25 +93,46 @@ static inline size_t tn_gemm_element(tenon_dtype dtype) {
     return (size_t)tn_element_size(dtype);
 }
 
+static inline int64_t tn_gemm_panel_element(tenon_dtype dtype) {
+    return dtype == TN_S16 ? 2 : tn_element_size(dtype);
+}
+
+/* Element `index` of bytes. */
+static inline int32_t tn_gemm_byte_at(tenon_dtype dtype, const void *base, int64_t index) {
+    return dtype == TENON_S8 ? ((const int8_t *)base)[index] : ((const uint8_t *)base)[index];
+}
+
 /* Bytes from one packed panel of A to the next, a multiple of 64. Its slack may be written over
  * while the next panel is packed by someone else. */
 static inline int64_t tn_gemm_a_bytes(const tn_gemm_tile *tile, int64_t kc) {
-    return (int64_t)tn_round64((size_t)(tn_round_up(kc, tile->group) * tile->mr + TN_GEMM_SLACK) *
-                               tn_gemm_element(tile->a_panel));
+    return (int64_t)tn_round64(
+        (size_t)(tn_round_up(kc, tile->group) * tile->mr * tn_gemm_panel_element(tile->a_panel) +
+                 (tile->tail * tile->mr + TN_GEMM_SLACK) * tn_element_size(tile->type)));
 }
 
-/* Bytes from one packed panel of B to the next, and from its beginning to step kc. */
+/* Bytes from the beginning of a packed panel of B to step kc, a multiple of the family's group. */
+static inline int64_t tn_gemm_b_steps(const tn_gemm_tile *tile, int64_t kc) {
+    return tn_round_up(kc, tile->group) * tile->nr * tn_gemm_panel_element(tile->b_panel);
+}
+
+/* Bytes from one packed panel of B, of kc steps, to the next. */
 static inline int64_t tn_gemm_b_bytes(const tn_gemm_tile *tile, int64_t kc) {
-    return tn_round_up(kc, tile->group) * tile->nr * (int64_t)tn_gemm_element(tile->b_panel);
+    return tn_gemm_b_steps(tile, kc) + tile->tail * tile->nr * tn_element_size(tile->type);
+}
+
+/* Bytes of k steps' panels of B, one for each block of k. */
+static inline int64_t tn_gemm_b_blocks(const tn_gemm_tile *tile, int64_t k) {
+    return k / TN_GEMM_KC * tn_gemm_b_bytes(tile, TN_GEMM_KC) +
+           (k % TN_GEMM_KC ? tn_gemm_b_bytes(tile, k % TN_GEMM_KC) : 0);
 }
 
 /* ---- cpu_gemm_plan.c */
 
-tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int threads,
+tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int threads,
                               tn_choices *out, tn_message *why);
 
-/* The tile family that serves a problem at a level. */
-const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, const tn_gemm_problem *p);
+/* The tile family that serves a problem. */
+const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_isa isa, const tn_gemm_problem *p);
 
 /* The problem with A and B, rows and columns exchanged. */
 void tn_gemm_transpose(const tn_gemm_problem *p, tn_gemm_problem *out);
@@ -185,17 +207,17 @@ int64_t tn_gemm_packed_member(const tn_gemm_problem *p, int64_t index);
 const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x, int half,
                                  int64_t j0, int64_t p0, int64_t kc);
 
-tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes,
+tenon_status tn_cpu_gemm_pack_size(tn_cpu_isa isa, const tn_gemm_problem *p, size_t *bytes,
                                    tn_message *why);
-tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p,
-                                    const void *packed, size_t bytes, tn_message *why);
+tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, const void *packed,
+                                    size_t bytes, tn_message *why);
 /* Packing is not planned: run->choice and run->workspace are not looked at. */
-void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run);
+void tn_cpu_gemm_pack_run(tn_cpu_isa isa, const tn_run *run);
 
 /* ---- cpu_gemm_epilogue.c */
 
-/* Whether the sums are not yet what C holds. */
-bool tn_gemm_has_epilogue(const tn_gemm_problem *p);
+/* Whether the sums, of C's type, are not yet what C holds. */
+bool tn_gemm_has_epilogue(const tn_gemm_job *job);
 
 /*
  * Turns the sums z (and z2 when gated) of columns j0 ... j0 + n of row i into elements of C. z and

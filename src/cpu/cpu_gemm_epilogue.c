@@ -11,10 +11,17 @@
 
 enum { CHUNK = 256 }; /* elements: at most 2 KiB each for the chunk and the operand that meets it */
 
-bool tn_gemm_has_epilogue(const tn_gemm_problem *p) {
-    return p->alpha != 1 || p->beta != 0 || p->activation != TENON_ACTIVATION_NONE ||
-           p->gated != TENON_GATED_NONE || p->operand[TN_GEMM_BIAS].dtype ||
-           p->operand[TN_GEMM_RESIDUAL].dtype || p->operand[TN_GEMM_C_SCALE].dtype;
+/* Whether the sums are exact integers whose scales are still to come. */
+static bool scaled_sums(const tn_gemm_job *job) {
+    return job->tile->type == TENON_S32 && job->p.accumulate == TENON_F32;
+}
+
+bool tn_gemm_has_epilogue(const tn_gemm_job *job) {
+    const tn_gemm_problem *p = &job->p;
+    return scaled_sums(job) || p->alpha != 1 || p->beta != 0 ||
+           p->activation != TENON_ACTIVATION_NONE || p->gated != TENON_GATED_NONE ||
+           p->operand[TN_GEMM_BIAS].dtype || p->operand[TN_GEMM_RESIDUAL].dtype ||
+           p->operand[TN_GEMM_C_SCALE].dtype;
 }
 
 /* Elements (i, j ... j + n) of an operand in the compute type: where they lie if that will do, else
@@ -24,26 +31,53 @@ static const void *row_of(const tn_gemm_job *job, const tn_gemm_member *x, int r
     const tn_gemm_operand *o = &job->p.operand[role];
     const char *src =
         x->at[role] + (i * o->row + j * o->column) * (int64_t)tn_gemm_element(o->dtype);
-    if (o->dtype == job->tile->type && o->column * step == 1)
+    if (o->dtype == job->finish->type && o->column * step == 1)
         return src;
-    job->tile->load[o->dtype](src, o->column * step, n, buffer);
+    job->finish->load[o->dtype](src, o->column * step, n, buffer);
     return buffer;
+}
+
+/* Column j of C is which column of B's, bias's and their like: step of them between two. */
+static int64_t column_of(const tn_gemm_problem *p, int half, int64_t j) {
+    return p->gated == TENON_GATED_INTERLEAVED ? 2 * j + half : half * p->n + j;
+}
+
+/* Sums in the numbers that the epilogue works in: themselves, or converted into `wide`. Scales of exact
+ * integers come in here: S * (a_scale * b_scale). */
+static void *numbers_of(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t i,
+                        int64_t j, int64_t n, char *sums, double *wide) {
+    const tn_gemm_problem *p = &job->p;
+    if (job->tile->type != TENON_S32)
+        return sums;
+    if (!scaled_sums(job)) {
+        job->finish->load[TENON_S32](sums, 1, n, wide);
+        return wide;
+    }
+    const int64_t step = p->gated == TENON_GATED_INTERLEAVED ? 2 : 1;
+    double a_buffer = 0, buffer[CHUNK];
+    const void *a = NULL, *b = NULL;
+    if (p->operand[TN_GEMM_A_SCALE].dtype)
+        a = row_of(job, x, TN_GEMM_A_SCALE, i, 0, 1, 1, &a_buffer);
+    if (p->operand[TN_GEMM_B_SCALE].dtype)
+        b = row_of(job, x, TN_GEMM_B_SCALE, 0, column_of(p, half, j), step, n, buffer);
+    job->tile->scaled(sums, a ? (double)*(const float *)a : 1, b, n, (float *)(void *)wide);
+    return wide;
 }
 
 /* z = alpha z + bias, of one half. */
 static void linear(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t i, int64_t j,
                    int64_t n, void *z, void *buffer) {
     const tn_gemm_problem *p = &job->p;
-    const tn_row_ops *ops = &job->tile->ops;
+    const tn_row_ops *ops = &job->finish->ops;
     if (p->alpha != 1)
         ops->scale(z, p->alpha, n);
     if (p->beta != 0) {
         /* A copy of C is needed: what it holds is brought back to values first. */
         double scale[CHUNK], zero[CHUNK];
         const tn_gemm_operand *c = &p->operand[TN_GEMM_C];
-        job->tile->load[c->dtype](x->at[TN_GEMM_C] + (i * c->row + j * c->column) *
-                                                         (int64_t)tn_gemm_element(c->dtype),
-                                  c->column, n, buffer);
+        job->finish->load[c->dtype](x->at[TN_GEMM_C] + (i * c->row + j * c->column) *
+                                                           (int64_t)tn_gemm_element(c->dtype),
+                                    c->column, n, buffer);
         if (p->operand[TN_GEMM_C_SCALE].dtype) {
             const bool shifted = p->operand[TN_GEMM_C_ZERO].dtype != TENON_DTYPE_NONE;
             ops->dequantise(buffer,
@@ -54,38 +88,39 @@ static void linear(const tn_gemm_job *job, const tn_gemm_member *x, int half, in
     }
     if (p->operand[TN_GEMM_BIAS].dtype) {
         const int64_t step = p->gated == TENON_GATED_INTERLEAVED ? 2 : 1;
-        const int64_t first = p->gated == TENON_GATED_INTERLEAVED ? 2 * j + half : half * p->n + j;
-        ops->add(z, row_of(job, x, TN_GEMM_BIAS, i, first, step, n, buffer), n);
+        ops->add(z, row_of(job, x, TN_GEMM_BIAS, i, column_of(p, half, j), step, n, buffer), n);
     }
 }
 
 void tn_gemm_finish_row(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i, int64_t j0,
                         int64_t n, char *z, char *z2) {
     const tn_gemm_problem *p = &job->p;
-    const tn_gemm_tile *tile = job->tile;
+    const tn_gemm_tile *finish = job->finish;
     const tn_gemm_operand *c = &p->operand[TN_GEMM_C];
-    double buffer[CHUNK]; /* of the compute type */
+    double buffer[CHUNK], wide[CHUNK], wide2[CHUNK]; /* of the type of `finish` */
 
     for (int64_t done = 0; done < n; done += CHUNK) {
         const int64_t j = j0 + done, count = tn_min64(n - done, CHUNK);
-        void *at = z + done * (int64_t)job->element;
+        void *at = numbers_of(job, x, 0, i, j, count, z + done * (int64_t)job->element, wide);
         linear(job, x, 0, i, j, count, at, buffer);
         if (p->activation != TENON_ACTIVATION_NONE)
-            tile->ops.activate(at, (int)p->activation, p->clamp_low, p->clamp_high, count);
+            finish->ops.activate(at, (int)p->activation, p->clamp_low, p->clamp_high, count);
         if (p->gated != TENON_GATED_NONE) {
-            void *gate = z2 + done * (int64_t)job->element;
+            void *gate =
+                numbers_of(job, x, 1, i, j, count, z2 + done * (int64_t)job->element, wide2);
             linear(job, x, 1, i, j, count, gate, buffer);
-            tile->ops.mul(at, gate, count);
+            finish->ops.mul(at, gate, count);
         }
         if (p->operand[TN_GEMM_RESIDUAL].dtype)
-            tile->ops.add(at, row_of(job, x, TN_GEMM_RESIDUAL, i, j, 1, count, buffer), count);
+            finish->ops.add(at, row_of(job, x, TN_GEMM_RESIDUAL, i, j, 1, count, buffer), count);
         if (p->operand[TN_GEMM_C_SCALE].dtype)
-            tile->ops.quotient(at, row_of(job, x, TN_GEMM_C_SCALE, i, j, 1, count, buffer), count);
+            finish->ops.quotient(at, row_of(job, x, TN_GEMM_C_SCALE, i, j, 1, count, buffer),
+                                 count);
         if (p->operand[TN_GEMM_C_ZERO].dtype)
-            tile->ops.add(at, row_of(job, x, TN_GEMM_C_ZERO, i, j, 1, count, buffer), count);
+            finish->ops.add(at, row_of(job, x, TN_GEMM_C_ZERO, i, j, 1, count, buffer), count);
         char *to =
             x->at[TN_GEMM_C] + (i * c->row + j * c->column) * (int64_t)tn_gemm_element(c->dtype);
         if (to != (char *)at)
-            tile->store[c->dtype](at, count, to, c->column);
+            finish->store[c->dtype](at, count, to, c->column);
     }
 }

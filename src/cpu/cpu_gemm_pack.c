@@ -60,6 +60,27 @@ static void apply(const factors *f, int64_t width, int64_t p0, int64_t kc, char 
     }
 }
 
+/* Integers: the zeros, bytes themselves, are taken away here; scales come with the epilogue. */
+static void apply_zeros(const factors *f, int64_t width, int64_t p0, int64_t kc, char *panel) {
+    const tn_gemm_problem *p = &f->job->p;
+    const tn_gemm_operand *o = &p->operand[f->zero_role];
+    const int64_t along = f->of_a ? o->row : o->column, across = f->of_a ? o->column : o->row;
+    const int64_t size = p->group[f->zero_role];
+    int32_t zero[WIDEST];
+    if (!o->dtype)
+        return;
+    memset(zero, 0, sizeof zero);
+    for (int64_t q = p0; q < p0 + kc;) {
+        const int64_t end = tn_min64(p0 + kc, (q / size + 1) * size);
+        for (int64_t c = 0; c < f->valid; c++)
+            zero[c] =
+                tn_gemm_byte_at(o->dtype, f->x->at[f->zero_role],
+                                ((f->first + c) * f->step + f->shift) * along + q / size * across);
+        f->job->tile->shift(panel, width, q - p0, end - p0, zero);
+        q = end;
+    }
+}
+
 void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0, int64_t rows,
                     int64_t p0, int64_t kc, char *to) {
     const tn_gemm_tile *tile = job->tile;
@@ -72,7 +93,7 @@ void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
         t.valid = (int32_t)tn_min64(tile->mr, rows - i);
         tile->pack_a[a->dtype](&t);
         const factors f = {job, x, TN_GEMM_A_SCALE, TN_GEMM_A_ZERO, i0 + i, t.valid, 0, 1, true};
-        apply(&f, tile->mr, p0, kc, to);
+        tile->shift ? apply_zeros(&f, tile->mr, p0, kc, to) : apply(&f, tile->mr, p0, kc, to);
         to += tn_gemm_a_bytes(tile, kc);
     }
 }
@@ -94,7 +115,7 @@ void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, i
     };
     tile->pack_b[b->dtype](&t);
     const factors f = {job, x, TN_GEMM_B_SCALE, TN_GEMM_B_ZERO, j0, cols, shift, step, false};
-    apply(&f, tile->nr, p0, kc, to);
+    tile->shift ? apply_zeros(&f, tile->nr, p0, kc, to) : apply(&f, tile->nr, p0, kc, to);
 }
 
 /* ---- B packed for the caller */
@@ -164,7 +185,7 @@ static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p)
 
 /* Bytes of one packed member. */
 static int64_t member_bytes(const tn_gemm_tile *tile, const tn_gemm_problem *p) {
-    return halves_of(p) * tn_ceil_div(p->n, tile->nr) * tn_gemm_b_bytes(tile, p->k);
+    return halves_of(p) * tn_ceil_div(p->n, tile->nr) * tn_gemm_b_blocks(tile, p->k);
 }
 
 static int64_t panel_offset(const tn_gemm_job *job, int64_t member, int half, int64_t j0,
@@ -172,7 +193,7 @@ static int64_t panel_offset(const tn_gemm_job *job, int64_t member, int half, in
     const tn_gemm_tile *tile = job->tile;
     const int64_t panels = tn_ceil_div(job->p.n, tile->nr);
     return (int64_t)sizeof(pack_header) + member * member_bytes(tile, &job->p) +
-           job->halves * panels * tn_gemm_b_bytes(tile, p0) +
+           job->halves * panels * tn_gemm_b_blocks(tile, p0) +
            (half * panels + j0 / tile->nr) * tn_gemm_b_bytes(tile, kc);
 }
 
@@ -182,9 +203,9 @@ const char *tn_gemm_packed_panel(const tn_gemm_job *job, const tn_gemm_member *x
            panel_offset(job, x->packed, half, j0, p0, kc);
 }
 
-tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p, size_t *bytes,
+tenon_status tn_cpu_gemm_pack_size(tn_cpu_isa isa, const tn_gemm_problem *p, size_t *bytes,
                                    tn_message *why) {
-    const tn_gemm_tile *tile = tn_cpu_gemm_tile(level, p);
+    const tn_gemm_tile *tile = tn_cpu_gemm_tile(isa, p);
     const tenon_dtype b = p->operand[TN_GEMM_B].dtype;
     size_t k, n, members, size;
     if (p->pointer_array)
@@ -192,23 +213,27 @@ tenon_status tn_cpu_gemm_pack_size(tn_cpu_level level, const tn_gemm_problem *p,
     if (b >= TN_GEMM_DTYPES || !tile->pack_b[b])
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s",
                        tenon_dtype_name(b));
+    /* Tails: at most one number for a step. */
+    const size_t step = (size_t)tn_gemm_panel_element(tile->b_panel) +
+                        (tile->tail ? tn_gemm_element(tile->type) : 0);
     if (!tn_size_of_i64(p->k, &k) || !tn_align_size(k, (size_t)tile->group, &k) ||
         !tn_size_of_i64(p->n, &n) || !tn_size_of_i64(members_of(p), &members) ||
         !tn_align_size(n, (size_t)tile->nr, &n) || !tn_mul_size(n, k, &size) ||
         !tn_mul_size(size, (size_t)halves_of(p), &size) || !tn_mul_size(size, members, &size) ||
-        !tn_mul_size(size, tn_gemm_element(tile->b_panel), &size) ||
-        !tn_add_size(size, sizeof(pack_header), &size) || size > INT64_MAX)
+        !tn_mul_size(size, step, &size) || !tn_add_size(size, sizeof(pack_header), &size) ||
+        size > INT64_MAX)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b: its packed size overflows");
+    size = sizeof(pack_header) + (size_t)(members_of(p) * member_bytes(tile, p));
     *bytes = size;
     return TENON_OK;
 }
 
-tenon_status tn_cpu_gemm_pack_check(tn_cpu_level level, const tn_gemm_problem *p,
-                                    const void *packed, size_t bytes, tn_message *why) {
-    const pack_header expected = header_of(tn_cpu_gemm_tile(level, p), p);
+tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, const void *packed,
+                                    size_t bytes, tn_message *why) {
+    const pack_header expected = header_of(tn_cpu_gemm_tile(isa, p), p);
     pack_header found;
     size_t needed;
-    TN_TRY(tn_cpu_gemm_pack_size(level, p, &needed, why));
+    TN_TRY(tn_cpu_gemm_pack_size(isa, p, &needed, why));
     if (bytes < sizeof found)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
@@ -268,11 +293,11 @@ static void pack_task(void *arg, int64_t index, int worker) {
     }
 }
 
-void tn_cpu_gemm_pack_run(tn_cpu_level level, const tn_run *run) {
+void tn_cpu_gemm_pack_run(tn_cpu_isa isa, const tn_run *run) {
     tn_gemm_job job;
     memset(&job, 0, sizeof job);
     job.p = *(const tn_gemm_problem *)run->problem;
-    job.tile = tn_cpu_gemm_tile(level, &job.p);
+    job.tile = tn_cpu_gemm_tile(isa, &job.p);
     job.element = tn_gemm_element(job.tile->type);
     job.halves = halves_of(&job.p);
     for (int r = 0; r < TN_GEMM_ROLES; r++)

@@ -98,8 +98,12 @@ void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, 
     const tn_gemm_tile *tile = job->tile;
     const int64_t size = (int64_t)job->element, a_step = tn_gemm_a_bytes(tile, kc);
     const int64_t tiles = tn_ceil_div(rows, tile->mr);
-    tn_gemm_ukr_args t = {
-        .b = b, .kc = kc, .ldb = ldb, .ldc = ldc, .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD};
+    tn_gemm_ukr_args t = {.b = b,
+                          .kc = kc,
+                          .ldb = ldb,
+                          .ldc = ldc,
+                          .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD,
+                          .settle = true};
     t.cols = (int32_t)cols;
     for (int64_t i = 0; i < tiles; i++) {
         t.a = a + i * a_step;
@@ -123,7 +127,7 @@ void tn_gemm_zero_sums(const tn_gemm_job *job, const tn_gemm_sums *s, int64_t ro
 
 void tn_gemm_finish_rows(const tn_gemm_job *job, const tn_gemm_member *x, const tn_gemm_sums *s,
                          int64_t i0, int64_t rows, int64_t j0, int64_t cols) {
-    if (job->plan->in_place && !tn_gemm_has_epilogue(&job->p))
+    if (job->plan->in_place && !tn_gemm_has_epilogue(job))
         return;
     for (int64_t i = 0; i < rows; i++)
         tn_gemm_finish_row(job, x, i0 + i, j0, cols, tn_gemm_sum_at(job, s, 0, i, 0),

@@ -46,9 +46,58 @@
  * handing a task over. */
 #define WORTH_A_TASK 1e5
 
-const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, const tn_gemm_problem *p) {
-    /* Integer sums are kept in f64, where they are exact up to 2^53. */
-    return tn_cpu_tile_find(p->accumulate == TENON_F32 ? TENON_F32 : TENON_F64, level);
+static bool present(const tn_gemm_problem *p, int role) {
+    return p->operand[role].dtype != TENON_DTYPE_NONE;
+}
+
+/* The largest magnitude of a byte of an operand less its zero; 0: not a byte, or the zero may be
+ * anything. */
+static int64_t largest_byte(const tn_gemm_problem *p, int role, int zero_role) {
+    const tenon_dtype type = p->operand[role].dtype, zero = p->operand[zero_role].dtype;
+    if ((type != TENON_S8 && type != TENON_U8) || (zero && zero != TENON_S8 && zero != TENON_U8))
+        return 0;
+    if (!zero)
+        return type == TENON_S8 ? 128 : 255;
+    return type == zero ? 255 : 383;
+}
+
+/* One for the whole of k. */
+static bool ungrouped(const tn_gemm_problem *p, int role) {
+    return !present(p, role) || p->group[role] >= p->k;
+}
+
+/* Whether sums of the operands, less their zeros, are exact in s32, with scales that can wait for them. */
+static bool exact_in_s32(const tn_gemm_problem *p) {
+    const int64_t a = largest_byte(p, TN_GEMM_A, TN_GEMM_A_ZERO),
+                  b = largest_byte(p, TN_GEMM_B, TN_GEMM_B_ZERO);
+    return a > 0 && b > 0 && p->k <= INT32_MAX / (a * b) && ungrouped(p, TN_GEMM_A_SCALE) &&
+           ungrouped(p, TN_GEMM_B_SCALE);
+}
+
+/* Types that bf16 holds exactly, without scales, zero points being of them. */
+static bool exact_in_bf16(const tn_gemm_problem *p) {
+    for (int role = TN_GEMM_A; role <= TN_GEMM_B; role++) {
+        const tenon_dtype type = p->operand[role].dtype;
+        if (type != TENON_BF16 && type != TENON_F8_E4M3 && type != TENON_F8_E5M2)
+            return false;
+    }
+    return !present(p, TN_GEMM_A_SCALE) && !present(p, TN_GEMM_B_SCALE) &&
+           !present(p, TN_GEMM_A_ZERO) && !present(p, TN_GEMM_B_ZERO);
+}
+
+const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_isa isa, const tn_gemm_problem *p) {
+    const tn_gemm_tile *dots = NULL;
+    if (exact_in_s32(p)) {
+        if (p->operand[TN_GEMM_B].dtype == TENON_S8 && !present(p, TN_GEMM_B_ZERO) &&
+            ungrouped(p, TN_GEMM_A_ZERO))
+            dots = tn_cpu_dot_find(TENON_S32, TENON_S8, isa);
+        return dots ? dots : tn_cpu_dot_find(TENON_S32, TN_S16, isa);
+    }
+    if (p->accumulate == TENON_F32 && exact_in_bf16(p))
+        dots = tn_cpu_dot_find(TENON_F32, TENON_BF16, isa);
+    /* Longer integer sums are kept in f64, where they are exact up to 2^53. */
+    return dots ? dots
+                : tn_cpu_tile_find(p->accumulate == TENON_F32 ? TENON_F32 : TENON_F64, isa.level);
 }
 
 /* What two buffers of a worker may gain by rounding their sizes up to 64. */
@@ -67,7 +116,8 @@ const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_level level, const tn_gemm_problem *
 /* What the chooser knows while it fills one plan. */
 typedef struct chooser {
     const tn_gemm_problem *p; /* as computed */
-    const tn_gemm_tile *tile;
+    const tn_gemm_tile *tile,
+        *vector; /* of the arrangements that pack, and of the one that doesn't */
     tn_cpu_caches caches;
     int threads;
     int64_t element, halves, members;
@@ -80,10 +130,6 @@ typedef struct chooser {
 typedef struct piece_most {
     int64_t rows, cols, depth;
 } piece_most;
-
-static bool present(const tn_gemm_problem *p, int role) {
-    return p->operand[role].dtype != TENON_DTYPE_NONE;
-}
 
 static int64_t clamp64(int64_t x, int64_t low, int64_t high) {
     return x < low ? low : x > high ? high : x;
@@ -202,7 +248,7 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
                                                           : VECTOR_ROWS_CONVERTED;
     if (m < 1 || m > rows_most || c->p->experts > 0 || c->halves > 1 || c->packed || c->factors_a ||
         c->factors_b || !(b_by_rows(c->p) || b->row == 1) || c->p->k == 0 ||
-        !c->tile->gemv[b->dtype])
+        !c->vector->gemv[b->dtype])
         return false;
     const bool ready = a->dtype == c->tile->type && a->column == 1;
     /* What one column needs: a sum of the block where rows pass, and a sum where C can't hold it. */
@@ -210,6 +256,7 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members);
     const int64_t in_l1 = (int64_t)c->caches.l1d / 2 / (m * c->element) / unit * unit;
     plan->kind = TN_GEMM_VECTOR;
+    plan->tile = c->vector;
     plan->on_stack = on_stack;
     /* The outputs wait in L1 while rows pass; columns are read in groups of nr and need only
      * balance. */
@@ -491,9 +538,9 @@ static void offer_less(const chooser *c, const tn_gemm_plan *empty, tn_choices *
     }
 }
 
-tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int threads,
+tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int threads,
                               tn_choices *out, tn_message *why) {
-    const tn_gemm_tile *tile = tn_cpu_gemm_tile(level, p);
+    const tn_gemm_tile *tile = tn_cpu_gemm_tile(isa, p);
     const tenon_dtype a = p->operand[TN_GEMM_A].dtype, b = p->operand[TN_GEMM_B].dtype;
     tn_gemm_problem turned;
     out->count = 0;
@@ -508,9 +555,13 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int 
                  .caches = tn_cpu_cache_sizes(),
                  .threads = threads,
                  .transposed = prefers_transposed(p, tile)};
-    if (c.transposed)
+    if (c.transposed) {
         tn_gemm_transpose(p, &turned);
+        tile = c.tile = tn_cpu_gemm_tile(isa, &turned); /* u8 by s8 may have become s8 by u8 */
+    }
+    const bool integers = tile->type == TENON_S32;
     c.p = c.transposed ? &turned : p;
+    c.vector = integers ? tn_cpu_dot_find(TENON_S32, TN_S16, isa) : tile;
     c.element = (int64_t)tn_gemm_element(tile->type);
     c.kc = clamp64(p->k, 1, TN_GEMM_KC);
     c.halves = p->gated != TENON_GATED_NONE ? 2 : 1;
@@ -520,11 +571,17 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_level level, const tn_gemm_problem *p, int 
     const tn_gemm_operand *to = &c.p->operand[TN_GEMM_C];
     c.in_place = to->dtype == tile->type && to->column == 1 && p->beta == 0 && c.halves == 1 &&
                  !present(p, TN_GEMM_RESIDUAL);
-    c.factors_a = present(c.p, TN_GEMM_A_SCALE) || present(c.p, TN_GEMM_A_ZERO);
-    c.factors_b = present(c.p, TN_GEMM_B_SCALE) || present(c.p, TN_GEMM_B_ZERO);
+    /* What the arrangement that doesn't pack can't apply. Scales of integers come with the epilogue. */
+    c.factors_a = !integers && (present(c.p, TN_GEMM_A_SCALE) || present(c.p, TN_GEMM_A_ZERO));
+    c.factors_b = (!integers && present(c.p, TN_GEMM_B_SCALE)) || present(c.p, TN_GEMM_B_ZERO);
     c.packed = present(p, TN_GEMM_B_PACKED);
 
-    const tn_gemm_plan empty = {.tile = tile, .transposed = c.transposed, .in_place = c.in_place};
+    const tn_gemm_tile *finish =
+        !integers && tile->group == 1
+            ? tile
+            : tn_cpu_tile_find(p->accumulate == TENON_F32 ? TENON_F32 : TENON_F64, isa.level);
+    const tn_gemm_plan empty = {
+        .tile = tile, .finish = finish, .transposed = c.transposed, .in_place = c.in_place};
     const piece_most any = {INT64_MAX, INT64_MAX, INT64_MAX};
     tn_gemm_plan plan = empty;
     if (plan_direct(&c, &plan)) {

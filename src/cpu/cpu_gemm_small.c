@@ -20,6 +20,7 @@ static void small_product(const tn_gemm_job *job, const tn_gemm_place *at, int h
     for (int64_t q = 0; q < kc; q += TN_GEMM_SMALL_STEP) {
         t.kc = tn_min64(TN_GEMM_SMALL_STEP, kc - q);
         t.meet = q == 0 ? TN_GEMM_STORE : TN_GEMM_CHAIN;
+        t.settle = !packed || q + t.kc == kc; /* a packed panel's tail is that of all its steps */
         for (int64_t j = 0; j < cols && !packed; j += nr)
             tn_gemm_pack_b(job, &at->x, half, j0 + j, tn_min64(nr, cols - j), p0 + q, t.kc,
                            b + j / nr * tn_gemm_b_bytes(tile, t.kc));
@@ -29,7 +30,7 @@ static void small_product(const tn_gemm_job *job, const tn_gemm_place *at, int h
             for (int64_t j = 0; j < cols; j += nr) {
                 t.cols = (int32_t)tn_min64(nr, cols - j);
                 t.b = packed ? tn_gemm_packed_panel(job, &at->x, half, j0 + j, p0, kc) +
-                                   tn_gemm_b_bytes(tile, q)
+                                   tn_gemm_b_steps(tile, q)
                              : b + j / nr * tn_gemm_b_bytes(tile, t.kc);
                 t.c = to + (i * ld + j) * size;
                 tile->ukr(&t);

@@ -6,6 +6,20 @@
  */
 #include "cpu/cpu_gemm.h"
 
+/* Takes A's zeros, bytes, from steps p0 ... p0 + steps of row i, as the integer kernels have it. */
+static void take_zeros(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i, int64_t p0,
+                       int64_t steps, int16_t *row) {
+    const tn_gemm_operand *o = &job->p.operand[TN_GEMM_A_ZERO];
+    const int64_t size = job->p.group[TN_GEMM_A_ZERO];
+    for (int64_t q = 0; q < steps;) {
+        const int64_t group = (p0 + q) / size, end = tn_min64(steps, (group + 1) * size - p0);
+        const int32_t zero =
+            tn_gemm_byte_at(o->dtype, x->at[TN_GEMM_A_ZERO], i * o->row + group * o->column);
+        for (; q < end; q++)
+            row[q] = (int16_t)(row[q] - zero);
+    }
+}
+
 /* Columns j0 ... j0 + cols of all rows of a member. A that is not as the kernels read it is converted
  * some blocks of k at a time. */
 static void vector_piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t j0, int64_t cols,
@@ -39,10 +53,13 @@ static void vector_piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_
             .add = p0 > 0,
         };
         if (plan->chunk) {
-            for (int64_t i = 0; i < p->m; i++)
+            for (int64_t i = 0; i < p->m; i++) {
+                char *row = own + i * chunk * (int64_t)job->element;
                 job->tile->load[a->dtype](x->at[TN_GEMM_A] + (i * a->row + p0 * a->column) * a_size,
-                                          a->column, steps,
-                                          own + i * chunk * (int64_t)job->element);
+                                          a->column, steps, row);
+                if (p->operand[TN_GEMM_A_ZERO].dtype)
+                    take_zeros(job, x, i, p0, steps, (int16_t *)(void *)row);
+            }
             t.a = own;
             t.a_step = chunk;
         }

@@ -23,6 +23,21 @@ const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level) {
     return best;
 }
 
+static const tn_gemm_tile *const dots[] = {
+#define TN_GEMM_DOT(tag, variant) &tn_gemm_tile_##tag##_##variant,
+#include "cpu/kernels/gemm_dots.def"
+#undef TN_GEMM_DOT
+};
+
+const tn_gemm_tile *tn_cpu_dot_find(tenon_dtype type, tenon_dtype b_panel, tn_cpu_isa isa) {
+    const tn_gemm_tile *best = NULL;
+    for (size_t i = 0; i < sizeof dots / sizeof dots[0]; ++i)
+        if (dots[i]->type == type && dots[i]->b_panel == b_panel && dots[i]->level <= isa.level &&
+            (dots[i]->needs & ~isa.features) == 0)
+            best = dots[i];
+    return best;
+}
+
 const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level) {
     const tn_softmax_kernels *best = NULL;
     for (size_t i = 0; i < sizeof row_kernels / sizeof row_kernels[0]; ++i)

@@ -13,7 +13,7 @@ BACKEND = ["core/backend.h", "core/checked.h", "core/message.h", "core/team.h", 
 ALLOWED = {
     "core": ["memory/", "ops/problem.h"],  # what a backend's table speaks about
     "memory": ["core/"],
-    "ops": ["core/checked.h", "core/message.h"],
+    "ops": ["core/checked.h", "core/message.h", "memory/buffer.h"],
     "ops/entry.c": ["core/"],  # the public entry points: where validation meets dispatch
     "ops/entry_pack.c": ["core/"],
     "ref": BACKEND,

@@ -45,7 +45,8 @@ static bool has_level(void) {
     tenon_device_info info = {.struct_size = sizeof info};
     for (int i = 0; level && i < tenon_device_count(); ++i)
         if (tenon_device_get(i, &info) == TENON_OK && strcmp(info.id, "cpu") == 0)
-            return strncmp(info.instruction_sets, level, strlen(level)) == 0;
+            return strncmp(info.instruction_sets, level, strcspn(level, "-")) ==
+                   0; /* "avx2-plain" */
     return true;
 }
 

@@ -170,6 +170,83 @@ START_TEST(types) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- bytes: exact sums, and what is done to them */
+
+static const gemm_case byte_cases[] = {
+    {.name = "sum", INT8, .c = TENON_S32},
+    {.name = "sum", UINT8, .c = TENON_S32},
+    {.name = "sum", .a = TENON_S8, .b = TENON_U8, .c = TENON_S32},
+    {.name = "sum", .a = TENON_U8, .b = TENON_U8, .c = TENON_S32},
+    {.name = "packed", INT8, .c = TENON_S32, .packed = 1},
+    {.name = "packed", UINT8, .packed = 1},
+    {.name = "c turned", UINT8, .c = TENON_S32, .c_layout = TRANSPOSED},
+    {.name = "a zero", UINT8, .c = TENON_S32, .a_zero = PER_ROW, .zero = TENON_U8},
+    {.name = "a zero packed",
+     UINT8,
+     .c = TENON_S32,
+     .a_zero = PER_TENSOR,
+     .zero = TENON_U8,
+     .packed = 1},
+    {.name = "a zero in groups", INT8, .c = TENON_S32, .a_zero = PER_BOTH, .zero = TENON_S8},
+    {.name = "b zero", UINT8, .c = TENON_S32, .b_zero = PER_ROW, .zero = TENON_S8},
+    {.name = "b zero packed", INT8, .b_zero = PER_BOTH, .zero = TENON_S8, .packed = 1},
+    {.name = "both zeros",
+     .a = TENON_U8,
+     .b = TENON_U8,
+     .a_zero = PER_ROW,
+     .b_zero = PER_ROW,
+     .zero = TENON_U8},
+    {.name = "scales", INT8, .a_scale = PER_ROW, .b_scale = PER_ROW},
+    {.name = "scales in s32", INT8, .c = TENON_S32, .a_scale = PER_ROW, .b_scale = PER_ROW},
+    {.name = "scales turned",
+     INT8,
+     .a_scale = PER_ROW,
+     .b_scale = PER_TENSOR,
+     .c_layout = TRANSPOSED},
+    {.name = "scales packed", INT8, .b_scale = PER_ROW, .bias = ROW, .packed = 1},
+    {.name = "scales and zeros",
+     UINT8,
+     .c = TENON_BF16,
+     .a_scale = PER_TENSOR,
+     .a_zero = PER_TENSOR,
+     .b_scale = PER_ROW,
+     .zero = TENON_U8,
+     .bias = ROW,
+     .activation = TENON_ACTIVATION_RELU},
+    {.name = "scales in groups", INT8, .a_scale = PER_ROW, .b_scale = PER_BOTH},
+    {.name = "gated scales",
+     INT8,
+     .a_scale = PER_ROW,
+     .b_scale = PER_ROW,
+     .gated = TENON_GATED_INTERLEAVED,
+     .activation = TENON_ACTIVATION_SILU},
+    {.name = "gated scales", INT8, .b_scale = PER_ROW, .gated = TENON_GATED_HALVES},
+    {.name = "requantised",
+     UINT8,
+     .c = TENON_U8,
+     .a_scale = PER_ROW,
+     .b_scale = PER_ROW,
+     .c_scale = SCALAR,
+     .c_zero = SCALAR},
+    {.name = "requantised", INT8, .c = TENON_S8, .c_scale = ROW, .residual = FULL},
+};
+
+START_TEST(byte_sums) {
+    static const int64_t sizes[][3] = {{1, 70, 64}, {3, 37, 66}, {13, 65, 300}, {40, 100, 514}};
+    world w = world_start("gemm byte sums", device_id[_i]);
+    for (size_t i = 0; i < sizeof byte_cases / sizeof *byte_cases; ++i)
+        for (size_t size = 0; size < 4; ++size) {
+            gemm_case x = byte_cases[i];
+            x.m = sizes[size][0];
+            x.n = sizes[size][1];
+            x.k = sizes[size][2];
+            x.b_layout = (i + size) % 2 ? TRANSPOSED : DENSE;
+            run_gemm_case(&w, &x);
+        }
+    world_end(&w);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- every field, on a row, a small and a larger problem */
 
 static const gemm_case features[] = {
@@ -445,7 +522,7 @@ START_TEST(block_types) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {shapes,      layouts,     large,        types,
+    const TTest *const tests[] = {shapes,      layouts,     large,        types,      byte_sums,
                                   every_field, activations, combinations, block_types};
     return conform_main("conformance gemm", tests, sizeof tests / sizeof *tests);
 }

@@ -24,6 +24,22 @@ START_TEST(masks) {
 }
 END_TEST
 
+/* "plain" leaves the level and takes what is beyond it. */
+START_TEST(plain_levels) {
+    bool known = false;
+    const tn_cpu_isa all = tn_cpu_isa_choose(NULL, &known),
+                     plain = tn_cpu_isa_choose("avx512-plain", &known);
+    ck_assert(known);
+    ck_assert_int_eq(all.level, tn_cpu_level_best());
+    ck_assert_int_eq(plain.level, tn_cpu_level_best());
+    ck_assert_uint_eq(tn_cpu_features() & ~all.features, 0);
+    ck_assert_uint_eq(plain.features, 0);
+    ck_assert_int_le(tn_cpu_isa_choose("avx2-plain", NULL).level, TN_CPU_AVX2);
+    (void)tn_cpu_isa_choose("scalar-plain", &known);
+    ck_assert(!known);
+}
+END_TEST
+
 START_TEST(detection) {
     const uint32_t word = tn_cpu_features();
     const tn_cpu_caches caches = tn_cpu_cache_sizes();
@@ -59,6 +75,7 @@ static Suite *suite(void) {
     Suite *s = suite_create("cpu features");
     TCase *t = tcase_create("features");
     tcase_add_test(t, masks);
+    tcase_add_test(t, plain_levels);
     tcase_add_test(t, detection);
     tcase_add_test(t, names);
     suite_add_tcase(s, t);

@@ -45,6 +45,7 @@ typedef struct tn_gemm_ukr_args {
     int64_t kc, ldb, ldc;
     int32_t rows, cols;
     tn_gemm_meet meet;
+    bool settle; /* the panels end with this call's steps: their tails count */
     tn_gemm_ahead ahead; /* zero: nothing */
 } tn_gemm_ukr_args;
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
@@ -67,7 +68,8 @@ typedef void tn_gemm_direct_fn(const tn_gemm_direct_args *t);
  * A panel: element (i, p), convert(src[i * along + p * across]) for i < valid and p < kc and zero for
  * other i < width and other p in the last group, is dst[p / group * width * group + i * group + p %
  * group]. So with groups of one step row p is dst[p * width ...]. Strides in elements. dst has room
- * for TN_GEMM_SLACK elements more than the panel, and the slack may be overwritten.
+ * for TN_GEMM_SLACK elements more than the panel, and the slack may be overwritten. A family may
+ * write a tail behind the steps: `width` numbers of its type.
  */
 typedef struct tn_gemm_pack_args {
     const void *src;
@@ -115,13 +117,18 @@ typedef struct tn_row_ops {
 /* Plain types, indexed by tenon_dtype; S32 is the last one that a product takes. */
 #define TN_GEMM_DTYPES ((int)TENON_S32 + 1)
 
+/* Elements of panels that are no type of the interface. */
+#define TN_S16 ((tenon_dtype)0x100)
+
 /* One way of computing at one level. */
 typedef struct tn_gemm_tile {
     const char *name; /* "gemm_f32_6x16_avx2" */
     tenon_dtype type; /* of sums, of the rows that the epilogue works on, and of gemv's a and y */
     tenon_dtype a_panel, b_panel; /* of the elements of packed panels */
     int32_t group;                /* steps of p that lie side by side in a panel */
+    int32_t tail;                 /* 1: panels have tails */
     tn_cpu_level level;
+    uint32_t needs; /* features of the processor beyond the level's own */
     int32_t mr, nr;
     tn_gemm_ukr_fn *ukr;
     tn_gemm_direct_fn *direct;               /* all operands of `type`; NULL: none */
@@ -131,11 +138,20 @@ typedef struct tn_gemm_tile {
     tn_row_load_fn *load[TN_GEMM_DTYPES];
     tn_row_store_fn *store[TN_GEMM_DTYPES];
     tn_row_ops ops;
+    /* Families whose sums are s32 (the others: NULL). Takes zero[i] from the elements `first` to `end` of lane
+     * i of a panel; a panel of several zeros per lane only where there is no tail. */
+    void (*shift)(void *panel, int64_t width, int64_t first, int64_t end, const int32_t *zero);
+    /* to[i] = sums[i] * (a * b[i]), b = NULL: ones */
+    void (*scaled)(const void *sums, double a, const float *b, int64_t n, float *to);
 } tn_gemm_tile;
 
 #define TN_GEMM_TILE(tag, mr, nr, level, a_panel, b_panel, group, type)                            \
     extern const tn_gemm_tile tn_gemm_tile_##tag##_##level;
 #include "cpu/kernels/gemm_tiles.def"
 #undef TN_GEMM_TILE
+
+#define TN_GEMM_DOT(tag, variant) extern const tn_gemm_tile tn_gemm_tile_##tag##_##variant;
+#include "cpu/kernels/gemm_dots.def"
+#undef TN_GEMM_DOT
 
 #endif

@@ -156,6 +156,32 @@ TN_INLINE __m512d tn_emu_fmadd_pd(__m512d a, __m512d b, __m512d c) {
                       _mm256_fmadd_pd(tn_high_pd(a), tn_high_pd(b), tn_high_pd(c)));
 }
 
+TN_INLINE __m512i tn_emu_madd_epi16(__m512i a, __m512i b) {
+    return tn_join_si(_mm256_madd_epi16(tn_low_si(a), tn_low_si(b)),
+                      _mm256_madd_epi16(tn_high_si(a), tn_high_si(b)));
+}
+
+/* vdpbf16ps as Intel's SDM has it: two fused multiply-adds, the odd element first; subnormal operands count as zero, and so do
+ * subnormal results. */
+TN_INLINE float tn_emu_flush(float x) {
+    return tn_f32_bits((tn_bits_f32(x) & 0x7f800000) ? tn_bits_f32(x)
+                                                     : tn_bits_f32(x) & 0x80000000);
+}
+TN_INLINE __m512 tn_emu_dpbf16_ps(__m512 sum, __m512 a, __m512 b) {
+    float s[16];
+    uint32_t x[16], y[16];
+    memcpy(s, &sum, sizeof s);
+    memcpy(x, &a, sizeof x);
+    memcpy(y, &b, sizeof y);
+    for (int i = 0; i < 16; i++) {
+        const float high = fmaf(tn_emu_flush(tn_f32_bits(x[i] & 0xffff0000)),
+                                tn_emu_flush(tn_f32_bits(y[i] & 0xffff0000)), tn_emu_flush(s[i]));
+        s[i] = tn_emu_flush(fmaf(tn_emu_flush(tn_f32_bits(x[i] << 16)),
+                                 tn_emu_flush(tn_f32_bits(y[i] << 16)), tn_emu_flush(high)));
+    }
+    return _mm512_loadu_ps(s);
+}
+
 /* The 128-bit quarters a[i & 3], a[i >> 2 & 3], b[i >> 4 & 3], b[i >> 6]. */
 TN_INLINE __m512 tn_emu_shuffle_f32x4(__m512 a, __m512 b, int i) {
     float x[16], y[16], r[16];
@@ -177,6 +203,7 @@ TN_INLINE __m512d tn_emu_shuffle_f64x2(__m512d a, __m512d b, int i) {
     return d;
 }
 
+#undef _mm512_madd_epi16
 #undef _mm512_shuffle_f32x4
 #undef _mm512_shuffle_f64x2
 #undef _mm512_maskz_loadu_ps
@@ -200,6 +227,7 @@ TN_INLINE __m512d tn_emu_shuffle_f64x2(__m512d a, __m512d b, int i) {
 #undef _mm512_scalef_pd
 #undef _mm512_fmadd_ps
 #undef _mm512_fmadd_pd
+#define _mm512_madd_epi16(a, b) tn_emu_madd_epi16(a, b)
 #define _mm512_shuffle_f32x4(a, b, i) tn_emu_shuffle_f32x4(a, b, i)
 #define _mm512_shuffle_f64x2(a, b, i) tn_emu_shuffle_f64x2(a, b, i)
 #define _mm512_maskz_loadu_ps(m, p) tn_emu_maskz_loadu_ps(m, p)
