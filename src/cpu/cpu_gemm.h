@@ -145,6 +145,11 @@ void tn_gemm_run_vector(tn_gemm_job *job, tn_team *team);
 void tn_gemm_run_private(tn_gemm_job *job, tn_team *team);
 void tn_gemm_run_shared(tn_gemm_job *job, tn_team *team); /* pre: k > 0 */
 void tn_gemm_run_small(tn_gemm_job *job, tn_team *team);
+
+/* ---- cpu_gemm_direct.c */
+
+/* Whether the arrangement can have a problem, as it is computed, and is the fastest for it. */
+bool tn_gemm_direct_takes(const tn_gemm_problem *p, const tn_gemm_tile *tile, size_t l1);
 void tn_gemm_run_direct(const tn_run *run);
 
 /* ---- cpu_gemm_piece.c */

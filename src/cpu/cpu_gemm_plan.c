@@ -281,28 +281,8 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     return true;
 }
 
-/*
- * Whether B, read where it lies, stays in L1 from one tile's rows to the next: in size, and because
- * its rows are not so far apart that the lines of a panel share too few sets (of eight ways).
- */
-static bool b_stays_in_l1(const chooser *c) {
-    const int64_t page = 4096, ways = 8;
-    const int64_t step = c->p->operand[TN_GEMM_B].row * c->element;
-    const int64_t common = step == 0 ? 0 : tn_min64(step & -step, page); /* a power of two */
-    return c->p->n * c->p->k * c->element <= (int64_t)c->caches.l1d &&
-           c->p->k * common <= ways * page;
-}
-
 static bool plan_direct(const chooser *c, tn_gemm_plan *plan) {
-    const tn_gemm_operand *o = c->p->operand;
-    const tenon_dtype type = c->tile->type;
-    if (!c->tile->direct || o[TN_GEMM_A].dtype != type || o[TN_GEMM_B].dtype != type ||
-        o[TN_GEMM_C].dtype != type || o[TN_GEMM_B].column != 1 || o[TN_GEMM_C].column != 1 ||
-        c->factors_a || c->factors_b || c->packed || c->halves > 1 || c->p->experts > 0 ||
-        c->p->activation != TENON_ACTIVATION_NONE || present(c->p, TN_GEMM_BIAS) ||
-        present(c->p, TN_GEMM_RESIDUAL) || present(c->p, TN_GEMM_C_SCALE))
-        return false;
-    if (c->p->m < 1 || c->p->n < 1 || c->p->k < 1 || c->p->k > TN_GEMM_KC || !b_stays_in_l1(c))
+    if (!tn_gemm_direct_takes(c->p, c->tile, c->caches.l1d))
         return false;
     const int64_t tasks = tasks_wanted(c), pieces = tn_max64(tasks / c->members, 1);
     plan->kind = TN_GEMM_DIRECT;
