@@ -22,10 +22,8 @@ static bool reclaimer_is_gone(tenon_context *ctx) {
     return false;
 }
 
-tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
-    if (!ctx)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
-                              call);
+/* The context is not free, or was not a moment ago. */
+static tenon_status enter_late(tenon_context *ctx, const char *call) {
     for (;;) {
         uint32_t found = TN_CONTEXT_FREE;
         if (atomic_compare_exchange_weak_explicit(&ctx->entered, &found, TN_CONTEXT_INSIDE,
@@ -56,11 +54,27 @@ tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
     }
 }
 
+tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
+    uint32_t found = TN_CONTEXT_FREE;
+    if (!ctx)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
+                              call);
+    if (!atomic_compare_exchange_strong_explicit(&ctx->entered, &found, TN_CONTEXT_INSIDE,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return enter_late(ctx, call);
+    ctx->call = call;
+    return TENON_OK;
+}
+
+/* Puts the call's name before the sentence. */
+static void name_call(tenon_context *ctx, tenon_status status) {
+    const tn_message said = ctx->message;
+    tn_fail(&ctx->message, status, "%s: %s", ctx->call, said.text);
+}
+
 tenon_status tn_context_leave(tenon_context *ctx, tenon_status status) {
-    if (status != TENON_OK) {
-        const tn_message said = ctx->message;
-        tn_fail(&ctx->message, status, "%s: %s", ctx->call, said.text);
-    }
+    if (status != TENON_OK)
+        name_call(ctx, status);
     atomic_store_explicit(&ctx->entered, TN_CONTEXT_FREE, memory_order_release);
     return status;
 }

@@ -188,23 +188,24 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
     return slot->name.backend->run(slot->device, &run, &ctx->message);
 }
 
-/* Runs, and goes on with the rest of the chain when the device is out of memory or lost. */
-static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
-                              const tn_decision *decision, void *const *addresses,
-                              const tenon_workspace *workspace) {
-    tn_decision next;
-    for (;;) {
-        const tenon_status status = run_on(ctx, slot, request, decision, addresses, workspace);
+static bool is_retryable(tenon_status status) {
+    return status == TENON_ERROR_OUT_OF_MEMORY || status == TENON_ERROR_OVER_BUDGET ||
+           status == TENON_ERROR_DEVICE_LOST;
+}
+
+/* Goes on with the rest of the chain after slot's device was out of memory or lost. */
+static tenon_status run_rest(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
+                             tenon_status status, void *const *addresses,
+                             const tenon_workspace *workspace) {
+    while (is_retryable(status)) {
         const int after = (int)(slot - ctx->slot) + 1;
-        const int retryable = status == TENON_ERROR_OUT_OF_MEMORY ||
-                              status == TENON_ERROR_OVER_BUDGET ||
-                              status == TENON_ERROR_DEVICE_LOST;
-        if (!retryable || after >= ctx->slots || request->bound)
+        if (after >= ctx->slots || request->bound)
             return status;
 
         const tn_message first = ctx->message;
         tenon_pool *const refuser = ctx->refuser;
         const size_t refused = ctx->refused;
+        tn_decision next;
         tn_log_line(&ctx->log, TENON_LOG_WARNING, "%s: %s; going on with %s", slot->name.id,
                     first.text, ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
@@ -216,9 +217,18 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
             ctx->refused = refused;
             return status;
         }
-        decision = &next;
         slot = slot_of(ctx, &next.device);
+        status = run_on(ctx, slot, request, &next, addresses, workspace);
     }
+    return status;
+}
+
+static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
+                              const tn_decision *decision, void *const *addresses,
+                              const tenon_workspace *workspace) {
+    const tenon_status status = run_on(ctx, slot, request, decision, addresses, workspace);
+    return is_retryable(status) ? run_rest(ctx, slot, request, status, addresses, workspace)
+                                : status;
 }
 
 /* ---------------------------------------------------------------- the three ways in */

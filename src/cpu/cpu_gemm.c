@@ -4,7 +4,7 @@
  * the loops.
  *
  * The loops are those of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication,
- * 2008) in four arrangements (tn_gemm_kind), a file each. In all of them k is cut into blocks of
+ * 2008) in five arrangements (tn_gemm_kind), a file each. In all of them k is cut into blocks of
  * TN_GEMM_KC, a block's sum is one chain per element, and block sums are added in ascending order,
  * in C itself where it has the type of the sums and needs nothing else meanwhile, else in a buffer.
  * So the arrangement never shows in the result.
@@ -48,6 +48,10 @@ void tn_cpu_gemm_run(const tn_run *run) {
     const tn_gemm_problem *p = run->problem;
     const tn_gemm_plan *plan = (const tn_gemm_plan *)(const void *)run->choice->state;
     tn_gemm_job job;
+    if (plan->kind == TN_GEMM_DIRECT) {
+        tn_gemm_run_direct(run);
+        return;
+    }
     /* Not the problem too, which is written whole: that would be a fifth of the smallest product's time. */
     memset((char *)&job + sizeof job.p, 0, sizeof job - sizeof job.p);
     job.plan = plan;
@@ -64,6 +68,8 @@ void tn_cpu_gemm_run(const tn_run *run) {
         job.address[r] = run->addresses[plan->transposed ? other_role(r) : r];
 
     switch (plan->kind) {
+    case TN_GEMM_DIRECT: /* has no job */
+        break;
     case TN_GEMM_VECTOR:
         tn_gemm_run_vector(&job, run->team);
         break;

@@ -37,6 +37,7 @@ typedef enum tn_gemm_kind {
     TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to
                         end is one task */
     TN_GEMM_SHARED,  /* workers pack A and B together, as many blocks of k as the cache takes */
+    TN_GEMM_DIRECT,  /* small: all operands are read in place, C is written at once */
     TN_GEMM_SMALL    /* as PRIVATE, with pieces so small, packed so few steps at a time, that they
                         stay on the stack */
 } tn_gemm_kind;
@@ -60,7 +61,7 @@ typedef struct tn_gemm_plan {
                                block in item_n */
     int64_t last_n;         /* SHARED: columns of the pieces that are handed out last */
     int64_t chunk;          /* VECTOR: steps of A that are converted at a time; 0: A is read in
-                               place */
+                               place. DIRECT: members of a task */
     size_t a_bytes, b_bytes, sum_bytes; /* buffers of one worker (SHARED: of all, but own sums) */
     size_t shared_bytes;                /* of all workers together */
 } tn_gemm_plan;
@@ -144,6 +145,12 @@ void tn_gemm_run_vector(tn_gemm_job *job, tn_team *team);
 void tn_gemm_run_private(tn_gemm_job *job, tn_team *team);
 void tn_gemm_run_shared(tn_gemm_job *job, tn_team *team); /* pre: k > 0 */
 void tn_gemm_run_small(tn_gemm_job *job, tn_team *team);
+
+/* ---- cpu_gemm_direct.c */
+
+/* Whether the arrangement can have a problem, as it is computed, and is the fastest for it. */
+bool tn_gemm_direct_takes(const tn_gemm_problem *p, const tn_gemm_tile *tile, size_t l1);
+void tn_gemm_run_direct(const tn_run *run);
 
 /* ---- cpu_gemm_piece.c */
 

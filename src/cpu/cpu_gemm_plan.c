@@ -185,6 +185,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     static const double reached[] = {[TN_GEMM_VECTOR] = 0.5,
                                      [TN_GEMM_PRIVATE] = 0.86,
                                      [TN_GEMM_SHARED] = 0.9,
+                                     [TN_GEMM_DIRECT] = 0.8,
                                      [TN_GEMM_SMALL] = 0.75};
     const double rate = lanes[c->tile->level] * 4 / (double)c->element * 2 * c->tile->group;
     const double members = c->p->experts > 0 ? 1 : (double)c->members, k = (double)c->p->k;
@@ -215,6 +216,9 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
         tasks *=
             (double)(tn_ceil_div(plan->mc, plan->item_m) * tn_ceil_div(plan->nc, plan->item_n));
         break;
+    case TN_GEMM_DIRECT:
+        tasks = ceil(members / (double)plan->chunk) * down;
+        break;
     case TN_GEMM_SMALL:
         packed =
             of_a * (double)c->halves * (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->item_n) +
@@ -228,7 +232,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
 }
 
-/* ---- the four arrangements: each fills an empty plan or says no */
+/* ---- the five arrangements: each fills an empty plan or says no */
 
 /* Steps of A that fit into `bytes` for each of m rows, in whole blocks of k. */
 static int64_t chunk_of(const chooser *c, size_t bytes) {
@@ -274,6 +278,18 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     plan->a_bytes = tn_round64((size_t)(m * plan->chunk * c->element));
     plan->b_bytes = b_by_rows(c->p) ? tn_round64((size_t)(m * plan->nc * c->element)) : 0;
     plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, m, plan->nc);
+    return true;
+}
+
+static bool plan_direct(const chooser *c, tn_gemm_plan *plan) {
+    if (!tn_gemm_direct_takes(c->p, c->tile, c->caches.l1d))
+        return false;
+    const int64_t tasks = tasks_wanted(c), pieces = tn_max64(tasks / c->members, 1);
+    plan->kind = TN_GEMM_DIRECT;
+    plan->on_stack = true;
+    plan->chunk = tn_ceil_div(c->members, tasks);
+    plan->mc = tn_round_up(tn_ceil_div(c->p->m, pieces), c->tile->mr);
+    plan->nc = c->p->n;
     return true;
 }
 
@@ -427,9 +443,8 @@ static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
 
 static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
     static const char *const names[] = {
-        [TN_GEMM_VECTOR] = "gemm-vector",
-        [TN_GEMM_PRIVATE] = "gemm-panels",
-        [TN_GEMM_SHARED] = "gemm-packed",
+        [TN_GEMM_VECTOR] = "gemm-vector", [TN_GEMM_PRIVATE] = "gemm-panels",
+        [TN_GEMM_SHARED] = "gemm-packed", [TN_GEMM_DIRECT] = "gemm-direct",
         [TN_GEMM_SMALL] = "gemm-small",
     };
     static const char *const reasons[] = {
@@ -437,6 +452,7 @@ static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
         [TN_GEMM_PRIVATE] =
             "few rows, many members or little workspace: each worker packs for itself",
         [TN_GEMM_SHARED] = "large: packed once by all workers",
+        [TN_GEMM_DIRECT] = "small: all operands are read in place",
         [TN_GEMM_SMALL] = "no workspace: panels on the workers' stacks",
     };
     tn_choice choice;
@@ -548,6 +564,10 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
         .tile = tile, .finish = finish, .transposed = c.transposed, .in_place = c.in_place};
     const piece_most any = {INT64_MAX, INT64_MAX, INT64_MAX};
     tn_gemm_plan plan = empty;
+    if (plan_direct(&c, &plan)) {
+        offer(&c, &plan, out);
+        return TENON_OK;
+    }
     if (plan_vector(&c, false, &plan)) {
         offer(&c, &plan, out);
         plan = empty;

@@ -239,15 +239,9 @@ static tenon_status plan(tenon_context *ctx, const op_row *row, const char *name
 }
 
 /* What the plan keeps, if the descriptor says the same in the same words; else NULL. */
-static const memo *recognise(const op_row *row, const tenon_plan *plan, const void *desc,
-                             tn_signature *signature) {
+static const memo *recognise(const op_row *row, const tenon_plan *plan, const void *desc) {
     const memo *planned = plan->request.memo;
-    if (!planned || !tn_signature_take(row->form, desc, signature) ||
-        signature->count != planned->signature.count ||
-        memcmp(signature->word, planned->signature.word,
-               (size_t)signature->count * sizeof signature->word[0]) != 0)
-        return NULL;
-    return planned;
+    return planned && tn_signature_said(row->form, desc, &planned->signature) ? planned : NULL;
 }
 
 static tenon_status run_inside(tenon_context *ctx, const op_row *row, const tenon_plan *plan,
@@ -260,7 +254,7 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "plan is one of another operation, expected one of this");
     const void *problem = plan->request.problem;
-    const memo *known = recognise(row, plan, desc, &c->memo.signature);
+    const memo *known = recognise(row, plan, desc);
     if (!known) {
         TN_TRY(read_call(row, desc, c, m));
         tn_difference other;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Signatures of descriptors; see form.h. Taken in every run, so nothing here loops over more than
+ * Signatures of descriptors; see form.h. Compared in every run, so nothing here loops over more than
  * the descriptor really says.
  */
 #include "ops/form.h"
@@ -9,24 +9,9 @@
 
 #include <string.h>
 
-/*
- * One word for what a tensor is, then extents and strides. NULL if only a full reading can judge
- * it.
- */
-static uint64_t *add_tensor(const tenon_tensor *t, uint64_t *word) {
-    const uint32_t rank = (uint32_t)t->rank;
-    if (!tn_tensor_present(t)) {
-        *word++ = 0;
-        return word;
-    }
-    if (rank > TENON_MAX_RANK || t->offset > TN_MAX_OFFSET)
-        return NULL;
-    *word++ = UINT64_C(1) << 63 | (uint64_t)rank << 32 | (uint32_t)t->dtype;
-    for (uint32_t d = 0; d < rank; ++d) {
-        word[d] = (uint64_t)t->shape[d];
-        word[rank + d] = (uint64_t)t->stride[d];
-    }
-    return word + 2 * rank;
+/* What a tensor is, beside extents and strides. */
+static uint64_t kind_of(const tenon_tensor *t) {
+    return (uint64_t)(uint32_t)t->rank << 32 | (uint32_t)t->dtype;
 }
 
 static uint64_t value_at(const void *field, uint32_t bytes) {
@@ -40,20 +25,55 @@ static uint64_t value_at(const void *field, uint32_t bytes) {
     return narrow;
 }
 
-bool tn_signature_take(const tn_form *form, const void *desc, tn_signature *out) {
-    const char *bytes = desc;
-    uint64_t *word = out->word;
-    size_t given;
+/* Whether there is an address whose count is 0. */
+static bool counts_nothing(const tn_form *form, const char *bytes) {
+    for (int i = 0; i < form->counted; ++i)
+        if (value_at(bytes + form->counts[i].offset, sizeof(void *)) != 0 &&
+            value_at(bytes + form->counts[i].count, 8) == 0)
+            return true;
+    return false;
+}
 
+/* Whether the descriptor is one of this release, in memory where it may be read. */
+static bool is_plain(const tn_form *form, const void *desc) {
+    size_t given;
     if (!desc || (uintptr_t)desc % sizeof(void *) != 0)
         return false;
     memcpy(&given, desc, sizeof given);
-    if (given != 0 && given != form->bytes)
+    return given == 0 || given == form->bytes;
+}
+
+static const tenon_tensor *tensor_at(const char *bytes, size_t offset) {
+    return (const tenon_tensor *)(const void *)(bytes + offset);
+}
+
+bool tn_signature_take(const tn_form *form, const void *desc, tn_signature *out) {
+    const char *bytes = desc;
+    uint64_t *word = out->word;
+    int present = 0, absent = form->operands;
+
+    if (!is_plain(form, desc))
         return false;
+    memset(out, 0, offsetof(tn_signature, word));
+    for (int role = form->operands - 1; role >= 0; --role) {
+        const size_t offset = form->operand[role].offset;
+        if (!tn_tensor_present(tensor_at(bytes, offset)))
+            out->tensor[--absent] = (uint16_t)offset;
+    }
     for (int role = 0; role < form->operands; ++role) {
-        word = add_tensor(tn_tensor_in(form, role, desc), word);
-        if (!word)
+        const size_t offset = form->operand[role].offset;
+        const tenon_tensor *t = tensor_at(bytes, offset);
+        const uint32_t rank = (uint32_t)t->rank;
+        if (!tn_tensor_present(t))
+            continue;
+        if (rank > TENON_MAX_RANK || t->offset > TN_MAX_OFFSET)
             return false;
+        out->tensor[present++] = (uint16_t)offset;
+        *word++ = kind_of(t);
+        for (uint32_t d = 0; d < rank; ++d) {
+            *word++ = (uint64_t)t->shape[d];
+            *word++ = (uint64_t)t->stride[d];
+        }
     }
     for (int i = 0; i < form->scalars; ++i) {
         const tn_scalar *s = &form->scalar[i];
@@ -66,11 +86,45 @@ bool tn_signature_take(const tn_form *form, const void *desc, tn_signature *out)
         }
         *word++ = value_at(field, s->bytes);
     }
-    for (int i = 0; i < form->counted; ++i)
-        if (value_at(bytes + form->counts[i].count, 8) == 0 &&
-            value_at(bytes + form->counts[i].offset, sizeof(void *)) != 0)
-            return false;
+    if (counts_nothing(form, bytes))
+        return false;
     out->count = (int32_t)(word - out->word);
-    out->reserved = 0;
+    out->present = (int16_t)present;
+    out->tensors = (int16_t)form->operands;
     return true;
+}
+
+bool tn_signature_said(const tn_form *form, const void *desc, const tn_signature *signature) {
+    const char *bytes = desc;
+    const uint64_t *word = signature->word;
+    const uint16_t *at = signature->tensor, *present = at + signature->present,
+                   *end = at + signature->tensors;
+
+    if (!is_plain(form, desc))
+        return false;
+    for (; at < present; ++at) {
+        const tenon_tensor *t = tensor_at(bytes, *at);
+        if (kind_of(t) != *word++ || t->offset > TN_MAX_OFFSET || !tn_tensor_present(t))
+            return false;
+        const int64_t *shape = t->shape, *stride = t->stride, *last = shape + t->rank;
+        for (; shape < last; ++shape, ++stride, word += 2)
+            if (word[0] != (uint64_t)*shape || word[1] != (uint64_t)*stride)
+                return false;
+    }
+    for (; at < end; ++at)
+        if (tn_tensor_present(tensor_at(bytes, *at)))
+            return false;
+    for (const tn_scalar *s = form->scalar, *after = s + form->scalars; s < after; ++s) {
+        const void *field = bytes + s->offset;
+        if (s->kind == TN_POINTER) {
+            memcpy(&field, field, sizeof field);
+            if (*word++ != (field != NULL))
+                return false;
+            if (!field)
+                continue;
+        }
+        if (*word++ != value_at(field, s->bytes))
+            return false;
+    }
+    return !counts_nothing(form, bytes);
 }

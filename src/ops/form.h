@@ -74,11 +74,18 @@ static inline const tenon_tensor *tn_tensor_in(const tn_form *form, int role, co
 /* ---------------------------------------------------------------- signatures */
 
 /* 16 tensors of 1 + 8 + 8 words, 24 scalars of at most 2. */
+#define TN_SIGNATURE_TENSORS 16
 #define TN_SIGNATURE_WORDS 320
 
-/* All that a descriptor says but addresses, struct_size and workspace, as the caller put it. */
+/*
+ * All that a descriptor says but addresses, struct_size and workspace, as the caller put it: which
+ * tensors there are, by their offsets in the descriptor, those that are absent behind them; and
+ * words for the present ones and the scalars.
+ */
 typedef struct tn_signature {
-    int32_t count, reserved;
+    int32_t count; /* of words */
+    int16_t present, tensors;
+    uint16_t tensor[TN_SIGNATURE_TENSORS];
     uint64_t word[TN_SIGNATURE_WORDS];
 } tn_signature;
 
@@ -90,6 +97,12 @@ typedef struct tn_signature {
  * out of range, an address whose count is 0.
  */
 bool tn_signature_take(const tn_form *form, const void *desc, tn_signature *out);
+
+/*
+ * Whether a descriptor has this signature: as taking its own and comparing the two, but several
+ * times as fast, as every run does it.
+ */
+bool tn_signature_said(const tn_form *form, const void *desc, const tn_signature *signature);
 
 static inline size_t tn_signature_bytes(const tn_signature *s) {
     return offsetof(tn_signature, word) + (size_t)s->count * sizeof s->word[0];

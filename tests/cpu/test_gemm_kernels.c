@@ -100,6 +100,53 @@ START_TEST(microkernels) {
 }
 END_TEST
 
+/* A product of rows x cols where no operand is dense; each ends at a forbidden page. */
+static void check_direct(const tn_gemm_tile *tile, int64_t rows, int64_t cols, int64_t k,
+                         bool turned, double alpha, double beta) {
+    const size_t size = type_bytes(tile->type);
+    const int64_t a_row = turned ? 2 : k + 1, a_column = turned ? 2 * rows + 3 : 1;
+    const int64_t ldb = cols + 2, ldc = cols + 3, c_count = (rows - 1) * ldc + cols;
+    const int64_t a_count = (rows - 1) * a_row + (k - 1) * a_column + 1,
+                  b_count = (k - 1) * ldb + cols;
+    void *a = guard_alloc((size_t)a_count * size, size, true),
+         *b = guard_alloc((size_t)b_count * size, size, true),
+         *c = guard_alloc((size_t)c_count * size, size, true),
+         *old = malloc((size_t)c_count * size);
+    fill(a, tile->type, a_count);
+    fill(b, tile->type, b_count);
+    fill(c, tile->type, c_count);
+    memcpy(old, c, (size_t)c_count * size);
+    const tn_gemm_direct_args t = {a, b, c, rows, cols, k, a_row, a_column, ldb, ldc, alpha, beta};
+    tile->direct(&t);
+    for (int64_t i = 0; i < c_count; i++) {
+        const int64_t row = i / ldc, j = i % ldc;
+        const double before = element_at(old, tile->type, i), got = element_at(c, tile->type, i);
+        double want = 0;
+        for (int64_t p = 0; p < k && j < cols; p++)
+            want = chain_step(tile, element_at(a, tile->type, row * a_row + p * a_column),
+                              element_at(b, tile->type, p * ldb + j), want);
+        want *= alpha; /* a power of two */
+        want = j >= cols ? before : beta != 0 ? chain_step(tile, beta, before, want) : want;
+        ck_assert_msg(got == want, "%s %lldx%lldx%lld: [%lld,%lld] is %a, expected %a", tile->name,
+                      (long long)rows, (long long)cols, (long long)k, (long long)row, (long long)j,
+                      got, want);
+    }
+    free(old);
+    ck_assert(guard_free_all());
+}
+
+START_TEST(small_products) {
+    const tn_gemm_tile *tile = all_tiles[_i];
+    const int64_t lengths[] = {1, 2, 7, 33};
+    if (!tile->direct || !tile_runs(tile))
+        return;
+    for (int64_t rows = 1; rows <= 2 * tile->mr + 1; rows++)
+        for (int64_t cols = 1; cols <= 2 * tile->nr + 1; cols += rows < tile->mr ? 1 : 3)
+            check_direct(tile, rows, cols, lengths[rng_below(&r, 4)], rng_below(&r, 2),
+                         rng_below(&r, 2) ? 1 : -0.5, rng_below(&r, 2) ? 0 : 0.75);
+}
+END_TEST
+
 /* A wrong chain must show: the same numbers in descending order give other bits. */
 START_TEST(order_shows) {
     const tn_gemm_tile *tile = all_tiles[_i];
@@ -352,6 +399,7 @@ static Suite *suite(void) {
     tcase_set_timeout(t, 200);
     tcase_add_loop_test(t, table_holds, 0, TILES);
     tcase_add_loop_test(t, microkernels, 0, TILES);
+    tcase_add_loop_test(t, small_products, 0, TILES);
     tcase_add_loop_test(t, order_shows, 0, TILES);
     tcase_add_loop_test(t, packing, 0, TILES);
     tcase_add_loop_test(t, vector_times_matrix, 0, TILES);

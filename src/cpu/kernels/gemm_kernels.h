@@ -51,6 +51,20 @@ typedef struct tn_gemm_ukr_args {
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
 
 /*
+ * A whole product of operands where they lie: c[i * c_row + j] = alpha * sum over p < k of a[i *
+ * a_row + p * a_column] * b[p * b_row + j], for i < m and j < n, plus beta times what c held, by a
+ * fused multiply-add, unless beta is 0. The chain is not cut: k is at most a block. m, n > 0.
+ */
+typedef struct tn_gemm_direct_args {
+    const void *a, *b;
+    void *c;
+    int64_t m, n, k;
+    int64_t a_row, a_column, b_row, c_row;
+    double alpha, beta;
+} tn_gemm_direct_args;
+typedef void tn_gemm_direct_fn(const tn_gemm_direct_args *t);
+
+/*
  * A panel: element (i, p), convert(src[i * along + p * across]) for i < valid and p < kc and zero for
  * other i < width and other p in the last group, is dst[p / group * width * group + i * group + p %
  * group]. So with groups of one step row p is dst[p * width ...]. Strides in elements. dst has room
@@ -117,6 +131,7 @@ typedef struct tn_gemm_tile {
     uint32_t needs; /* features of the processor beyond the level's own */
     int32_t mr, nr;
     tn_gemm_ukr_fn *ukr;
+    tn_gemm_direct_fn *direct;               /* all operands of `type`; NULL: none */
     tn_gemm_pack_fn *pack_a[TN_GEMM_DTYPES]; /* width mr; NULL: not a source of this compute type */
     tn_gemm_pack_fn *pack_b[TN_GEMM_DTYPES]; /* width nr */
     tn_gemv_fn *gemv[TN_GEMM_DTYPES];        /* by B's type; NULL: none, use the tiles */
