@@ -61,7 +61,7 @@ typedef struct bench_settings {
     "against a lower one than late rows. A row whose error rounding does not explain is reported\n"  \
     "and makes the exit code 1.\n\n"                                                                \
     "A warm repetition is 20 ms of calls (one at least) after 10 ms of calls that do not count; a row\n" \
-    "is the median of repetitions. Two cores that were idle take some milliseconds to come up."
+    "is the median of repetitions. Cores that were idle take some milliseconds to come up."
 
 /* Rows for an options table of the settings. */
 #define BENCH_COMMON_ROWS(s, dtype_help)                                                           \
