@@ -59,7 +59,9 @@ typedef struct bench_settings {
     "Limits are measured before, between and after the timed calls of each row, on as many threads;\n" \
     "a limit is the best rate that the process has measured so far, so early rows may stand\n"      \
     "against a lower one than late rows. A row whose error rounding does not explain is reported\n"  \
-    "and makes the exit code 1."
+    "and makes the exit code 1.\n\n"                                                                \
+    "A warm repetition is 20 ms of calls (one at least) after 10 ms of calls that do not count; a row\n" \
+    "is the median of repetitions. Cores that were idle take some milliseconds to come up."
 
 /* Rows for an options table of the settings. */
 #define BENCH_COMMON_ROWS(s, dtype_help)                                                           \

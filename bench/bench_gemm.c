@@ -25,9 +25,12 @@ static const char *const notes =
     "  error        largest |result - exact| / sum |a||b| of a sample of outputs\n"
     "  vs NAME      the peer's median, and how many times tenon's that is\n\n"
     BENCH_NOTES_METHOD "\n\n"
-    "Peers run on as many threads and alternate with tenon repetition by repetition, each after the\n"
-    "helper threads of the others have gone idle. A peer that has several functions for a product\n"
-    "(gemv where m or n is 1, gemm_batch_strided) is timed with each, and its fastest counts.";
+    "Peers run on as many threads and take turns with tenon, repetition by repetition. Whoever is timed\n"
+    "has its threads up and nobody else's running: a turn begins when the process has used next to no\n"
+    "processor time for 12 ms (helper threads of most libraries spin for 30 to 200 ms before they\n"
+    "sleep; those that never sleep are waited for 250 ms), then come the calls that do not count. A\n"
+    "peer that has several functions for a product (gemv where m or n is 1, gemm_batch_strided) is\n"
+    "timed with each, and its fastest counts.";
 /* clang-format on */
 
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16", "s8"};

@@ -8,12 +8,17 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* A repetition dwarfs the clock's cost (about 30 ns) and a thread pool's wake-up (up to 100 us). */
-#define REPETITION_SECONDS 5e-3
-/* Slower calls bring their own data back; an untimed call before them would double the run. */
-#define REFRESH_BELOW_SECONDS 10e-3
-/* OpenBLAS's idle threads spin for 2^26 cycles, Intel's OpenMP for 200 ms; what spins longer spins
- * for ever. */
+/* A repetition dwarfs the clock's cost (about 30 ns) and what it takes to let a contender have the
+ * machine for itself. */
+#define REPETITION_SECONDS 20e-3
+/* Untimed calls before it. After a pause, threads sleep, cores halt and hosts lend them to others:
+ * calls of 0.25 ms on two virtual cores took 1.5 to 2.5 times as long at first, and 5 ms until they
+ * took what they take back to back, whoever's they were. */
+#define WARM_UP_SECONDS 10e-3
+/* Longer calls need no warm-up: all of it is a few percent of them. */
+#define WARM_UP_BELOW_SECONDS 100e-3
+/* OpenBLAS's idle threads were seen to spin for 30 to 130 ms (its THREAD_TIMEOUT is in clock cycles),
+ * Intel's OpenMP for 200 ms; what spins longer spins for ever. */
 #define SETTLE_SECONDS 0.25
 /* Longer than the 10 ms tick at which a kernel may account for threads that run elsewhere: within a
  * shorter step a spinning thread can look idle. */
@@ -97,7 +102,7 @@ static int run_calls(timing_contender *c, int64_t calls, double *elapsed) {
 
 /* First calls (plans, threads, packed copies, page faults), then how many calls fill a repetition.
  */
-static int warm_up(timing_contender *c, bool cold) {
+static int calibrate(timing_contender *c, bool cold) {
     double elapsed = 0;
     c->calls = 1;
     int status = run_calls(c, 1, &elapsed);
@@ -114,16 +119,31 @@ static int warm_up(timing_contender *c, bool cold) {
     }
 }
 
-static int repeat(timing_contender *c, bool cold) {
-    double elapsed = 0;
-    if (cold) {
-        c->before_cold(c->state);
-    } else if (c->count == 0 || c->samples[c->count - 1] < REFRESH_BELOW_SECONDS) {
+/* Its threads up, its data back in the caches, the clock of its cores where it stays. */
+static int warm_up(timing_contender *c) {
+    if (c->count > 0 && c->samples[c->count - 1] >= WARM_UP_BELOW_SECONDS)
+        return 0;
+    const double start = timing_now();
+    do {
         const int status = c->run(c->state);
         if (status)
             return status;
-    }
-    const int status = run_calls(c, c->calls, &elapsed);
+    } while (timing_now() - start < WARM_UP_SECONDS);
+    return 0;
+}
+
+/* What every contender gets, and nothing else: `alone` means that there is no other. */
+static int take_turn(timing_contender *c, bool alone, bool cold) {
+    double elapsed = 0;
+    int status = 0;
+    if (!alone)
+        timing_settle();
+    if (cold)
+        c->before_cold(c->state);
+    else
+        status = warm_up(c);
+    if (!status)
+        status = run_calls(c, c->calls, &elapsed);
     if (status)
         return status;
     c->timed += elapsed;
@@ -132,19 +152,19 @@ static int repeat(timing_contender *c, bool cold) {
 
 int timing_alternate(timing_contender *contenders, int count, const timing_rules *rules) {
     int status = 0;
-    for (int i = 0; i < count && !status; ++i)
-        status = warm_up(&contenders[i], rules->cold);
+    for (int i = 0; i < count && !status; ++i) {
+        if (i > 0)
+            timing_settle();
+        status = calibrate(&contenders[i], rules->cold);
+    }
     const double start = timing_now();
     for (int64_t round = 0; !status; ++round) {
         const bool enough = contenders[0].timed >= rules->min_time ||
                             timing_now() - start > PATIENCE * rules->min_time;
         if (rules->reps > 0 ? round == rules->reps : round >= FEWEST_ROUNDS && enough)
             break;
-        for (int i = 0; i < count && !status; ++i) {
-            if (count > 1)
-                timing_settle();
-            status = repeat(&contenders[round % 2 ? count - 1 - i : i], rules->cold);
-        }
+        for (int i = 0; i < count && !status; ++i)
+            status = take_turn(&contenders[round % 2 ? count - 1 - i : i], count == 1, rules->cold);
         if (!status && rules->between)
             status = rules->between(rules->state);
     }

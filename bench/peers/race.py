@@ -22,36 +22,53 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "python"))
 import tenon  # noqa: E402
 
-# Threads of OpenMP go on spinning for some milliseconds after their work: wait until they have stopped.
-PAUSE = 0.02
-# After the pause: seconds of untimed calls, at least one, then of timed ones.
-WARM_UP, TURN = 0.01, 0.02
+# The protocol of the `tenon` command's races (bench/timing.c), which says where the numbers come from: whoever is timed has
+# its threads up and nobody else's running.
+SETTLE, SETTLE_STEP = 0.25, 0.012
+WARM_UP, WARM_UP_BELOW = 0.01, 0.1
+TURN = 0.02
 FEWEST_TURNS = 5
+
+
+def settle() -> None:
+    """Waits until the threads of this process have stopped spinning for work, SETTLE seconds at most."""
+    start = now = time.perf_counter()
+    used = time.process_time()
+    while now - start < SETTLE:
+        time.sleep(SETTLE_STEP)
+        later, later_used = time.perf_counter(), time.process_time()
+        if later_used - used < 0.1 * (later - now):
+            return
+        now, used = later, later_used
+
+
+def take(run: Callable[[], object], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
 
 
 def alternate(runs: list[Callable[[], object]], seconds: float) -> list[list[float]]:
     """Seconds per call of each, in turns; every other turn in reverse order."""
     calls = []
     for run in runs:
+        settle()
         run()
-        start = time.perf_counter()
-        run()
-        calls.append(max(1, round(TURN / (time.perf_counter() - start))))
+        run()  # wakes the threads
+        calls.append(max(1, round(TURN / take(run, 3))))
     times: list[list[float]] = [[] for _ in runs]
     end = time.perf_counter() + seconds
     turn = 0
     while turn < FEWEST_TURNS or time.perf_counter() < end:
         for i in range(len(runs)) if turn % 2 == 0 else reversed(range(len(runs))):
-            time.sleep(PAUSE)
+            settle()
             start = time.perf_counter()
-            while True:
+            while not times[i] or times[i][-1] < WARM_UP_BELOW:
                 runs[i]()
                 if time.perf_counter() - start >= WARM_UP:
                     break
-            start = time.perf_counter()
-            for _ in range(calls[i]):
-                runs[i]()
-            times[i].append((time.perf_counter() - start) / calls[i])
+            times[i].append(take(runs[i], calls[i]))
         turn += 1
     return times
 
@@ -120,7 +137,7 @@ def gemm_arguments(description: str, dtypes: Iterable[str]) -> argparse.Argument
     parser.add_argument("--layout", help="with --mnk: of nn, nt, tn, tt")
     parser.add_argument("--dtype", default="f32", help="with commas, of " + ", ".join(dtypes))
     parser.add_argument("--threads", type=int, default=0, help="of both; default: all cores")
-    parser.add_argument("--seconds", type=float, default=0.5, help="per row")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per row, waiting included")
     parser.add_argument("--tenon", help="the tenon command (default: of the checkout's build folder)")
     parser.add_argument("--json", action="store_true", help="one object per row and line, keys of `tenon bench --json`")
     return parser

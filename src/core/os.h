@@ -212,6 +212,9 @@ void tn_os_thread_join(tn_thread *thread);
 int tn_os_thread_id(void);
 int tn_os_cpu(void);
 
+/* Lets another thread that waits for this CPU have it first. */
+void tn_os_yield(void);
+
 typedef struct tn_cpu_set {
     uint64_t bits[16];
 } tn_cpu_set;

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,4 +229,8 @@ bool tn_os_thread_start(tn_thread *thread, void *(*main)(void *), void *arg) {
 
 void tn_os_thread_join(tn_thread *thread) {
     pthread_join(thread->posix, NULL);
+}
+
+void tn_os_yield(void) {
+    sched_yield();
 }

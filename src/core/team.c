@@ -29,13 +29,21 @@
 #define GATE_ONE 4u
 
 /*
- * How long a thread watches a word before it sleeps. Longer than what passes between the phases of
- * one op (1 to 10 us, packing of a block) and than a futex wake-up (about 50 us with a core in deep
- * idle); short enough not to show in a host's CPU time between ops. Not tuned per machine.
+ * How long a thread watches a word before it sleeps, and how much of that it keeps the CPU to itself.
+ * First longer than what passes between the phases of one op (1 to 10 us, packing of a block). Then,
+ * with the CPU offered to whoever else can run at each look at the clock, for what a host does
+ * between two ops (a token's sampling, an interpreter's step): waking a sleeper costs the caller 10
+ * to 25 us and brings help after 50 (measured in a virtual machine), as much as a product of 128^3
+ * takes. Short enough not to show in the CPU time of a host that pauses. Not tuned per machine.
  */
-#define SPIN_NS 50000u
+#define SPIN_NS 200000u
+#define HOT_NS 50000u
 /* Looks at the word between two looks at the clock. */
 #define SPIN_LOOKS 32
+
+/* In larger teams only those are steered that slept on the caller's CPU: it is two system calls for each, which
+ * the caller makes one after the other. */
+#define STEER_ALL_MOST 16
 
 /* Whether a leader is wanted for the op of donated threads. */
 enum { PART_CLOSED, PART_OPEN, PART_LED };
@@ -50,9 +58,10 @@ struct crew {
 };
 
 /*
- * A woken thread tends to be put where its waker runs, if it slept there too, and then the two share a CPU for
- * milliseconds beside an idle one (seen with Linux 6.18: half the speed for runs of 10 ms). So a worker tells where it
- * sleeps, and a caller on that CPU asks for another one before it wakes it.
+ * A woken thread may be put where its waker runs although the CPU that it slept on is idle, and then the two share
+ * one for milliseconds: half the speed of an op, again at each wake-up (seen with Linux 6.18 as a guest, where a
+ * halted CPU may count as taken away by the hypervisor). So a worker tells that it sleeps and where, and the caller takes
+ * its own CPU from it before it wakes it, which leaves the one that it slept on as the first choice.
  */
 typedef struct worker {
     tn_team *team;
@@ -92,7 +101,8 @@ struct tn_team {
 
 /* ---- waiting ---- */
 
-/* Watches a word until it differs from `old`, for a while. True if it does. */
+/* Watches a word until it differs from `old`, for a while. True if it does. Who waits for a thread that has no CPU
+ * gives it this one by yielding. */
 static bool spin_while_equal(const _Atomic uint32_t *word, uint32_t old) {
     uint64_t deadline = 0;
     for (;;) {
@@ -106,6 +116,8 @@ static bool spin_while_equal(const _Atomic uint32_t *word, uint32_t old) {
             deadline = now + SPIN_NS;
         else if (now >= deadline)
             return false;
+        else if (now + (SPIN_NS - HOT_NS) >= deadline)
+            tn_os_yield();
     }
 }
 
@@ -134,9 +146,11 @@ static void sleep_until_phase(worker *self, struct crew *crew, uint32_t seen, bo
 
 static void steer_sleepers(tn_team *team) {
     const int here = tn_os_cpu();
+    const bool all = team->started <= STEER_ALL_MOST;
     for (int i = 0; i < team->started && here >= 0; ++i) {
         worker *w = &team->workers[i];
-        if (atomic_load(&w->cpu) == here &&
+        const int cpu = atomic_load(&w->cpu);
+        if (cpu >= 0 && (all || cpu == here) &&
             !atomic_load_explicit(&w->steered, memory_order_acquire) &&
             tn_os_steer(w->id, here, &w->affinity))
             atomic_store_explicit(&w->steered, true, memory_order_release);

@@ -19,7 +19,7 @@ MATH = {"cos", "erf", "erfc", "exp", "exp2", "expf", "expm1", "fabs", "floor", "
 SYSTEM = {"clock_gettime", "close", "dlclose", "dlopen", "dlsym", "free", "getenv", "getpid", "getrlimit", "madvise", "malloc",
           "mmap", "mlock", "munlock", "munmap", "open", "posix_memalign", "pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize",
           "pthread_create", "pthread_join", "pthread_mutex_lock", "pthread_mutex_trylock", "pthread_mutex_unlock",
-          "pthread_sigmask", "read", "sched_getaffinity", "sched_getcpu", "sigdelset", "sigfillset", "syscall", "sysconf", "write"}
+          "pthread_sigmask", "read", "sched_getaffinity", "sched_getcpu", "sched_yield", "sigdelset", "sigfillset", "syscall", "sysconf", "write"}
 # A variable, read inline where a mutex is taken (core/os.h).
 ALONE = {"__libc_single_threaded"}
 # What compilers put in by themselves.
