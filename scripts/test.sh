@@ -28,7 +28,7 @@ python3 tests/torture/sum_tallies.py build/test/tests/torture/tally
 # Under the sanitizers: every room, of the conformance suite the scalar level, whose kernels are instrumented too. Undefined behaviour must end a
 # test, not only be printed.
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-sanitized=(-Dbuildtype=debugoptimized -Db_lundef=false -Db_ndebug=false -Dpython=disabled -Dbench=disabled)
+sanitized=(-Dbuildtype=debugoptimized -Db_lundef=false -Db_ndebug=false -Dpython=disabled -Dbench=disabled -Dblas=disabled -Demulate=disabled)
 build asan -Db_sanitize=address,undefined "${sanitized[@]}"
 meson test -C build/asan --print-errorlogs --timeout-multiplier 4 --suite core --suite memory --suite ops --suite ref --suite torture --suite examples
 meson test -C build/asan --print-errorlogs --timeout-multiplier 4 conform_{gemm,softmax,attention,cache,special}_scalar
