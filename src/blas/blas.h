@@ -69,12 +69,8 @@ typedef struct tn_blas_product {
 /* Cannot fail. */
 void tn_blas_multiply(const tn_blas_product *p);
 
-/* Has a context compute the product that `desc` says too. Any other status than TENON_OK leaves C as it was. */
-tenon_status tn_blas_compute(const tn_blas_product *p, const tenon_gemm_desc *desc);
-
-/* A plan for a small product, kept from an earlier call or made in `ctx` now; NULL: the call goes without. */
-const tenon_plan *tn_blas_plan(tenon_context *ctx, const tn_blas_product *p,
-                               const tenon_gemm_desc *desc);
+/* Has a context compute a product. Any other status than TENON_OK leaves C as it was. */
+tenon_status tn_blas_compute(const tenon_gemm_desc *desc);
 
 /* The same bits in plain loops, which want no memory and take any alpha, beta and address. */
 void tn_blas_plain(const tn_blas_product *p);

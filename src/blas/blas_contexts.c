@@ -55,13 +55,12 @@ static tenon_context *context(int i) {
     return there;
 }
 
-tenon_status tn_blas_compute(const tn_blas_product *p, const tenon_gemm_desc *desc) {
+tenon_status tn_blas_compute(const tenon_gemm_desc *desc) {
     for (int i = 0; i < CONTEXTS; i++) {
         tenon_context *ctx = context(i);
         if (!ctx)
             return TENON_ERROR_OUT_OF_MEMORY;
-        const tenon_plan *plan = tn_blas_plan(ctx, p, desc);
-        const tenon_status status = plan ? tenon_gemm_run(ctx, plan, desc) : tenon_gemm(ctx, desc);
+        const tenon_status status = tenon_gemm(ctx, desc);
         /* Lost: to the child of a fork that came while another thread took memory. */
         if (status != TENON_ERROR_BUSY && status != TENON_ERROR_DEVICE_LOST)
             return status;

@@ -124,6 +124,6 @@ void tn_blas_multiply(const tn_blas_product *p) {
         .beta = p->beta,
     };
     /* What tenon refuses: infinite or NaN alpha and beta, unaligned operands, operands that overlap. */
-    if (tn_blas_compute(p, &desc) != TENON_OK)
+    if (tn_blas_compute(&desc) != TENON_OK)
         tn_blas_plain(p);
 }

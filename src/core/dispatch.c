@@ -231,7 +231,7 @@ static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_r
                                 : status;
 }
 
-/* ---------------------------------------------------------------- the three ways in */
+/* ---------------------------------------------------------------- the ways in */
 
 tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request,
                               tenon_plan **out) {
@@ -259,24 +259,36 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
     return answer(ctx, run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace));
 }
 
+const tenon_plan *tn_dispatch_recall(tenon_context *ctx, const tn_plan_words *said) {
+    return tn_plan_cache_recall(&ctx->cache, said);
+}
+
+tenon_status tn_dispatch_cached(tenon_context *ctx, const tenon_plan *cached,
+                                void *const *addresses, const tenon_workspace *workspace) {
+    log_decision(ctx, "call", &cached->request, &cached->decision);
+    ctx->cache.in_use = cached; /* reserving workspace may clear the cache */
+    const tenon_status status =
+        answer(ctx, run_chain(ctx, slot_of(ctx, &cached->decision.device), &cached->request,
+                              &cached->decision, addresses, workspace));
+    ctx->cache.in_use = NULL;
+    return status;
+}
+
 tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
                               void *const *addresses, const tenon_workspace *workspace) {
     const uint64_t hash = tn_request_hash(request);
     const tenon_plan *cached = tn_plan_cache_find(&ctx->cache, request, hash);
     tn_decision decision;
 
-    if (cached) {
-        /* A copy: reserving workspace may clear the cache while this call still needs the plan. */
-        decision = cached->decision;
-    } else {
-        memset(&decision, 0, sizeof decision);
-        TN_TRY(answer(ctx, decide(ctx, 0, request, workspace->memory != NULL, &decision)));
-        tn_team_start(ctx->team);
-        /* Harmless if there is no memory for it. */
-        tenon_plan *plan;
-        if (tn_plan_make(&ctx->allocator, request, &decision, NULL, &plan) == TENON_OK)
-            tn_plan_cache_insert(&ctx->cache, plan);
-    }
+    if (cached)
+        return tn_dispatch_cached(ctx, cached, addresses, workspace);
+    memset(&decision, 0, sizeof decision);
+    TN_TRY(answer(ctx, decide(ctx, 0, request, workspace->memory != NULL, &decision)));
+    tn_team_start(ctx->team);
+    /* Harmless if there is no memory for it. */
+    tenon_plan *plan;
+    if (tn_plan_make(&ctx->allocator, request, &decision, NULL, &plan) == TENON_OK)
+        tn_plan_cache_insert(&ctx->cache, plan);
     log_decision(ctx, "call", request, &decision);
     tn_slot *slot = slot_of(ctx, &decision.device);
     return answer(ctx, run_chain(ctx, slot, request, &decision, addresses, workspace));

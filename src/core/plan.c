@@ -23,6 +23,21 @@ uint64_t tn_request_hash(const tn_plan_request *request) {
     return h;
 }
 
+/* The same step, over pairs of words. */
+uint64_t tn_plan_words_hash(const tn_plan_words *said) {
+    const unsigned char *bytes = said->words;
+    uint64_t h = 0x9e3779b97f4a7c15u ^ (uint64_t)said->op ^ (uint64_t)said->workspace_limit << 8;
+
+    for (size_t i = 0; i < said->bytes; i += 16) {
+        uint64_t pair[2] = {0, 0};
+        memcpy(pair, bytes + i, i + 16 <= said->bytes ? 16 : 8);
+        const unsigned __int128 product =
+            (unsigned __int128)(h ^ pair[0]) * (pair[1] ^ 0xa0761d6478bd642fu);
+        h = (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    return h;
+}
+
 int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b) {
     return a->op == b->op && a->workspace_limit == b->workspace_limit &&
            a->problem_bytes == b->problem_bytes &&
@@ -48,6 +63,10 @@ tenon_status tn_plan_make(const tenon_allocator *allocator, const tn_plan_reques
             memcpy((char *)(plan + 1) + request->problem_bytes, request->memo, request->memo_bytes);
     plan->decision = *decision;
     plan->hash = tn_request_hash(&plan->request);
+    if (request->memo) {
+        const tn_plan_words said = tn_plan_words_of(&plan->request);
+        plan->words_hash = tn_plan_words_hash(&said);
+    }
     return TENON_OK;
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hash table with a list by last use through its entries.
+ * Two hash tables with a list by last use through their entries.
  */
 #include "core/plan_cache.h"
+
+#include <string.h>
 
 static void unlink_use(tn_plan_cache *cache, tenon_plan *plan) {
     if (plan->newer)
@@ -25,15 +27,34 @@ static void link_newest(tn_plan_cache *cache, tenon_plan *plan) {
     cache->newest = plan;
 }
 
+static void make_newest(tn_plan_cache *cache, tenon_plan *plan) {
+    if (plan == cache->newest)
+        return;
+    unlink_use(cache, plan);
+    link_newest(cache, plan);
+}
+
 tenon_plan *tn_plan_cache_find(tn_plan_cache *cache, const tn_plan_request *request,
                                uint64_t hash) {
     for (tenon_plan *plan = cache->bucket[hash % TN_PLAN_BUCKETS]; plan; plan = plan->next) {
         if (plan->hash != hash || !tn_request_equal(&plan->request, request))
             continue;
-        if (plan != cache->newest) {
-            unlink_use(cache, plan);
-            link_newest(cache, plan);
-        }
+        make_newest(cache, plan);
+        return plan;
+    }
+    return NULL;
+}
+
+tenon_plan *tn_plan_cache_recall(tn_plan_cache *cache, const tn_plan_words *said) {
+    const uint64_t hash = tn_plan_words_hash(said);
+    for (tenon_plan *plan = cache->said[hash % TN_PLAN_BUCKETS]; plan; plan = plan->next_said) {
+        if (plan->words_hash != hash)
+            continue;
+        const tn_plan_words its = tn_plan_words_of(&plan->request);
+        if (its.op != said->op || its.workspace_limit != said->workspace_limit ||
+            its.bytes != said->bytes || memcmp(its.words, said->words, said->bytes) != 0)
+            continue;
+        make_newest(cache, plan);
         return plan;
     }
     return NULL;
@@ -44,6 +65,12 @@ static void evict(tn_plan_cache *cache, tenon_plan *plan) {
     while (*link != plan)
         link = &(*link)->next;
     *link = plan->next;
+    if (plan->request.memo) {
+        link = &cache->said[plan->words_hash % TN_PLAN_BUCKETS];
+        while (*link != plan)
+            link = &(*link)->next_said;
+        *link = plan->next_said;
+    }
     unlink_use(cache, plan);
     cache->bytes -= plan->bytes;
     tenon_plan_destroy(plan);
@@ -58,13 +85,21 @@ void tn_plan_cache_insert(tn_plan_cache *cache, tenon_plan *plan) {
         evict(cache, cache->oldest);
     plan->next = cache->bucket[plan->hash % TN_PLAN_BUCKETS];
     cache->bucket[plan->hash % TN_PLAN_BUCKETS] = plan;
+    if (plan->request.memo) {
+        plan->next_said = cache->said[plan->words_hash % TN_PLAN_BUCKETS];
+        cache->said[plan->words_hash % TN_PLAN_BUCKETS] = plan;
+    }
     link_newest(cache, plan);
     cache->bytes += plan->bytes;
 }
 
 size_t tn_plan_cache_clear(tn_plan_cache *cache) {
     const size_t bytes = cache->bytes;
-    while (cache->oldest)
-        evict(cache, cache->oldest);
-    return bytes;
+    for (tenon_plan *plan = cache->oldest; plan;) {
+        tenon_plan *newer = plan->newer;
+        if (plan != cache->in_use)
+            evict(cache, plan);
+        plan = newer;
+    }
+    return bytes - cache->bytes;
 }

@@ -41,19 +41,35 @@ typedef struct tn_plan_request {
                              void *const *addresses, tn_message *why);
     const void *memo; /* what the operation keeps with a plan for its runs; not compared */
     size_t memo_bytes;
+    size_t memo_words; /* where in it the words begin that say the same problem in the same way; 8 bytes each, to its end */
 } tn_plan_request;
 
 struct tenon_plan {
     tenon_allocator allocator;
     size_t bytes; /* of this allocation */
-    uint64_t hash;
+    uint64_t hash;       /* of the request */
+    uint64_t words_hash; /* of the memo's words */
     tn_plan_request request; /* its problem and memo point to own copies, behind the struct */
     tn_decision decision;
     tenon_plan *newer, *older; /* in a cache: by use */
     tenon_plan *next;          /* in a cache: same bucket */
+    tenon_plan *next_said;     /* in a cache: same bucket of those that are found by their words */
 };
 
 uint64_t tn_request_hash(const tn_plan_request *request);
+/* Words by which a plan is found without its problem (tn_plan_request.memo_words), for an operation and its limit of workspace. */
+typedef struct tn_plan_words {
+    tn_op op;
+    size_t workspace_limit;
+    const void *words;
+    size_t bytes;
+} tn_plan_words;
+static inline tn_plan_words tn_plan_words_of(const tn_plan_request *r) {
+    return (tn_plan_words){r->op, r->workspace_limit, (const char *)r->memo + r->memo_words,
+                           r->memo_bytes - r->memo_words};
+}
+uint64_t tn_plan_words_hash(const tn_plan_words *said);
+
 int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b);
 
 /* Copies request and decision into one allocation. On failure *out is NULL and the message says what hooks did. */

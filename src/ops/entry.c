@@ -5,7 +5,8 @@
  * leave. What differs between operations is one row of functions and the descriptor's form.
  *
  * A run whose descriptor has the signature of the planned one skips the reading: the plan's own
- * problem is what it says. Addresses, workspace and data are checked in every run.
+ * problem is what it says. So does a call without a plan, if one of the context's cache has its
+ * signature. Addresses, workspace and data are checked in every run.
  */
 #include "core/dispatch.h"
 #include "core/read_desc.h"
@@ -42,6 +43,7 @@ typedef struct call {
 typedef struct op_row {
     tn_op op;
     const tn_form *form;
+    bool has_plans; /* then its form says all that makes one problem differ from another */
     size_t problem_bytes;
     tenon_status (*make)(void *desc, void *problem, tn_message *m);
     bool (*writes_nothing)(const void *problem);
@@ -101,17 +103,17 @@ static tenon_status no_data(const void *problem, void *const *addresses, tn_mess
     return TENON_OK;
 }
 
-#define ROW(id, op, settle, check_data)                                                            \
+#define ROW(id, op, has_plans, settle, check_data)                                                 \
     {                                                                                              \
-        id, &tn_##op##_form, sizeof(tn_##op##_problem), op##_make, op##_writes_nothing, settle,    \
-            check_data, op##_cost, tn_##op##_describe                                              \
+        id, &tn_##op##_form, has_plans, sizeof(tn_##op##_problem), op##_make, op##_writes_nothing, \
+            settle, check_data, op##_cost, tn_##op##_describe                                      \
     }
-static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, gemm_settle, gemm_check_data),
-                    softmax_row = ROW(TN_OP_SOFTMAX, softmax, plain_settle, no_data),
+static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, true, gemm_settle, gemm_check_data),
+                    softmax_row = ROW(TN_OP_SOFTMAX, softmax, true, plain_settle, no_data),
                     attention_row =
-                        ROW(TN_OP_ATTENTION, attention, plain_settle, attention_check_data),
-                    merge_row = ROW(TN_OP_MERGE, merge, merge_settle, no_data),
-                    append_row = ROW(TN_OP_APPEND, append, plain_settle, append_check_data);
+                        ROW(TN_OP_ATTENTION, attention, true, plain_settle, attention_check_data),
+                    merge_row = ROW(TN_OP_MERGE, merge, false, merge_settle, no_data),
+                    append_row = ROW(TN_OP_APPEND, append, false, plain_settle, append_check_data);
 
 /* ---------------------------------------------------------------- the walk */
 
@@ -176,13 +178,17 @@ static tenon_status check_packed(const tn_backend *backend, tn_device *device, c
                                why);
 }
 
+static size_t limit_of(const tenon_workspace *workspace) {
+    return workspace->bytes ? workspace->bytes : SIZE_MAX;
+}
+
 static tn_plan_request request_of(const op_row *row, const call *c,
                                   const tenon_workspace *workspace) {
     tn_plan_request request = {
         .op = row->op,
         .problem = &c->problem,
         .problem_bytes = row->problem_bytes,
-        .workspace_limit = workspace->bytes ? workspace->bytes : SIZE_MAX,
+        .workspace_limit = limit_of(workspace),
         .empty = row->writes_nothing(&c->problem),
         .describe = row->describe,
     };
@@ -194,16 +200,46 @@ static tn_plan_request request_of(const op_row *row, const call *c,
     return request;
 }
 
+/* The signature that has been taken goes into the plan that is made. */
+static void keep_memo(tn_plan_request *request, const call *c) {
+    request->memo = &c->memo;
+    request->memo_words = offsetof(memo, signature);
+    request->memo_bytes = request->memo_words + tn_signature_bytes(&c->memo.signature);
+}
+
+/* The cached plan of a call whose descriptor said the same in the same words; NULL: there is none. */
+static const tenon_plan *recall(tenon_context *ctx, const op_row *row, const void *desc,
+                                const tn_signature *signature) {
+    const tenon_workspace workspace = workspace_of(row, desc);
+    const tn_plan_words said = {row->op, limit_of(&workspace), signature,
+                                tn_signature_bytes(signature)};
+    return tn_dispatch_recall(ctx, &said);
+}
+
 static tenon_status once_inside(tenon_context *ctx, const op_row *row, const void *desc, call *c) {
     tn_message *m = &ctx->message;
-    TN_TRY(read_call(row, desc, c, m));
-    const tenon_workspace workspace = workspace_of(row, &c->desc);
+    const bool signs = row->has_plans && tn_signature_take(row->form, desc, &c->memo.signature);
+    const tenon_plan *cached = signs ? recall(ctx, row, desc, &c->memo.signature) : NULL;
+    const void *problem = &c->problem;
+    const memo *known = &c->memo;
+    if (cached) {
+        problem = cached->request.problem;
+        known = cached->request.memo;
+    } else {
+        TN_TRY(read_call(row, desc, c, m));
+        desc = &c->desc;
+    }
+    const tenon_workspace workspace = workspace_of(row, desc);
     if (workspace.memory && workspace.bytes == 0)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "workspace.bytes is 0, expected the size of workspace.memory");
     TN_TRY(check_workspace(&workspace, 0, m));
-    TN_TRY(settle(row, &c->desc, &c->problem, &c->memo.reaches, &workspace, c, m));
-    const tn_plan_request request = request_of(row, c, &workspace);
+    TN_TRY(settle(row, desc, problem, &known->reaches, &workspace, c, m));
+    if (cached)
+        return tn_dispatch_cached(ctx, cached, c->addresses, &workspace);
+    tn_plan_request request = request_of(row, c, &workspace);
+    if (signs)
+        keep_memo(&request, c);
     return tn_dispatch_once(ctx, &request, c->addresses, &workspace);
 }
 
@@ -219,10 +255,8 @@ static tenon_status plan_inside(tenon_context *ctx, const op_row *row, const voi
     TN_TRY(read_call(row, desc, c, &ctx->message));
     const tenon_workspace workspace = workspace_of(row, &c->desc);
     tn_plan_request request = request_of(row, c, &workspace);
-    if (tn_signature_take(row->form, desc, &c->memo.signature)) {
-        request.memo = &c->memo;
-        request.memo_bytes = offsetof(memo, signature) + tn_signature_bytes(&c->memo.signature);
-    }
+    if (tn_signature_take(row->form, desc, &c->memo.signature))
+        keep_memo(&request, c);
     return tn_dispatch_plan(ctx, &request, out);
 }
 
