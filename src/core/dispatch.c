@@ -6,6 +6,7 @@
  */
 #include "core/dispatch.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -85,6 +86,7 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
             {.algorithm = "nothing", .kernel = "none", .reason = "the result has no elements"}}};
     tenon_status failure = TENON_ERROR_UNSUPPORTED;
     tn_message why = {{0}}, memory = {{0}};
+    bool short_before = false;
 
     for (int s = first; s < ctx->slots; ++s) {
         tn_slot *slot = &ctx->slot[s];
@@ -103,10 +105,16 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
             decision->threads = ctx->threads;
             decision->chosen = first_affordable(ctx, slot, &decision->choices, 0,
                                                 request->workspace_limit, borrowed, &status, &why);
-            if (decision->chosen >= 0)
+            if (decision->chosen >= 0) {
+                decision->makeshift = short_before;
+                for (int i = 0; i < decision->chosen; ++i)
+                    decision->makeshift |=
+                        decision->choices.choice[i].workspace <= request->workspace_limit;
                 return TENON_OK;
+            }
             failure = status;
             memory = why;
+            short_before = true;
             if (request->bound)
                 break;
             if (s + 1 < ctx->slots) {
@@ -259,14 +267,42 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
     return answer(ctx, run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace));
 }
 
-const tenon_plan *tn_dispatch_recall(tenon_context *ctx, const tn_plan_words *said) {
+/*
+ * No call remembers for long that memory was short: what was decided then is decided anew at the next call, and as long as nothing
+ * changes at every second, fourth … call, as asking in vain gives caches up. So a shortage is forgotten after as many calls as it
+ * lasted.
+ */
+#define PATIENCE_MOST 64
+
+static void reconsider(tenon_context *ctx, tenon_plan *cached, int borrowed) {
+    if (++cached->waited < cached->patience)
+        return;
+    cached->waited = 0;
+    const tn_message said = ctx->message;
+    tn_decision decision;
+    memset(&decision, 0, sizeof decision);
+    if (decide(ctx, 0, &cached->request, borrowed, &decision) == TENON_OK)
+        cached->decision = decision;
+    else
+        decision.makeshift = 1;
+    ctx->message = said;
+    ctx->refuser = NULL;
+    if (!decision.makeshift)
+        cached->patience = 0;
+    else if (cached->patience < PATIENCE_MOST)
+        cached->patience *= 2;
+}
+
+tenon_plan *tn_dispatch_recall(tenon_context *ctx, const tn_plan_words *said) {
     return tn_plan_cache_recall(&ctx->cache, said);
 }
 
-tenon_status tn_dispatch_cached(tenon_context *ctx, const tenon_plan *cached,
-                                void *const *addresses, const tenon_workspace *workspace) {
-    log_decision(ctx, "call", &cached->request, &cached->decision);
+tenon_status tn_dispatch_cached(tenon_context *ctx, tenon_plan *cached, void *const *addresses,
+                                const tenon_workspace *workspace) {
     ctx->cache.in_use = cached; /* reserving workspace may clear the cache */
+    if (cached->patience)
+        reconsider(ctx, cached, workspace->memory != NULL);
+    log_decision(ctx, "call", &cached->request, &cached->decision);
     const tenon_status status =
         answer(ctx, run_chain(ctx, slot_of(ctx, &cached->decision.device), &cached->request,
                               &cached->decision, addresses, workspace));
@@ -277,7 +313,7 @@ tenon_status tn_dispatch_cached(tenon_context *ctx, const tenon_plan *cached,
 tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
                               void *const *addresses, const tenon_workspace *workspace) {
     const uint64_t hash = tn_request_hash(request);
-    const tenon_plan *cached = tn_plan_cache_find(&ctx->cache, request, hash);
+    tenon_plan *cached = tn_plan_cache_find(&ctx->cache, request, hash);
     tn_decision decision;
 
     if (cached)
@@ -287,8 +323,10 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
     tn_team_start(ctx->team);
     /* Harmless if there is no memory for it. */
     tenon_plan *plan;
-    if (tn_plan_make(&ctx->allocator, request, &decision, NULL, &plan) == TENON_OK)
+    if (tn_plan_make(&ctx->allocator, request, &decision, NULL, &plan) == TENON_OK) {
+        plan->patience = decision.makeshift;
         tn_plan_cache_insert(&ctx->cache, plan);
+    }
     log_decision(ctx, "call", request, &decision);
     tn_slot *slot = slot_of(ctx, &decision.device);
     return answer(ctx, run_chain(ctx, slot, request, &decision, addresses, workspace));

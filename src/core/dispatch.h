@@ -16,11 +16,11 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
                              const tenon_workspace *workspace);
 
 /* The cached plan of a call that said the same in the same words; NULL if there is none. */
-const tenon_plan *tn_dispatch_recall(tenon_context *ctx, const tn_plan_words *said);
+tenon_plan *tn_dispatch_recall(tenon_context *ctx, const tn_plan_words *said);
 
-/* Runs a plan of the cache, which it then may lose. */
-tenon_status tn_dispatch_cached(tenon_context *ctx, const tenon_plan *cached,
-                                void *const *addresses, const tenon_workspace *workspace);
+/* Runs a plan of the cache, which it then may lose; one that was made while memory was short is decided anew now and then. */
+tenon_status tn_dispatch_cached(tenon_context *ctx, tenon_plan *cached, void *const *addresses,
+                                const tenon_workspace *workspace);
 
 /* Plan from the cache or made, then run. Needs no allocation that may not fail. */
 tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,

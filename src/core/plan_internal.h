@@ -15,7 +15,8 @@ typedef struct tn_decision {
     tn_device_name device;
     int threads; /* workers the workspace is sized for */
     int chosen;
-    int declined;      /* sentences in declined_text, one after the other, each ended by 0 */
+    int makeshift; /* memory was short: a better choice, or an earlier device, was passed over */
+    int declined;  /* sentences in declined_text, one after the other, each ended by 0 */
     int declined_used; /* bytes */
     tn_choices choices;
     char declined_text[TN_DECLINED_TEXT];
@@ -41,16 +42,19 @@ typedef struct tn_plan_request {
                              void *const *addresses, tn_message *why);
     const void *memo; /* what the operation keeps with a plan for its runs; not compared */
     size_t memo_bytes;
-    size_t memo_words; /* where in it the words begin that say the same problem in the same way; 8 bytes each, to its end */
+    size_t
+        memo_words; /* where in it the words begin that say the same problem in the same way; 8 bytes each, to its end */
 } tn_plan_request;
 
 struct tenon_plan {
     tenon_allocator allocator;
-    size_t bytes; /* of this allocation */
-    uint64_t hash;       /* of the request */
-    uint64_t words_hash; /* of the memo's words */
+    size_t bytes;            /* of this allocation */
+    uint64_t hash;           /* of the request */
+    uint64_t words_hash;     /* of the memo's words */
     tn_plan_request request; /* its problem and memo point to own copies, behind the struct */
     tn_decision decision;
+    int patience; /* in a cache, of a makeshift: runs before it is decided anew; 0: never */
+    int waited;   /* of these */
     tenon_plan *newer, *older; /* in a cache: by use */
     tenon_plan *next;          /* in a cache: same bucket */
     tenon_plan *next_said;     /* in a cache: same bucket of those that are found by their words */

@@ -208,8 +208,8 @@ static void keep_memo(tn_plan_request *request, const call *c) {
 }
 
 /* The cached plan of a call whose descriptor said the same in the same words; NULL: there is none. */
-static const tenon_plan *recall(tenon_context *ctx, const op_row *row, const void *desc,
-                                const tn_signature *signature) {
+static tenon_plan *recall(tenon_context *ctx, const op_row *row, const void *desc,
+                          const tn_signature *signature) {
     const tenon_workspace workspace = workspace_of(row, desc);
     const tn_plan_words said = {row->op, limit_of(&workspace), signature,
                                 tn_signature_bytes(signature)};
@@ -219,7 +219,7 @@ static const tenon_plan *recall(tenon_context *ctx, const op_row *row, const voi
 static tenon_status once_inside(tenon_context *ctx, const op_row *row, const void *desc, call *c) {
     tn_message *m = &ctx->message;
     const bool signs = row->has_plans && tn_signature_take(row->form, desc, &c->memo.signature);
-    const tenon_plan *cached = signs ? recall(ctx, row, desc, &c->memo.signature) : NULL;
+    tenon_plan *cached = signs ? recall(ctx, row, desc, &c->memo.signature) : NULL;
     const void *problem = &c->problem;
     const memo *known = &c->memo;
     if (cached) {

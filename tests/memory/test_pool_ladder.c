@@ -5,6 +5,7 @@
  */
 #include <check.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -471,6 +472,46 @@ START_TEST(entering_waits_asleep) {
 }
 END_TEST
 
+/* Keeps the last line that tells a decision. */
+static void keep_decision(void *user, tenon_log_level level, const char *line) {
+    if (level == TENON_LOG_DISPATCH)
+        snprintf(user, 512, "%s", line);
+}
+
+/* What was decided while memory was short holds no longer than the shortage did, in calls. */
+START_TEST(shortages_are_forgotten) {
+    enum { N = 256 };
+    static float a[N * N], b[N * N], c[N * N];
+    const tenon_gemm_desc product = {.a = tenon_matrix(a, TENON_F32, N, N),
+                                     .b = tenon_matrix(b, TENON_F32, N, N),
+                                     .c = tenon_matrix(c, TENON_F32, N, N)};
+    char decision[512] = "", preferred[512], makeshift[512] = "";
+    const tenon_context_desc desc = {.device = "cpu",
+                                     .threads = 1,
+                                     .logger = {.user = decision, .log = keep_decision},
+                                     .log_level = TENON_LOG_DISPATCH};
+    const int lasts = _i;
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    ck_assert_int_eq(tenon_gemm(ctx, &product), TENON_OK);
+    strcpy(preferred, decision);
+    tenon_context_destroy(ctx);
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    ck_assert_int_eq(
+        tenon_memory_inject(tenon_context_pool(ctx, 0), &(tenon_fault_rule){.fail_above = 1}),
+        TENON_OK);
+    for (int i = 0; i < lasts; ++i)
+        ck_assert_int_eq(tenon_gemm(ctx, &product), TENON_OK);
+    strcpy(makeshift, decision);
+    ck_assert_str_ne(makeshift, preferred);
+    ck_assert_int_eq(tenon_memory_inject(tenon_context_pool(ctx, 0), NULL), TENON_OK);
+    for (int i = 0; i < (lasts < 64 ? lasts : 64); ++i)
+        ck_assert_int_eq(tenon_gemm(ctx, &product), TENON_OK);
+    ck_assert_str_eq(decision, preferred);
+    tenon_context_destroy(ctx);
+}
+END_TEST
+
 static Suite *ladder_suite(void) {
     Suite *suite = suite_create("pool_ladder");
     TCase *tcase = tcase_create("ladder");
@@ -483,6 +524,7 @@ static Suite *ladder_suite(void) {
     tcase_add_test(tcase, growing_is_not_shortage);
     tcase_add_test(tcase, failures_are_what_callers_get);
     tcase_add_test(tcase, entering_waits_asleep);
+    tcase_add_loop_test(tcase, shortages_are_forgotten, 1, 80);
     suite_add_tcase(suite, tcase);
     return suite;
 }
