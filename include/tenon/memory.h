@@ -83,8 +83,9 @@ TENON_API tenon_pool *tenon_context_pool(tenon_context *ctx, int device_index);
  * @param owner string that names who holds it, kept by address while the buffer lives (a literal); shown in statistics; NULL: "caller".
  * It may hold anything: messages, log lines and recordings stay lines of UTF-8 (control characters and bytes that are none are shown
  * as '?'), and a snapshot stays JSON (they are escaped).
- * @return TENON_OK; INVALID_ARGUMENT; OUT_OF_MEMORY (the system has no more, or this process may not use more); OVER_BUDGET (a budget that
- * was set, or a fixed size); DEVICE_LOST (see "Forks" above). *out is NULL on failure. Thread safe.
+ * @return TENON_OK; INVALID_ARGUMENT; OUT_OF_MEMORY (the system has no more, this process may not use more, or it is more than
+ * the 2^47 bytes that a block may have); OVER_BUDGET (a budget that was set, or a fixed size); DEVICE_LOST (see "Forks" above). *out is
+ * NULL on failure. Thread safe.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owner, tenon_buffer **out);
 
