@@ -286,8 +286,8 @@ tenon_status tn_check_broadcast(tn_message *m, const char *field, const tenon_te
 static tenon_status check_in_buffer(tn_message *m, const char *field, const tenon_tensor *t,
                                     const layout *l, void **address) {
     if (!tn_buffer_live(t->buffer))
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s.buffer was freed, expected a live buffer", field);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s.buffer %s, expected a live buffer",
+                       field, tn_buffer_fault(t->buffer));
     const size_t size = tenon_buffer_size(t->buffer);
     const int64_t offset = (int64_t)t->offset;
     char *host = tenon_buffer_host(t->buffer);
