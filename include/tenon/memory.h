@@ -191,6 +191,9 @@ TENON_API size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owner
 /**
  * Gives memory back until at most `keep` bytes are reserved or nothing more can go: empty segments, then, where the system
  * can take them (its own pages can, a hook's segments can't), free parts of the others. Returns the bytes given back.
+ *
+ * What hooks cost: a segment of theirs stays whole as long as one block in it is in use. On recorded traffic such pools held up to 1.26
+ * times the most that was in use, pools of the system's pages 1.02 times (docs/MEMORY.md).
  */
 TENON_API size_t tenon_memory_trim(tenon_pool *pool, size_t keep);
 
