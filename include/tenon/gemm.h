@@ -61,10 +61,11 @@ typedef struct tenon_gemm_desc {
     tenon_activation activation;
     tenon_gated gated;
     double clamp_low, clamp_high; /**< for TENON_ACTIVATION_CLAMP only; low ≤ high */
-    tenon_tensor a_scale;     /**< (…, m or 1, g): g = 1, or g groups of k/g consecutive p; g divides k */
+    tenon_tensor a_scale;     /**< (…, m or 1, g): g = 1, or g groups of k/g consecutive p; g divides k. (m, 1) is one a row, (1, g) one a
+                                     group. Of rank 1 or 0 only as one element: of a vector nobody could say which of the two it is */
     tenon_tensor a_zero;      /**< shape as a_scale may have */
-    tenon_tensor b_scale;     /**< (…, g, n or 1) */
-    tenon_tensor b_zero;
+    tenon_tensor b_scale;     /**< (…, g, n or 1), gated 2n for n; (n), as NumPy broadcasts it, is one a column */
+    tenon_tensor b_zero;      /**< shape as b_scale may have */
     tenon_tensor c_scale;     /**< broadcasts to (…, m, n); stored is value / c_scale + c_zero, rounded to nearest even and saturated */
     tenon_tensor c_zero;
     tenon_tensor group_offsets; /**< grouped (mixture of experts): (experts + 1) of s32 or s64, ascending from 0 to at most m; a is (m, k),

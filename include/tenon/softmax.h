@@ -34,7 +34,7 @@ typedef enum tenon_causal {
 
 /** Sliding window: a query at position p sees keys from p − left to p + right. A negative side is unlimited. */
 typedef struct tenon_window {
-    int32_t enabled;
+    int32_t enabled;     /**< 1; 0: no window, then left and right are 0 too */
     int32_t reserved;
     int64_t left, right;
 } tenon_window;

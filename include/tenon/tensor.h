@@ -66,9 +66,10 @@ TENON_API tenon_status tenon_dtype_block(tenon_dtype dtype, int64_t *elements, s
  * `buffer` set, the buffer's beginning plus `offset` bytes (then `data` must be NULL).
  *
  * - At most 2^48 elements.
- * - Strides count elements. All strides zero (the zero-initialised state) means dense, row-major: one element repeated in every direction
- *   is said with extents of 1, which broadcast. An extent of 1 broadcasts
- *   where the operation says so; a stride of 0 repeats an element (inputs only).
+ * - Strides count elements. All strides zero (the zero-initialised state) means dense, row-major. A stride of 0 repeats an element (inputs
+ *   only); an extent of 1 broadcasts where the operation says so.
+ * - One element repeated in every direction is therefore not said by zeros everywhere, but by extents of 1 where those broadcast, else by
+ *   one more leading extent of 1 with stride 1: shape (1, m, k), stride (1, 0, 0), if the operation takes that rank.
  * - Strides of inputs may have any sign; outputs must not overlap themselves.
  * - Absent means data == NULL and buffer == NULL and rank == 0. A tensor with an extent of 0 may have NULL data.
  * - `data` is aligned to its element's size (block types with f16 scales: to 2 bytes; those with 8-bit scales: to any).
@@ -107,7 +108,10 @@ static inline tenon_tensor tenon_dense(const void *data, tenon_dtype dtype, int3
     return t;
 }
 
-/** A tensor of `rank` ≤ TENON_MAX_RANK dimensions with strides in elements, one for each dimension; zeros everywhere mean dense. */
+/**
+ * A tensor of `rank` ≤ TENON_MAX_RANK dimensions with strides in elements, one for each dimension. Beware: all strides 0 mean dense, not one
+ * element repeated; how that is said is at tenon_tensor.
+ */
 static inline tenon_tensor tenon_strided(const void *data, tenon_dtype dtype, int32_t rank, const int64_t *shape, const int64_t *stride)
 {
     tenon_tensor t = tenon_dense(data, dtype, rank, shape);

@@ -59,7 +59,8 @@ static tenon_status take_handle(tenon_pool *pool, const tenon_buffer *parent, te
         if (parent != NULL && !tn_buffer_live(parent)) {
             tn_leave(pool);
             return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                                  "tenon_buffer_view: parent was freed, expected a live buffer");
+                                  "tenon_buffer_view: parent %s, expected a live buffer",
+                                  tn_buffer_fault(parent));
         }
         tenon_buffer *root = parent != NULL ? parent->root : NULL;
         tn_handle_record *record = tn_records_take(&pool->handles);
@@ -191,6 +192,10 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
     if (parent == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: parent is NULL, expected a buffer",
                               call);
+    const uint32_t mark = parent->mark;
+    if (mark != TN_MARK_LIVE && mark != TN_MARK_FREED) /* nor has it a pool to enter */
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: parent %s, expected a live buffer",
+                              call, tn_buffer_fault(parent));
     if (tn_buffer_live(parent) && !covers(parent, offset, bytes))
         return tn_fail_shared(
             TENON_ERROR_INVALID_ARGUMENT,
@@ -289,7 +294,8 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
                               "tenon_buffer_native: buffer is NULL, expected a buffer");
     if (!tn_buffer_live(buffer))
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "tenon_buffer_native: buffer was freed, expected a live one");
+                              "tenon_buffer_native: buffer %s, expected a live one",
+                              tn_buffer_fault(buffer));
     if (kind != NULL)
         *kind = (tenon_native_kind)buffer->kind;
     if (native != NULL)
@@ -310,8 +316,8 @@ static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, si
     if (buffer == NULL)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "buffer is NULL, expected a buffer");
     if (!tn_buffer_live(buffer))
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "buffer was freed, expected a live one");
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "buffer %s, expected a live one",
+                       tn_buffer_fault(buffer));
     if (!covers(buffer, offset, bytes))
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
                        "offset is %zu and bytes %zu, expected a part of the buffer's %zu bytes",

@@ -31,11 +31,16 @@ struct tenon_buffer {
 enum { TN_MARK_LIVE = 0x6c697665, TN_MARK_FREED = 0x64656164 };
 
 /*
- * False: it was freed. A handle stays in its pool's slabs, so asking is legal as long as the pool lives; one that serves another
- * buffer by now is live again.
+ * False: it was freed, or never was one. A handle stays in its pool's slabs, so asking is legal as
+ * long as the pool lives; one that serves another buffer by now is live again.
  */
 static inline bool tn_buffer_live(const tenon_buffer *buffer) {
     return buffer->mark == TN_MARK_LIVE;
+}
+
+/* What one that is not live is, for a sentence: a handle that was freed has its mark, anything else none. */
+static inline const char *tn_buffer_fault(const tenon_buffer *buffer) {
+    return buffer->mark == TN_MARK_FREED ? "was freed" : "is no buffer";
 }
 
 #endif

@@ -177,8 +177,11 @@ static tenon_status refuse(const climb *c, tn_message *message) {
     const bool impossible = c->request->bytes == 0;
     char why[TN_REASON_BYTES];
     tenon_status status = TENON_ERROR_OUT_OF_MEMORY;
-    if (limited && (impossible || c->over_budget)) {
+    if (limited && (impossible || c->over_budget))
         status = TENON_ERROR_OVER_BUDGET;
+    if (impossible) {
+        snprintf(why, sizeof why, "a block has at most %zu bytes", TN_BLOCK_MOST);
+    } else if (status == TENON_ERROR_OVER_BUDGET) {
         snprintf(why, sizeof why, "%s",
                  fixed ? "the pool has a fixed size" : "over the pool's budget");
     } else if (c->over_budget) {

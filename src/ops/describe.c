@@ -10,6 +10,19 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+const char *tn_op_name(tn_op op) {
+    switch (op) {
+    case TN_OP_GEMM:
+        return "gemm";
+    case TN_OP_SOFTMAX:
+        return "softmax";
+    case TN_OP_ATTENTION:
+        return "attention";
+    default:
+        return "?";
+    }
+}
+
 /* ---------------------------------------------------------------- lines */
 
 typedef struct line {

@@ -16,6 +16,9 @@ void tn_attention_describe(const void *problem, char *text, size_t capacity);
 void tn_merge_describe(const void *problem, char *text, size_t capacity);
 void tn_append_describe(const void *problem, char *text, size_t capacity);
 
+/* As in tenon_NAME_plan, of the operations that can be planned; "?" of others. */
+const char *tn_op_name(tn_op op);
+
 /* A field of the descriptor with what was planned and what is given. */
 typedef struct tn_difference {
     char field[48], planned[32], given[32];

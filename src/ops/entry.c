@@ -286,7 +286,8 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "plan is NULL, expected a plan");
     if (plan->request.op != row->op)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "plan is one of another operation, expected one of this");
+                       "plan is one of tenon_%s_plan, expected one of tenon_%s_plan",
+                       tn_op_name(plan->request.op), tn_op_name(row->op));
     const void *problem = plan->request.problem;
     const memo *known = recognise(row, plan, desc);
     if (!known) {

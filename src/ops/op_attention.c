@@ -68,8 +68,7 @@ static tenon_status check_attributes(tn_message *m, const tenon_attention_desc *
         TN_TRY(tn_check_finite(m, "scale", *d->scale));
     TN_TRY(tn_check_enum(m, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
     TN_TRY(tn_check_enum(m, "reserved", d->reserved, 0));
-    TN_TRY(tn_check_enum(m, "window.enabled", d->window.enabled, 1));
-    TN_TRY(tn_check_enum(m, "window.reserved", d->window.reserved, 0));
+    TN_TRY(tn_check_window(m, &d->window));
     TN_TRY(tn_check_not_negative(m, "softcap", d->softcap));
     TN_TRY(tn_check_enum(m, "compute", (int)d->compute, TENON_COMPUTE_FAST));
     return tn_check_enum(m, "reserved2", d->reserved2, 0);

@@ -165,6 +165,18 @@ static tenon_status place(tn_message *m, const char *field, const tenon_tensor *
     return TENON_OK;
 }
 
+/*
+ * A vector beside a would broadcast along k, as groups, while whoever gives one for a quantised a means
+ * its rows: both must be said.
+ */
+static tenon_status check_a_companion(tn_message *m, const char *field, const tenon_tensor *t) {
+    if (t->rank != 1 || t->shape[0] == 1)
+        return TENON_OK;
+    return INVALID("%s.shape is %s, expected (m, 1) for one a row, (1, groups) or (m, groups) for "
+                   "groups along k, or one element",
+                   field, tn_shape_format(t->rank, t->shape).text);
+}
+
 /* The number of groups that k is cut into, from a scale's extent along k. */
 static tenon_status groups_along_k(tn_message *m, const char *field, const tenon_tensor *t,
                                    int32_t from_end, int64_t k, int64_t *groups, int64_t *group) {
@@ -206,9 +218,11 @@ static tenon_status place_all(tn_message *m, const tenon_gemm_desc *g, tn_gemm_p
     TN_TRY(place(m, "c_zero", &g->c_zero, rank, batch, p->m, p->n, "(batch…, m, n)",
                  &p->operand[TN_GEMM_C_ZERO]));
 
+    TN_TRY(check_a_companion(m, "a_scale", &g->a_scale));
     TN_TRY(groups_along_k(m, "a_scale", &g->a_scale, 1, p->k, &groups, &p->group[TN_GEMM_A_SCALE]));
     TN_TRY(place(m, "a_scale", &g->a_scale, rank, batch, p->m, groups, "(batch…, m, groups)",
                  &p->operand[TN_GEMM_A_SCALE]));
+    TN_TRY(check_a_companion(m, "a_zero", &g->a_zero));
     TN_TRY(groups_along_k(m, "a_zero", &g->a_zero, 1, p->k, &groups, &p->group[TN_GEMM_A_ZERO]));
     TN_TRY(place(m, "a_zero", &g->a_zero, rank, batch, p->m, groups, "(batch…, m, groups)",
                  &p->operand[TN_GEMM_A_ZERO]));

@@ -148,8 +148,7 @@ static tenon_status set_lse(tn_message *m, const tenon_softmax_desc *d, tn_softm
 
 static tenon_status check_attributes(tn_message *m, const tenon_softmax_desc *d) {
     TN_TRY(tn_check_enum(m, "causal", (int)d->causal, TENON_CAUSAL_BOTTOM_RIGHT));
-    TN_TRY(tn_check_enum(m, "window.enabled", d->window.enabled, 1));
-    TN_TRY(tn_check_enum(m, "window.reserved", d->window.reserved, 0));
+    TN_TRY(tn_check_window(m, &d->window));
     TN_TRY(tn_check_enum(m, "log", d->log, 1));
     TN_TRY(tn_check_enum(m, "reserved", d->reserved, 0));
     TN_TRY(tn_check_not_negative(m, "softcap", d->softcap));

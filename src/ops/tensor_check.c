@@ -41,6 +41,17 @@ tenon_status tn_check_not_negative(tn_message *m, const char *field, double valu
                    "%s is %g, expected a finite number of at least 0", field, value);
 }
 
+tenon_status tn_check_window(tn_message *m, const tenon_window *window) {
+    TN_TRY(tn_check_enum(m, "window.enabled", window->enabled, 1));
+    TN_TRY(tn_check_enum(m, "window.reserved", window->reserved, 0));
+    if (window->enabled || (window->left == 0 && window->right == 0))
+        return TENON_OK;
+    const bool left = window->left != 0;
+    return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                   "window.%s is %lld beside window.enabled of 0, expected 0, or enabled to be 1",
+                   left ? "left" : "right", (long long)(left ? window->left : window->right));
+}
+
 /* ---------------------------------------------------------------- shapes */
 
 tn_shape_text tn_shape_format(int32_t rank, const int64_t *shape) {
@@ -275,8 +286,8 @@ tenon_status tn_check_broadcast(tn_message *m, const char *field, const tenon_te
 static tenon_status check_in_buffer(tn_message *m, const char *field, const tenon_tensor *t,
                                     const layout *l, void **address) {
     if (!tn_buffer_live(t->buffer))
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s.buffer was freed, expected a live buffer", field);
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "%s.buffer %s, expected a live buffer",
+                       field, tn_buffer_fault(t->buffer));
     const size_t size = tenon_buffer_size(t->buffer);
     const int64_t offset = (int64_t)t->offset;
     char *host = tenon_buffer_host(t->buffer);

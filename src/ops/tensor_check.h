@@ -17,6 +17,8 @@
 
 #include <stdbool.h>
 
+#include <tenon/softmax.h>
+
 /* ---------------------------------------------------------------- scalars */
 
 /* 0 … last. */
@@ -27,6 +29,9 @@ tenon_status tn_check_finite(tn_message *m, const char *field, double value);
 
 /* Finite and at least 0. */
 tenon_status tn_check_not_negative(tn_message *m, const char *field, double value);
+
+/* The field `window`: sides are given only to one that is enabled. */
+tenon_status tn_check_window(tn_message *m, const tenon_window *window);
 
 /* ---------------------------------------------------------------- shapes */
 

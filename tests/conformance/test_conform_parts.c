@@ -280,7 +280,7 @@ START_TEST(parts_of_attentions) {
             x.window = (tenon_window){.enabled = 1, .left = 30, .right = -1};
             x.softcap = 4;
             parts_of_attention(&w, x);
-            x.window.enabled = 0;
+            x.window = (tenon_window){0};
             x.alibi = filled(&w, TENON_F32, 1, &x.q.shape[1]);
             for (int h = 0; h < 4; ++h)
                 ((float *)x.alibi.data)[h] = 0.1f * (float)h;

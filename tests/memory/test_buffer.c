@@ -3,11 +3,13 @@
  * Buffers: handles, views that keep their parent, foreign memory, copies through a context.
  */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <tenon/tenon.h>
 
+#include "memory/buffer.h"
 #include "memory_support.h"
 #include "suite.h"
 
@@ -133,32 +135,39 @@ START_TEST(foreign_memory_has_an_end) {
 }
 END_TEST
 
-/* Every call that takes a buffer, with one that was freed. */
-static void use_freed(tenon_context *ctx, tenon_buffer *freed) {
+static void said_of(const char *field, const char *fault, const char *said) {
+    char text[64];
+    snprintf(text, sizeof text, "%s %s, expected a live", field, fault);
+    ck_assert_msg(strstr(said, text) != NULL, "not %s: %s", text, said);
+}
+
+/* Every call that takes a buffer, with one that is not live: `fault` is what must be said of it. */
+static void use_dead(tenon_context *ctx, tenon_buffer *dead, const char *fault) {
     static float b[4], c[4] = {7, 7, 7, 7};
     char bytes[16];
     void *native;
-    tenon_buffer *view = freed;
+    tenon_buffer *view = dead;
     const tenon_gemm_desc product = {
-        .a = {.dtype = TENON_F32, .rank = 2, .shape = {2, 2}, .stride = {2, 1}, .buffer = freed},
+        .a = {.dtype = TENON_F32, .rank = 2, .shape = {2, 2}, .stride = {2, 1}, .buffer = dead},
         .b = tenon_matrix(b, TENON_F32, 2, 2),
         .c = tenon_matrix(c, TENON_F32, 2, 2)};
     ck_assert_int_eq(tenon_gemm(ctx, &product), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_msg(strstr(tenon_error_message(ctx), "a.buffer was freed") != NULL, "%s",
-                  tenon_error_message(ctx));
+    said_of("a.buffer", fault, tenon_error_message(ctx));
     for (int i = 0; i < 4; ++i)
         ck_assert(c[i] == 7);
-    ck_assert_int_eq(tenon_buffer_read(ctx, freed, 0, bytes, 16), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "was freed"));
-    ck_assert_int_eq(tenon_buffer_write(ctx, freed, 0, bytes, 16), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(tenon_buffer_map(ctx, freed, 0, 1, &native), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(tenon_buffer_unmap(ctx, freed, bytes), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(tenon_buffer_native(freed, NULL, &native, NULL), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_int_eq(tenon_buffer_view(freed, 0, 1, &view), TENON_ERROR_INVALID_ARGUMENT);
-    ck_assert_ptr_nonnull(strstr(tenon_error_message(NULL), "was freed"));
+    ck_assert_int_eq(tenon_buffer_read(ctx, dead, 0, bytes, 16), TENON_ERROR_INVALID_ARGUMENT);
+    said_of(": buffer", fault, tenon_error_message(ctx));
+    ck_assert_int_eq(tenon_buffer_write(ctx, dead, 0, bytes, 16), TENON_ERROR_INVALID_ARGUMENT);
+    said_of(": buffer", fault, tenon_error_message(ctx));
+    ck_assert_int_eq(tenon_buffer_map(ctx, dead, 0, 1, &native), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_unmap(ctx, dead, bytes), TENON_ERROR_INVALID_ARGUMENT);
+    ck_assert_int_eq(tenon_buffer_native(dead, NULL, &native, NULL), TENON_ERROR_INVALID_ARGUMENT);
+    said_of(": buffer", fault, tenon_error_message(NULL));
+    ck_assert_int_eq(tenon_buffer_view(dead, 0, 1, &view), TENON_ERROR_INVALID_ARGUMENT);
+    said_of(": parent", fault, tenon_error_message(NULL));
     ck_assert_ptr_null(view);
-    ck_assert_uint_eq(tenon_buffer_size(freed), 0);
-    ck_assert_ptr_null(tenon_buffer_host(freed));
+    ck_assert_uint_eq(tenon_buffer_size(dead), 0);
+    ck_assert_ptr_null(tenon_buffer_host(dead));
 }
 
 START_TEST(freed_buffers_are_refused) {
@@ -178,7 +187,7 @@ START_TEST(freed_buffers_are_refused) {
         tenon_buffer *freed[] = {block, view, foreign};
         for (int i = 0; i < 3; ++i) {
             tenon_buffer_free(freed[i]);
-            use_freed(ctx, freed[i]);
+            use_dead(ctx, freed[i], "was freed");
             tenon_buffer_free(freed[i]);
             ck_assert_uint_eq(info_of(pool).damages, (uint64_t)i + 1);
         }
@@ -187,13 +196,25 @@ START_TEST(freed_buffers_are_refused) {
         for (int i = 0; i < 10; ++i)
             ck_assert_int_eq(tenon_buffer_alloc(pool, 16, NULL, &others[i]), TENON_OK);
         if (debug)
-            use_freed(ctx, block);
+            use_dead(ctx, block, "was freed");
         for (int i = 0; i < 10; ++i)
             tenon_buffer_free(others[i]);
         tenon_buffer_free(held);
         ck_assert_uint_eq(info_of(pool).blocks, 0);
         tenon_context_destroy(ctx);
     }
+}
+END_TEST
+
+/* Memory that never was a handle; its pool is not looked for. */
+START_TEST(what_never_was_a_buffer_is_refused) {
+    static tenon_buffer zeros, words = {.mark = 12345};
+    const tenon_context_desc desc = {.device = "reference", .threads = 1};
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    use_dead(ctx, &zeros, "is no buffer");
+    use_dead(ctx, &words, "is no buffer");
+    tenon_context_destroy(ctx);
 }
 END_TEST
 
@@ -241,6 +262,7 @@ static Suite *buffer_suite(void) {
     tcase_add_test(tcase, foreign_memory);
     tcase_add_test(tcase, foreign_memory_has_an_end);
     tcase_add_test(tcase, freed_buffers_are_refused);
+    tcase_add_test(tcase, what_never_was_a_buffer_is_refused);
     tcase_add_test(tcase, copies);
     suite_add_tcase(suite, tcase);
     return suite;

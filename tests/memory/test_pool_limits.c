@@ -71,6 +71,39 @@ START_TEST(more_than_this_process_may_use) {
 }
 END_TEST
 
+/* What no block can be, whatever there is, is said so; what only is not to be had is not. */
+START_TEST(impossible_sizes) {
+    static const struct {
+        tenon_pool_desc desc;
+        size_t bytes;
+        tenon_status status;
+        const char *says;
+    } cases[] = {
+        {{0}, SIZE_MAX, TENON_ERROR_OUT_OF_MEMORY, "(a block has at most 140737488355328 bytes)"},
+        {{0}, ((size_t)1 << 47) + 1, TENON_ERROR_OUT_OF_MEMORY, "(a block has at most "},
+        {{0}, (size_t)1 << 47, TENON_ERROR_OUT_OF_MEMORY, "(more than this process may use)"},
+        {{.budget = TENON_NO_BUDGET}, SIZE_MAX, TENON_ERROR_OUT_OF_MEMORY, "(a block has at most "},
+        {{.budget = 8 * MIB}, SIZE_MAX, TENON_ERROR_OVER_BUDGET, "(a block has at most "},
+        {{.budget = 8 * MIB}, 9 * MIB, TENON_ERROR_OVER_BUDGET, "(over the pool's budget)"},
+        {{.flags = TENON_POOL_FIXED}, SIZE_MAX, TENON_ERROR_OVER_BUDGET, "(a block has at most "},
+        {{.flags = TENON_POOL_FIXED},
+         9 * MIB,
+         TENON_ERROR_OVER_BUDGET,
+         "(the pool has a fixed size)"},
+        {{.flags = TENON_POOL_DEBUG}, SIZE_MAX, TENON_ERROR_OUT_OF_MEMORY, "(a block has at most "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        tenon_pool *pool = make_pool(cases[i].desc);
+        tenon_buffer *buffer;
+        ck_assert_int_eq(tenon_buffer_alloc(pool, cases[i].bytes, "much", &buffer),
+                         cases[i].status);
+        ck_assert_msg(strstr(tenon_error_message(NULL), cases[i].says) != NULL, "case %zu: %s", i,
+                      tenon_error_message(NULL));
+        tenon_pool_destroy(pool);
+    }
+}
+END_TEST
+
 /* Memory that nobody has touched is still promised: two such pools hold no more than one. */
 START_TEST(pools_know_of_each_other) {
     tenon_pool *a = make_pool((tenon_pool_desc){0}), *b = make_pool((tenon_pool_desc){0});
@@ -342,6 +375,7 @@ int main(void) {
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, budget_of_the_system);
     tcase_add_test(tcase, more_than_this_process_may_use);
+    tcase_add_test(tcase, impossible_sizes);
     tcase_add_test(tcase, pools_know_of_each_other);
 #if !defined(TEST_ASAN) && !defined(TEST_TSAN)
     tcase_add_loop_test(tcase, address_space_limit, 0, 2);

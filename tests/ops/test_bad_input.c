@@ -584,7 +584,14 @@ START_TEST(other_plans) {
             if (a == b)
                 continue;
             ck_assert_int_eq(status, TENON_ERROR_INVALID_ARGUMENT);
-            ck_assert_ptr_nonnull(strstr(tenon_error_message(ctx), "plan"));
+            const char *said = tenon_error_message(ctx);
+            ck_assert_ptr_nonnull(strstr(said, "plan"));
+            if (scene_rows[a].op != now.op) {
+                char text[128];
+                snprintf(text, sizeof text, ": plan is one of %s_plan, expected one of %s_plan",
+                         op_table[scene_rows[a].op].name, op_table[now.op].name);
+                ck_assert_msg(strstr(said, text) != NULL, "not%s: %s", text, said);
+            }
             ck_assert_mem_eq(before, now.world, sizeof before);
         }
         tenon_plan_destroy(plan);

@@ -225,6 +225,40 @@ START_TEST(canonical) {
 }
 END_TEST
 
+/*
+ * One element for all of a matrix: strides of 0 with one more extent of 1 and stride 1. Zeros everywhere
+ * are dense.
+ */
+START_TEST(one_element_repeated) {
+    static const char *const devices[] = {"reference", "cpu"};
+    static const float a[12] = {2, 3, 5, 7}, b[20] = {[4] = 1, [9] = 1, [14] = 1, [19] = 1};
+    float c[15];
+    const tenon_context_desc desc = {.device = devices[_i], .threads = 1};
+    tenon_context *ctx;
+    ck_assert_int_eq(tenon_context_create(&desc, &ctx), TENON_OK);
+    tenon_gemm_desc g = {
+        .a = tenon_strided(a, TENON_F32, 3, (const int64_t[]){1, 3, 4}, (const int64_t[]){1, 0, 0}),
+        .b = tenon_matrix(b, TENON_F32, 4, 5),
+        .c = tenon_tensor3(c, TENON_F32, 1, 3, 5)};
+    ck_assert_msg(tenon_gemm(ctx, &g) == TENON_OK, "%s", tenon_error_message(ctx));
+    for (int row = 0; row < 3; ++row)
+        ck_assert_msg(c[row * 5 + 4] == 8, "row %d is %g, not 4·2", row, (double)c[row * 5 + 4]);
+
+    g.a = tenon_strided(a, TENON_F32, 2, (const int64_t[]){3, 4}, (const int64_t[]){0, 0});
+    ck_assert_int_eq(tenon_gemm(ctx, &g), TENON_OK);
+    ck_assert(c[4] == 2 + 3 + 5 + 7 && c[9] == 0);
+
+    float y[15];
+    tenon_softmax_desc s = {.x = tenon_strided(a + 1, TENON_F32, 3, (const int64_t[]){1, 3, 5},
+                                               (const int64_t[]){1, 0, 0}),
+                            .y = tenon_tensor3(y, TENON_F32, 1, 3, 5)};
+    ck_assert_msg(tenon_softmax(ctx, &s) == TENON_OK, "%s", tenon_error_message(ctx));
+    for (int i = 0; i < 15; ++i)
+        ck_assert_float_eq_tol(y[i], 0.2f, 1e-6f);
+    tenon_context_destroy(ctx);
+}
+END_TEST
+
 /* The closed form of the number of pairs under a mask against counting them. */
 START_TEST(costs) {
     for (int n = 0; n < 2000; ++n) {
@@ -237,8 +271,9 @@ START_TEST(costs) {
             .v = tenon_tensor4(memory, TENON_F32, 1, 1, keys, 1),
             .o = tenon_tensor4(memory, TENON_F32, 1, 1, queries, 1),
             .causal = (tenon_causal)upto(2),
-            .window = {.enabled = window, .left = upto(12) - 1, .right = upto(12) - 1},
         };
+        if (window)
+            a.window = (tenon_window){.enabled = 1, .left = upto(12) - 1, .right = upto(12) - 1};
         tn_attention_problem p;
         double flops, bytes;
         int64_t pairs = 0;
@@ -272,6 +307,7 @@ int main(void) {
     tcase_add_test(tc, broadcasts);
     tcase_add_test(tc, blocks);
     tcase_add_test(tc, canonical);
+    tcase_add_loop_test(tc, one_element_repeated, 0, 2);
     tcase_add_test(tc, costs);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
