@@ -31,8 +31,8 @@ struct tenon_buffer {
 enum { TN_MARK_LIVE = 0x6c697665, TN_MARK_FREED = 0x64656164 };
 
 /*
- * False: it was freed. A handle stays in its pool's slabs, so asking is legal as long as the pool lives; one that serves another
- * buffer by now is live again.
+ * False: it was freed. A handle stays in its pool's slabs, so asking is legal as long as the pool
+ * lives; one that serves another buffer by now is live again.
  */
 static inline bool tn_buffer_live(const tenon_buffer *buffer) {
     return buffer->mark == TN_MARK_LIVE;
