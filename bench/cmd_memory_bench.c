@@ -84,7 +84,8 @@ typedef struct allocator {
     peer_malloc peer;
 } allocator;
 
-/* One thread's part of a measurement; its blocks of the pattern "random" live from one to the next. */
+/* One thread's part of a measurement; its blocks of the pattern "random" live from one to the
+ * next. */
 typedef struct worker {
     const allocator *from;
     pattern what;
@@ -282,13 +283,14 @@ static void print_row(session *s, pattern what, int threads, const allocator *a,
     table_end_row(&s->table);
 }
 
-/* Pairs that one thread does in a call, a multiple of DEPTH: enough for the clock, and for the start of threads (some
- * 50 us each). */
+/* Pairs that one thread does in a call, a multiple of DEPTH: enough for the clock, and for the
+ * start of threads (some 50 us each). */
 static int64_t pairs_of(int threads) {
     return (threads == 1 ? 600 : 100000 / threads) / DEPTH * DEPTH;
 }
 
-/* What "random" and the like do before they are measured: until then most blocks lie on pages that the system has yet to bring. */
+/* What "random" and the like do before they are measured: until then most blocks lie on pages that
+ * the system has yet to bring. */
 #define SETTLING (100 * (int64_t)DRAWS)
 
 static bool prepare_workers(const allocator *a, pattern what, crew *c) {
