@@ -211,7 +211,7 @@ static void print_head(bench_session *session, const bench_job *job) {
     table_begin(t);
     if (job->suite)
         table_column(t, "suite", -8);
-    table_column(t, "dtype", -5);
+    table_column(t, "dtype", -7);
     for (int i = 0; i < job->shape_count; ++i) {
         const bench_extent *e = &job->shape[i];
         const int title = (int)strlen(e->name), widest = e->text ? 12 : 6;
