@@ -63,16 +63,24 @@ static double even_value(uint64_t random) {
     return (double)(random >> 11) * ldexp(1, -52) - 1;
 }
 
-/* Such a value, truncated, as a 16-bit float with `mantissa` stored bits and exponent bias `bias`;
- * denormals as 0. */
-static uint16_t half_bits(double value, int mantissa, int bias) {
+/* A float of fewer bits than C's: a sign, the exponent and `mantissa` stored bits. */
+typedef struct small_float {
+    int bits, mantissa, bias;
+    bool finite; /* no infinities: of the largest exponent only the largest mantissa is a NaN */
+} small_float;
+
+static const small_float f16 = {16, 10, 15, false}, bf16 = {16, 7, 127, false},
+                         e4m3 = {8, 3, 7, true}, e5m2 = {8, 2, 15, false};
+
+/* Such a value, truncated; denormals as 0. */
+static unsigned small_bits(const small_float *f, double value) {
     int exponent;
     const double fraction = frexp(fabs(value), &exponent); /* in [1/2, 1), or 0 */
-    if (fraction == 0 || exponent - 1 + bias < 1)
+    if (fraction == 0 || exponent - 1 + f->bias < 1)
         return 0;
-    const unsigned stored = (unsigned)ldexp(2 * fraction - 1, mantissa);
-    return (uint16_t)((value < 0 ? 0x8000u : 0u) | (unsigned)(exponent - 1 + bias) << mantissa |
-                      stored);
+    const unsigned stored = (unsigned)ldexp(2 * fraction - 1, f->mantissa);
+    return (value < 0 ? 1u : 0u) << (f->bits - 1) |
+           (unsigned)(exponent - 1 + f->bias) << f->mantissa | stored;
 }
 
 void bench_array_fill(bench_array *array, uint64_t seed) {
@@ -88,10 +96,16 @@ void bench_array_fill(bench_array *array, uint64_t seed) {
             ((float *)array->data)[i] = (float)value;
             break;
         case TENON_F16:
-            ((uint16_t *)array->data)[i] = half_bits(value, 10, 15);
+            ((uint16_t *)array->data)[i] = (uint16_t)small_bits(&f16, value);
             break;
         case TENON_BF16:
-            ((uint16_t *)array->data)[i] = half_bits(value, 7, 127);
+            ((uint16_t *)array->data)[i] = (uint16_t)small_bits(&bf16, value);
+            break;
+        case TENON_F8_E4M3:
+            ((uint8_t *)array->data)[i] = (uint8_t)small_bits(&e4m3, value);
+            break;
+        case TENON_F8_E5M2:
+            ((uint8_t *)array->data)[i] = (uint8_t)small_bits(&e5m2, value);
             break;
         default:
             ((uint8_t *)array->data)[i] = (uint8_t)(random >> 56);
@@ -104,16 +118,16 @@ void bench_array_poison(bench_array *array) {
     memset(array->data, 0xff, array->bytes);
 }
 
-static double half_value(uint16_t bits, int mantissa, int bias) {
-    const int exponents = 1 << (15 - mantissa);
-    const int exponent = bits >> mantissa & (exponents - 1);
-    const int stored = bits & ((1 << mantissa) - 1);
-    const double sign = bits & 0x8000 ? -1 : 1;
-    if (exponent == exponents - 1)
+static double small_value(const small_float *f, unsigned bits) {
+    const int exponents = 1 << (f->bits - 1 - f->mantissa), mantissas = 1 << f->mantissa;
+    const int exponent = (int)(bits >> f->mantissa) & (exponents - 1);
+    const int stored = (int)bits & (mantissas - 1);
+    const double sign = bits >> (f->bits - 1) ? -1 : 1;
+    if (exponent == exponents - 1 && (!f->finite || stored == mantissas - 1))
         return stored ? (double)NAN : sign * (double)INFINITY;
     if (exponent == 0)
-        return sign * ldexp(stored, 1 - bias - mantissa);
-    return sign * ldexp(stored + (1 << mantissa), exponent - bias - mantissa);
+        return sign * ldexp(stored, 1 - f->bias - f->mantissa);
+    return sign * ldexp(stored + mantissas, exponent - f->bias - f->mantissa);
 }
 
 double bench_array_get(const bench_array *array, int64_t i) {
@@ -123,11 +137,17 @@ double bench_array_get(const bench_array *array, int64_t i) {
     case TENON_F32:
         return (double)((const float *)array->data)[i];
     case TENON_F16:
-        return half_value(((const uint16_t *)array->data)[i], 10, 15);
+        return small_value(&f16, ((const uint16_t *)array->data)[i]);
     case TENON_BF16:
-        return half_value(((const uint16_t *)array->data)[i], 7, 127);
+        return small_value(&bf16, ((const uint16_t *)array->data)[i]);
+    case TENON_F8_E4M3:
+        return small_value(&e4m3, ((const uint8_t *)array->data)[i]);
+    case TENON_F8_E5M2:
+        return small_value(&e5m2, ((const uint8_t *)array->data)[i]);
     case TENON_S8:
         return ((const int8_t *)array->data)[i];
+    case TENON_U8:
+        return ((const uint8_t *)array->data)[i];
     case TENON_S32:
         return ((const int32_t *)array->data)[i];
     default:
@@ -166,6 +186,10 @@ double bench_rounding(tenon_dtype dtype) {
         return ldexp(1, -11);
     case TENON_BF16:
         return ldexp(1, -8);
+    case TENON_F8_E4M3:
+        return ldexp(1, -4);
+    case TENON_F8_E5M2:
+        return ldexp(1, -3);
     default:
         return 0;
     }

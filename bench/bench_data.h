@@ -27,8 +27,8 @@ int64_t bench_count(const int64_t *extents, int count);
 bool bench_array_make(bench_array *array, tenon_dtype dtype, int64_t count);
 void bench_array_free(bench_array *array);
 
-/* Values spread evenly over [-1, 1), or whole numbers over [-128, 127] for s8, decided by `seed`
- * alone. */
+/* Values spread evenly over [-1, 1), or whole numbers over all that s8 and u8 hold, decided by
+ * `seed` alone. */
 void bench_array_fill(bench_array *array, uint64_t seed);
 
 /* NaN in every element (all bits set for integers), so that an element nobody writes is seen. */

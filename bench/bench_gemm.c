@@ -33,8 +33,15 @@ static const char *const notes =
     "timed with each, and its fastest counts.";
 /* clang-format on */
 
-static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16", "s8"};
-static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16, TENON_S8};
+/* What --dtype says, and the types of A, B and C that it stands for. */
+static const char *const dtype_words[] = {"f32", "f64", "f16",     "bf16",
+                                          "s8",  "u8",  "f8_e4m3", "f8_e5m2"};
+static const struct types {
+    tenon_dtype a, b, c;
+} types[] = {{TENON_F32, TENON_F32, TENON_F32},         {TENON_F64, TENON_F64, TENON_F64},
+             {TENON_F16, TENON_F16, TENON_F16},         {TENON_BF16, TENON_BF16, TENON_BF16},
+             {TENON_S8, TENON_S8, TENON_S32},           {TENON_U8, TENON_S8, TENON_S32},
+             {TENON_F8_E4M3, TENON_F8_E4M3, TENON_F32}, {TENON_F8_E5M2, TENON_F8_E5M2, TENON_F32}};
 
 typedef struct gemm {
     int64_t m, n, k, batch;
@@ -140,9 +147,12 @@ static peak_kind arithmetic_limit(tenon_dtype dtype) {
     switch (dtype) {
     case TENON_F64:
         return PEAK_FMA_F64;
-    case TENON_BF16:
+    case TENON_BF16: /* which holds both f8 types exactly */
+    case TENON_F8_E4M3:
+    case TENON_F8_E5M2:
         return peak_best(PEAK_DOT_BF16) ? PEAK_DOT_BF16 : PEAK_FMA_F32;
     case TENON_S8:
+    case TENON_U8:
         return PEAK_DOT_I8;
     default:
         return PEAK_FMA_F32;
@@ -150,13 +160,13 @@ static peak_kind arithmetic_limit(tenon_dtype dtype) {
 }
 
 static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dtype) {
-    const tenon_dtype type = dtypes[dtype], out = type == TENON_S8 ? TENON_S32 : type;
+    const struct types *type = &types[dtype];
     const double k = (double)g->k;
     const int64_t a = bench_count((const int64_t[]){g->batch, g->m, g->k}, 3);
     const int64_t b = bench_count((const int64_t[]){g->batch, g->k, g->n}, 3);
     const int64_t c = bench_count((const int64_t[]){g->batch, g->m, g->n}, 3);
-    if (!bench_array_make(&g->a, type, a) || !bench_array_make(&g->b, type, b) ||
-        !bench_array_make(&g->c, out, c)) {
+    if (!bench_array_make(&g->a, type->a, a) || !bench_array_make(&g->b, type->b, b) ||
+        !bench_array_make(&g->c, type->c, c)) {
         ++session->failures;
         goto out;
     }
@@ -175,14 +185,14 @@ static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dt
         .shape_count = 5,
         .flops = 2 * (double)g->batch * (double)g->m * (double)g->n * k,
         .bytes = (double)(g->a.bytes + g->b.bytes + g->c.bytes),
-        .arithmetic = arithmetic_limit(type),
+        .arithmetic = arithmetic_limit(type->a),
         .memory = PEAK_READ,
         /* A sum of k products in any order, in f32 (f64: f64; integers: exact), rounded once to the
            type of C. */
-        .error_bound = type == TENON_S8 ? 0
-                       : type == TENON_F64
+        .error_bound = type->c == TENON_S32 ? 0
+                       : type->c == TENON_F64
                            ? (k + 2) * bench_rounding(TENON_F64) * 2
-                           : (k + 2) * bench_rounding(TENON_F32) + bench_rounding(out),
+                           : (k + 2) * bench_rounding(TENON_F32) + bench_rounding(type->c),
         .arrays = {&g->a, &g->b},
         .result = &g->c,
         .plan = plan,
@@ -219,7 +229,8 @@ int bench_gemm(int argc, char **argv) {
     const options_row rows[] = {
         GEMM_SHAPES_ROWS(&wanted),
         {"--list", NULL, "print the shapes instead of measuring them", NULL, &list},
-        BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16, s8 (C is s32) (default: f32)"),
+        BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16, s8 (C is s32), u8 (B is s8, C s32),\n"
+                                     "f8_e4m3, f8_e5m2 (C is f32) (default: f32)"),
         {"--vs", "LIST",
          "CBLAS libraries to race, each FILE.so or NAME=FILE.so (f32\nand f64); may be given "
          "several times",
@@ -243,7 +254,7 @@ int bench_gemm(int argc, char **argv) {
     if (list) {
         gemm_shapes_print(&shapes, settings.json);
         code = EXIT_FINE;
-    } else if (bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
+    } else if (bench_settings_parse(&settings, dtype_words, sizeof types / sizeof *types)) {
         bench_session session = {.settings = &settings,
                                  .jobs = (int64_t)(shapes.count * settings.dtype_count)};
         for (size_t i = 0; i < shapes.count; ++i)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * bench_limits.h: the machine's limits that `tenon bench` holds its rows against. A probe that a
- * neighbour disturbs measures too little and would let a row look better than the machine can be; so
- * probes are taken again and again beside the timed calls, and the limit is the best rate that this
- * process has measured so far.
+ * neighbour disturbs measures too little and would let a row look better than the machine can be;
+ * so probes are taken again and again beside the timed calls, and the limit is the best rate that
+ * this process has measured so far.
  */
 #ifndef BENCH_LIMITS_H
 #define BENCH_LIMITS_H
@@ -45,8 +45,8 @@ typedef struct bench_limits {
 /* Bytes that count as "from memory" for the session; asked for once, as free memory changes. */
 size_t bench_limits_memory_set(bench_limits *limits, int threads);
 
-/* Probes what the query asks for, some tens of milliseconds, and answers the rates of this moment. False
- * after a sentence on stderr. */
+/* Probes what the query asks for, some tens of milliseconds, and answers the rates of this moment.
+ * False after a sentence on stderr. */
 bool bench_limits_probe(bench_limits *limits, const bench_limit_query *query, bench_rates *now);
 
 /* The best rates so far. */

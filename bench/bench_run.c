@@ -3,10 +3,10 @@
  * bench_run.c: measures one job on every thread count, warm and cold, and prints its rows (see
  * bench.h).
  *
- * A row is: tenon and its peers alternating, with probes of the machine's limits before, between and
- * after, then the error of what was computed. The limit of a row is the time that its flops take at
- * the arithmetic peak or its bytes at the bandwidth of a working set of that size, whichever is
- * longer; percent_of_limit is that time over the median.
+ * A row is: tenon and its peers alternating, with probes of the machine's limits before, between
+ * and after, then the error of what was computed. The limit of a row is the time that its flops
+ * take at the arithmetic peak or its bytes at the bandwidth of a working set of that size,
+ * whichever is longer; percent_of_limit is that time over the median.
  */
 #include "bench.h"
 
@@ -20,8 +20,8 @@
 /* Seconds from one probe of the limits to the next while a row is timed: often enough to meet the
  * moments at which the machine is undisturbed, and a third of the time at most. */
 #define PROBE_EVERY 0.15
-/* A row above its limit says that the limit was never measured undisturbed: probed again, this often
- * at most, as a row within the noise of 100 % stays above. */
+/* A row above its limit says that the limit was never measured undisturbed: probed again, this
+ * often at most, as a row within the noise of 100 % stays above. */
 #define SECOND_LOOKS 4
 #define MOST_BESIDE 64
 #define MOST_CALLS (1 + PEER_MOST * PEER_WAYS)
@@ -211,7 +211,7 @@ static void print_head(bench_session *session, const bench_job *job) {
     table_begin(t);
     if (job->suite)
         table_column(t, "suite", -8);
-    table_column(t, "dtype", -5);
+    table_column(t, "dtype", -7);
     for (int i = 0; i < job->shape_count; ++i) {
         const bench_extent *e = &job->shape[i];
         const int title = (int)strlen(e->name), widest = e->text ? 12 : 6;
@@ -436,8 +436,8 @@ static void run_plan(bench_session *session, const bench_job *job, int threads,
     }
 }
 
-/* What tenon_workspace.bytes has to be for a bound, given the bytes of the fastest algorithm. There 0
- * would be no bound at all, and nothing takes a single byte. */
+/* What tenon_workspace.bytes has to be for a bound, given the bytes of the fastest algorithm. There
+ * 0 would be no bound at all, and nothing takes a single byte. */
 static size_t bound_bytes(const bench_workspace *bound, size_t preferred) {
     const double bytes = bound->percent ? bound->value / 100 * (double)preferred : bound->value;
     return bytes < 1 ? 1 : (size_t)bytes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_scores.c: summaries of suites (see bench_scores.h). With several peers, one more line is of the
- * best peer of each shape: what a program that could pick among them all would have.
+ * bench_scores.c: summaries of suites (see bench_scores.h). With several peers, one more line is of
+ * the best peer of each shape: what a program that could pick among them all would have.
  */
 #include "bench_scores.h"
 

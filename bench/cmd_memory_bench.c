@@ -57,10 +57,10 @@ static const char *const notes =
     "pattern has alive on average, and 32 MiB.\n"
     "  median       time of one allocation and one free\n"
     "  spread       interquartile range over the median\n"
-    "  ratio        tenon's median over this one's\n"
+    "  ratio        this one's median over tenon's: above 1, tenon is faster\n"
     "Debian's jemalloc can be opened with GLIBC_TUNABLES=glibc.rtld.optional_static_tls=16384.\n"
     "--json prints one object per line: op (\"memory\"), pattern, threads, allocator, median (seconds),\n"
-    "spread, ratio.";
+    "spread, ratio (this one's median over tenon's).";
 /* clang-format on */
 
 /* ---- the patterns ---- */
@@ -84,7 +84,8 @@ typedef struct allocator {
     peer_malloc peer;
 } allocator;
 
-/* One thread's part of a measurement; its blocks of the pattern "random" live from one to the next. */
+/* One thread's part of a measurement; its blocks of the pattern "random" live from one to the
+ * next. */
 typedef struct worker {
     const allocator *from;
     pattern what;
@@ -282,13 +283,14 @@ static void print_row(session *s, pattern what, int threads, const allocator *a,
     table_end_row(&s->table);
 }
 
-/* Pairs that one thread does in a call, a multiple of DEPTH: enough for the clock, and for the start of threads (some
- * 50 us each). */
+/* Pairs that one thread does in a call, a multiple of DEPTH: enough for the clock, and for the
+ * start of threads (some 50 us each). */
 static int64_t pairs_of(int threads) {
     return (threads == 1 ? 600 : 100000 / threads) / DEPTH * DEPTH;
 }
 
-/* What "random" and the like do before they are measured: until then most blocks lie on pages that the system has yet to bring. */
+/* What "random" and the like do before they are measured: until then most blocks lie on pages that
+ * the system has yet to bring. */
 #define SETTLING (100 * (int64_t)DRAWS)
 
 static bool prepare_workers(const allocator *a, pattern what, crew *c) {
@@ -357,7 +359,7 @@ static bool measure(session *s, pattern what, int threads) {
             stats.median /= pairs;
             if (i == 0)
                 own = stats.median;
-            print_row(s, what, threads, &s->allocators[i], stats, own / stats.median);
+            print_row(s, what, threads, &s->allocators[i], stats, stats.median / own);
         }
         clear_workers(&crews[i]);
         free(contenders[i].samples);

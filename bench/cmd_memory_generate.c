@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cmd_memory_generate.c: `tenon memory generate KIND`: a trace from a seed, on stdout, in the format
- * of tenon_memory_record. What the kinds are is in traces_generate.c.
+ * cmd_memory_generate.c: `tenon memory generate KIND`: a trace from a seed, on stdout, in the
+ * format of tenon_memory_record. What the kinds are is in traces_generate.c.
  */
 #include "commands.h"
 

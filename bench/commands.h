@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * commands.h: the commands of the `tenon` program: functions, which get the arguments after their own
- * name and answer the exit code, and tables of further commands. A new command adds a row to the
- * table it belongs to, in main.c, cmd_bench.c or cmd_memory.c.
+ * commands.h: the commands of the `tenon` program: functions, which get the arguments after their
+ * own name and answer the exit code, and tables of further commands. A new command adds a row to
+ * the table it belongs to, in main.c, cmd_bench.c or cmd_memory.c.
  */
 #ifndef BENCH_COMMANDS_H
 #define BENCH_COMMANDS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_shapes.h: which products `tenon bench gemm` measures: the options that say so, the named suites
- * (gemm_suites.def), and the list of shapes that both come to.
+ * gemm_shapes.h: which products `tenon bench gemm` measures: the options that say so, the named
+ * suites (gemm_suites.def), and the list of shapes that both come to.
  */
 #ifndef BENCH_GEMM_SHAPES_H
 #define BENCH_GEMM_SHAPES_H

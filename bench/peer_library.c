@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peer_library.c: dlopen and dlsym for the peers (see peer_library.h). A library is opened locally, so
- * that two with the same symbols can be raced in one process.
+ * peer_library.c: dlopen and dlsym for the peers (see peer_library.h). A library is opened locally,
+ * so that two with the same symbols can be raced in one process.
  */
 #include "peer_library.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * peer_malloc.c: finds malloc and free in a library (see peer_malloc.h). A library that replaces the
- * process's malloc when it is linked or preloaded does not do so when it is opened with dlopen: its
- * functions are then reached by address only, so several can be timed in one process.
+ * peer_malloc.c: finds malloc and free in a library (see peer_malloc.h). A library that replaces
+ * the process's malloc when it is linked or preloaded does not do so when it is opened with dlopen:
+ * its functions are then reached by address only, so several can be timed in one process.
  */
 #include "peer_malloc.h"
 

@@ -21,8 +21,8 @@ typedef struct peer_malloc {
 peer_malloc peer_malloc_own(void);
 
 /*
- * Opens "[NAME=]FILE" and looks for mi_malloc, tc_malloc, je_malloc or malloc, and the free of the same
- * kind. False, after a sentence on stderr.
+ * Opens "[NAME=]FILE" and looks for mi_malloc, tc_malloc, je_malloc or malloc, and the free of the
+ * same kind. False, after a sentence on stderr.
  */
 bool peer_malloc_open(options_value item, peer_malloc *peer);
 

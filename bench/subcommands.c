@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* "  memory   pools and allocators: bench, generate, ...": a table's row lists the rows below it. */
+/* "  memory   pools and allocators: bench, generate, ...": a table's row lists the rows below
+ * it. */
 static void print_row(FILE *out, const subcommand *row, int width) {
     fprintf(out, "  %-*s%s", width, row->name, row->summary);
     for (const subcommand *below = row->below ? row->below->rows : NULL; below && below->name;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * subcommands.h: `tenon`, `tenon bench` and `tenon memory` are tables of this kind: the first argument
- * picks a row, which runs or is a table in its turn. --help is printed from the same tables, so no
- * text about them can fall behind them.
+ * subcommands.h: `tenon`, `tenon bench` and `tenon memory` are tables of this kind: the first
+ * argument picks a row, which runs or is a table in its turn. --help is printed from the same
+ * tables, so no text about them can fall behind them.
  */
 #ifndef BENCH_SUBCOMMANDS_H
 #define BENCH_SUBCOMMANDS_H

@@ -17,8 +17,8 @@
 #define WARM_UP_SECONDS 10e-3
 /* Longer calls need no warm-up: all of it is a few percent of them. */
 #define WARM_UP_BELOW_SECONDS 100e-3
-/* OpenBLAS's idle threads were seen to spin for 30 to 130 ms (its THREAD_TIMEOUT is in clock cycles),
- * Intel's OpenMP for 200 ms; what spins longer spins for ever. */
+/* OpenBLAS's idle threads were seen to spin for 30 to 130 ms (its THREAD_TIMEOUT is in clock
+ * cycles), Intel's OpenMP for 200 ms; what spins longer spins for ever. */
 #define SETTLE_SECONDS 0.25
 /* Longer than the 10 ms tick at which a kernel may account for threads that run elsewhere: within a
  * shorter step a spinning thread can look idle. */

@@ -15,8 +15,8 @@ double timing_now(void);
 
 /*
  * Waits until the threads of this process have stopped spinning for work, as its processor time
- * shows, a quarter of a second at most. Idle helpers of a BLAS library that still poll would take the
- * cores from whatever is measured next.
+ * shows, a quarter of a second at most. Idle helpers of a BLAS library that still poll would take
+ * the cores from whatever is measured next.
  */
 void timing_settle(void);
 
@@ -56,11 +56,11 @@ typedef struct timing_rules {
 /*
  * Calibrates each contender, then measures round after round, every other round in reverse order.
  *
- * Whoever is timed has its own threads up and nobody else's running: a turn waits until the threads of
- * this process have gone to sleep (timing_settle), calls the contender untimed for 10 ms, once at
- * least (not where a call takes 100 ms), then times as many calls as fill 20 ms. The same for all. A cold turn
- * waits too, then evicts and times one call, into which waking threads up counts. Returns 0, the first
- * other value that a contender or `between` answered, or TIMING_NO_MEMORY.
+ * Whoever is timed has its own threads up and nobody else's running: a turn waits until the threads
+ * of this process have gone to sleep (timing_settle), calls the contender untimed for 10 ms, once
+ * at least (not where a call takes 100 ms), then times as many calls as fill 20 ms. The same for
+ * all. A cold turn waits too, then evicts and times one call, into which waking threads up counts.
+ * Returns 0, the first other value that a contender or `between` answered, or TIMING_NO_MEMORY.
  */
 #define TIMING_NO_MEMORY 1
 int timing_alternate(timing_contender *contenders, int count, const timing_rules *rules);

@@ -5,9 +5,9 @@
  *
  * A trace comes out of a file (traces_read.c: recordings of tenon_memory_record and public traces)
  * or out of a generator with a seed (traces_generate.c); both may go through a model of a server
- * that holds a key-value cache for each request (traces_serve.c). traces.c keeps the events. Nothing
- * here prints, and nothing knows of the `tenon` command: what goes wrong is a sentence for the
- * caller.
+ * that holds a key-value cache for each request (traces_serve.c). traces.c keeps the events.
+ * Nothing here prints, and nothing knows of the `tenon` command: what goes wrong is a sentence for
+ * the caller.
  */
 #ifndef BENCH_TRACES_H
 #define BENCH_TRACES_H
@@ -76,9 +76,9 @@ typedef struct traces_model {
 
 /*
  * How requests become blocks. A contiguous cache is one block for prompt and output, taken at
- * arrival. A paged one is a block for each `page_tokens` tokens: those of the prompt at arrival, the
- * others when their first token comes. The prompt takes seconds_per_prompt_token each, then every
- * token of the output seconds_per_token.
+ * arrival. A paged one is a block for each `page_tokens` tokens: those of the prompt at arrival,
+ * the others when their first token comes. The prompt takes seconds_per_prompt_token each, then
+ * every token of the output seconds_per_token.
  */
 typedef struct traces_server {
     const traces_model *models;
@@ -96,10 +96,11 @@ bool traces_serve(traces *t, const traces_request *requests, size_t count,
 /* ---- reading ---- */
 
 typedef enum traces_format {
-    TRACES_AUTO,      /* by the first line */
-    TRACES_TENON,     /* a recording of tenon_memory_record */
-    TRACES_AZURE,     /* TIMESTAMP,ContextTokens,GeneratedTokens, through traces_serve */
-    TRACES_LIFETIMES, /* id,lower,upper,size: SOMAS and MiniMalloc; `upper` is the first step without */
+    TRACES_AUTO,  /* by the first line */
+    TRACES_TENON, /* a recording of tenon_memory_record */
+    TRACES_AZURE, /* TIMESTAMP,ContextTokens,GeneratedTokens, through traces_serve */
+    /* id,lower,upper,size: SOMAS and MiniMalloc; `upper` is the first step without */
+    TRACES_LIFETIMES,
     TRACES_FORMATS
 } traces_format;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * traces_generate.c: traces that look like use, from a seed: servers of language models and training
- * steps of a transformer. See traces.h.
+ * traces_generate.c: traces that look like use, from a seed: servers of language models and
+ * training steps of a transformer. See traces.h.
  *
  * Serving. Lengths are log-normal with the medians that Patel et al. publish for two services of
  * Azure ("Splitwise: Efficient Generative LLM Inference Using Phase Splitting", ISCA 2024, section

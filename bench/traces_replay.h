@@ -29,8 +29,8 @@ typedef struct traces_figures {
     char error[256]; /* empty: all went well */
     double seconds;  /* of one operation, memory not touched: the fastest round's mean */
     double touched;  /* of one operation with every page written; 0: not measured */
-    size_t
-        peak_resident; /* the most that the process held beyond what it began with; 0: not measured */
+    /* the most that the process held beyond what it began with; 0: not measured */
+    size_t peak_resident;
     size_t peak_reserved; /* the pool's own figure; 0 for others */
     double unused;        /* mean over the replay: share of what was held that was not alive */
     uint64_t failures;    /* allocations that got no memory */

@@ -5,9 +5,9 @@
  *     driver [options] SUBJECT=LIBRARY…
  *
  * Memory is short by the preloaded injector (--nth), or by a limit of the address space (--limit),
- * from before the library is opened (--phase cold), before its first call (opened) or before a later
- * one (warm) to the end of that call. A limit that begins with + is added to what the process has
- * then. What happened goes line by line to --report with write(2), so that it stays when the
+ * from before the library is opened (--phase cold), before its first call (opened) or before a
+ * later one (warm) to the end of that call. A limit that begins with + is added to what the process
+ * has then. What happened goes line by line to --report with write(2), so that it stays when the
  * library ends the process:
  *
  *     subject NAME                before anything else of it

@@ -3,8 +3,8 @@
  * injector.h: what a driver says to the preloaded injector (injector.c).
  *
  * Drivers look these functions up by dlsym, so that they also run without it. A *site* is a request
- * to the system inside the window, on whichever thread: malloc and its family, an anonymous mapping,
- * a thread. Everything outside the window is left alone.
+ * to the system inside the window, on whichever thread: malloc and its family, an anonymous
+ * mapping, a thread. Everything outside the window is left alone.
  */
 #ifndef FAULTS_INJECTOR_H
 #define FAULTS_INJECTOR_H

@@ -93,7 +93,7 @@ class Bench:
         self.python = python
         for file in (self.driver, self.injector, self.tenon):
             if not file.exists():
-                sys.exit(f"sweep.py: {file} is not there: build first, with -Dbench=enabled")
+                sys.exit(f"{Path(sys.argv[0]).name}: {file} is not there: build first, with -Dbench=enabled")
 
     def library(self, peer: Peer) -> Iterator[str]:
         root = Path(self.python).absolute().parent.parent

@@ -4,7 +4,8 @@
  *
  * The product's operands are small whole numbers, so that every sum is exact in f32 in any order
  * (|sum| ≤ 16 · size < 2^24) and the check is for equality. Softmax and attention are held to 1e-5
- * absolute, far above f32's rounding here (results are at most 1 in size) and far below any mistake.
+ * absolute, far above f32's rounding here (results are at most 1 in size) and far below any
+ * mistake.
  */
 #include "task.h"
 

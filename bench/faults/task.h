@@ -3,8 +3,8 @@
  * task.h: what every library is asked to compute, and whether it did.
  *
  * Operands are made before memory becomes short and belong to the driver, so that the only requests
- * in the window are the library's. A result is wiped before each call: one that was not written is a
- * wrong one.
+ * in the window are the library's. A result is wiped before each call: one that was not written is
+ * a wrong one.
  */
 #ifndef FAULTS_TASK_H
 #define FAULTS_TASK_H

@@ -3,10 +3,10 @@
  * blas.h: the parts of the BLAS overlay, libtenon_blas.
  *
  * The walk of a call: an entry point (blas_entries.inc, one for each name, element type and integer
- * width) turns its arguments into a tn_blas_gemm or tn_blas_gemv, which are column-major and 64 bits
- * wide; tn_blas_run_gemm and tn_blas_run_gemv check them as the reference BLAS does and make them one
- * tn_blas_product; tn_blas_multiply has it computed by a context, or without any (blas_plain.c) where
- * tenon can't. The overlay stands on tenon's public API alone.
+ * width) turns its arguments into a tn_blas_gemm or tn_blas_gemv, which are column-major and 64
+ * bits wide; tn_blas_run_gemm and tn_blas_run_gemv check them as the reference BLAS does and make
+ * them one tn_blas_product; tn_blas_multiply has it computed by a context, or without any
+ * (blas_plain.c) where tenon can't. The overlay stands on tenon's public API alone.
  */
 #ifndef TN_BLAS_H
 #define TN_BLAS_H
@@ -52,13 +52,15 @@ typedef struct tn_blas_gemv {
 void tn_blas_run_gemm(const tn_blas_routine *routine, const tn_blas_gemm *g);
 void tn_blas_run_gemv(const tn_blas_routine *routine, const tn_blas_gemv *g);
 
-/* Element (i, j) of an operand lies i row + j column elements after `at`. C's strides are positive. */
+/* Element (i, j) of an operand lies i row + j column elements after `at`. C's strides are
+ * positive. */
 typedef struct tn_blas_matrix {
     void *at;
     int64_t row, column;
 } tn_blas_matrix;
 
-/* C (m x n) = alpha A (m x k) B (k x n) + beta C. beta = 0: C is not read; k = 0: A and B are not. */
+/* C (m x n) = alpha A (m x k) B (k x n) + beta C. beta = 0: C is not read; k = 0: A and B are
+ * not. */
 typedef struct tn_blas_product {
     tenon_dtype dtype;
     int64_t m, n, k;
@@ -75,8 +77,8 @@ tenon_status tn_blas_compute(const tenon_gemm_desc *desc);
 /* The same bits in plain loops, which want no memory and take any alpha, beta and address. */
 void tn_blas_plain(const tn_blas_product *p);
 
-/* Tells the error handler that the process has, if it has one, and returns if that does. `parameter`
- * counts from 1. */
+/* Tells the error handler that the process has, if it has one, and returns if that does.
+ * `parameter` counts from 1. */
 void tn_blas_report(const tn_blas_routine *routine, int parameter);
 void tn_blas_report_c(const tn_blas_routine *routine, int parameter, const char *format, int value);
 

@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blas_contexts.c: which context computes a call. BLAS is called from any thread and has no handles.
+ * blas_contexts.c: which context computes a call. BLAS is called from any thread and has no
+ * handles.
  *
- * Contexts stand in a row and are made when first wanted. A call tries them in order: a context that
- * another thread is inside of answers BUSY, so it is its own lock. The first one has all threads; the
- * others have one, since a program that calls from several threads at once is parallel already.
- * Nothing is waited for and no failure is remembered. In the child of a fork, contexts that other
- * threads were inside of stay BUSY for ever and are passed by.
+ * Contexts stand in a row and are made when first wanted. A call tries them in order: a context
+ * that another thread is inside of answers BUSY, so it is its own lock. The first one has all
+ * threads; the others have one, since a program that calls from several threads at once is parallel
+ * already. Nothing is waited for and no failure is remembered. In the child of a fork, contexts
+ * that other threads were inside of stay BUSY for ever and are passed by.
  */
 #include "blas.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* More threads than this inside of GEMM at once make a context for each call (tens of microseconds). */
+/* More threads than this inside of GEMM at once make a context for each call (tens of
+ * microseconds). */
 enum { CONTEXTS = 128, MOST_THREADS = 1024 /* what tenon/host.h allows */ };
 
 static _Atomic(tenon_context *) contexts[CONTEXTS];
 
-/* The number that a variable begins with, as OMP_NUM_THREADS may go on with a comma; 0 if there is none. */
+/* The number that a variable begins with, as OMP_NUM_THREADS may go on with a comma; 0 if there is
+ * none. */
 static int number_in(const char *variable) {
     const char *text = getenv(variable);
     int number = 0;

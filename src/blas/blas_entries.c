@@ -5,8 +5,10 @@
  * xGEMM and xGEMV for single and double, for Fortran and C, with 32- and 64-bit integers. Names:
  *
  *     sgemm_     cblas_sgemm                        the standard's
- *     sgemm_64_  cblas_sgemm64_   cblas_sgemm_64    64-bit integers: OpenBLAS's suffix; the reference CBLAS's
- *     scipy_...                                     before any of OpenBLAS's: wheels of NumPy and SciPy
+ *     sgemm_64_  cblas_sgemm64_   cblas_sgemm_64    64-bit integers: OpenBLAS's suffix; the
+ *                                                   reference CBLAS's
+ *     scipy_...                                     before any of OpenBLAS's: wheels of NumPy and
+ *                                                   SciPy
  *
  * Fortran passes lengths of strings after the last argument, which nobody needs to take.
  */

@@ -4,8 +4,8 @@
  *
  * The BLAS standard has XERBLA for that, which programs and test suites replace by their own. The
  * overlay has none: it calls the one that the process has (its own, or that of the BLAS behind the
- * overlay, which mostly prints and may end the program), and where there is none the call just does nothing.
- * References are weak, so the dynamic linker finds it before any code runs.
+ * overlay, which mostly prints and may end the program), and where there is none the call just does
+ * nothing. References are weak, so the dynamic linker finds it before any code runs.
  */
 #include "blas.h"
 

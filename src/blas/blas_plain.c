@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blas_plain.c: the last resort. BLAS can't answer that there is no memory, so a product must be had
- * without any; and it must be had for what tenon refuses by its rules.
+ * blas_plain.c: the last resort. BLAS can't answer that there is no memory, so a product must be
+ * had without any; and it must be had for what tenon refuses by its rules.
  *
  * Called by tn_blas_multiply. Slow: one thread, no blocking, fma as a call of libm.
  */

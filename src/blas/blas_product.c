@@ -3,8 +3,8 @@
  * blas_product.c: what GEMM and GEMV mean: which arguments are wrong and in which order that is
  * found, when nothing is to be done, and the one product that is left.
  *
- * Called by the entry points. Follows the reference BLAS (Dongarra et al., ACM TOMS 16(1), 1990, and
- * 14(1), 1988) to the number of the parameter, since programs and test suites rely on it.
+ * Called by the entry points. Follows the reference BLAS (Dongarra et al., ACM TOMS 16(1), 1990,
+ * and 14(1), 1988) to the number of the parameter, since programs and test suites rely on it.
  */
 #include "blas.h"
 
@@ -81,8 +81,8 @@ static int wrong_in_gemv(const tn_blas_gemv *g) {
     return 0;
 }
 
-/* One row: y^T = x^T op(A)^T. A vector with a negative increment is stored backwards; y itself is walked
- * forwards, and A's rows backwards instead. */
+/* One row: y^T = x^T op(A)^T. A vector with a negative increment is stored backwards; y itself is
+ * walked forwards, and A's rows backwards instead. */
 void tn_blas_run_gemv(const tn_blas_routine *r, const tn_blas_gemv *g) {
     const int wrong = wrong_in_gemv(g);
     if (wrong) {
@@ -123,7 +123,8 @@ void tn_blas_multiply(const tn_blas_product *p) {
         .alpha = &p->alpha,
         .beta = p->beta,
     };
-    /* What tenon refuses: infinite or NaN alpha and beta, unaligned operands, operands that overlap. */
+    /* What tenon refuses: infinite or NaN alpha and beta, unaligned operands, operands that
+     * overlap. */
     if (tn_blas_compute(&desc) != TENON_OK)
         tn_blas_plain(p);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the core knows of a backend: one constant table of functions, listed in src/core/backends.def. The core validates and owns all
- * memory; a backend plans (without allocating: a choice carries its parameters in a small block) and runs (without allocating).
+ * What the core knows of a backend: one constant table of functions, listed in
+ * src/core/backends.def. The core validates and owns all memory; a backend plans (without
+ * allocating: a choice carries its parameters in a small block) and runs (without allocating).
  */
 #ifndef TN_BACKEND_H
 #define TN_BACKEND_H
@@ -24,7 +25,8 @@ typedef struct tn_open {
 #define TN_MAX_CHOICES 8
 #define TN_CHOICE_STATE 192
 
-/* One algorithm that can run a problem. Strings are static or inside `state`'s lifetime (constant tables). */
+/* One algorithm that can run a problem. Strings are static or inside `state`'s lifetime (constant
+ * tables). */
 typedef struct tn_choice {
     const char *algorithm; /* "gemm-packed" */
     const char *kernel;    /* "gemm_f32_6x16_avx2" */
@@ -41,8 +43,9 @@ typedef struct tn_choices {
 } tn_choices;
 
 /*
- * Puts a choice into its place in the list, which starts with count = 0. Choices that need no less workspace and are predicted no faster
- * than another are dropped. Full lists keep their fastest and the smallest.
+ * Puts a choice into its place in the list, which starts with count = 0. Choices that need no less
+ * workspace and are predicted no faster than another are dropped. Full lists keep their fastest and
+ * the smallest.
  */
 void tn_choices_offer(tn_choices *list, const tn_choice *choice);
 
@@ -59,9 +62,11 @@ typedef struct tn_backend {
     const char *name; /* the device string's part before ':' */
     int host;         /* 1: its memory is host memory; addresses are host pointers */
 
-    /* Number of devices; 0 if none (info(0) then gives the reason). Never touches a driver's context. */
+    /* Number of devices; 0 if none (info(0) then gives the reason). Never touches a driver's
+     * context. */
     int (*count)(void);
-    /* Fills everything but struct_size for device `index`; for index 0 of a backend without devices, usable = 0 and the reason. */
+    /* Fills everything but struct_size for device `index`; for index 0 of a backend without
+     * devices, usable = 0 and the reason. */
     void (*info)(int index, tenon_device_info *info);
     /* Opens a device; NO_DEVICE with a reason. */
     tenon_status (*open)(const tn_open *how, tn_device **out, tn_message *why);
@@ -69,12 +74,14 @@ typedef struct tn_backend {
     void (*close)(tn_device *device);
     /* Waits for queued work. */
     tenon_status (*sync)(tn_device *device, tn_message *why);
-    /* Lists algorithms for a legal problem with `threads` workers, or UNSUPPORTED with a reason that names the field. Does not allocate. */
+    /* Lists algorithms for a legal problem with `threads` workers, or UNSUPPORTED with a reason
+     * that names the field. Does not allocate. */
     tenon_status (*plan)(tn_device *device, tn_op op, const void *problem, int threads,
                          tn_choices *out, tn_message *why);
     /* Runs. On the CPU it cannot fail; others may lose the device. Does not allocate. */
     tenon_status (*run)(tn_device *device, const tn_run *run, tn_message *why);
-    /* Bytes of tenon_gemm_pack's output for this problem; UNSUPPORTED with a reason if it has no packed form. */
+    /* Bytes of tenon_gemm_pack's output for this problem; UNSUPPORTED with a reason if it has no
+     * packed form. */
     tenon_status (*pack_size)(tn_device *device, const tn_gemm_problem *problem, size_t *bytes,
                               tn_message *why);
     /* Checks a packed B's header against the problem; INVALID_ARGUMENT with a reason. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * choices.c: the list of algorithms that a backend's plan offers, kept as a frontier: from one entry
- * to the next the workspace falls and the predicted time does not.
+ * choices.c: the list of algorithms that a backend's plan offers, kept as a frontier: from one
+ * entry to the next the workspace falls and the predicted time does not.
  *
  * Backends offer what they can do in any order; what another choice beats in both is left out, so
  * that "the first that fits" is "the fastest that fits". Allocates nothing.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of contexts: open the chain, its pools, its team; and the small calls on them. Creation fails cleanly at any point: the
- * half-built context goes through the same close as a whole one.
+ * The life of contexts: open the chain, its pools, its team; and the small calls on them. Creation
+ * fails cleanly at any point: the half-built context goes through the same close as a whole one.
  */
 #include "core/context.h"
 
@@ -47,7 +47,8 @@ static tenon_status enter_late(tenon_context *ctx, const char *call) {
                 "%s: another thread was taking memory from this context when this process "
                 "was forked; the child needs a new context",
                 call);
-        /* A reclaimer frees one block, but under a lock that others may hold, and through a recording's sink. */
+        /* A reclaimer frees one block, but under a lock that others may hold, and through a
+         * recording's sink. */
         if (found == TN_CONTEXT_AWAITED ||
             atomic_compare_exchange_strong(&ctx->entered, &found, TN_CONTEXT_AWAITED))
             tn_os_wait(&ctx->entered, TN_CONTEXT_AWAITED);
@@ -151,7 +152,8 @@ static tenon_status count_threads(const tenon_context_desc *desc, int32_t *threa
     return TENON_OK;
 }
 
-/* What is lent must be used: a context on host memory has nothing to run in a driver's context or queue. */
+/* What is lent must be used: a context on host memory has nothing to run in a driver's context or
+ * queue. */
 static tenon_status check_native(const tenon_context_desc *desc, const tn_device_name *chain,
                                  int count, tn_message *message) {
     const void *lent = desc->native_context ? desc->native_context : desc->native_queue;

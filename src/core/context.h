@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A context from the inside: the chain of open devices with their pools and workspaces, the team of threads, the cache of
- * plans, the last sentence. Used by the core alone; operations reach it through dispatch.h.
+ * A context from the inside: the chain of open devices with their pools and workspaces, the team of
+ * threads, the cache of plans, the last sentence. Used by the core alone; operations reach it
+ * through dispatch.h.
  */
 #ifndef TN_CONTEXT_H
 #define TN_CONTEXT_H
@@ -22,8 +23,8 @@ typedef struct tn_slot {
     tn_device *device;
     tenon_pool *pool;
     tn_arena arena; /* the workspace of runs on this device */
-    tn_reclaimer
-        reclaimer; /* lets a pool that is short take the arena's block while nobody is inside the context */
+    /* lets a pool that is short take the arena's block while nobody is inside the context */
+    tn_reclaimer reclaimer;
     tenon_context *context;
 } tn_slot;
 

@@ -148,7 +148,8 @@ typedef struct chain {
     unsigned by_auto; /* bit i: name[i] is there because of "auto" alone */
 } chain;
 
-/* Adds a device. "auto" and a name may mean the same one, which then counts once; two names may not. */
+/* Adds a device. "auto" and a name may mean the same one, which then counts once; two names may
+ * not. */
 static tenon_status add_device(chain *c, const tn_device_name *name, bool by_auto,
                                const char *whole, tn_message *why) {
     for (int i = 0; i < c->count; ++i) {

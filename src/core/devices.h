@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The list of backends and the meaning of device strings. Knows backends only as rows of backends.def.
+ * The list of backends and the meaning of device strings. Knows backends only as rows of
+ * backends.def.
  */
 #ifndef TN_DEVICES_H
 #define TN_DEVICES_H
@@ -18,9 +19,9 @@ typedef struct tn_device_name {
 } tn_device_name;
 
 /*
- * Resolves "auto", "cpu", "cuda:0,cpu" … ("auto" through TENON_DEVICE if `environment` is not NULL). Elements that name a backend
- * without a usable device are left out with their reason in `why`; INVALID_ARGUMENT if the string makes no sense, NO_DEVICE if nothing
- * is left.
+ * Resolves "auto", "cpu", "cuda:0,cpu" … ("auto" through TENON_DEVICE if `environment` is not
+ * NULL). Elements that name a backend without a usable device are left out with their reason in
+ * `why`; INVALID_ARGUMENT if the string makes no sense, NO_DEVICE if nothing is left.
  */
 tenon_status tn_devices_resolve(const char *text, const char *environment,
                                 tn_device_name names[TN_MAX_CHAIN], int *count, tn_message *why);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decisions and their execution. A decision is made by asking the devices of the chain in order and walking a device's choices until one's
- * workspace can be had (rungs 4 and 6 of the ladder in memory.h; the pool climbs 1 to 3 itself). Everything here
- * works on the stack; only keeping a plan allocates, and a one-shot call does without.
+ * Decisions and their execution. A decision is made by asking the devices of the chain in order and
+ * walking a device's choices until one's workspace can be had (rungs 4 and 6 of the ladder in
+ * memory.h; the pool climbs 1 to 3 itself). Everything here works on the stack; only keeping a plan
+ * allocates, and a one-shot call does without.
  */
 #include "core/dispatch.h"
 
@@ -13,8 +14,8 @@
 /* ---------------------------------------------------------------- deciding */
 
 /*
- * Leaves a call: a pool that refused its workspace learns here that nothing else helped, and not before, so that it counts
- * and tells what the caller gets.
+ * Leaves a call: a pool that refused its workspace learns here that nothing else helped, and not
+ * before, so that it counts and tells what the caller gets.
  */
 static tenon_status answer(tenon_context *ctx, tenon_status status) {
     if (ctx->refuser && (status == TENON_ERROR_OUT_OF_MEMORY || status == TENON_ERROR_OVER_BUDGET))
@@ -36,8 +37,9 @@ static void add_declined(tn_decision *decision, const char *device, const char *
 }
 
 /*
- * The first choice from number `first` on whose workspace is within the limit and can be reserved now; with `borrowed` the caller
- * brings the memory. Returns its number, or -1 with the status and sentence of the last attempt.
+ * The first choice from number `first` on whose workspace is within the limit and can be reserved
+ * now; with `borrowed` the caller brings the memory. Returns its number, or -1 with the status and
+ * sentence of the last attempt.
  */
 static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int first,
                             size_t limit, int borrowed, tenon_status *status, tn_message *why) {
@@ -75,8 +77,8 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
 }
 
 /*
- * Decides, starting with device number `first` of the chain. Fails with the status of the last device that was short of
- * memory, else UNSUPPORTED with every device's reason.
+ * Decides, starting with device number `first` of the chain. Fails with the status of the last
+ * device that was short of memory, else UNSUPPORTED with every device's reason.
  */
 static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request *request,
                            int borrowed, tn_decision *decision) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a checked problem to a run: which device of the chain, which algorithm, with which workspace. Called by src/ops/entry.c with
- * the context entered. Falls back by itself: to an algorithm of smaller workspace while memory is short, then to the next device.
+ * From a checked problem to a run: which device of the chain, which algorithm, with which
+ * workspace. Called by src/ops/entry.c with the context entered. Falls back by itself: to an
+ * algorithm of smaller workspace while memory is short, then to the next device.
  */
 #ifndef TN_DISPATCH_H
 #define TN_DISPATCH_H
@@ -11,7 +12,8 @@
 /* Plans and reserves the workspace. *out is NULL on failure. */
 tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request, tenon_plan **out);
 
-/* Runs a plan; `workspace` as in the descriptor (memory NULL: from the context). The problem has been compared already. */
+/* Runs a plan; `workspace` as in the descriptor (memory NULL: from the context). The problem has
+ * been compared already. */
 tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *const *addresses,
                              const tenon_workspace *workspace);
 

@@ -10,8 +10,9 @@
 #include <tenon/memory.h>
 
 /*
- * Every public call on a context is wrapped in these: BUSY if another thread is inside. `call` is the function's name, a literal;
- * leaving with a failure puts it before the sentence. tn_context_leave returns `status`.
+ * Every public call on a context is wrapped in these: BUSY if another thread is inside. `call` is
+ * the function's name, a literal; leaving with a failure puts it before the sentence.
+ * tn_context_leave returns `status`.
  */
 tenon_status tn_context_enter(tenon_context *ctx, const char *call);
 tenon_status tn_context_leave(tenon_context *ctx, tenon_status status);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Formatting of failure sentences, and the one process-wide sentence of calls that have no context.
- * vsnprintf with plain conversions does not allocate. Sentences are one line of UTF-8, whatever the names in them are.
+ * vsnprintf with plain conversions does not allocate. Sentences are one line of UTF-8, whatever the
+ * names in them are.
  */
 #include "core/message.h"
 
@@ -79,7 +80,8 @@ tenon_status tn_fail_host(tn_message *message, const char *what, size_t bytes, c
 }
 
 /*
- * Byte-wise atomics: a reader may see two failures mixed, never an unterminated string (the last byte stays 0).
+ * Byte-wise atomics: a reader may see two failures mixed, never an unterminated string (the last
+ * byte stays 0).
  */
 void tn_message_publish(const tn_message *message) {
     for (size_t i = 0; i + 1 < TN_MESSAGE_BYTES; ++i) {

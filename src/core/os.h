@@ -93,8 +93,9 @@ size_t tn_os_memory_total(void);
 size_t tn_os_memory_available(void);
 
 /*
- * The two parts of that. Bytes that can be written to yet, under the machine's memory and cgroups: mappings nobody has
- * touched are not taken off. And bytes that can be mapped yet, under the rlimits. SIZE_MAX: unknown.
+ * The two parts of that. Bytes that can be written to yet, under the machine's memory and cgroups:
+ * mappings nobody has touched are not taken off. And bytes that can be mapped yet, under the
+ * rlimits. SIZE_MAX: unknown.
  */
 size_t tn_os_pages_available(void);
 size_t tn_os_addresses_available(void);
@@ -145,8 +146,8 @@ static inline bool tn_os_alone(void) {
  * word and storing, so that nobody wakes this waiter; therefore sleepers look again by themselves
  * after a millisecond.
  *
- * A thread that is alone takes it with a look and a store. Nobody can come in between: only this thread
- * could start another, and one that it starts while it holds the mutex finds it held.
+ * A thread that is alone takes it with a look and a store. Nobody can come in between: only this
+ * thread could start another, and one that it starts while it holds the mutex finds it held.
  * tests/memory/pool_lock.pml proves the mutex, and that it needs both.
  */
 typedef struct tn_mutex {
@@ -220,8 +221,9 @@ typedef struct tn_cpu_set {
 } tn_cpu_set;
 
 /*
- * Keeps a sleeping thread of this process from waking up on `cpu`, if its affinity lets it run elsewhere. True if it
- * was done: *before is the affinity that the thread gives itself back with tn_os_unsteer.
+ * Keeps a sleeping thread of this process from waking up on `cpu`, if its affinity lets it run
+ * elsewhere. True if it was done: *before is the affinity that the thread gives itself back with
+ * tn_os_unsteer.
  */
 bool tn_os_steer(int thread, int cpu, tn_cpu_set *before);
 void tn_os_unsteer(const tn_cpu_set *before);
@@ -263,7 +265,8 @@ typedef struct tn_fork_mark {
 /* Marks this process. */
 void tn_os_fork_mark(tn_fork_mark *mark);
 
-/* The number of this process as `mark`, which an ancestor set, would have it: never the ancestor's. */
+/* The number of this process as `mark`, which an ancestor set, would have it: never the
+ * ancestor's. */
 uint32_t tn_os_fork_number(const tn_fork_mark *mark);
 
 /* This process's id; the mark's where there is no page. */

@@ -319,10 +319,10 @@ void tn_os_wake(_Atomic uint32_t *word, int count) {
 
 enum {
     /*
-     * Looks at a mutex before sleeping, after 1, 2, 4, … 64 and then 64 pauses each: some 12 us on an
-     * EPYC 7003. The long pauses leave the mutex and what it guards in the cache of the core that
-     * works on it for many turns, rather than one; a wait that outlasts them all is for a thread that
-     * is not running.
+     * Looks at a mutex before sleeping, after 1, 2, 4, … 64 and then 64 pauses each: some 12 us on
+     * an EPYC 7003. The long pauses leave the mutex and what it guards in the cache of the core
+     * that works on it for many turns, rather than one; a wait that outlasts them all is for a
+     * thread that is not running.
      */
     SPINS = 12,
     PAUSES_MOST = 64,

@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-/* Multiply-and-fold over 8-byte words (the mixing step of wyhash); problems are multiples of 8 bytes. */
+/* Multiply-and-fold over 8-byte words (the mixing step of wyhash); problems are multiples of 8
+ * bytes. */
 uint64_t tn_request_hash(const tn_plan_request *request) {
     const unsigned char *bytes = request->problem;
     uint64_t h =

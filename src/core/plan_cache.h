@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plans of one-shot calls, kept per context under a bound in bytes; the least recently used go first. A cache that can't take a
- * plan is no failure: the call runs without. Used by the thread that is inside the context.
+ * Plans of one-shot calls, kept per context under a bound in bytes; the least recently used go
+ * first. A cache that can't take a plan is no failure: the call runs without. Used by the thread
+ * that is inside the context.
  */
 #ifndef TN_PLAN_CACHE_H
 #define TN_PLAN_CACHE_H

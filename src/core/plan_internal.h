@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A plan from the inside: the problem, and the decision which device runs it and how. A decision is plain data and lives on the
- * stack where a call has to decide again (memory short, device lost) without allocating.
+ * A plan from the inside: the problem, and the decision which device runs it and how. A decision is
+ * plain data and lives on the stack where a call has to decide again (memory short, device lost)
+ * without allocating.
  */
 #ifndef TN_PLAN_INTERNAL_H
 #define TN_PLAN_INTERNAL_H
@@ -27,14 +28,17 @@ typedef struct tn_cost {
     double flops, bytes;
 } tn_cost;
 
-/* What is planned: everything that makes one plan differ from another, and with what it was described. */
+/* What is planned: everything that makes one plan differ from another, and with what it was
+ * described. */
 typedef struct tn_plan_request {
     tn_op op;
     const void *problem;
     size_t problem_bytes;
     size_t workspace_limit; /* SIZE_MAX: none */
     int empty;              /* nothing is written: no device is asked */
-    int bound; /* an operand is in the layout of the device that takes this first: no later one of the chain can go on */
+    /* an operand is in the layout of the device that takes this first: no later one of the chain
+     * can go on */
+    int bound;
     tn_cost cost;
     void (*describe)(const void *problem, char *text, size_t capacity); /* for log lines */
     /* What only the device that runs it can judge of the operands' data; NULL: nothing. */
@@ -42,8 +46,9 @@ typedef struct tn_plan_request {
                              void *const *addresses, tn_message *why);
     const void *memo; /* what the operation keeps with a plan for its runs; not compared */
     size_t memo_bytes;
-    size_t
-        memo_words; /* where in it the words begin that say the same problem in the same way; 8 bytes each, to its end */
+    /* where in it the words begin that say the same problem in the same way; 8 bytes each, to its
+     * end */
+    size_t memo_words;
 } tn_plan_request;
 
 struct tenon_plan {
@@ -61,7 +66,8 @@ struct tenon_plan {
 };
 
 uint64_t tn_request_hash(const tn_plan_request *request);
-/* Words by which a plan is found without its problem (tn_plan_request.memo_words), for an operation and its limit of workspace. */
+/* Words by which a plan is found without its problem (tn_plan_request.memo_words), for an operation
+ * and its limit of workspace. */
 typedef struct tn_plan_words {
     tn_op op;
     size_t workspace_limit;
@@ -76,7 +82,8 @@ uint64_t tn_plan_words_hash(const tn_plan_words *said);
 
 int tn_request_equal(const tn_plan_request *a, const tn_plan_request *b);
 
-/* Copies request and decision into one allocation. On failure *out is NULL and the message says what hooks did. */
+/* Copies request and decision into one allocation. On failure *out is NULL and the message says
+ * what hooks did. */
 tenon_status tn_plan_make(const tenon_allocator *allocator, const tn_plan_request *request,
                           const tn_decision *decision, tn_message *message, tenon_plan **out);
 

@@ -29,20 +29,21 @@
 #define GATE_ONE 4u
 
 /*
- * How long a thread watches a word before it sleeps, and how much of that it keeps the CPU to itself.
- * First longer than what passes between the phases of one op (1 to 10 us, packing of a block). Then,
- * with the CPU offered to whoever else can run at each look at the clock, for what a host does
- * between two ops (a token's sampling, an interpreter's step): waking a sleeper costs the caller 10
- * to 25 us and brings help after 50 (measured in a virtual machine), as much as a product of 128^3
- * takes. Short enough not to show in the CPU time of a host that pauses. Not tuned per machine.
+ * How long a thread watches a word before it sleeps, and how much of that it keeps the CPU to
+ * itself. First longer than what passes between the phases of one op (1 to 10 us, packing of a
+ * block). Then, with the CPU offered to whoever else can run at each look at the clock, for what a
+ * host does between two ops (a token's sampling, an interpreter's step): waking a sleeper costs the
+ * caller 10 to 25 us and brings help after 50 (measured in a virtual machine), as much as a product
+ * of 128^3 takes. Short enough not to show in the CPU time of a host that pauses. Not tuned per
+ * machine.
  */
 #define SPIN_NS 200000u
 #define HOT_NS 50000u
 /* Looks at the word between two looks at the clock. */
 #define SPIN_LOOKS 32
 
-/* In larger teams only those are steered that slept on the caller's CPU: it is two system calls for each, which
- * the caller makes one after the other. */
+/* In larger teams only those are steered that slept on the caller's CPU: it is two system calls for
+ * each, which the caller makes one after the other. */
 #define STEER_ALL_MOST 16
 
 /* Whether a leader is wanted for the op of donated threads. */
@@ -58,10 +59,11 @@ struct crew {
 };
 
 /*
- * A woken thread may be put where its waker runs although the CPU that it slept on is idle, and then the two share
- * one for milliseconds: half the speed of an op, again at each wake-up (seen with Linux 6.18 as a guest, where a
- * halted CPU may count as taken away by the hypervisor). So a worker tells that it sleeps and where, and the caller takes
- * its own CPU from it before it wakes it, which leaves the one that it slept on as the first choice.
+ * A woken thread may be put where its waker runs although the CPU that it slept on is idle, and
+ * then the two share one for milliseconds: half the speed of an op, again at each wake-up (seen
+ * with Linux 6.18 as a guest, where a halted CPU may count as taken away by the hypervisor). So a
+ * worker tells that it sleeps and where, and the caller takes its own CPU from it before it wakes
+ * it, which leaves the one that it slept on as the first choice.
  */
 typedef struct worker {
     tn_team *team;
@@ -69,8 +71,8 @@ typedef struct worker {
     int index;
     int id;          /* for tn_os_steer */
     _Atomic int cpu; /* where it sleeps; -1: awake */
-    atomic_bool
-        steered; /* set by the caller after `affinity`, cleared by the worker when it has taken that back */
+    /* set by the caller after `affinity`, cleared by the worker when it has taken that back */
+    atomic_bool steered;
     tn_cpu_set affinity;
 } worker;
 
@@ -101,8 +103,8 @@ struct tn_team {
 
 /* ---- waiting ---- */
 
-/* Watches a word until it differs from `old`, for a while. True if it does. Who waits for a thread that has no CPU
- * gives it this one by yielding. */
+/* Watches a word until it differs from `old`, for a while. True if it does. Who waits for a thread
+ * that has no CPU gives it this one by yielding. */
 static bool spin_while_equal(const _Atomic uint32_t *word, uint32_t old) {
     uint64_t deadline = 0;
     for (;;) {
@@ -197,8 +199,8 @@ static void leave(struct crew *crew) {
         tn_os_wake(&crew->gate, 1);
 }
 
-/* Helps with one phase after the other, one that is open already included, until the crew stops. `self` of an own
- * thread, NULL of a donated one. */
+/* Helps with one phase after the other, one that is open already included, until the crew stops.
+ * `self` of an own thread, NULL of a donated one. */
 static void serve(tn_team *team, struct crew *crew, int index, worker *self) {
     for (;;) {
         uint32_t seen = atomic_load(&crew->epoch);

@@ -102,8 +102,8 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
 /* Empty o and parts. */
 void tn_attention_clear(const tn_attention_unit *u, char *o, tn_softmax_part *parts);
 
-/* Divides by the sums and stores o's columns, and lse with the first of them. Needs only range; uses
- * the worker's buffers except o and parts. */
+/* Divides by the sums and stores o's columns, and lse with the first of them. Needs only range;
+ * uses the worker's buffers except o and parts. */
 void tn_attention_unit_close(const tn_attention_unit *u, char *o, tn_softmax_part *parts);
 
 /* ---- cpu_attention_products.c */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_attention_plan.c: the ways in which an attention can be cut in units, what scratch each takes,
- * and what each is predicted to cost.
+ * cpu_attention_plan.c: the ways in which an attention can be cut in units, what scratch each
+ * takes, and what each is predicted to cost.
  *
  * First what is fastest: large units, whose tiles share packed keys and values, or, where there are
  * few rows, blocks of keys shared out over the threads. Then the same with smaller units or waves,

@@ -144,8 +144,8 @@ static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines) {
 
 /* ---------------------------------------------------------------- scores */
 
-/* Elements [d0, d0 + steps) of all rows, one packed panel of keys after the other, which stays in L1
- * meanwhile. */
+/* Elements [d0, d0 + steps) of all rows, one packed panel of keys after the other, which stays in
+ * L1 meanwhile. */
 static void panel_scores(const tn_attention_unit *u, const tn_attention_keys *t, int64_t d0,
                          int64_t steps) {
     const tn_gemm_tile *tile = u->state->tile;
@@ -318,8 +318,8 @@ static void careful_values(const tn_attention_unit *u, const tn_attention_keys *
     }
 }
 
-/* A few keys of the block: their weights are packed for all tiles, then panel after panel of v meets
- * all of them. */
+/* A few keys of the block: their weights are packed for all tiles, then panel after panel of v
+ * meets all of them. */
 static void lean_chunk(const tn_attention_unit *u, const tn_attention_keys *t, int64_t j,
                        int64_t end, char *o_block) {
     const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_attention_unit.c: attention of one unit over one block of keys at a time, and its end: scores,
- * weights, sums, and how a block is joined to what is known so far.
+ * cpu_attention_unit.c: attention of one unit over one block of keys at a time, and its end:
+ * scores, weights, sums, and how a block is joined to what is known so far.
  *
  * Tiles of rows that see nothing of a block don't touch it. Online softmax: Milakov and Gimelshein,
  * 2018; Dao et al., 2022, algorithm 1. The products are in cpu_attention_products.c.

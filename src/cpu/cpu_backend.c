@@ -13,8 +13,8 @@
 
 #include <stdio.h>
 
-/* Devices are constant: for each level one with the processor's further instructions and one without, so that opening
- * needs no memory and contexts may differ in level (tests). */
+/* Devices are constant: for each level one with the processor's further instructions and one
+ * without, so that opening needs no memory and contexts may differ in level (tests). */
 struct tn_device {
     tn_cpu_level level;
     bool plain;

@@ -69,8 +69,9 @@ tn_cpu_level tn_cpu_level_best(void);
 tn_cpu_level tn_cpu_level_choose(const char *mask, bool *known);
 
 /**
- * The level that `mask` gives, and of the processor's features those that it leaves: "avx2-plain" and "avx512-plain" none, the other
- * words all. In the emulated test build, all that there are kernels for.
+ * The level that `mask` gives, and of the processor's features those that it leaves: "avx2-plain"
+ * and "avx512-plain" none, the other words all. In the emulated test build, all
+ * that there are kernels for.
  */
 tn_cpu_isa tn_cpu_isa_choose(const char *mask, bool *known);
 

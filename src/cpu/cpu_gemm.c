@@ -52,7 +52,8 @@ void tn_cpu_gemm_run(const tn_run *run) {
         tn_gemm_run_direct(run);
         return;
     }
-    /* Not the problem too, which is written whole: that would be a fifth of the smallest product's time. */
+    /* Not the problem too, which is written whole: that would be a fifth of the smallest product's
+     * time. */
     memset((char *)&job + sizeof job.p, 0, sizeof job - sizeof job.p);
     job.plan = plan;
     job.tile = plan->tile;

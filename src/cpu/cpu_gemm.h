@@ -9,8 +9,8 @@
  * where that suits the kernels better: C^T = B^T A^T, with the same bits, since each element is the
  * same chain of products.
  *
- * Types and the layout of panels are the tile family's (gemm_tiles.def): what a panel takes is asked
- * of tn_gemm_a_bytes and tn_gemm_b_bytes; `element` is only ever that of a sum.
+ * Types and the layout of panels are the tile family's (gemm_tiles.def): what a panel takes is
+ * asked of tn_gemm_a_bytes and tn_gemm_b_bytes; `element` is only ever that of a sum.
  */
 #ifndef TN_CPU_GEMM_H
 #define TN_CPU_GEMM_H
@@ -157,8 +157,8 @@ void tn_gemm_run_direct(const tn_run *run);
 /* Member `index` of the batch. */
 void tn_gemm_batch_member(const tn_gemm_job *job, int64_t index, tn_gemm_member *x);
 
-/* The piece of C, at most mc x nc, that is task `index`; and how many there are, in all members, from
- * top to bottom. */
+/* The piece of C, at most mc x nc, that is task `index`; and how many there are, in all members,
+ * from top to bottom. */
 typedef struct tn_gemm_place {
     tn_gemm_member x;
     int64_t i0, rows, j0, cols;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_gemm_direct.c: the arrangement for small products, whose operands are read where they lie: one
- * call of the kernel for each member, or each piece of rows of it, and nothing else.
+ * cpu_gemm_direct.c: the arrangement for small products, whose operands are read where they lie:
+ * one call of the kernel for each member, or each piece of rows of it, and nothing else.
  *
  * The only arrangement that works on the problem as it was planned instead of a job (cpu_gemm.h):
  * at 4 x 4 x 4 making the job costs more than the product.

@@ -42,8 +42,8 @@ static int64_t column_of(const tn_gemm_problem *p, int half, int64_t j) {
     return p->gated == TENON_GATED_INTERLEAVED ? 2 * j + half : half * p->n + j;
 }
 
-/* Sums in the numbers that the epilogue works in: themselves, or converted into `wide`. Scales of exact
- * integers come in here: S * (a_scale * b_scale). */
+/* Sums in the numbers that the epilogue works in: themselves, or converted into `wide`. Scales of
+ * exact integers come in here: S * (a_scale * b_scale). */
 static void *numbers_of(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t i,
                         int64_t j, int64_t n, char *sums, double *wide) {
     const tn_gemm_problem *p = &job->p;

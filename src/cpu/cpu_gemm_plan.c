@@ -19,10 +19,11 @@
 #include <assert.h>
 #include <math.h>
 
-/* Rows up to which B is read in place: if its rows are contiguous, the same if they are converted (for
- * every two rows of A anew), and if its columns are. Beyond, a packed panel pays. Zen 3, 2026-11,
- * weights of 4096 x 4096 f32 on two threads: in place 16 rows take 0.74 of the time of packing, 24 rows
- * as long; one thread, columns: 8 rows 23 GFLOP/s in place and 27 packed, 4 rows 22 and 18. */
+/* Rows up to which B is read in place: if its rows are contiguous, the same if they are converted
+ * (for every two rows of A anew), and if its columns are. Beyond, a packed panel pays. Zen 3,
+ * 2026-11, weights of 4096 x 4096 f32 on two threads: in place 16 rows take 0.74 of the time of
+ * packing, 24 rows as long; one thread, columns: 8 rows 23 GFLOP/s in place and 27 packed, 4 rows
+ * 22 and 18. */
 #define VECTOR_ROWS 20
 #define VECTOR_ROWS_CONVERTED 8
 #define VECTOR_ROWS_TRANSPOSED 4
@@ -66,7 +67,8 @@ static bool ungrouped(const tn_gemm_problem *p, int role) {
     return !present(p, role) || p->group[role] >= p->k;
 }
 
-/* Whether sums of the operands, less their zeros, are exact in s32, with scales that can wait for them. */
+/* Whether sums of the operands, less their zeros, are exact in s32, with scales that can wait for
+ * them. */
 static bool exact_in_s32(const tn_gemm_problem *p) {
     const int64_t a = largest_byte(p, TN_GEMM_A, TN_GEMM_A_ZERO),
                   b = largest_byte(p, TN_GEMM_B, TN_GEMM_B_ZERO);
@@ -149,8 +151,8 @@ static int64_t tasks_wanted(const chooser *c) {
     return most < (double)wanted ? (int64_t)most : wanted;
 }
 
-/* Bytes that the packed A, and the packed B, of a pass may take: together half of the cache that all
- * workers share, and no less than a worker's own. */
+/* Bytes that the packed A, and the packed B, of a pass may take: together half of the cache that
+ * all workers share, and no less than a worker's own. */
 static int64_t share_of_cache(const chooser *c) {
     return (int64_t)(c->caches.l3 / 4 > c->caches.l2 ? c->caches.l3 / 4 : c->caches.l2);
 }
@@ -251,7 +253,8 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
         !c->vector->gemv[b->dtype])
         return false;
     const bool ready = a->dtype == c->tile->type && a->column == 1;
-    /* What one column needs: a sum of the block where rows pass, and a sum where C can't hold it. */
+    /* What one column needs: a sum of the block where rows pass, and a sum where C can't hold
+     * it. */
     const int64_t column = m * c->element * (b_by_rows(c->p) + !c->in_place);
     const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members);
     const int64_t in_l1 = (int64_t)c->caches.l1d / 2 / (m * c->element) / unit * unit;
@@ -468,8 +471,8 @@ static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
 
 typedef bool arrange_fn(const chooser *c, const piece_most *most, tn_gemm_plan *plan);
 
-/* The arrangement with pieces halved, of rows, columns or steps, whichever costs less for what it saves,
- * until its workspace is at most `limit`. */
+/* The arrangement with pieces halved, of rows, columns or steps, whichever costs less for what it
+ * saves, until its workspace is at most `limit`. */
 static bool fit(const chooser *c, arrange_fn *arrange, size_t limit, const tn_gemm_plan *empty,
                 tn_gemm_plan *plan) {
     piece_most most = {INT64_MAX, INT64_MAX, INT64_MAX};
@@ -502,8 +505,8 @@ static bool fit(const chooser *c, arrange_fn *arrange, size_t limit, const tn_ge
     return true;
 }
 
-/* What can be done with a half of the preferred workspace, a quarter and so on: the faster of the two
- * arrangements that pack. */
+/* What can be done with a half of the preferred workspace, a quarter and so on: the faster of the
+ * two arrangements that pack. */
 static void offer_less(const chooser *c, const tn_gemm_plan *empty, tn_choices *out) {
     static const size_t parts[] = {2, 4, 10, 30};
     const size_t preferred = out->choice[0].workspace;
@@ -551,7 +554,8 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
     const tn_gemm_operand *to = &c.p->operand[TN_GEMM_C];
     c.in_place = to->dtype == tile->type && to->column == 1 && p->beta == 0 && c.halves == 1 &&
                  !present(p, TN_GEMM_RESIDUAL);
-    /* What the arrangement that doesn't pack can't apply. Scales of integers come with the epilogue. */
+    /* What the arrangement that doesn't pack can't apply. Scales of integers come with the
+     * epilogue. */
     c.factors_a = !integers && (present(c.p, TN_GEMM_A_SCALE) || present(c.p, TN_GEMM_A_ZERO));
     c.factors_b = (!integers && present(c.p, TN_GEMM_B_SCALE)) || present(c.p, TN_GEMM_B_ZERO);
     c.packed = present(p, TN_GEMM_B_PACKED);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_gemm_private.c: the arrangement in which a worker packs the panels that it uses, and one piece
- * of C from beginning to end is one task.
+ * cpu_gemm_private.c: the arrangement in which a worker packs the panels that it uses, and one
+ * piece of C from beginning to end is one task.
  *
  * For a few rows, many members, experts, and whatever has too little workspace for more. A of few
  * rows is packed once for all, in a phase of its own.

@@ -20,8 +20,8 @@ static void take_zeros(const tn_gemm_job *job, const tn_gemm_member *x, int64_t 
     }
 }
 
-/* Columns j0 ... j0 + cols of all rows of a member. A that is not as the kernels read it is converted
- * some blocks of k at a time. */
+/* Columns j0 ... j0 + cols of all rows of a member. A that is not as the kernels read it is
+ * converted some blocks of k at a time. */
 static void vector_piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t j0, int64_t cols,
                          char *own) {
     const tn_gemm_problem *p = &job->p;

@@ -12,7 +12,8 @@
 
 /* The family for f32 or f64, panels included, of the best level up to `level`; never NULL. */
 const tn_gemm_tile *tn_cpu_tile_find(tenon_dtype type, tn_cpu_level level);
-/* The family of gemm_dots.def with these sums and panels; NULL if the processor has none (s16 to s32 is at every level). */
+/* The family of gemm_dots.def with these sums and panels; NULL if the processor has none (s16 to
+ * s32 is at every level). */
 const tn_gemm_tile *tn_cpu_dot_find(tenon_dtype type, tenon_dtype b_panel, tn_cpu_isa isa);
 const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu_numbers.h: the small arithmetic of the CPU's drivers. Nothing here checks for overflow: shapes
- * and sizes have been.
+ * cpu_numbers.h: the small arithmetic of the CPU's drivers. Nothing here checks for overflow:
+ * shapes and sizes have been.
  */
 #ifndef TN_CPU_NUMBERS_H
 #define TN_CPU_NUMBERS_H
@@ -9,10 +9,10 @@
 #include <tenon/tensor.h>
 
 /*
- * Scratch that a task may keep on its thread's stack, in the place of workspace: every operation has a
- * choice that makes do with it. 17 KiB hold a chunk of f64 softmax scores and some of their sums, and
- * are a thirtieth of the smallest stack that a worker has (os_posix.c); callers' stacks are usually
- * larger.
+ * Scratch that a task may keep on its thread's stack, in the place of workspace: every operation
+ * has a choice that makes do with it. 17 KiB hold a chunk of f64 softmax scores and some of their
+ * sums, and are a thirtieth of the smallest stack that a worker has (os_posix.c); callers' stacks
+ * are usually larger.
  */
 #define TN_CPU_STACK ((size_t)17 << 10)
 

@@ -119,8 +119,8 @@ static int64_t stack_parts(const tn_softmax_problem *p) {
 }
 
 /*
- * Predicted seconds. An element costs an exponential each time it is reduced, and moving it, which is
- * more if it is converted or gathered; figures in cycles of 3 GHz (Zen 3, November 2026; scalar
+ * Predicted seconds. An element costs an exponential each time it is reduced, and moving it, which
+ * is more if it is converted or gathered; figures in cycles of 3 GHz (Zen 3, November 2026; scalar
  * kernels some ten times that, which changes no order).
  */
 static double predict(const tn_softmax_problem *p, const softmax_state *s, int threads) {
@@ -379,8 +379,8 @@ static void lines_task(void *arg, int64_t index, int worker) {
 
 /* ---------------------------------------------------------------- twice */
 
-/* A chunk's part without leaving anything in y: reduce keeps no exponentials of rows whose logarithm
- * is wanted. */
+/* A chunk's part without leaving anything in y: reduce keeps no exponentials of rows whose
+ * logarithm is wanted. */
 static tn_softmax_part probe(const softmax_state *s, const line *l, int64_t chunk) {
     tn_softmax_row row = l->row;
     row.log = 1;

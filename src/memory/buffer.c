@@ -3,9 +3,9 @@
  * buffer.c: buffers, the caller's handles on blocks of a pool or on foreign memory.
  *
  * The handle of a block is part of the block's record, so making one costs nothing beside the block
- * itself, and each of the two ways takes the pool's lock once. Views and foreign memory have records
- * of their own. Every live handle holds the pool. Copies are for host memory; device memory goes
- * through its backend.
+ * itself, and each of the two ways takes the pool's lock once. Views and foreign memory have
+ * records of their own. Every live handle holds the pool. Copies are for host memory; device memory
+ * goes through its backend.
  */
 #include "memory/buffer.h"
 
@@ -213,7 +213,8 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
     return TENON_OK;
 }
 
-/* One holder of a root less; the last one frees what is behind it. Returns true if that was a block. */
+/* One holder of a root less; the last one frees what is behind it. Returns true if that was a
+ * block. */
 static bool drop_locked(tenon_pool *pool, tenon_buffer *root, tn_finding *finding) {
     if (--root->holders != 0)
         return false;

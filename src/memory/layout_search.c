@@ -21,8 +21,8 @@
 #include "memory/layout.h"
 
 /*
- * Chosen on MiniMalloc's instances A to K at the default work: up to 5 or 14 objects taken out, 1 to
- * 12 cycles, 2.5 to 5 % of heat and other seeds differ by 2 % in the mean and 4 % in the worst.
+ * Chosen on MiniMalloc's instances A to K at the default work: up to 5 or 14 objects taken out, 1
+ * to 12 cycles, 2.5 to 5 % of heat and other seeds differ by 2 % in the mean and 4 % in the worst.
  */
 enum {
     REMOVED_MOST = 8,

@@ -2,15 +2,15 @@
 /*
  * pool_fork.c: what a fork leaves of a pool.
  *
- * The child has a copy of the pool and of one thread. A lock that another thread held at that moment
- * stays held, and what it guarded may be half done. Every way into a pool compares the pool's mark of
- * its process with the process that it is in (two loads); the first that finds them differ
- * comes here and looks at the locks, which nobody in the child has touched yet:
+ * The child has a copy of the pool and of one thread. A lock that another thread held at that
+ * moment stays held, and what it guarded may be half done. Every way into a pool compares the
+ * pool's mark of its process with the process that it is in (two loads); the first that finds them
+ * differ comes here and looks at the locks, which nobody in the child has touched yet:
  *
- *   lock free                  all bookkeeping is whole; the pool is the child's. If `slow` is held,
- *                              somebody was on the way to the system or back: a segment may be lost
- *                              to the child (it stays counted if it was), nothing else, and `slow`
- *                              is made free.
+ *   lock free                  all bookkeeping is whole; the pool is the child's. If `slow` is
+ *                              held, somebody was on the way to the system or back: a segment may
+ *                              be lost to the child (it stays counted if it was), nothing else, and
+ *                              `slow` is made free.
  *   lock held, or              the pool is lost to the child: what would change it is refused, what
  *   a reclaimer was running    would free does nothing, and its memory stays as it is.
  *
@@ -18,7 +18,8 @@
  */
 #include "memory/pool_state.h"
 
-/* The first thread of a process to come decides; the others wait for it, for some hundred nanoseconds. */
+/* The first thread of a process to come decides; the others wait for it, for some hundred
+ * nanoseconds. */
 bool tn_pool_adopt(tenon_pool *pool) {
     const uint64_t moment_ns = 50000;
     const uint32_t self = tn_os_fork_number(&pool->home);

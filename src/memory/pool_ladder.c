@@ -4,10 +4,11 @@
  *
  * Entered when the constant-time search has missed. Rungs, in order: (1) a thorough search of the
  * free blocks; a new segment within the budget; (2) empty segments back to the system and ask
- * again; (3) reclaimers: idle arenas; then the failure with its figures. Rungs 4 to 6 (smaller plan,
- * wait, next device) and the context's own part of 3 (its plan cache) belong to the core, which
- * counts them here and says at the end whether there was a failure (tn_pool_try). One thread climbs
- * at a time; the others go on with the quick way. Nothing is logged until all locks are free.
+ * again; (3) reclaimers: idle arenas; then the failure with its figures. Rungs 4 to 6 (smaller
+ * plan, wait, next device) and the context's own part of 3 (its plan cache) belong to the core,
+ * which counts them here and says at the end whether there was a failure (tn_pool_try). One thread
+ * climbs at a time; the others go on with the quick way. Nothing is logged until all locks are
+ * free.
  */
 #include <stdio.h>
 
@@ -54,7 +55,8 @@ static size_t room_of(const tenon_pool *pool) {
     return (budget - pool->info.reserved) & ~(pool->source.granularity - 1);
 }
 
-/* The system may have more by now than when the pool was made: a limit was lifted, others have ended. */
+/* The system may have more by now than when the pool was made: a limit was lifted, others have
+ * ended. */
 static void renew_budget(tenon_pool *pool) {
     size_t budget = tn_budget_of_system(pool->info.reserved, pool->source.granularity);
     tn_mutex_lock(&pool->lock);
@@ -106,8 +108,8 @@ static uint64_t give_down_to(tenon_pool *pool, size_t keep, size_t *bytes) {
 }
 
 /*
- * Rung 2: room for a segment by giving others back; for one of the usual size, if that can be had, so
- * that small requests are not each served by a segment of their own. False if that gives none.
+ * Rung 2: room for a segment by giving others back; for one of the usual size, if that can be had,
+ * so that small requests are not each served by a segment of their own. False if that gives none.
  */
 static bool give_segments(climb *c) {
     tenon_pool *pool = c->pool;

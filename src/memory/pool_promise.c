@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool_promise.c: what the pools for which nobody set a budget may hold, all of this process together.
+ * pool_promise.c: what the pools for which nobody set a budget may hold, all of this process
+ * together.
  *
- * Under overcommit a segment costs nothing until it is written to, so what the system says is available does not show what
- * pools have promised and nobody has touched yet. This account does: the bytes of segments that such pools hold, held to the
- * most that could be had at any time since it was last empty. Two words that are looked at when a segment comes or
- * goes; no lock, nothing on the quick way. A fork copies the account along with the pools that it is of.
+ * Under overcommit a segment costs nothing until it is written to, so what the system says is
+ * available does not show what pools have promised and nobody has touched yet. This account does:
+ * the bytes of segments that such pools hold, held to the most that could be had at any time since
+ * it was last empty. Two words that are looked at when a segment comes or goes; no lock, nothing on
+ * the quick way. A fork copies the account along with the pools that it is of.
  *
- * What was touched meanwhile lowers what is available and is not added again, so memory that becomes free elsewhere is
- * found late, never memory that is not there. Pools with a budget, and hooks, are not in it: they were told.
+ * What was touched meanwhile lowers what is available and is not added again, so memory that
+ * becomes free elsewhere is found late, never memory that is not there. Pools with a budget, and
+ * hooks, are not in it: they were told.
  */
 #include "core/checked.h"
 #include "memory/pool_state.h"
@@ -16,7 +19,8 @@
 static _Atomic size_t promised;
 static _Atomic size_t most;
 
-/* A sixteenth, a GiB at most, is for page tables, stacks and whatever else the program will want. */
+/* A sixteenth, a GiB at most, is for page tables, stacks and whatever else the program will
+ * want. */
 static size_t less_margin(size_t available) {
     const size_t margin_most = (size_t)1 << 30;
     return available - (available / 16 < margin_most ? available / 16 : margin_most);

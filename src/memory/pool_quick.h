@@ -3,9 +3,9 @@
  * pool_quick.h: a block that was freed lately is taken again, and one is freed: the ways that
  * programs go most, inline in pool.c and buffer.c. Everything is done under the pool's lock.
  *
- * Freed blocks are not merged with their neighbours at once: the last few wait, still used as far as
- * tlsf.c knows, and a request for the very size of one gets it as it is. Any other request merges
- * all of them first, so no search ever sees less free memory than there is, nor a different
+ * Freed blocks are not merged with their neighbours at once: the last few wait, still used as far
+ * as tlsf.c knows, and a request for the very size of one gets it as it is. Any other request
+ * merges all of them first, so no search ever sees less free memory than there is, nor a different
  * picture of it. Programs that take and free the same sizes over and over pay for neither splitting
  * nor merging; the others for a few instructions. Only pools that nobody watches let blocks wait.
  */

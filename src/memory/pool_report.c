@@ -106,7 +106,8 @@ void tn_count_failure_locked(tenon_pool *pool, size_t bytes) {
     tn_record_locked(pool, "fail %zu\n", bytes);
 }
 
-/* The sentence of a request that is refused, which is counted unless it was tentative. Returns `status`. */
+/* The sentence of a request that is refused, which is counted unless it was tentative. Returns
+ * `status`. */
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
                                   const char *why, tn_message *message) {
     if (!request->tentative)

@@ -19,8 +19,8 @@ enum {
     HUGE_PART_BYTES = 2 << 20, /* so that the pages around stay huge */
     /*
      * A pool that grows aims at 1/SLACK more than was ever in use, if it can pay for it (see
-     * tn_segments_hold_down). On the replayed traces of tests/memory half of PAID, or twice CALL_BYTES, is
-     * enough for all of them but one.
+     * tn_segments_hold_down). On the replayed traces of tests/memory half of PAID, or twice
+     * CALL_BYTES, is enough for all of them but one.
      */
     SLACK = 64,
     PAID = 4,             /* of the bytes of large blocks, the part that pays */
@@ -62,9 +62,9 @@ static bool host_commit(tenon_pool *pool, void *address, size_t bytes) {
 }
 
 /*
- * Under overcommit a promise of memory costs nothing and its breaking ends the process, at the first
- * write. Where the caller has not said how much may be promised, or wants it committed at once, what
- * is there now decides.
+ * Under overcommit a promise of memory costs nothing and its breaking ends the process, at the
+ * first write. Where the caller has not said how much may be promised, or wants it committed at
+ * once, what is there now decides.
  */
 static bool host_available(tenon_pool *pool, size_t bytes) {
     bool commit = (pool->flags & (TENON_POOL_TOUCH | TENON_POOL_LOCK)) != 0;
@@ -304,8 +304,8 @@ static size_t give_empty(tenon_pool *pool, size_t keep, uint64_t *count) {
 }
 
 /*
- * Takes a part of a free block out, about `wanted` bytes if it has so many, as a hole, so that nobody
- * gets it while it goes. NULL: no block has a unit to spare.
+ * Takes a part of a free block out, about `wanted` bytes if it has so many, as a hole, so that
+ * nobody gets it while it goes. NULL: no block has a unit to spare.
  */
 static tn_tlsf_node *punch_locked(tenon_pool *pool, size_t wanted) {
     const size_t unit = pool->source.part;
@@ -343,7 +343,8 @@ static tn_segment *count_hole_locked(tenon_pool *pool, tn_tlsf_node *hole) {
     return segment;
 }
 
-/* Gives a part of a free block back. Returns its bytes; 0: there is none, or the system can't take it. */
+/* Gives a part of a free block back. Returns its bytes; 0: there is none, or the system can't take
+ * it. */
 static size_t give_part(tenon_pool *pool, size_t wanted) {
     if (!tn_nodes_ready(pool))
         return 0;
@@ -384,14 +385,15 @@ size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count) {
 }
 
 /*
- * Before a segment of `coming` bytes for a request of `asked`: what is free, and so scattered that it
- * can't serve, goes back as far as the pool would hold much more than was ever in use. So the
+ * Before a segment of `coming` bytes for a request of `asked`: what is free, and so scattered that
+ * it can't serve, goes back as far as the pool would hold much more than was ever in use. So the
  * footprint follows the need, whatever the order of sizes, and the system is entered only where it
  * would be anyway.
  *
- * Where sizes are mixed for ever, what goes back would soon have to come again, for ever. So it makes a
- * debt, which large blocks pay off as they are handed out: it is little beside writing to them. Small ones, whose memory is still in a cache, pay nothing. A pool that has more debt than was
- * ever in use grows. Bytes are counted, not time: the same calls always have the same effect.
+ * Where sizes are mixed for ever, what goes back would soon have to come again, for ever. So it
+ * makes a debt, which large blocks pay off as they are handed out: it is little beside writing to
+ * them. Small ones, whose memory is still in a cache, pay nothing. A pool that has more debt than
+ * was ever in use grows. Bytes are counted, not time: the same calls always have the same effect.
  */
 void tn_segments_hold_down(tenon_pool *pool, size_t coming, size_t asked) {
     tn_mutex_lock(&pool->lock);

@@ -3,9 +3,10 @@
  * pool_state.h: the pool from inside, shared by the pool_*.c files and buffer.c only.
  *
  * pool.c: life, allocation and freeing. pool_fork.c: what a fork leaves of a pool.
- * pool_ladder.c: what happens when the quick way fails. pool_segments.c: segments and slabs, to and from the system. pool_guard.c: debug pools.
- * pool_promise.c: what pools without a budget hold together. pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault rules. A
- * function named *_locked is called with `lock` held.
+ * pool_ladder.c: what happens when the quick way fails. pool_segments.c: segments and slabs, to and
+ * from the system. pool_guard.c: debug pools. pool_promise.c: what pools without a budget hold
+ * together. pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault
+ * rules. A function named *_locked is called with `lock` held.
  */
 #ifndef TN_MEMORY_POOL_STATE_H
 #define TN_MEMORY_POOL_STATE_H
@@ -185,9 +186,10 @@ tenon_status tn_refusal(const tenon_pool *pool, char why[TN_REASON_BYTES]);
 bool tn_ladder_refill(tenon_pool *pool, tn_records *records);
 
 /*
- * pool_promise.c. The budget of a pool for which none was said and that holds `held` bytes: what this process may use now, less a
- * margin, and less what other such pools have promised. A pool that never holds more can be written to the last byte
- * without the system having to kill anybody for it. 0: nothing is known of limits.
+ * pool_promise.c. The budget of a pool for which none was said and that holds `held` bytes: what
+ * this process may use now, less a margin, and less what other such pools have promised. A pool
+ * that never holds more can be written to the last byte without the system having to kill anybody
+ * for it. 0: nothing is known of limits.
  */
 size_t tn_budget_of_system(size_t held, size_t granularity);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a running attention finds its way through ragged and paged operands, and what it costs. Backends call the walk for
- * every sequence (and page); lengths and tables have been checked, so nothing here can fail.
+ * How a running attention finds its way through ragged and paged operands, and what it costs.
+ * Backends call the walk for every sequence (and page); lengths and tables have been checked, so
+ * nothing here can fail.
  */
 #include "ops/ops.h"
 #include "ops/tensor_check.h"
@@ -51,7 +52,8 @@ void tn_attention_key_row(const tn_attention_problem *p, void *const *addresses,
     *row = j % p->block_size;
 }
 
-/* Σ over i = 0 … n-1 of min(max(i + shift, 0), limit), in closed form: shapes may be absurdly large. */
+/* Σ over i = 0 … n-1 of min(max(i + shift, 0), limit), in closed form: shapes may be absurdly
+ * large. */
 static double clamped_sum(double n, double shift, double limit) {
     double first = shift < 0 ? -shift : 0;                       /* terms before it are 0 */
     double full = limit - shift > first ? limit - shift : first; /* terms from it on are `limit` */

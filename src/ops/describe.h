@@ -24,7 +24,8 @@ typedef struct tn_difference {
     char field[48], planned[32], given[32];
 } tn_difference;
 
-/* The first difference of two problems of an operation that can be planned; false if there is none. */
+/* The first difference of two problems of an operation that can be planned; false if there is
+ * none. */
 bool tn_problem_difference(tn_op op, const void *planned, const void *given, tn_difference *out);
 
 #endif

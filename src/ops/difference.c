@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a run's problem is another than its plan's, in the words of the descriptor: which field, what was planned, what is given.
- * Called once a run has been found to say something else; a field of the canonical problem that follows from others needs no row.
+ * Where a run's problem is another than its plan's, in the words of the descriptor: which field,
+ * what was planned, what is given. Called once a run has been found to say something else; a field
+ * of the canonical problem that follows from others needs no row.
  */
 #include "ops/describe.h"
 #include "ops/ops.h"
@@ -134,7 +135,8 @@ static const char *role_name(const range *r, int role) {
     return role < r->form->operands ? r->form->operand[role].name : "b_packed";
 }
 
-/* The difference within one element of a range: a value, or an operand with its type and strides. */
+/* The difference within one element of a range: a value, or an operand with its type and
+ * strides. */
 static void describe(const range *r, int index, const char *planned, const char *given,
                      tn_difference *out) {
     enum { STRIDES = 8 }; /* where they begin: behind the type and a reserved word */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Element types as a table: name, block, alignment; and sets of types as bit masks. The public tenon_dtype_* functions are
- * dtype.c's views of the same table. Conversions are the backends' business.
+ * Element types as a table: name, block, alignment; and sets of types as bit masks. The public
+ * tenon_dtype_* functions are dtype.c's views of the same table. Conversions are the backends'
+ * business.
  */
 #ifndef TN_DTYPE_H
 #define TN_DTYPE_H
@@ -19,7 +20,8 @@ typedef struct tn_dtype_info {
 /* The row of a type, or NULL if the value is not a type (TENON_DTYPE_NONE is not). */
 const tn_dtype_info *tn_dtype_find(tenon_dtype dtype);
 
-/* A set of types: plain types (values below 16) have their own bit, block types (from 64) those above them. */
+/* A set of types: plain types (values below 16) have their own bit, block types (from 64) those
+ * above them. */
 typedef uint32_t tn_dtypes;
 #define TN_DTYPE_BIT(dtype) ((tn_dtypes)1 << ((dtype) < 16 ? (dtype) : (dtype)-48))
 

@@ -170,7 +170,8 @@ static tenon_status settle(const op_row *row, const void *desc, const void *prob
     return row->check_data(problem, c->addresses, m);
 }
 
-/* Packed B is in the layout of the first device that takes the product, and only that can check its header. */
+/* Packed B is in the layout of the first device that takes the product, and only that can check its
+ * header. */
 static tenon_status check_packed(const tn_backend *backend, tn_device *device, const void *problem,
                                  void *const *addresses, tn_message *why) {
     const tn_gemm_problem *p = problem;
@@ -207,7 +208,8 @@ static void keep_memo(tn_plan_request *request, const call *c) {
     request->memo_bytes = request->memo_words + tn_signature_bytes(&c->memo.signature);
 }
 
-/* The cached plan of a call whose descriptor said the same in the same words; NULL: there is none. */
+/* The cached plan of a call whose descriptor said the same in the same words; NULL: there is
+ * none. */
 static tenon_plan *recall(tenon_context *ctx, const op_row *row, const void *desc,
                           const tn_signature *signature) {
     const tenon_workspace workspace = workspace_of(row, desc);

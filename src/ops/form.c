@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Signatures of descriptors; see form.h. Compared in every run, so nothing here loops over more than
- * the descriptor really says.
+ * Signatures of descriptors; see form.h. Compared in every run, so nothing here loops over more
+ * than the descriptor really says.
  */
 #include "ops/form.h"
 

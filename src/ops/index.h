@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading operands that hold indices: offsets, lengths, positions, block tables. Two types are
- * legal, TENON_S32 and TENON_S64. Used by validation and by every backend whose memory is the host's.
+ * legal, TENON_S32 and TENON_S64. Used by validation and by every backend whose memory is the
+ * host's.
  */
 #ifndef TN_INDEX_H
 #define TN_INDEX_H

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an operation is once its descriptor has been checked and its defaults filled in: plain numbers, no addresses. This is what
- * backends see, what a plan keeps, and, compared byte for byte (so every constructor starts with memset 0), the key of the plan cache.
+ * What an operation is once its descriptor has been checked and its defaults filled in: plain
+ * numbers, no addresses. This is what backends see, what a plan keeps, and, compared byte for byte
+ * (so every constructor starts with memset 0), the key of the plan cache.
  *
- * Addresses travel apart, in an array indexed by the operand's role; the address of an absent operand is NULL. All strides count elements; a stride of 0 repeats.
- * The core validates, backends assume: every combination that reaches a backend is legal, lengths and tables included.
+ * Addresses travel apart, in an array indexed by the operand's role; the address of an absent
+ * operand is NULL. All strides count elements; a stride of 0 repeats. The core validates, backends
+ * assume: every combination that reaches a backend is legal, lengths and tables included.
  */
 #ifndef TN_PROBLEM_H
 #define TN_PROBLEM_H
@@ -21,14 +23,14 @@ typedef enum tn_op {
     TN_OP_ATTENTION = 3,
     TN_OP_MERGE = 4,
     TN_OP_APPEND = 5,
-    TN_OP_GEMM_PACK =
-        6 /* problem: tn_gemm_problem; addresses: B, its scale and zero, and TN_GEMM_B_PACKED as output */
+    /* problem: tn_gemm_problem; addresses: B, its scale and zero, and TN_GEMM_B_PACKED as output */
+    TN_OP_GEMM_PACK = 6
 } tn_op;
 
 /* Most operands of any operation. */
 #define TN_MAX_ADDRESSES 20
 
-/* ---------------------------------------------------------------- GEMM (include/tenon/gemm.h has the formula) */
+/* ------------------------------------------------ GEMM (include/tenon/gemm.h has the formula) */
 
 #define TN_GEMM_BATCH_RANK 6
 
@@ -52,8 +54,8 @@ typedef enum tn_gemm_role {
 typedef struct tn_gemm_operand {
     tenon_dtype dtype; /* TENON_DTYPE_NONE: absent */
     int32_t reserved;
-    int64_t row,
-        column; /* a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p */
+    /* a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p */
+    int64_t row, column;
     int64_t batch[TN_GEMM_BATCH_RANK]; /* per batch dimension, or [0] = per expert when grouped */
 } tn_gemm_operand;
 
@@ -61,12 +63,13 @@ typedef struct tn_gemm_problem {
     int64_t m, n, k; /* n: columns of C; B, b_scale, b_zero and bias have 2n columns when gated */
     int64_t
         batch_count; /* product of batch extents; 1 when grouped; array_count with pointer arrays */
-    int64_t batch
-        [TN_GEMM_BATCH_RANK]; /* extents, outermost first, adjacent ones merged where all operands allow */
+    /* extents, outermost first, adjacent ones merged where all operands allow */
+    int64_t batch[TN_GEMM_BATCH_RANK];
     int32_t batch_rank;
-    int32_t
-        pointer_array; /* 1: a, b, c addresses are arrays of batch_count addresses (bias … then repeat for each member) */
-    int64_t experts;   /* > 0: grouped */
+    /* 1: a, b, c addresses are arrays of batch_count addresses (bias … then repeat for each
+     * member) */
+    int32_t pointer_array;
+    int64_t experts; /* > 0: grouped */
     tn_gemm_operand operand
         [TN_GEMM_ROLES]; /* OFFSETS: dtype and row stride. B_PACKED: dtype TENON_U8 if given */
     int64_t group[TN_GEMM_ROLES]; /* A_SCALE, A_ZERO, B_SCALE, B_ZERO: p per group (≥ 1) */
@@ -75,8 +78,9 @@ typedef struct tn_gemm_problem {
     tenon_activation activation;
     tenon_gated gated;
     tenon_compute compute;
-    tenon_dtype
-        accumulate; /* TENON_F64, TENON_F32, or TENON_S32 (both inputs integers: exact sums, wrapping never: see docs/NUMERICS.md) */
+    /* TENON_F64, TENON_F32, or TENON_S32 (both inputs integers: exact sums, wrapping never: see
+     * docs/NUMERICS.md) */
+    tenon_dtype accumulate;
 } tn_gemm_problem;
 
 /* Element offset of batch member `index` (row-major over `batch`) for one operand. */
@@ -90,7 +94,8 @@ static inline int64_t tn_gemm_batch_offset(const tn_gemm_problem *p, const tn_ge
     return offset;
 }
 
-/* What of a product a packed B was made for, beside its extents: part of every device's header of packed B. */
+/* What of a product a packed B was made for, beside its extents: part of every device's header of
+ * packed B. */
 typedef struct tn_gemm_packed_for {
     int32_t gated;              /* tenon_gated */
     int32_t b, b_scale, b_zero; /* tenon_dtype; TENON_DTYPE_NONE: absent */
@@ -102,7 +107,7 @@ tn_gemm_packed_for tn_gemm_packed_for_of(const tn_gemm_problem *p);
 tenon_status tn_gemm_packed_for_check(const tn_gemm_packed_for *found,
                                       const tn_gemm_packed_for *expected, tn_message *why);
 
-/* ---------------------------------------------------------------- softmax (include/tenon/softmax.h) */
+/* ------------------------------------------------ softmax (include/tenon/softmax.h) */
 
 #define TN_UNLIMITED INT64_MAX
 
@@ -130,18 +135,20 @@ typedef struct tn_softmax_problem {
     int64_t rows;   /* product of extents */
     int64_t extent[TENON_MAX_RANK - 1];
     int32_t rank;
-    int32_t
-        query_dim; /* which row dimension counts queries; -1: no positions (then left = right = TN_UNLIMITED and no alibi) */
+    /* which row dimension counts queries; -1: no positions (then left = right = TN_UNLIMITED and no
+     * alibi) */
+    int32_t query_dim;
     tn_softmax_operand operand[TN_SOFTMAX_ROLES];
     double scale, softcap; /* softcap 0: none */
     int64_t offset;        /* position of query i is i + offset */
-    int64_t left,
-        right; /* element j is kept iff p - left <= j <= p + right; TN_UNLIMITED: no limit; causal is right = 0. May be negative on neither side */
+    /* element j is kept iff p - left <= j <= p + right; TN_UNLIMITED: no limit; causal is
+     * right = 0. May be negative on neither side */
+    int64_t left, right;
     int32_t log;
     tenon_dtype accumulate; /* TENON_F64 if x or y is f64, else TENON_F32 */
 } tn_softmax_problem;
 
-/* ---------------------------------------------------------------- attention (include/tenon/attention.h) */
+/* ------------------------------------------------ attention (include/tenon/attention.h) */
 
 typedef enum tn_attention_role {
     TN_ATTENTION_Q,
@@ -173,17 +180,20 @@ typedef struct tn_attention_problem {
     int64_t batch; /* sequences */
     int64_t heads, kv_heads;
     int64_t queries; /* of each sequence; with cu_seqlens_q: of all together */
-    int64_t
-        keys; /* capacity of each sequence (paged: max_blocks·block_size); with cu_seqlens_k: of all together */
-    int64_t
-        mask_keys; /* key extent that bias and mask cover; lengths beyond it are refused unless their key stride is 0 */
+    /* capacity of each sequence (paged: max_blocks·block_size); with cu_seqlens_k: of all
+     * together */
+    int64_t keys;
+    /* key extent that bias and mask cover; lengths beyond it are refused unless their key stride is
+     * 0 */
+    int64_t mask_keys;
     int64_t d, dv;
     int64_t blocks, block_size, max_blocks; /* paged: block_size > 0 */
     tn_attention_operand operand[TN_ATTENTION_ROLES];
     double scale, softcap;
     int64_t left, right; /* as in softmax */
-    int32_t
-        align_bottom; /* 1: position of query i is i + keys − queries of the sequence; 0: i; query_offsets overrides */
+    /* 1: position of query i is i + keys − queries of the sequence; 0: i; query_offsets
+     * overrides */
+    int32_t align_bottom;
     tenon_compute compute;
     tenon_dtype accumulate; /* TENON_F64 if q, k, v or o is f64, else TENON_F32 */
     int32_t reserved;
@@ -191,18 +201,21 @@ typedef struct tn_attention_problem {
 
 /* One sequence of a batch, with all raggedness resolved. */
 typedef struct tn_attention_sequence {
-    int64_t q_batch, q_start,
-        queries; /* its queries are rows q_start … of batch entry q_batch of q, o, lse (bias and mask: row q_start + i too) */
-    int64_t k_batch, k_start,
-        keys;       /* not paged: its keys are rows k_start … of batch entry k_batch of k, v */
+    /* its queries are rows q_start … of batch entry q_batch of q, o, lse (bias and mask: row
+     * q_start + i too) */
+    int64_t q_batch, q_start, queries;
+    /* not paged: its keys are rows k_start … of batch entry k_batch of k, v */
+    int64_t k_batch, k_start, keys;
     int64_t offset; /* position of query i is i + offset */
 } tn_attention_sequence;
 
-/* Reads lengths from host addresses. Bias, mask and alibi use batch index q_batch for bias/mask (0 when ragged) and b for alibi, lengths, tables. */
+/* Reads lengths from host addresses. Bias, mask and alibi use batch index q_batch for bias/mask (0
+ * when ragged) and b for alibi, lengths, tables. */
 void tn_attention_sequence_get(const tn_attention_problem *p, void *const *addresses, int64_t b,
                                tn_attention_sequence *out);
 
-/* Row (in units of k's batch·head·row strides) of key j: fills batch/block index and row index for strides [0] and [2]. */
+/* Row (in units of k's batch·head·row strides) of key j: fills batch/block index and row index for
+ * strides [0] and [2]. */
 void tn_attention_key_row(const tn_attention_problem *p, void *const *addresses,
                           const tn_attention_sequence *s, int64_t b, int64_t j, int64_t *outer,
                           int64_t *row);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attention query by query: one pass over the keys for the maximum, one for the sums (Vaswani et al., 2017,
- * section 3.2.1; sinks: Xiao et al., 2024, section 3). Scores are computed in both passes, so that nothing
- * of the size of the keys is kept. Ragged batches and paged caches are resolved by src/ops/attention_walk.c.
+ * Attention query by query: one pass over the keys for the maximum, one for the sums (Vaswani et
+ * al., 2017, section 3.2.1; sinks: Xiao et al., 2024, section 3). Scores are computed in both
+ * passes, so that nothing of the size of the keys is kept. Ragged batches and paged caches are
+ * resolved by src/ops/attention_walk.c.
  */
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"

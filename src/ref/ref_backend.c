@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reference as a device of its own, "reference": whatever a fast backend lacks can be run, and everything
- * it has can be compared. It has one device, one algorithm per operation and one thread, and no state at all.
+ * The reference as a device of its own, "reference": whatever a fast backend lacks can be run, and
+ * everything it has can be compared. It has one device, one algorithm per operation and one thread,
+ * and no state at all.
  */
 #include "core/backend.h"
 #include "ref/ref_convert.h"

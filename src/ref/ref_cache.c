@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What stands around attention: joining parts that saw disjoint sets of keys, and writing rows into a
- * key-value cache. Formulas: include/tenon/attention.h (merging: Dao et al., 2022, section 3.1).
+ * What stands around attention: joining parts that saw disjoint sets of keys, and writing rows into
+ * a key-value cache. Formulas: include/tenon/attention.h (merging: Dao et al., 2022, section 3.1).
  */
 #include "ops/index.h"
 #include "ref/ref_convert.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One description of a small float format (struct small) serves f16, bf16 and both f8 types in both directions.
- * Formats: IEEE 754-2019, 3.6 (binary16); bfloat16 is the upper half of binary32; OCP 8-bit Floating Point
- * Specification (OFP8) 1.0, tables 1 and 2, conversion in "SatMode".
+ * One description of a small float format (struct small) serves f16, bf16 and both f8 types in both
+ * directions. Formats: IEEE 754-2019, 3.6 (binary16); bfloat16 is the upper half of binary32; OCP
+ * 8-bit Floating Point Specification (OFP8) 1.0, tables 1 and 2, conversion in "SatMode".
  */
 #include "ref/ref_convert.h"
 
@@ -50,9 +50,9 @@ static uint32_t encode(const small *f, double value) {
     if (isnan(value))
         return sign | f->nan;
 
-    /* Count in units of the last place of value's binade (or of the smallest numbers): one exact scaling,
-     * then the one rounding. A carry into the next binade is right without further care, because
-     * consecutive floats have consecutive bit patterns. */
+    /* Count in units of the last place of value's binade (or of the smallest numbers): one exact
+     * scaling, then the one rounding. A carry into the next binade is right without further care,
+     * because consecutive floats have consecutive bit patterns. */
     (void)frexp(magnitude, &exponent); /* magnitude = [0.5, 1) · 2^exponent */
     exponent = exponent - 1 < 1 - f->bias ? 1 - f->bias : exponent - 1;
     if (isinf(value) || exponent > f->bias + 1)

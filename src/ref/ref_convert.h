@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Elements of every plain dtype to and from double: what a stored value means, and how a result is rounded
- * into it. docs/NUMERICS.md, "Types", says the same in words. Block-quantised types are not elements and not here.
+ * Elements of every plain dtype to and from double: what a stored value means, and how a result is
+ * rounded into it. docs/NUMERICS.md, "Types", says the same in words. Block-quantised types are not
+ * elements and not here.
  */
 #ifndef TN_REF_CONVERT_H
 #define TN_REF_CONVERT_H
@@ -15,8 +16,9 @@ int tn_ref_plain(tenon_dtype dtype);
 double tn_ref_get(const void *base, tenon_dtype dtype, int64_t index);
 
 /*
- * Rounds once, to nearest, ties to even, straight from double. f32, f16, bf16 overflow to infinity as IEEE 754
- * says; f8 types and integers saturate, infinities included. NaN stays NaN; integers store it as 0.
+ * Rounds once, to nearest, ties to even, straight from double. f32, f16, bf16 overflow to infinity
+ * as IEEE 754 says; f8 types and integers saturate, infinities included. NaN stays NaN; integers
+ * store it as 0.
  */
 void tn_ref_put(void *base, tenon_dtype dtype, int64_t index, double value);
 

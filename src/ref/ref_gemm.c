@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * C = quantise(activation(alpha·A'·B' + beta·C' + bias) + residual), element by element, as
- * include/tenon/gemm.h writes it. Sums of integers are exact as long as they stay below 2^53 in magnitude:
- * for u8·s8 without zero points that is k < 2^37.
+ * include/tenon/gemm.h writes it. Sums of integers are exact as long as they stay below 2^53 in
+ * magnitude: for u8·s8 without zero points that is k < 2^37.
  */
 #include "ops/index.h"
 #include "ref/ref_convert.h"

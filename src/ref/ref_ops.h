@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The operations of the reference, each the loop of its formula in double precision: the specification that
- * every other backend is tested against. One thread, no workspace to speak of, no allocation; called only from
- * ref_backend.c. Problems arrive validated (src/ops); addresses are host addresses by role.
+ * The operations of the reference, each the loop of its formula in double precision: the
+ * specification that every other backend is tested against. One thread, no workspace to speak of,
+ * no allocation; called only from ref_backend.c. Problems arrive validated (src/ops); addresses are
+ * host addresses by role.
  *
  * Clarity comes before speed everywhere here: a score is computed again rather than kept.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reference's packed B: a header of 64 bytes and a dense row-major copy of the distinct members of B in its
- * own type. Nothing is gained by it here; it is there so that every call of the API can be run and compared.
- * A batch dimension along which B repeats (stride 0) is stored once.
+ * The reference's packed B: a header of 64 bytes and a dense row-major copy of the distinct members
+ * of B in its own type. Nothing is gained by it here; it is there so that every call of the API can
+ * be run and compared. A batch dimension along which B repeats (stride 0) is stored once.
  */
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Softmax of each row in three passes over its scores: maximum, sum, result (the textbook safe softmax;
- * Milakov and Gimelshein, 2018, algorithm 2), with the masks of include/tenon/softmax.h.
+ * Softmax of each row in three passes over its scores: maximum, sum, result (the textbook safe
+ * softmax; Milakov and Gimelshein, 2018, algorithm 2), with the masks of include/tenon/softmax.h.
  */
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
@@ -33,7 +33,8 @@ static row row_of(const tn_softmax_problem *p, void *const *addresses, int64_t i
     return r;
 }
 
-/* The score of element j. -inf means that it takes no part; then x[j] is not looked at if a mask says so. */
+/* The score of element j. -inf means that it takes no part; then x[j] is not looked at if a mask
+ * says so. */
 static double score(const row *r, int64_t j) {
     const tn_softmax_problem *p = r->p;
     const double bias = at(r, TN_SOFTMAX_BIAS, j, 0);

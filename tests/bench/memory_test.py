@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`tenon memory generate`, `replay` and `picture` from outside.
+"""`tenon memory bench`, `generate`, `replay` and `picture` from outside.
 
 usage: memory_test.py TENON
 
@@ -73,10 +73,39 @@ class Mistakes(unittest.TestCase):
                         self.assertTrue(done.stderr.startswith("tenon: "), done.stderr)
 
     def test_help(self):
-        for command in [[], ["generate"], ["replay"], ["picture"]]:
+        for command in [[], ["bench"], ["generate"], ["replay"], ["picture"]]:
             done = run(*command, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertLessEqual(max(map(len, done.stdout.splitlines())), 100)
+
+
+class Bench(unittest.TestCase):
+    """The ratio is that of `tenon bench --vs`: the other's time over tenon's."""
+    ARGS = ["bench", "--pattern", "pair,frames", "--reps", "3", *QUICK]
+
+    def test_ratio(self):
+        done = run(*self.ARGS, "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        own = {}
+        for row in rows(done):
+            self.assertEqual(list(row), ["op", "pattern", "threads", "allocator", "median", "spread", "ratio"])
+            own.setdefault(row["pattern"], row["median"])
+            self.assertAlmostEqual(row["ratio"] * own[row["pattern"]] / row["median"], 1, places=3)
+        self.assertEqual([(row["pattern"], row["allocator"] == "tenon") for row in rows(done)],
+                         [(pattern, own) for pattern in ("pair", "frames") for own in (True, False)])
+
+    def test_table(self):
+        done = run(*self.ARGS)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout.split()[:6], ["pattern", "threads", "allocator", "median", "spread", "ratio"])
+
+    def test_mistakes(self):
+        for args, culprit in [(["--pattern", "circle"], "--pattern"), (["--threads", "0"], "--threads"),
+                              (["--vs", "/nowhere/libx.so"], "libx.so")]:
+            with self.subTest(args=args):
+                done = run("bench", *args)
+                self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+                self.assertIn(culprit, done.stderr)
 
 
 class Replay(unittest.TestCase):

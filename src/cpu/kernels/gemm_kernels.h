@@ -45,7 +45,7 @@ typedef struct tn_gemm_ukr_args {
     int64_t kc, ldb, ldc;
     int32_t rows, cols;
     tn_gemm_meet meet;
-    bool settle; /* the panels end with this call's steps: their tails count */
+    bool settle;         /* the panels end with this call's steps: their tails count */
     tn_gemm_ahead ahead; /* zero: nothing */
 } tn_gemm_ukr_args;
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
@@ -65,11 +65,11 @@ typedef struct tn_gemm_direct_args {
 typedef void tn_gemm_direct_fn(const tn_gemm_direct_args *t);
 
 /*
- * A panel: element (i, p), convert(src[i * along + p * across]) for i < valid and p < kc and zero for
- * other i < width and other p in the last group, is dst[p / group * width * group + i * group + p %
- * group]. So with groups of one step row p is dst[p * width ...]. Strides in elements. dst has room
- * for TN_GEMM_SLACK elements more than the panel, and the slack may be overwritten. A family may
- * write a tail behind the steps: `width` numbers of its type.
+ * A panel: element (i, p), convert(src[i * along + p * across]) for i < valid and p < kc and zero
+ * for other i < width and other p in the last group, is dst[p / group * width * group + i * group +
+ * p % group]. So with groups of one step row p is dst[p * width ...]. Strides in elements. dst has
+ * room for TN_GEMM_SLACK elements more than the panel, and the slack may be overwritten. A family
+ * may write a tail behind the steps: `width` numbers of its type.
  */
 typedef struct tn_gemm_pack_args {
     const void *src;
@@ -138,8 +138,8 @@ typedef struct tn_gemm_tile {
     tn_row_load_fn *load[TN_GEMM_DTYPES];
     tn_row_store_fn *store[TN_GEMM_DTYPES];
     tn_row_ops ops;
-    /* Families whose sums are s32 (the others: NULL). Takes zero[i] from the elements `first` to `end` of lane
-     * i of a panel; a panel of several zeros per lane only where there is no tail. */
+    /* Families whose sums are s32 (the others: NULL). Takes zero[i] from the elements `first` to
+     * `end` of lane i of a panel; a panel of several zeros per lane only where there is no tail. */
     void (*shift)(void *panel, int64_t width, int64_t first, int64_t end, const int32_t *zero);
     /* to[i] = sums[i] * (a * b[i]), b = NULL: ones */
     void (*scaled)(const void *sums, double a, const float *b, int64_t n, float *to);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_s8.c: exact products of bytes by vpdpbusd, four of u8 and s8 along k at a time, summed in s32.
+ * gemm_s8.c: exact products of bytes by vpdpbusd, four of u8 and s8 along k at a time, summed in
+ * s32.
  *
  * The instruction does not saturate. It wants A unsigned: s8 is packed with 128 added, and a zero
  * point is left in, so that the sums are by `A's shift times the sum of B's column` too large. Both
- * stand in the tails of the panels, and the microkernel subtracts their product at the end. B is s8,
- * without zero points; everything else is gemm_s16.c's. Exports tn_gemm_tile_s8_<variant>.
+ * stand in the tails of the panels, and the microkernel subtracts their product at the end. B is
+ * s8, without zero points; everything else is gemm_s16.c's. Exports tn_gemm_tile_s8_<variant>.
  */
 #include "vec_int.h"
 

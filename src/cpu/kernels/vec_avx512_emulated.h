@@ -161,8 +161,8 @@ TN_INLINE __m512i tn_emu_madd_epi16(__m512i a, __m512i b) {
                       _mm256_madd_epi16(tn_high_si(a), tn_high_si(b)));
 }
 
-/* vdpbf16ps as Intel's SDM has it: two fused multiply-adds, the odd element first; subnormal operands count as zero, and so do
- * subnormal results. */
+/* vdpbf16ps as Intel's SDM has it: two fused multiply-adds, the odd element first; subnormal
+ * operands count as zero, and so do subnormal results. */
 TN_INLINE float tn_emu_flush(float x) {
     return tn_f32_bits((tn_bits_f32(x) & 0x7f800000) ? tn_bits_f32(x)
                                                      : tn_bits_f32(x) & 0x80000000);

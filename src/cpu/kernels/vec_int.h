@@ -4,8 +4,8 @@
  *
  * Included after vec.h by the kernels of gemm_dots.def. A lane is an s32 sum, or a slot: two s16 or
  * four bytes that follow each other along k. vi_pairs adds the two products of a slot of s16 to a
- * sum, exactly; vi_quads the four of u8 and s8, which takes an instruction that only some processors
- * have (TN_WITH_VNNI: AVX512_VNNI or AVX_VNNI, by level). Sums wrap: callers bound k.
+ * sum, exactly; vi_quads the four of u8 and s8, which takes an instruction that only some
+ * processors have (TN_WITH_VNNI: AVX512_VNNI or AVX_VNNI, by level). Sums wrap: callers bound k.
  */
 #ifndef TN_VEC_INT_H
 #define TN_VEC_INT_H
