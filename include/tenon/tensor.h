@@ -109,8 +109,8 @@ static inline tenon_tensor tenon_dense(const void *data, tenon_dtype dtype, int3
 }
 
 /**
- * A tensor of `rank` ≤ TENON_MAX_RANK dimensions with strides in elements, one for each dimension. Beware: all strides 0 mean dense, not one
- * element repeated; how that is said is at tenon_tensor.
+ * A tensor of `rank` ≤ TENON_MAX_RANK dimensions with strides in elements, one for each dimension. Beware: all strides 0 mean
+ * dense, not one element repeated; how that is said is at tenon_tensor.
  */
 static inline tenon_tensor tenon_strided(const void *data, tenon_dtype dtype, int32_t rank, const int64_t *shape, const int64_t *stride)
 {

@@ -270,9 +270,9 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
 }
 
 /*
- * No call remembers for long that memory was short: what was decided then is decided anew at the next call, and as long as nothing
- * changes at every second, fourth … call, as asking in vain gives caches up. So a shortage is forgotten after as many calls as it
- * lasted.
+ * No call remembers for long that memory was short: what was decided then is decided anew at the
+ * next call, and as long as nothing changes at every second, fourth … call, as asking in vain gives
+ * caches up. So a shortage is forgotten after as many calls as it lasted.
  */
 #define PATIENCE_MOST 64
 

@@ -20,7 +20,8 @@ tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *c
 /* The cached plan of a call that said the same in the same words; NULL if there is none. */
 tenon_plan *tn_dispatch_recall(tenon_context *ctx, const tn_plan_words *said);
 
-/* Runs a plan of the cache, which it then may lose; one that was made while memory was short is decided anew now and then. */
+/* Runs a plan of the cache, which it then may lose; one that was made while memory was short is
+ * decided anew now and then. */
 tenon_status tn_dispatch_cached(tenon_context *ctx, tenon_plan *cached, void *const *addresses,
                                 const tenon_workspace *workspace);
 

@@ -124,7 +124,8 @@ int tn_os_read_text(const char *path, char *text, size_t capacity);
 
 /*
  * True only if the calling thread is the process's only one, as far as the system says so (glibc
- * 2.32 and later; found when the library is loaded). A thread of another libc in the process (dlmopen) is not seen.
+ * 2.32 and later; found when the library is loaded). A thread of another libc in the process
+ * (dlmopen) is not seen.
  */
 #ifdef __GLIBC__
 extern char __libc_single_threaded __attribute__((weak));
@@ -140,7 +141,8 @@ static inline bool tn_os_alone(void) {
 
 /*
  * A mutex that needs no destruction and never allocates. Not recursive, not fair. Taking it is one
- * compare-and-exchange, giving it back a look and a store; who waits spins a little and then sleeps.
+ * compare-and-exchange, giving it back a look and a store; who waits spins a little and then
+ * sleeps.
  *
  * The store may overwrite a waiter's mark that arrives in the very moment between looking at the
  * word and storing, so that nobody wakes this waiter; therefore sleepers look again by themselves

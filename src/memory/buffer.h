@@ -38,7 +38,8 @@ static inline bool tn_buffer_live(const tenon_buffer *buffer) {
     return buffer->mark == TN_MARK_LIVE;
 }
 
-/* What one that is not live is, for a sentence: a handle that was freed has its mark, anything else none. */
+/* What one that is not live is, for a sentence: a handle that was freed has its mark, anything else
+ * none. */
 static inline const char *tn_buffer_fault(const tenon_buffer *buffer) {
     return buffer->mark == TN_MARK_FREED ? "was freed" : "is no buffer";
 }

@@ -166,8 +166,8 @@ static tenon_status place(tn_message *m, const char *field, const tenon_tensor *
 }
 
 /*
- * A vector beside a would broadcast along k, as groups, while whoever gives one for a quantised a means
- * its rows: both must be said.
+ * A vector beside a would broadcast along k, as groups, while whoever gives one for a quantised a
+ * means its rows: both must be said.
  */
 static tenon_status check_a_companion(tn_message *m, const char *field, const tenon_tensor *t) {
     if (t->rank != 1 || t->shape[0] == 1)
