@@ -12,8 +12,9 @@
         print(plan.kernel, plan.workspace)
         plan.run(out=c)
 
-Arrays are taken as they are, with their strides, and never copied. The C library libtenon does the work; it is looked
-for at the first call (see _library.py; TENON_LIBRARY names it).
+Arrays are taken as they are, with their strides, and not copied. (One exception, of at most 64 KiB: one element that
+broadcasting repeats in every dimension, where the operation has no room to say so.) The C library libtenon does the
+work; it is looked for at the first call (see _library.py; TENON_LIBRARY names it).
 """
 
 from ._arrays import Tensor, as_tensor

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of other libraries as tenon sees them, and arrays for results. Nothing is copied.
+"""Arrays of other libraries as tenon sees them, and arrays for results.
+
+Nothing is copied, but for one case that C has no other words for, and never above 64 KiB (see Tensor.to_c).
 
 What is taken: NumPy arrays (with ml_dtypes where it is installed), anything with __dlpack__ on the host (torch CPU
 tensors), with __array_interface__, or with the buffer protocol. A result is of the kind of the operation's first
@@ -13,9 +15,10 @@ import math
 import sys
 from array import array
 from functools import lru_cache
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence, Union
 
 from . import _abi, _checks, _dlpack
+from ._errors import InvalidArgument
 
 
 class _DType(NamedTuple):
@@ -49,6 +52,7 @@ _BY_FORMAT = {d.format: d for d in _DTYPES if d.format}
 if ctypes.sizeof(ctypes.c_long) == 8:
     _BY_FORMAT["l"] = _BY_NAME["s64"]
 _LITTLE = sys.byteorder == "little"
+_REPEATED_BYTES = 64 << 10  # the most that one repeated element is copied out to
 
 
 def dtype_name(dtype: Any) -> str:
@@ -119,6 +123,22 @@ class Tensor:
         at = self.ndim + 1 + axis
         return self._viewed(self.shape[:at] + (1,) + self.shape[at:], self.strides[:at] + (1,) + self.strides[at:])
 
+    @property
+    def repeats(self) -> bool:
+        """One element under strides of zero everywhere, which in C mean dense, and no extent of 1 to say otherwise."""
+        return not any(self.strides) and self.size > 1 and 1 not in self.shape
+
+    def within(self, shape: Sequence[int]) -> Tensor:
+        """The same where it broadcasts to `shape`, with an extent of 1 if its one element repeats.
+
+        An extent that is known to fit is cut to 1, no other: the library is to see wrong ones.
+        """
+        if self.repeats and self.ndim < len(shape):
+            return self.with_axis(-self.ndim - 1)
+        if self.repeats and self.ndim == len(shape) and self.shape[0] == shape[0]:
+            return self._viewed((1,) + self.shape[1:], (1,) + self.strides[1:])
+        return self
+
     def _viewed(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> Tensor:
         return Tensor(
             self.address,
@@ -131,26 +151,27 @@ class Tensor:
             bits=self.bits,
         )
 
-    def to_c(self) -> _abi.Tensor:
-        """The C struct. Valid while it and this object (or its owner) live."""
-        if self.ndim > _abi.MAX_RANK:
-            raise ValueError(f"an array of {self.ndim} dimensions is given, at most {_abi.MAX_RANK} are taken")
-        made = _abi.Tensor(self.address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, self.strides)
-        if not any(self.strides) and self.size > 1:
-            self._repeat_in(made)
-        return made
+    def to_c(self, name: str = "array") -> _abi.Tensor:
+        """The C struct. Valid while it and this object (or its owner) live. `name` is for exceptions.
 
-    def _repeat_in(self, made: _abi.Tensor) -> None:
-        """One element repeated everywhere: in C, strides of zero everywhere mean dense.
-
-        A nonzero stride on an extent of 1 says the same; without such an extent, a small dense copy has to do, which
-        the struct holds.
+        One element repeated everywhere is told by a nonzero stride on an extent of 1. Without such an extent (see
+        `within`) a small dense copy has to do, which the struct holds.
         """
-        if 1 in self.shape:
+        if self.ndim > _abi.MAX_RANK:
+            raise ValueError(f"{name} has {self.ndim} dimensions, expected at most {_abi.MAX_RANK}")
+        made = _abi.Tensor(self.address, None, 0, _BY_NAME[self.dtype].code, self.ndim, self.shape, self.strides)
+        if self.repeats:
+            size = self.size * self.itemsize
+            if size > _REPEATED_BYTES:
+                raise ValueError(
+                    f"{name} is one element repeated to {self.shape}, which here would be copied to {size} bytes, "
+                    f"expected at most {_REPEATED_BYTES}: give extents of 1 where it may broadcast, or a dense array"
+                )
+            made.held = ctypes.create_string_buffer(ctypes.string_at(self.address, self.itemsize) * self.size)
+            made.data = ctypes.addressof(made.held)
+        elif 1 in self.shape and not any(self.strides):
             made.stride[self.shape.index(1)] = 1
-            return
-        made.held = ctypes.create_string_buffer(ctypes.string_at(self.address, self.itemsize) * self.size)
-        made.data = ctypes.addressof(made.held)
+        return made
 
 
 def as_tensor(x: Any, dtype: Any = None) -> Tensor:
@@ -333,6 +354,20 @@ def index_operand(name: str, x: Any) -> Tensor:
         return operand(name, x)
     low, high = _checks.INT64_MIN, _checks.INT64_MAX
     return as_tensor(array("q", (_checks.integer(f"{name}[{i}]", value, low, high) for i, value in enumerate(x))))
+
+
+def number(name: str, value: Union[int, float], dtype: str) -> Tensor:
+    """A plain number as an array without dimensions."""
+    d = _BY_NAME[dtype]
+    if d.format in "fd":
+        given: float = _checks.number(name, value)
+        held = array(d.format, (given,))
+        if math.isinf(held[0]) and math.isfinite(given) or held[0] == 0 != given:
+            raise InvalidArgument(f"{name} is {value!r}, expected a number that {d.full} holds")
+    else:
+        bound = 1 << (8 * d.size - 1)
+        held = array(d.format, (_checks.integer(name, value, -bound, bound - 1),))
+    return Tensor(held.buffer_info()[0], dtype, (), (), read_only=True, kind="buffer", owner=held)
 
 
 def make_result(like: Tensor, shape: tuple[int, ...], dtype: str, zeros: bool = False) -> Any:

@@ -11,7 +11,7 @@ import ctypes
 from typing import Any, Generic, Literal, Optional, Sequence, TypeVar, Union
 
 from . import _abi, _checks
-from ._arrays import Tensor, as_tensor, dtype_code, dtype_name, index_operand, make_result, operand
+from ._arrays import Tensor, as_tensor, dtype_code, dtype_name, index_operand, make_result, number, operand
 
 Desc = TypeVar("Desc", bound=ctypes.Structure)
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "clamp"]
@@ -21,6 +21,7 @@ Compute = Literal["default", "exact", "fast"]
 # Any array that as_tensor takes: no common type of NumPy, torch and buffers exists.
 Array = Any
 Indices = Union[Array, Sequence[int]]
+Factor = Union[Array, int, float]  # a scale or a zero point
 
 _ACTIVATIONS = _abi.names("TENON_ACTIVATION_")
 _GATED = _abi.names("TENON_GATED_")
@@ -39,12 +40,12 @@ class Call(Generic[Desc]):
         self.result: Any = None
         self._kept: list[object] = []
 
-    def put(self, field: str, tensor: Optional[Tensor]) -> None:
-        """Sets an input."""
+    def put(self, field: str, tensor: Optional[Tensor], within: Sequence[int] = (), name: Optional[str] = None) -> None:
+        """Sets an input: the argument `name`, if not `field`. `within` is the shape that it broadcasts to, if any."""
         if tensor is not None:
-            if tensor.ndim > _abi.MAX_RANK:
-                raise ValueError(f"{field} has {tensor.ndim} dimensions, expected at most {_abi.MAX_RANK}")
-            made = tensor.to_c()
+            if tensor.repeats:
+                tensor = tensor.within(within)
+            made = tensor.to_c(name or field)
             setattr(self.desc, field, made)
             self._kept += (tensor, made)
 
@@ -54,7 +55,7 @@ class Call(Generic[Desc]):
             raise ValueError(f"{name} is read-only, expected a writable array")
         if tensor.size and any(step == 0 and extent > 1 for step, extent in zip(tensor.strides, tensor.shape)):
             raise ValueError(f"{name} has strides {tensor.strides}, expected elements that share no memory")
-        self.put(field, tensor)
+        self.put(field, tensor, name=name)
 
     def put_scalar(self, field: str, value: Optional[float]) -> None:
         """Sets a `const double *`; None leaves it NULL, the default."""
@@ -82,6 +83,24 @@ def _optional(name: str, x: Optional[Array]) -> Optional[Tensor]:
 
 def _optional_indices(name: str, x: Optional[Indices]) -> Optional[Tensor]:
     return None if x is None else index_operand(name, x)
+
+
+def _factor(name: str, x: Factor, real: str) -> Tensor:
+    """A scale or zero point. Plain numbers become `real`; integers as zero points s32, so that sums stay integers."""
+    if type(x) is int and name.endswith("_zero"):
+        return number(name, x, "s32")
+    if type(x) is int or type(x) is float:
+        return number(name, x, real)
+    return operand(name, x)
+
+
+def _optional_factor(name: str, x: Optional[Factor], real: str) -> Optional[Tensor]:
+    return None if x is None else _factor(name, x, real)
+
+
+def _real(*dtypes: str) -> str:
+    """The type in which these meet numbers that are no integers."""
+    return "f64" if "f64" in dtypes else "f32"
 
 
 def _broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
@@ -137,19 +156,22 @@ _INTEGERS = ("s8", "u8")
 def pack(
     b: Array,
     gated: Optional[Gated],
-    b_scale: Optional[Array],
-    b_zero: Optional[Array],
+    b_scale: Optional[Factor],
+    b_zero: Optional[Factor],
     a_dtype: Any,
     compute: Compute,
 ) -> tuple[Call[_abi.GemmDesc], Tensor, Optional[Tensor], Optional[Tensor]]:
     """What Context.pack asks the library, and the views of its operands."""
-    view, scale, zero = operand("b", b), _optional("b_scale", b_scale), _optional("b_zero", b_zero)
+    view = operand("b", b)
+    real = _real(view.dtype, view.dtype if a_dtype is None else dtype_name(a_dtype))
+    scale, zero = _optional_factor("b_scale", b_scale, real), _optional_factor("b_zero", b_zero, real)
     if view.ndim < 2:
         raise ValueError(f"b has {view.ndim} dimensions, expected at least 2")
     call = Call(_abi.GemmDesc())
-    call.put("b", view)
-    call.put("b_scale", scale)
-    call.put("b_zero", zero)
+    tb = _roomy(view, view, scale, zero)
+    call.put("b", tb)
+    call.put("b_scale", scale, tb.shape)
+    call.put("b_zero", zero, tb.shape)
     if a_dtype is not None:
         call.desc.a.dtype = dtype_code(a_dtype)
     call.desc.gated = _choice("gated", gated, _GATED)
@@ -157,11 +179,20 @@ def pack(
     return call, view, scale, zero
 
 
-def product_dtype(a: str, b: str) -> str:
+def _roomy(t: Tensor, *inputs: Optional[Tensor]) -> Tensor:
+    """`t`, with a batch of 1 in front if one of the inputs needs that to say that its one element repeats."""
+    for x in inputs:
+        if x is not None and x.repeats and x.ndim == t.ndim < _abi.MAX_RANK:
+            return t.with_axis(-t.ndim - 1)
+    return t
+
+
+def product_dtype(a: str, b: str, whole: bool = True) -> str:
+    """The type of a new product; `whole`: nothing else than a and b brings numbers that are no integers."""
     if "f64" in (a, b):
         return "f64"
     if a in _INTEGERS and b in _INTEGERS:
-        return "s32"
+        return "s32" if whole else "f32"
     wide = {d for d in (a, b) if d in _FLOATS}
     return wide.pop() if len(wide) == 1 else "f32"
 
@@ -177,12 +208,12 @@ def matmul(
     gated: Optional[Gated] = None,
     alpha: Optional[float] = None,
     beta: float = 0.0,
-    a_scale: Optional[Array] = None,
-    a_zero: Optional[Array] = None,
-    b_scale: Optional[Array] = None,
-    b_zero: Optional[Array] = None,
-    c_scale: Optional[Array] = None,
-    c_zero: Optional[Array] = None,
+    a_scale: Optional[Factor] = None,
+    a_zero: Optional[Factor] = None,
+    b_scale: Optional[Factor] = None,
+    b_zero: Optional[Factor] = None,
+    c_scale: Optional[Factor] = None,
+    c_zero: Optional[Factor] = None,
     group_offsets: Optional[Indices] = None,
     compute: Compute = "default",
     workspace_limit: Optional[int] = None,
@@ -198,11 +229,14 @@ def matmul(
     activation          "relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", or "clamp" with clamp=(low, high)
     gated               b has 2 n columns, in "halves" or "interleaved": activation(first) * second
     alpha, beta         default 1 and 0; beta other than 0 needs `out`
-    *_scale, *_zero     quantisation: of a (..., m or 1, groups), of b (..., groups, n or 1), of the result
+    *_scale, *_zero     quantisation: of a (..., m or 1, groups), of b (..., groups, n or 1), of the result;
+                        plain numbers too
     group_offsets       experts + 1 row offsets: a (m, k), b (experts, k, n), rows of group e meet b[e]
     compute             "default", "exact" or "fast": which rounding is allowed before the sum
     workspace_limit     most bytes of scratch memory
-    dtype               of a new result; default: f64 if either is, s32 for two integers, else their common float
+    dtype               of a new result; default: f64 if either is, else their common float, and for two integers s32,
+                        or f32 with scales, zero points that are floats, bias, residual, an alpha that is no integer, or
+                        an activation other than "relu"; dtype="s32" rounds
     out                 where the result goes; it may be `residual`, not a or b
     """
     call = Call(_abi.GemmDesc())
@@ -224,6 +258,16 @@ def matmul(
     if vector_b:
         tb = tb.with_axis(-1)
     tbias, tresidual = _optional("bias", bias), _optional("residual", residual)
+    real = _real(ta.dtype, tb.dtype)
+    given = {
+        "a_scale": a_scale,
+        "a_zero": a_zero,
+        "b_scale": b_scale,
+        "b_zero": b_zero,
+        "c_scale": c_scale,
+        "c_zero": c_zero,
+    }
+    factors = {name: _factor(name, x, real) for name, x in given.items() if x is not None}
     offsets = _optional_indices("group_offsets", group_offsets)
     pairing = _choice("gated", gated, _GATED)
 
@@ -233,8 +277,14 @@ def matmul(
     if desc.beta and out is None:
         raise ValueError(f"beta is {beta} and scales what is in the result: give out=")
     shape = batch + (() if vector_a else (ta.shape[-2],)) + (() if vector_b else (columns,))
+    whole = (
+        (alpha is None or _checks.number("alpha", alpha).is_integer())
+        and (activation is None or activation == "relu")
+        and not any(t is not None and t.dtype in _FLOATS for t in (tbias, tresidual, *factors.values()))
+    )
+    default = product_dtype(ta.dtype, tb.dtype, whole)
     # Rows behind the last group stay as they are, so in a new result they must be something.
-    call.result, tc = _result(ta, shape, dtype, product_dtype(ta.dtype, tb.dtype), out, zeros=offsets is not None)
+    call.result, tc = _result(ta, shape, dtype, default, out, zeros=offsets is not None)
 
     def as_matrix(t: Tensor) -> Tensor:
         """Gives operands shaped like the result the axes that one-dimensional a and b took from it."""
@@ -251,15 +301,19 @@ def matmul(
         tbias = tbias and as_matrix(tbias)
         tresidual = tresidual and as_matrix(tresidual)
 
-    call.put("a", ta)
-    call.put("b", tb)
+    batched: Sequence[int] = ()
+    if offsets is None:  # groups have no batch
+        tc = _roomy(tc, ta, tb, tbias, tresidual, *factors.values())
+        batched = tc.shape
+    call.put("a", ta, batched)
+    call.put("b", tb, batched)
     call.put_output("c", tc)
     if isinstance(b, PackedMatrix):
         desc.b_packed, desc.b_packed_bytes = b.address, b.bytes
         call._kept.append(b)
     call.put_scalar("alpha", alpha)
-    call.put("bias", tbias)
-    call.put("residual", tresidual)
+    call.put("bias", tbias, batched)
+    call.put("residual", tresidual, batched)
     desc.activation = _choice("activation", activation, _ACTIVATIONS)
     if clamp is not None:
         low, high = _checks.pair("clamp", clamp)
@@ -267,12 +321,8 @@ def matmul(
     elif activation == "clamp":
         raise ValueError("activation='clamp' needs clamp=(low, high)")
     desc.gated = pairing
-    call.put("a_scale", _optional("a_scale", a_scale))
-    call.put("a_zero", _optional("a_zero", a_zero))
-    call.put("b_scale", _optional("b_scale", b_scale))
-    call.put("b_zero", _optional("b_zero", b_zero))
-    call.put("c_scale", _optional("c_scale", c_scale))
-    call.put("c_zero", _optional("c_zero", c_zero))
+    for name, factor in factors.items():
+        call.put(name, factor, batched)
     call.put("group_offsets", offsets)
     desc.compute = _choice("compute", compute, _COMPUTE)
     call.limit_workspace(workspace_limit)
@@ -281,6 +331,7 @@ def matmul(
 
 def _put_masks(
     call: Call[Any],
+    scores: Sequence[int],
     mask: Optional[Array],
     bias: Optional[Array],
     causal: Optional[Causal],
@@ -289,14 +340,15 @@ def _put_masks(
     softcap: float,
     sinks: Optional[Array],
 ) -> None:
-    """What softmax and attention have in common."""
+    """What softmax and attention have in common. Masks broadcast to a shape that begins and counts as `scores`."""
     tmask, tbias = _optional("mask", mask), _optional("bias", bias)
-    if tmask is not None and tmask.dtype != "bool":
+    additive = tmask is not None and tmask.dtype != "bool"
+    if tmask is not None and additive:
         if tbias is not None:
             raise ValueError(f"mask of {tmask.dtype} is additive and so is bias: give one of them, or a mask of bool")
         tmask, tbias = None, tmask
-    call.put("mask", tmask)
-    call.put("bias", tbias)
+    call.put("mask", tmask, scores)
+    call.put("bias", tbias, scores, "mask" if additive else "bias")
     call.desc.causal = _choice("causal", causal, _CAUSAL)
     if window is not None:
         low, high = _checks.INT64_MIN, _checks.INT64_MAX
@@ -358,7 +410,7 @@ def softmax(
     call.put_output("y", ty)
     desc.axis = ctypes.pointer(ctypes.c_int32(axis))
     call.put_scalar("scale", scale)
-    _put_masks(call, mask, bias, causal, window, alibi, softcap, sinks)
+    _put_masks(call, tx.shape, mask, bias, causal, window, alibi, softcap, sinks)
     desc.log = bool(log)
     call.result = out
     if return_lse:
@@ -386,8 +438,8 @@ def attention(
     cu_seqlens_q: Optional[Indices] = None,
     cu_seqlens_k: Optional[Indices] = None,
     block_table: Optional[Array] = None,
-    k_scale: Optional[Array] = None,
-    v_scale: Optional[Array] = None,
+    k_scale: Optional[Factor] = None,
+    v_scale: Optional[Factor] = None,
     compute: Compute = "default",
     return_lse: bool = False,
     workspace_limit: Optional[int] = None,
@@ -411,7 +463,7 @@ def attention(
     query_offsets       (batch): position of each sequence's first query
     cu_seqlens_q, _k    (sequences + 1) offsets: ragged; q is (1, heads, total, d), k and v likewise
     block_table         (batch, max_blocks): paged; k is (blocks, kv_heads, block_size, d), v likewise
-    k_scale, v_scale    factors of 8-bit keys and values
+    k_scale, v_scale    factors of 8-bit keys and values; plain numbers too
     compute             "default", "exact" or "fast": which rounding is allowed
     return_lse          also return the log of each row's sum, (batch, heads, queries): (o, lse)
     workspace_limit     most bytes of scratch memory
@@ -430,14 +482,15 @@ def attention(
     call.put("v", tv)
     call.put_output("o", to)
     call.put_scalar("scale", scale)
-    _put_masks(call, mask, bias, causal, window, alibi, softcap, sinks)
+    _put_masks(call, tq.shape, mask, bias, causal, window, alibi, softcap, sinks)
     call.put("key_lengths", _optional_indices("key_lengths", key_lengths))
     call.put("query_offsets", _optional_indices("query_offsets", query_offsets))
     call.put("cu_seqlens_q", _optional_indices("cu_seqlens_q", cu_seqlens_q))
     call.put("cu_seqlens_k", _optional_indices("cu_seqlens_k", cu_seqlens_k))
     call.put("block_table", _optional("block_table", block_table))
-    call.put("k_scale", _optional("k_scale", k_scale))
-    call.put("v_scale", _optional("v_scale", v_scale))
+    real = _real(tq.dtype, tk.dtype, tv.dtype)
+    call.put("k_scale", _optional_factor("k_scale", k_scale, real))
+    call.put("v_scale", _optional_factor("v_scale", v_scale, real))
     desc.compute = _choice("compute", compute, _COMPUTE)
     call.result = out
     if return_lse:
@@ -472,7 +525,8 @@ def attention_merge(
     else:
         to = operand("out", out)
     count = len(parts)
-    c_parts, c_sums = [t.to_c() for t in parts], [t.to_c() for t in sums]
+    c_parts = [t.to_c(f"o_parts[{i}]") for i, t in enumerate(parts)]
+    c_sums = [t.to_c(f"lse_parts[{i}]") for i, t in enumerate(sums)]
     desc.o_parts = (_abi.Tensor * count)(*c_parts)
     desc.lse_parts = (_abi.Tensor * count)(*c_sums)
     desc.count = count
@@ -493,23 +547,25 @@ def kv_append(
     *,
     cu_seqlens: Optional[Indices] = None,
     block_table: Optional[Array] = None,
-    k_scale: Optional[Array] = None,
-    v_scale: Optional[Array] = None,
+    k_scale: Optional[Factor] = None,
+    v_scale: Optional[Factor] = None,
 ) -> Call[_abi.KvAppendDesc]:
     """Writes new rows into a key-value cache in place, converting types.
 
     k (batch, kv_heads, t, d) goes to k_cache[b, :, positions[b] + t], or with block_table to the block that holds
-    that position; v likewise. Ragged with cu_seqlens: k is (1, kv_heads, total, d).
+    that position; v likewise. Ragged with cu_seqlens: k is (1, kv_heads, total, d). Scales may be plain numbers.
     """
     call = Call(_abi.KvAppendDesc())
-    call.put("k", operand("k", k))
-    call.put("v", _optional("v", v))
+    tk, tv = operand("k", k), _optional("v", v)
+    real = _real(tk.dtype, tk.dtype if tv is None else tv.dtype)
+    call.put("k", tk)
+    call.put("v", tv)
     call.put_output("k_cache", operand("k_cache", k_cache), "k_cache")
     if v_cache is not None:
         call.put_output("v_cache", operand("v_cache", v_cache), "v_cache")
     call.put("positions", index_operand("positions", positions))
     call.put("cu_seqlens", _optional_indices("cu_seqlens", cu_seqlens))
     call.put("block_table", _optional("block_table", block_table))
-    call.put("k_scale", _optional("k_scale", k_scale))
-    call.put("v_scale", _optional("v_scale", v_scale))
+    call.put("k_scale", _optional_factor("k_scale", k_scale, real))
+    call.put("v_scale", _optional_factor("v_scale", v_scale, real))
     return call

@@ -15,7 +15,7 @@ from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Seq
 
 from . import _abi, _calls, _checks
 from ._arrays import operand
-from ._calls import Array, Call, Compute, Gated, PackedMatrix
+from ._calls import Array, Call, Compute, Factor, Gated, PackedMatrix
 from ._errors import Busy, error
 from ._library import library
 
@@ -246,8 +246,8 @@ class Context:
         b: Array,
         *,
         gated: Optional[Gated] = None,
-        b_scale: Optional[Array] = None,
-        b_zero: Optional[Array] = None,
+        b_scale: Optional[Factor] = None,
+        b_zero: Optional[Factor] = None,
         a_dtype: Any = None,
         compute: Compute = "default",
     ) -> PackedMatrix:

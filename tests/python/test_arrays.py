@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import array
 import gc
+import tracemalloc
 import unittest
 import weakref
+from typing import Any, Callable
 
 import numpy as np
 import tenon
@@ -131,6 +133,94 @@ class Repeated(unittest.TestCase):
         self.assertEqual(second.held.raw[:4], np.float32(4).tobytes())
         merged = tenon.attention_merge([np.broadcast_to(np.float32(1), (2, 4))], [np.zeros(2, np.float32)])
         np.testing.assert_array_equal(merged, 1)
+
+    def traced(self, function: Callable[[], Any]) -> Any:
+        """The result, and that Python took less than half a MiB beside it: operands here would be 4 MB."""
+        tracemalloc.start()
+        try:
+            result = function()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        self.assertLess(peak, 1 << 19)
+        return result
+
+    def test_large_operands_are_not_copied(self) -> None:
+        def repeated(value: float, *shape: int) -> np.ndarray:
+            return np.broadcast_to(np.float32(value), shape)
+
+        wide, tall, two = repeated(2, 2, 500000), repeated(3, 500000, 2), np.full((2, 1000), 2, np.float32)
+        for name, a, b, options, expected in (
+            ("a", wide, np.ones((500000, 2), np.float32), {}, 1e6),
+            ("b", np.ones((2, 500000), np.float32), tall, {}, 1.5e6),
+            ("both", wide, tall, {}, 3e6),
+            ("a and a batch of b", wide, np.ones((2, 500000, 1), np.float32), {}, 1e6),
+            ("a in full rank", repeated(2, *(2,) * 6, 2, 10000), np.ones((10000, 2), np.float32), {}, 20000),
+            ("a vector", repeated(2, 1000000), np.ones((1000000, 1), np.float32), {}, 2e6),
+            ("scale in groups", two, np.ones((1000, 2), np.float32), {"a_scale": repeated(3, 2, 1000)}, 6000),
+            ("zero of b", two, np.ones((1000, 2), np.float32), {"b_zero": repeated(3, 1000, 2)}, -4000),
+        ):
+            with self.subTest(name):
+                np.testing.assert_array_equal(self.traced(lambda: tenon.matmul(a, b, **options)), expected)
+        column, row = np.ones((1000, 1), np.float32), np.ones((1, 50), np.float32)
+        out = np.empty((1000, 50), np.float32)
+        options = {name: repeated(2, 1000, 50) for name in ("bias", "residual", "c_scale")}
+        np.testing.assert_array_equal(self.traced(lambda: tenon.matmul(column, row, out=out, **options)), 2.5)
+
+    def test_large_masks_are_not_copied(self) -> None:
+        x, out = np.zeros((2, 500, 1000), np.float32), np.empty((2, 500, 1000), np.float32)
+        for shape in (x.shape, x.shape[1:], x.shape[2:]):
+            for options, expected in (
+                ({"mask": np.broadcast_to(np.True_, shape)}, 0.001),
+                ({"mask": np.broadcast_to(np.False_, shape)}, 0),
+                ({"bias": np.broadcast_to(np.float32(1), shape)}, 0.001),
+                ({"mask": np.broadcast_to(np.float32(-np.inf), shape)}, 0),
+            ):
+                with self.subTest(shape=shape, **options):
+                    self.traced(lambda: tenon.softmax(x, out=out, **options))
+                    np.testing.assert_allclose(out, expected, rtol=1e-6)
+        q, k = np.zeros((2, 2, 500, 8), np.float32), np.ones((2, 2, 500, 8), np.float32)
+        out = np.empty_like(q)
+        for shape in ((2, 2, 500, 500), (2, 500, 500), (500, 500)):
+            for keep in (True, False):
+                with self.subTest(shape=shape, keep=keep):
+                    mask = np.broadcast_to(np.bool_(keep), shape)
+                    self.traced(lambda: tenon.attention(q, k, k, mask=mask, out=out))
+                    np.testing.assert_allclose(out, float(keep), rtol=1e-6)
+
+    def test_wrong_shapes_stay_wrong(self) -> None:
+        x = np.zeros((4, 5), np.float32)
+        for shape in ((3, 5), (4, 3), (2, 4, 5)):
+            with self.subTest(shape), self.assertRaisesRegex(ValueError, "mask.shape is"):
+                tenon.softmax(x, mask=np.broadcast_to(np.True_, shape))
+            with self.subTest(shape), self.assertRaisesRegex(ValueError, "bias.shape is"):
+                tenon.matmul(np.ones((4, 2), "f4"), np.ones((2, 5), "f4"), bias=np.broadcast_to(np.float32(1), shape))
+
+    def test_copies_are_bounded(self) -> None:
+        """Where nothing broadcasts there is no way to say it, and the copy stays small."""
+        most = np.broadcast_to(np.float32(1), (128, 128))
+        np.testing.assert_allclose(tenon.softmax(most), 1 / 128)
+        large = np.broadcast_to(np.float32(1), (20000, 20000))
+        value = np.float32(1)
+        keys = np.broadcast_to(value, (2, 2, 5000, 8))
+        for name, call in (
+            ("x", lambda: tenon.softmax(large)),
+            ("x", lambda: tenon.softmax(np.broadcast_to(value, (128, 129)))),
+            ("k", lambda: tenon.attention(np.ones((2, 2, 3, 8), np.float32), keys, keys)),
+            (r"o_parts\[0\]", lambda: tenon.attention_merge([large], [np.zeros(20000, np.float32)])),
+            ("a", lambda: tenon.matmul(large, np.ones((1, 20000, 2), np.float32), group_offsets=[0, 20000])),
+        ):
+            with self.subTest(name), self.assertRaisesRegex(ValueError, f"^{name} is one element repeated to .*65536"):
+                self.traced(call)
+
+    def test_packed(self) -> None:
+        a = np.ones((3, 300), np.float32)
+        b, scale = np.broadcast_to(np.float32(2), (300, 200)), np.broadcast_to(np.float32(3), (300, 200))
+        with tenon.Context() as ctx:
+            np.testing.assert_array_equal(ctx.matmul(a, ctx.pack(b)), 600)
+            np.testing.assert_array_equal(ctx.matmul(a, ctx.pack(b, b_scale=scale)), 1800)
+            dense = np.full((300, 200), 2, np.float32)
+            np.testing.assert_array_equal(ctx.matmul(a, ctx.pack(dense, b_scale=scale)), 1800)
 
 
 class DLPack(unittest.TestCase):

@@ -36,6 +36,17 @@ class Attention(unittest.TestCase):
         seen = np.isfinite(expected_lse)
         np.testing.assert_allclose(lse[seen], expected_lse[seen], rtol=tolerance, atol=tolerance)
 
+    def test_plain_numbers_as_scales(self) -> None:
+        for dtype in ("float32", "float64"):
+            q, k, v = self.qkv(dtype=dtype)
+            with self.subTest(dtype):
+                o = tenon.attention(q, k, v, k_scale=0.5, v_scale=3)
+                close(self, o, oracle.attention(q, 0.5 * k, 3 * v)[0])
+        cache = np.zeros((1, 2, 4, 8), np.int8)
+        rows = np.full((1, 2, 1, 8), 2, np.float32)
+        tenon.kv_append(rows, rows, cache, cache.copy(), [1], k_scale=0.5, v_scale=1)
+        np.testing.assert_array_equal(cache[:, :, 1], 4)
+
     def test_options(self) -> None:
         q, k, v = self.qkv()
         keep = self.rng.random((1, 1, 7, 11)) < 0.6

@@ -157,6 +157,54 @@ class Matmul(unittest.TestCase):
         c = tenon.matmul(a, b, a_scale=a_scale, b_scale=b_scale, dtype="f32")
         close(self, c, (oracle.f64(a) * a_scale) @ (oracle.f64(b) * b_scale))
 
+    def test_default_type_of_integer_products(self) -> None:
+        """int32 as long as nothing brings in other numbers: rounding is never silent."""
+        a = self.rng.integers(-128, 128, (5, 32)).astype(np.int8)
+        b = self.rng.integers(0, 256, (32, 6)).astype(np.uint8)
+        exact = oracle.f64(a) @ oracle.f64(b)
+        row, small = self.normal(6), np.float32(1e-3)
+        for options, expected in (
+            ({"a_scale": 1e-3, "b_scale": 1e-3}, exact * 1e-6),
+            ({"a_scale": small}, exact * 1e-3),
+            ({"b_scale": np.full((1, 6), small)}, exact * 1e-3),
+            ({"c_scale": 8}, exact / 8),
+            ({"a_zero": 0.5}, (oracle.f64(a) - 0.5) @ b),
+            ({"alpha": 0.3}, exact * 0.3),
+            ({"bias": row}, exact + row),
+            ({"residual": row}, exact + row),
+            ({"activation": "tanh", "alpha": 1e-4}, np.tanh(exact * 1e-4)),
+            ({"activation": "sigmoid"}, oracle.ACTIVATIONS["sigmoid"](np.clip(exact, -500, 500))),
+            ({"activation": "clamp", "clamp": (-0.5, 0.5)}, np.clip(exact, -0.5, 0.5)),
+        ):
+            with self.subTest(**options):
+                c = tenon.matmul(a, b, **options)
+                self.assertEqual(c.dtype, np.float32)
+                close(self, c, expected)
+                self.assertEqual(tenon.matmul(a, b, dtype="s32", **options).dtype, np.int32)
+        for options, expected in (
+            ({"alpha": 2.0}, 2 * exact),
+            ({"activation": "relu"}, np.maximum(exact, 0)),
+            ({"a_zero": 3, "b_zero": np.int32(-4)}, (oracle.f64(a) - 3) @ (oracle.f64(b) + 4)),
+        ):
+            with self.subTest(**options):
+                c = tenon.matmul(a, b, **options)
+                self.assertEqual(c.dtype, np.int32)
+                np.testing.assert_array_equal(c, expected)
+        with tenon.Context() as ctx:
+            self.assertEqual(ctx.matmul(a, ctx.pack(b, b_scale=0.5, a_dtype="s8")).dtype, np.float32)
+
+    def test_plain_numbers_as_scales_and_zeros(self) -> None:
+        for dtype in ("float32", "float64", "int8"):
+            a, b = (8 * self.normal(5, 32)).astype(dtype), (8 * self.normal(32, 6)).astype(dtype)
+            options = {"a_scale": 2.0, "a_zero": 3, "b_scale": 3, "b_zero": 1.5, "c_scale": 0.3, "c_zero": 7}
+            with self.subTest(dtype):
+                c = tenon.matmul(a, b, **options)
+                expected = (2 * (oracle.f64(a) - 3)) @ (3 * (oracle.f64(b) - 1.5)) / 0.3 + 7
+                close(self, c, expected, TOLERANCE[str(c.dtype)])
+                with tenon.Context() as ctx:
+                    packed = ctx.pack(b, b_scale=options.pop("b_scale"), b_zero=options.pop("b_zero"))
+                    np.testing.assert_array_equal(ctx.matmul(a, packed, **options), c)
+
     def test_plain_buffers(self) -> None:
         a = memoryview(array.array("f", range(6))).cast("B").cast("f", (2, 3))
         b = memoryview(array.array("f", range(12))).cast("B").cast("f", (3, 4))

@@ -139,6 +139,10 @@ CASES: list[Case] = [
     ("causal", softmax, {"causal": True}, ValueError, "causal is True, expected None or one of 'top_left'"),
     ("dtype", matmul, {"dtype": 3}, ValueError, "dtype 3 is not one of f64"),
     ("dtype of no kind", matmul, {"dtype": np.complex64}, ValueError, "dtype .*complex64.* is not one of f64"),
+    ("a_scale as a truth value", matmul, {"a_scale": True}, TypeError, "a_scale: bool is not an array"),
+    ("a_scale beyond float32", matmul, {"a_scale": 1e39}, ValueError, r"a_scale is 1e\+39, expected a number that float32 holds"),
+    ("b_scale below float32", matmul, {"b_scale": 1e-60}, ValueError, "b_scale is 1e-60, expected a number that float32 holds"),
+    ("a_zero", matmul, {"a_zero": 2**31}, ValueError, r"a_zero is 2147483648, expected -2\^31 to 2\^31 - 1"),
     # Arrays.
     ("a list", matmul, {"b": [[1.0]]}, TypeError, "b: list is not an array"),
     ("objects", matmul, {"a": np.ones((3, 4), object)}, TypeError, "a: elements are object, expected one of f64, f32"),
