@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, Optional, Sequence, TypeVar, Union
 
 from . import _abi, _checks
 from ._arrays import Tensor, as_tensor, dtype_code, dtype_name, index_operand, make_result, number, operand
+from ._errors import InvalidArgument
 
 Desc = TypeVar("Desc", bound=ctypes.Structure)
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "clamp"]
@@ -344,6 +345,10 @@ def _put_masks(
     tmask, tbias = _optional("mask", mask), _optional("bias", bias)
     additive = tmask is not None and tmask.dtype != "bool"
     if tmask is not None and additive:
+        if tmask.dtype not in _FLOATS:
+            raise InvalidArgument(
+                f"mask.dtype is {tmask.dtype}, expected bool (True = keep) or, to be added, {', '.join(_FLOATS)}"
+            )
         if tbias is not None:
             raise ValueError(f"mask of {tmask.dtype} is additive and so is bias: give one of them, or a mask of bool")
         tmask, tbias = None, tmask

@@ -144,6 +144,8 @@ CASES: list[Case] = [
     ("b_scale below float32", matmul, {"b_scale": 1e-60}, ValueError, "b_scale is 1e-60, expected a number that float32 holds"),
     ("a_zero", matmul, {"a_zero": 2**31}, ValueError, r"a_zero is 2147483648, expected -2\^31 to 2\^31 - 1"),
     # Arrays.
+    ("a mask of bytes", attention, {"mask": np.ones((3, 6), np.uint8)}, ValueError, r"^mask.dtype is u8, expected bool \(True = keep\)"),
+    ("a mask of integers", softmax, {"mask": np.ones((3, 4), np.int32)}, ValueError, "^mask.dtype is s32, expected bool"),
     ("a list", matmul, {"b": [[1.0]]}, TypeError, "b: list is not an array"),
     ("objects", matmul, {"a": np.ones((3, 4), object)}, TypeError, "a: elements are object, expected one of f64, f32"),
     ("dates", softmax, {"x": np.zeros(3, "M8[ns]")}, TypeError, r"x: elements are datetime64\[ns\], expected one of"),
