@@ -44,7 +44,8 @@ class Call(Generic[Desc]):
     def put(self, field: str, tensor: Optional[Tensor], within: Sequence[int] = (), name: Optional[str] = None) -> None:
         """Sets an input: the argument `name`, if not `field`. `within` is the shape that it broadcasts to, if any."""
         if tensor is not None:
-            tensor = tensor.within(within)
+            if tensor.repeats:
+                tensor = tensor.within(within)
             made = tensor.to_c(name or field)
             setattr(self.desc, field, made)
             self._kept += (tensor, made)
@@ -85,13 +86,17 @@ def _optional_indices(name: str, x: Optional[Indices]) -> Optional[Tensor]:
     return None if x is None else index_operand(name, x)
 
 
-def _factor(name: str, x: Optional[Factor], real: str) -> Optional[Tensor]:
+def _factor(name: str, x: Factor, real: str) -> Tensor:
     """A scale or zero point. Plain numbers become `real`; integers as zero points s32, so that sums stay integers."""
     if type(x) is int and name.endswith("_zero"):
         return number(name, x, "s32")
     if type(x) is int or type(x) is float:
         return number(name, x, real)
-    return _optional(name, x)
+    return operand(name, x)
+
+
+def _optional_factor(name: str, x: Optional[Factor], real: str) -> Optional[Tensor]:
+    return None if x is None else _factor(name, x, real)
 
 
 def _real(*dtypes: str) -> str:
@@ -160,7 +165,7 @@ def pack(
     """What Context.pack asks the library, and the views of its operands."""
     view = operand("b", b)
     real = _real(view.dtype, view.dtype if a_dtype is None else dtype_name(a_dtype))
-    scale, zero = _factor("b_scale", b_scale, real), _factor("b_zero", b_zero, real)
+    scale, zero = _optional_factor("b_scale", b_scale, real), _optional_factor("b_zero", b_zero, real)
     if view.ndim < 2:
         raise ValueError(f"b has {view.ndim} dimensions, expected at least 2")
     call = Call(_abi.GemmDesc())
@@ -177,8 +182,10 @@ def pack(
 
 def _roomy(t: Tensor, *inputs: Optional[Tensor]) -> Tensor:
     """`t`, with a batch of 1 in front if one of the inputs needs that to say that its one element repeats."""
-    full = any(x is not None and x.repeats and x.ndim == t.ndim for x in inputs)
-    return t.with_axis(-t.ndim - 1) if full and t.ndim < _abi.MAX_RANK else t
+    for x in inputs:
+        if x is not None and x.repeats and x.ndim == t.ndim < _abi.MAX_RANK:
+            return t.with_axis(-t.ndim - 1)
+    return t
 
 
 def product_dtype(a: str, b: str, whole: bool = True) -> str:
@@ -253,14 +260,15 @@ def matmul(
         tb = tb.with_axis(-1)
     tbias, tresidual = _optional("bias", bias), _optional("residual", residual)
     real = _real(ta.dtype, tb.dtype)
-    factors = {
-        "a_scale": _factor("a_scale", a_scale, real),
-        "a_zero": _factor("a_zero", a_zero, real),
-        "b_scale": _factor("b_scale", b_scale, real),
-        "b_zero": _factor("b_zero", b_zero, real),
-        "c_scale": _factor("c_scale", c_scale, real),
-        "c_zero": _factor("c_zero", c_zero, real),
+    given = {
+        "a_scale": a_scale,
+        "a_zero": a_zero,
+        "b_scale": b_scale,
+        "b_zero": b_zero,
+        "c_scale": c_scale,
+        "c_zero": c_zero,
     }
+    factors = {name: _factor(name, x, real) for name, x in given.items() if x is not None}
     offsets = _optional_indices("group_offsets", group_offsets)
     pairing = _choice("gated", gated, _GATED)
 
@@ -486,8 +494,8 @@ def attention(
     call.put("cu_seqlens_k", _optional_indices("cu_seqlens_k", cu_seqlens_k))
     call.put("block_table", _optional("block_table", block_table))
     real = _real(tq.dtype, tk.dtype, tv.dtype)
-    call.put("k_scale", _factor("k_scale", k_scale, real))
-    call.put("v_scale", _factor("v_scale", v_scale, real))
+    call.put("k_scale", _optional_factor("k_scale", k_scale, real))
+    call.put("v_scale", _optional_factor("v_scale", v_scale, real))
     desc.compute = _choice("compute", compute, _COMPUTE)
     call.result = out
     if return_lse:
@@ -563,6 +571,6 @@ def kv_append(
     call.put("positions", index_operand("positions", positions))
     call.put("cu_seqlens", _optional_indices("cu_seqlens", cu_seqlens))
     call.put("block_table", _optional("block_table", block_table))
-    call.put("k_scale", _factor("k_scale", k_scale, real))
-    call.put("v_scale", _factor("v_scale", v_scale, real))
+    call.put("k_scale", _optional_factor("k_scale", k_scale, real))
+    call.put("v_scale", _optional_factor("v_scale", v_scale, real))
     return call
