@@ -16,9 +16,9 @@
 #include "suite.h"
 
 #if defined(TEST_ASAN) || defined(TEST_TSAN)
-enum { STEPS = 20000 };
+enum { STEPS = 20000, IN_FULL = false }; /* too few for the rates below: the beginning shows */
 #else
-enum { STEPS = 200000 };
+enum { STEPS = 200000, IN_FULL = true };
 #endif
 enum { SLOTS_MOST = 20000, CHECK_EVERY = 4096, PART = 64 << 10 };
 
@@ -196,9 +196,11 @@ START_TEST(sizes_of_all_kinds) {
            "step, %llu of these unjust\n",
            c->name, peak, held, calls, refused, (unsigned long long)p.unjust);
     ck_assert_uint_eq(p.unjust, 0);
-    ck_assert_double_le(held, c->most_held);
-    ck_assert_double_le(calls, c->most_calls);
-    ck_assert_double_le(refused, c->most_refused);
+    if (IN_FULL) {
+        ck_assert_double_le(held, c->most_held);
+        ck_assert_double_le(calls, c->most_calls);
+        ck_assert_double_le(refused, c->most_refused);
+    }
     tenon_pool_destroy(pool);
     ck_assert_uint_eq(system.held, 0);
 }
@@ -229,7 +231,8 @@ START_TEST(pool_of_hooks) {
     const double calls = (double)atomic_load(&hooks.calls) / STEPS;
     printf("hooks, 1.2 of the peak: %.4f calls of alloc and %.5f refusals a step\n", calls,
            (double)p.refused / STEPS);
-    ck_assert_double_le(calls, 0.002);
+    if (IN_FULL)
+        ck_assert_double_le(calls, 0.002);
     ck_assert_double_le((double)p.refused / STEPS, 0.0001);
     /* Bookkeeping is beside it. */
     ck_assert_int_le(atomic_load(&hooks.most_bytes), (long long)(budget + (1 << 20)));
