@@ -90,6 +90,8 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
     tn_message why = {{0}}, memory = {{0}};
     bool short_before = false;
 
+    memset(decision, 0, sizeof *decision);
+
     for (int s = first; s < ctx->slots; ++s) {
         tn_slot *slot = &ctx->slot[s];
         const tn_backend *backend = slot->name.backend;
@@ -220,7 +222,6 @@ static tenon_status run_rest(tenon_context *ctx, tn_slot *slot, const tn_plan_re
                     first.text, ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
         (void)tn_arena_drop(&slot->arena); /* the next device may draw from the same pool */
-        memset(&next, 0, sizeof next);
         if (decide(ctx, after, request, workspace->memory != NULL, &next) != TENON_OK) {
             ctx->message = first;
             ctx->refuser = refuser;
@@ -248,7 +249,6 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     tn_decision decision;
 
     *out = NULL;
-    memset(&decision, 0, sizeof decision);
     TN_TRY(answer(ctx, decide(ctx, 0, request, 0, &decision)));
     tn_team_start(ctx->team);
     tenon_status status = tn_plan_make(&ctx->allocator, request, &decision, &ctx->message, out);
@@ -282,7 +282,6 @@ static void reconsider(tenon_context *ctx, tenon_plan *cached, int borrowed) {
     cached->waited = 0;
     const tn_message said = ctx->message;
     tn_decision decision;
-    memset(&decision, 0, sizeof decision);
     if (decide(ctx, 0, &cached->request, borrowed, &decision) == TENON_OK)
         cached->decision = decision;
     else
@@ -320,7 +319,6 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
 
     if (cached)
         return tn_dispatch_cached(ctx, cached, addresses, workspace);
-    memset(&decision, 0, sizeof decision);
     TN_TRY(answer(ctx, decide(ctx, 0, request, workspace->memory != NULL, &decision)));
     tn_team_start(ctx->team);
     /* Harmless if there is no memory for it. */

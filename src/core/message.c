@@ -59,13 +59,25 @@ tenon_status tn_fail(tn_message *message, tenon_status status, const char *forma
     return status;
 }
 
+/*
+ * What tenon_error_message(NULL) reads. Byte-wise atomics: a reader may see two failures mixed,
+ * never an unterminated string (the last byte stays 0).
+ */
+static void publish(const tn_message *message) {
+    for (size_t i = 0; i + 1 < TN_MESSAGE_BYTES; ++i) {
+        atomic_store_explicit(&shared_text[i], message->text[i], memory_order_relaxed);
+        if (message->text[i] == 0)
+            break;
+    }
+}
+
 tenon_status tn_fail_shared(tenon_status status, const char *format, ...) {
     tn_message message;
     va_list args;
     va_start(args, format);
     format_text(&message, format, args);
     va_end(args);
-    tn_message_publish(&message);
+    publish(&message);
     return status;
 }
 
@@ -77,18 +89,6 @@ tenon_status tn_fail_host(tn_message *message, const char *what, size_t bytes, c
                        what, alignment);
     return tn_fail(message, TENON_ERROR_OUT_OF_MEMORY, "no memory for %s of %zu bytes", what,
                    bytes);
-}
-
-/*
- * Byte-wise atomics: a reader may see two failures mixed, never an unterminated string (the last
- * byte stays 0).
- */
-void tn_message_publish(const tn_message *message) {
-    for (size_t i = 0; i + 1 < TN_MESSAGE_BYTES; ++i) {
-        atomic_store_explicit(&shared_text[i], message->text[i], memory_order_relaxed);
-        if (message->text[i] == 0)
-            break;
-    }
 }
 
 const char *tn_message_shared(void) {

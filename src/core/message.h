@@ -53,7 +53,6 @@ int tn_text_character(const char *at);
 void tn_text_clean(char *text);
 
 /* The message of calls without a context; what tenon_error_message(NULL) reads. */
-void tn_message_publish(const tn_message *message);
 const char *tn_message_shared(void);
 
 /* Leaves the function with the status of a call that failed. Only while nothing is held. */
