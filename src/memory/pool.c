@@ -386,18 +386,6 @@ tenon_status tn_block_take_held(tenon_pool *pool, size_t bytes, size_t alignment
     return take_slowly(pool, bytes, alignment, owner, take, out, message);
 }
 
-tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           unsigned take, tn_block_record **out, tn_message *message) {
-    *out = NULL;
-    if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0)
-        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
-                       "alignment is %zu, expected a power of two up to %d", alignment,
-                       TN_ALIGNMENT_MOST);
-    if (!tn_enter(pool))
-        return tn_fail_lost(pool, message);
-    return tn_block_take_held(pool, bytes, alignment, owner, take, out, message);
-}
-
 static tn_block block_of(tn_block_record *record) {
     const tn_segment_memory *memory = &tn_segment_of(record)->memory;
     tn_block block = {.handle = memory->handle,
@@ -413,9 +401,16 @@ static tn_block block_of(tn_block_record *record) {
 static tenon_status alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
                           unsigned take, tn_block *block, tn_message *message) {
     tn_block_record *record;
-    tenon_status status = tn_block_take(pool, bytes, alignment, owner, take, &record, message);
-    *block = status == TENON_OK ? block_of(record) : (tn_block){0};
-    return status;
+    *block = (tn_block){0};
+    if (alignment > TN_ALIGNMENT_MOST || (alignment & (alignment - 1)) != 0)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "alignment is %zu, expected a power of two up to %d", alignment,
+                       TN_ALIGNMENT_MOST);
+    if (!tn_enter(pool))
+        return tn_fail_lost(pool, message);
+    TN_TRY(tn_block_take_held(pool, bytes, alignment, owner, take, &record, message));
+    *block = block_of(record);
+    return TENON_OK;
 }
 
 tenon_status tn_pool_alloc(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,

@@ -80,7 +80,7 @@ size_t tenon_memory_owners(tenon_pool *pool, tenon_memory_owner *owners, size_t 
 
 /* ---- statistics ---- */
 
-size_t tn_largest_free_locked(tenon_pool *pool) {
+static size_t largest_free_locked(tenon_pool *pool) {
     tn_settle_locked(pool);
     size_t largest = tn_tlsf_largest(&pool->tlsf);
     size_t guards = tn_guarded(pool) ? 2 * TN_GRANULE : 0;
@@ -95,7 +95,7 @@ tenon_status tenon_memory_stats(tenon_pool *pool, tenon_memory_info *info) {
     if (!tn_enter(pool))
         return tn_fail_lost_shared(pool);
     tenon_memory_info now = pool->info;
-    now.largest_free = tn_largest_free_locked(pool);
+    now.largest_free = largest_free_locked(pool);
     now.blocks = tn_blocks_locked(pool);
     tn_leave(pool);
     return tn_write_info("memory stats", info, &now, sizeof now);
@@ -130,7 +130,7 @@ tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, t
                    "pool %s: no block of %zu bytes for '%.32s' (%s): in use %zu, reserved %zu, "
                    "budget %s, largest free block %zu; held by %s",
                    pool->device, request->asked, request->owner, why, pool->info.in_use,
-                   pool->info.reserved, budget, tn_largest_free_locked(pool), owners);
+                   pool->info.reserved, budget, largest_free_locked(pool), owners);
 }
 
 /* ---- snapshot ---- */
@@ -197,7 +197,7 @@ static void write_statistics(json *out, tenon_pool *pool) {
     json_number(out, "in_use", info->in_use);
     json_number(out, "peak_reserved", info->peak_reserved);
     json_number(out, "peak_in_use", info->peak_in_use);
-    json_number(out, "largest_free", tn_largest_free_locked(pool));
+    json_number(out, "largest_free", largest_free_locked(pool));
     json_number(out, "blocks", tn_blocks_locked(pool));
     json_number(out, "allocations", info->allocations);
     json_number(out, "frees", info->frees);

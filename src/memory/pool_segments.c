@@ -30,7 +30,7 @@ enum {
 };
 
 /* From the hooks; what they do wrong is kept for the sentence of the failure. */
-void *tn_hooks_alloc(tenon_pool *pool, size_t bytes, size_t alignment) {
+static void *hooks_alloc(tenon_pool *pool, size_t bytes, size_t alignment) {
     const void *stray;
     void *memory = tn_host_alloc_watched(&pool->hooks, bytes, alignment, &stray);
     if (stray != NULL) {
@@ -87,7 +87,7 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
     bool hooked = pool->hooks.alloc != NULL;
     if (!host_available(pool, bytes))
         return false;
-    void *address = hooked ? tn_hooks_alloc(pool, bytes, TN_ALIGNMENT_MOST)
+    void *address = hooked ? hooks_alloc(pool, bytes, TN_ALIGNMENT_MOST)
                            : tn_os_map(bytes, (pool->flags & TENON_POOL_HUGE_PAGES) != 0);
     if (address == NULL) {
         count_given(pool, bytes);
@@ -177,7 +177,7 @@ bool tn_refill(tenon_pool *pool, tn_records *records, size_t count) {
     tn_mutex_unlock(&pool->lock);
     if (fixed)
         return refill_from_segment(pool, records, bytes);
-    void *slab = tn_hooks_alloc(pool, bytes, TN_CACHE_LINE);
+    void *slab = hooks_alloc(pool, bytes, TN_CACHE_LINE);
     if (slab == NULL)
         return false;
     tn_mutex_lock(&pool->lock);
@@ -204,7 +204,7 @@ bool tn_nodes_ready(tenon_pool *pool) {
  */
 bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
                     tn_block_record **record, tn_finding *finding) {
-    tn_segment *segment = tn_hooks_alloc(pool, sizeof *segment, TN_CACHE_LINE);
+    tn_segment *segment = hooks_alloc(pool, sizeof *segment, TN_CACHE_LINE);
     if (segment == NULL)
         return false;
     *segment = (tn_segment){0};

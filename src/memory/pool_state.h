@@ -149,16 +149,13 @@ void tn_settle_oldest_locked(tenon_pool *pool);
 void tn_pool_close(tenon_pool *pool);
 
 /*
- * As tn_pool_alloc, but answers the record. With TN_TAKE_BUFFER its buffer has become one more
- * holder of the pool in the same step; what the buffer shows is the caller's to fill in. With
- * TN_TAKE_TRY as tn_pool_try.
+ * As tn_pool_alloc, but answers the record, and with `lock` held, which it gives back. With
+ * TN_TAKE_BUFFER its buffer has become one more holder of the pool in the same step; what the
+ * buffer shows is the caller's to fill in. With TN_TAKE_TRY as tn_pool_try. Pre: the alignment is a
+ * legal one.
  */
 #define TN_TAKE_BUFFER 1u
 #define TN_TAKE_TRY 2u
-tenon_status tn_block_take(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
-                           unsigned take, tn_block_record **out, tn_message *message);
-
-/* The rest of it, with `lock` held, which it gives back. Pre: the alignment is a legal one. */
 tenon_status tn_block_take_held(tenon_pool *pool, size_t bytes, size_t alignment, const char *owner,
                                 unsigned take, tn_block_record **out, tn_message *message);
 
@@ -204,7 +201,6 @@ bool tn_segment_add(tenon_pool *pool, size_t bytes, const tn_request *request,
 size_t tn_segments_give(tenon_pool *pool, size_t keep, uint64_t *count);
 size_t tn_segments_empty(tenon_pool *pool);
 void tn_segments_close(tenon_pool *pool);
-void *tn_hooks_alloc(tenon_pool *pool, size_t bytes, size_t alignment);
 bool tn_refill(tenon_pool *pool, tn_records *records, size_t count);
 bool tn_nodes_ready(tenon_pool *pool);
 tn_segment_source tn_host_source(tenon_pool *pool);
@@ -220,7 +216,6 @@ void tn_finding_tell(tenon_pool *pool, const tn_finding *finding);
 
 /* pool_report.c */
 uint32_t tn_owner_find_locked(tenon_pool *pool, const char *name);
-size_t tn_largest_free_locked(tenon_pool *pool);
 void tn_count_failure_locked(tenon_pool *pool, size_t bytes);
 tenon_status tn_fail_short_locked(tenon_pool *pool, const tn_request *request, tenon_status status,
                                   const char *why, tn_message *message);

@@ -212,7 +212,8 @@ size_t tn_tlsf_inner(const tn_tlsf_node *node, size_t unit, size_t *offset) {
     return end > *offset ? end - *offset : 0;
 }
 
-tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf) {
+/* The free block with the most bytes, up to the width of a class; NULL: none. */
+static tn_tlsf_node *top(const tn_tlsf *tlsf) {
     if (tlsf->first_map == 0)
         return NULL;
     unsigned first = top_bit((size_t)tlsf->first_map);
@@ -235,7 +236,7 @@ static tn_tlsf_node *roomy_from(const tn_tlsf *tlsf, size_class at, size_t unit)
 
 tn_tlsf_node *tn_tlsf_roomy(const tn_tlsf *tlsf, size_t unit) {
     size_t offset;
-    tn_tlsf_node *node = tn_tlsf_top(tlsf);
+    tn_tlsf_node *node = top(tlsf);
     if (node == NULL || tn_tlsf_inner(node, unit, &offset) != 0)
         return node;
     node = roomy_from(tlsf, class_of(unit), unit);
@@ -296,7 +297,7 @@ void tn_tlsf_fill(tn_tlsf *tlsf, tn_tlsf_node *hole, tn_records *nodes) {
 
 size_t tn_tlsf_largest(const tn_tlsf *tlsf) {
     size_t largest = 0;
-    for (const tn_tlsf_node *node = tn_tlsf_top(tlsf); node != NULL; node = node->next)
+    for (const tn_tlsf_node *node = top(tlsf); node != NULL; node = node->next)
         if (node->bytes > largest)
             largest = node->bytes;
     return largest;

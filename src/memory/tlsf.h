@@ -100,9 +100,6 @@ tn_tlsf_node *tn_tlsf_release(tn_tlsf *tlsf, tn_tlsf_node *node, tn_records *nod
  */
 size_t tn_tlsf_inner(const tn_tlsf_node *node, size_t unit, size_t *offset);
 
-/* The free block with the most bytes, up to the width of a class; NULL: none. */
-tn_tlsf_node *tn_tlsf_top(const tn_tlsf *tlsf);
-
 /*
  * A free block with a whole unit, of the largest class if that is enough; NULL: none, so that
  * tn_tlsf_spare is 0. Linear in the blocks of one to two units, of which not every one has a whole
