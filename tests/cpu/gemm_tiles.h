@@ -28,7 +28,8 @@ static const tn_gemm_tile all_rows[] = {
 enum { TILES = sizeof all_tiles / sizeof *all_tiles };
 
 static inline bool tile_runs(const tn_gemm_tile *tile) {
-    return tile->level <= tn_cpu_level_best();
+    const tn_cpu_isa isa = tn_cpu_isa_choose(NULL, NULL);
+    return tile->level <= isa.level && (tile->needs & ~isa.features) == 0;
 }
 
 static inline size_t type_bytes(tenon_dtype dtype) {
@@ -73,6 +74,16 @@ static inline double element_at(const void *base, tenon_dtype dtype, int64_t i) 
         return ((const int32_t *)base)[i];
     default:
         return NAN;
+    }
+}
+
+/* Puts 1 where random bytes say NaN or infinity: it would hide everything after it. */
+static inline void keep_finite(uint8_t *bytes, tenon_dtype dtype, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        if (dtype == TENON_F8_E4M3 && (bytes[i] & 0x7f) == 0x7f)
+            bytes[i] = 0x38;
+        if (dtype == TENON_F8_E5M2 && (bytes[i] & 0x7f) >= 0x78)
+            bytes[i] = 0x3c;
     }
 }
 
