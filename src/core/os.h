@@ -223,6 +223,12 @@ typedef struct tn_cpu_set {
 } tn_cpu_set;
 
 /*
+ * Asks the kernel to let this process, all of its threads, use AMX's tile registers, which it saves
+ * only for those that ask. False: refused, or there is nothing to allow. Asking again is harmless.
+ */
+bool tn_os_allow_tiles(void);
+
+/*
  * Keeps a sleeping thread of this process from waking up on `cpu`, if its affinity lets it run
  * elsewhere. True if it was done: *before is the affinity that the thread gives itself back with
  * tn_os_unsteer.

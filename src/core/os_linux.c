@@ -426,6 +426,15 @@ int tn_os_cpu(void) {
     return sched_getcpu();
 }
 
+bool tn_os_allow_tiles(void) {
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* <asm/prctl.h>, since Linux 5.16 */
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
 bool tn_os_steer(int thread, int cpu, tn_cpu_set *before) {
     tn_cpu_set other;
     const int words = (int)(sizeof other.bits / sizeof other.bits[0]);

@@ -13,19 +13,40 @@
 
 #include <stdio.h>
 
-/* Devices are constant: for each level one with the processor's further instructions and one
- * without, so that opening needs no memory and contexts may differ in level (tests). */
+/* Devices are constant: for each level one without the processor's further instructions, one with
+ * them but for AMX, and one with all, so that opening needs no memory and contexts may differ in
+ * level (tests). */
+typedef enum further { NONE, VECTORS, TILES, FURTHERS } further;
+
 struct tn_device {
     tn_cpu_level level;
-    bool plain;
+    further further;
 };
 
-static tn_device devices[TN_CPU_LEVELS][2] = {{{TN_CPU_SCALAR, false}, {TN_CPU_SCALAR, true}},
-                                              {{TN_CPU_AVX2, false}, {TN_CPU_AVX2, true}},
-                                              {{TN_CPU_AVX512, false}, {TN_CPU_AVX512, true}}};
+#define DEVICES(level)                                                                             \
+    {                                                                                              \
+        {level, NONE}, {level, VECTORS}, {                                                         \
+            level, TILES                                                                           \
+        }                                                                                          \
+    }
+static tn_device devices[TN_CPU_LEVELS][FURTHERS] = {DEVICES(TN_CPU_SCALAR), DEVICES(TN_CPU_AVX2),
+                                                     DEVICES(TN_CPU_AVX512)};
 
 static tn_cpu_isa isa_of(const tn_device *device) {
-    return (tn_cpu_isa){device->level, device->plain ? 0 : tn_cpu_isa_choose(NULL, NULL).features};
+    const uint32_t all = tn_cpu_isa_choose(NULL, NULL).features;
+    const uint32_t features[FURTHERS] = {0, all & ~(uint32_t)TN_CPU_HAS_AMX, all};
+    return (tn_cpu_isa){device->level, features[device->further]};
+}
+
+/* AMX has to be allowed, for all threads of the process; elsewhere it is as if it were not there. */
+static bool may_use_tiles(tn_cpu_isa isa) {
+    if (isa.level < TN_CPU_AVX512 || !(isa.features & TN_CPU_HAS_AMX_TILE))
+        return false;
+#ifdef TN_EMULATE_AVX512
+    return true;
+#else
+    return tn_os_allow_tiles();
+#endif
 }
 
 static int count(void) {
@@ -35,6 +56,7 @@ static int count(void) {
 static void info(int index, tenon_device_info *out) {
     const tn_cpu_caches caches = tn_cpu_cache_sizes();
     const tn_cpu_level level = tn_cpu_isa_choose(tn_os_env("TENON_CPU"), NULL).level;
+    const uint32_t features = tn_cpu_isa_choose(NULL, NULL).features;
     /* The level in use comes first, so it is not told again among the features. */
     static const uint32_t told[TN_CPU_LEVELS] = {
         [TN_CPU_AVX2] = TN_CPU_HAS_AVX2, [TN_CPU_AVX512] = TN_CPU_HAS_AVX512};
@@ -51,7 +73,7 @@ static void info(int index, tenon_device_info *out) {
     tn_cpu_vendor(out->vendor, sizeof out->vendor);
     (void)snprintf(out->instruction_sets, sizeof out->instruction_sets, "%s %s",
                    tn_cpu_level_name(level),
-                   tn_cpu_features_text(tn_cpu_features() & ~told[level], text, sizeof text));
+                   tn_cpu_features_text(features & ~told[level], text, sizeof text));
     out->cache_l1 = caches.l1d;
     out->cache_l2 = caches.l2;
     out->cache_l3 = caches.l3;
@@ -66,8 +88,8 @@ static tenon_status open_device(const tn_open *how, tn_device **out, tn_message 
     const tn_cpu_isa isa = tn_cpu_isa_choose(mask, &known);
     if (!known)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "TENON_CPU is \"%.32s\", expected scalar, avx2 or avx512", mask);
-    *out = &devices[isa.level][isa.features == 0];
+                       "TENON_CPU is \"%.32s\", expected scalar, avx2, avx512 or amx", mask);
+    *out = &devices[isa.level][isa.features == 0 ? NONE : may_use_tiles(isa) ? TILES : VECTORS];
     return TENON_OK;
 }
 

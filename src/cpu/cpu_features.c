@@ -203,11 +203,14 @@ tn_cpu_isa tn_cpu_isa_choose(const char *mask, bool *known) {
         isa.level = tn_cpu_level_choose(mask[3] == '2' ? "avx2" : "avx512", known);
         return isa;
     }
-    isa.level = tn_cpu_level_choose(mask, known);
+    isa.level = tn_cpu_level_choose(mask && !strcmp(mask, "amx") ? "avx512" : mask, known);
     isa.features = tn_cpu_features();
 #ifdef TN_EMULATE_AVX512
-    isa.features |= TN_CPU_HAS_AVX_VNNI | TN_CPU_HAS_AVX512_VNNI | TN_CPU_HAS_AVX512_BF16;
+    isa.features |=
+        TN_CPU_HAS_AVX_VNNI | TN_CPU_HAS_AVX512_VNNI | TN_CPU_HAS_AVX512_BF16 | TN_CPU_HAS_AMX;
 #endif
+    if (mask && !strcmp(mask, "avx512"))
+        isa.features &= ~(uint32_t)TN_CPU_HAS_AMX;
     return isa;
 }
 

@@ -36,6 +36,7 @@ enum {
     TN_CPU_HAS_AMX_TILE = 1 << 8,
     TN_CPU_HAS_AMX_INT8 = 1 << 9,
     TN_CPU_HAS_AMX_BF16 = 1 << 10,
+    TN_CPU_HAS_AMX = TN_CPU_HAS_AMX_TILE | TN_CPU_HAS_AMX_INT8 | TN_CPU_HAS_AMX_BF16,
     TN_CPU_DETECTED = 1 << 30 /* the word has been filled in */
 };
 
@@ -70,8 +71,9 @@ tn_cpu_level tn_cpu_level_choose(const char *mask, bool *known);
 
 /**
  * The level that `mask` gives, and of the processor's features those that it leaves: "avx2-plain"
- * and "avx512-plain" none, the other words all. In the emulated test build, all
- * that there are kernels for.
+ * and "avx512-plain" none, "avx512" all but AMX, the other words all. "amx" is level avx512 with
+ * all of them. In the emulated test build, all that there are kernels for. Whether the system lets
+ * the process use AMX is asked when a device is opened (tn_os_allow_tiles).
  */
 tn_cpu_isa tn_cpu_isa_choose(const char *mask, bool *known);
 

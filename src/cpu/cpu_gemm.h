@@ -29,7 +29,8 @@
  */
 #define TN_GEMM_KC INT64_C(256)
 
-/* Steps of p that are packed at a time where panels are on the stack; divides TN_GEMM_KC. */
+/* Steps of p that are packed at a time where panels are on the stack, if no more have to lie side
+ * by side (tn_gemm_small_step); divides TN_GEMM_KC. */
 #define TN_GEMM_SMALL_STEP INT64_C(32)
 
 typedef enum tn_gemm_kind {
@@ -102,17 +103,33 @@ static inline int32_t tn_gemm_byte_at(tenon_dtype dtype, const void *base, int64
     return dtype == TENON_S8 ? ((const int8_t *)base)[index] : ((const uint8_t *)base)[index];
 }
 
+/* Steps of p that are packed at a time where panels are on the stack. */
+static inline int64_t tn_gemm_small_step(const tn_gemm_tile *tile) {
+    return tile->a_group > TN_GEMM_SMALL_STEP ? tile->a_group : TN_GEMM_SMALL_STEP;
+}
+
+/* Around the calls of a family's microkernel by one task. */
+static inline void tn_gemm_begin(const tn_gemm_tile *tile) {
+    if (tile->begin)
+        tile->begin();
+}
+static inline void tn_gemm_end(const tn_gemm_tile *tile) {
+    if (tile->end)
+        tile->end();
+}
+
 /* Bytes from one packed panel of A to the next, a multiple of 64. Its slack may be written over
  * while the next panel is packed by someone else. */
 static inline int64_t tn_gemm_a_bytes(const tn_gemm_tile *tile, int64_t kc) {
     return (int64_t)tn_round64(
-        (size_t)(tn_round_up(kc, tile->group) * tile->mr * tn_gemm_panel_element(tile->a_panel) +
+        (size_t)(tn_round_up(kc, tile->a_group) * tile->mr * tn_gemm_panel_element(tile->a_panel) +
                  (tile->tail * tile->mr + TN_GEMM_SLACK) * tn_element_size(tile->type)));
 }
 
-/* Bytes from the beginning of a packed panel of B to step kc, a multiple of the family's group. */
+/* Bytes from the beginning of a packed panel of B to step kc, a multiple of the family's a_group,
+ * or to the end of its kc steps. */
 static inline int64_t tn_gemm_b_steps(const tn_gemm_tile *tile, int64_t kc) {
-    return tn_round_up(kc, tile->group) * tile->nr * tn_gemm_panel_element(tile->b_panel);
+    return tn_round_up(kc, tile->a_group) * tile->nr * tn_gemm_panel_element(tile->b_panel);
 }
 
 /* Bytes from one packed panel of B, of kc steps, to the next. */

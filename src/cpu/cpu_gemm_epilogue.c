@@ -11,9 +11,13 @@
 
 enum { CHUNK = 256 }; /* elements: at most 2 KiB each for the chunk and the operand that meets it */
 
-/* Whether the sums are exact integers whose scales are still to come. */
+/* Whether the sums' scales are still to come: those of exact integers, which become f32 on the way,
+ * and of bf16 where its products are the processor's. */
 static bool scaled_sums(const tn_gemm_job *job) {
-    return job->tile->type == TENON_S32 && job->p.accumulate == TENON_F32;
+    if (job->tile->type == TENON_S32)
+        return job->p.accumulate == TENON_F32;
+    return job->tile->scaled &&
+           (job->p.operand[TN_GEMM_A_SCALE].dtype || job->p.operand[TN_GEMM_B_SCALE].dtype);
 }
 
 bool tn_gemm_has_epilogue(const tn_gemm_job *job) {
@@ -42,12 +46,12 @@ static int64_t column_of(const tn_gemm_problem *p, int half, int64_t j) {
     return p->gated == TENON_GATED_INTERLEAVED ? 2 * j + half : half * p->n + j;
 }
 
-/* Sums in the numbers that the epilogue works in: themselves, or converted into `wide`. Scales of
- * exact integers come in here: S * (a_scale * b_scale). */
+/* Sums in the numbers that the epilogue works in: themselves, or converted into `wide`. Scales that
+ * have waited come in here: S * (a_scale * b_scale). */
 static void *numbers_of(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t i,
                         int64_t j, int64_t n, char *sums, double *wide) {
     const tn_gemm_problem *p = &job->p;
-    if (job->tile->type != TENON_S32)
+    if (!scaled_sums(job) && job->tile->type != TENON_S32)
         return sums;
     if (!scaled_sums(job)) {
         job->finish->load[TENON_S32](sums, 1, n, wide);
@@ -60,8 +64,9 @@ static void *numbers_of(const tn_gemm_job *job, const tn_gemm_member *x, int hal
         a = row_of(job, x, TN_GEMM_A_SCALE, i, 0, 1, 1, &a_buffer);
     if (p->operand[TN_GEMM_B_SCALE].dtype)
         b = row_of(job, x, TN_GEMM_B_SCALE, 0, column_of(p, half, j), step, n, buffer);
-    job->tile->scaled(sums, a ? (double)*(const float *)a : 1, b, n, (float *)(void *)wide);
-    return wide;
+    float *to = job->tile->type == TENON_S32 ? (float *)(void *)wide : (float *)(void *)sums;
+    job->tile->scaled(sums, a ? (double)*(const float *)a : 1, b, n, to);
+    return to;
 }
 
 /* z = alpha z + bias, of one half. */

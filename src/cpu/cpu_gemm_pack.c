@@ -60,7 +60,7 @@ static void apply(const factors *f, int64_t width, int64_t p0, int64_t kc, char 
     }
 }
 
-/* Integers: the zeros, bytes themselves, are taken away here; scales come with the epilogue. */
+/* Where scales come with the epilogue: zeros, bytes then as the operand is, are taken away here. */
 static void apply_zeros(const factors *f, int64_t width, int64_t p0, int64_t kc, char *panel) {
     const tn_gemm_problem *p = &f->job->p;
     const tn_gemm_operand *o = &p->operand[f->zero_role];
@@ -93,7 +93,7 @@ void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
         t.valid = (int32_t)tn_min64(tile->mr, rows - i);
         tile->pack_a[a->dtype](&t);
         const factors f = {job, x, TN_GEMM_A_SCALE, TN_GEMM_A_ZERO, i0 + i, t.valid, 0, 1, true};
-        tile->shift ? apply_zeros(&f, tile->mr, p0, kc, to) : apply(&f, tile->mr, p0, kc, to);
+        tile->scaled ? apply_zeros(&f, tile->mr, p0, kc, to) : apply(&f, tile->mr, p0, kc, to);
         to += tn_gemm_a_bytes(tile, kc);
     }
 }
@@ -115,18 +115,19 @@ void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, i
     };
     tile->pack_b[b->dtype](&t);
     const factors f = {job, x, TN_GEMM_B_SCALE, TN_GEMM_B_ZERO, j0, cols, shift, step, false};
-    tile->shift ? apply_zeros(&f, tile->nr, p0, kc, to) : apply(&f, tile->nr, p0, kc, to);
+    tile->scaled ? apply_zeros(&f, tile->nr, p0, kc, to) : apply(&f, tile->nr, p0, kc, to);
 }
 
 /* ---- B packed for the caller */
 
-#define PACK_MAGIC UINT64_C(0x3255504347544e54) /* "TNTGCPU2" in memory order */
+#define PACK_MAGIC UINT64_C(0x3355504347544e54) /* "TNTGCPU3" in memory order */
 
 typedef struct pack_header {
     uint64_t magic;
     int64_t k, n, members;
     int32_t nr;
-    int16_t panel, group; /* of the tile family */
+    int16_t panel; /* these three: of the tile family */
+    int8_t group, a_group;
     tn_gemm_packed_for made_for;
     uint64_t checksum; /* of the fields above */
 } pack_header;
@@ -173,7 +174,8 @@ static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p)
         .members = members_of(p),
         .nr = tile->nr,
         .panel = (int16_t)tile->b_panel,
-        .group = (int16_t)tile->group,
+        .group = (int8_t)tile->group,
+        .a_group = (int8_t)tile->a_group,
         .made_for = tn_gemm_packed_for_of(p),
     };
     uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
@@ -213,10 +215,10 @@ tenon_status tn_cpu_gemm_pack_size(tn_cpu_isa isa, const tn_gemm_problem *p, siz
     if (b >= TN_GEMM_DTYPES || !tile->pack_b[b])
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s",
                        tenon_dtype_name(b));
-    /* Tails: at most one number for a step. */
+    /* Tails: at most one number for a step of the filled panel. */
     const size_t step = (size_t)tn_gemm_panel_element(tile->b_panel) +
                         (tile->tail ? tn_gemm_element(tile->type) : 0);
-    if (!tn_size_of_i64(p->k, &k) || !tn_align_size(k, (size_t)tile->group, &k) ||
+    if (!tn_size_of_i64(p->k, &k) || !tn_align_size(k, (size_t)tile->a_group, &k) ||
         !tn_size_of_i64(p->n, &n) || !tn_size_of_i64(members_of(p), &members) ||
         !tn_align_size(n, (size_t)tile->nr, &n) || !tn_mul_size(n, k, &size) ||
         !tn_mul_size(size, (size_t)halves_of(p), &size) || !tn_mul_size(size, members, &size) ||
@@ -241,7 +243,8 @@ tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, co
     if (found.magic != expected.magic)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed was not written by tenon_gemm_pack on the cpu device");
-    if (found.nr != expected.nr || found.panel != expected.panel || found.group != expected.group)
+    if (found.nr != expected.nr || found.panel != expected.panel || found.group != expected.group ||
+        found.a_group != expected.a_group)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed was written for another instruction set or compute type (panels "
                        "of %d, expected %d)",

@@ -105,6 +105,7 @@ void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, 
                           .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD,
                           .settle = true};
     t.cols = (int32_t)cols;
+    t.b_tail = b + tn_gemm_b_steps(tile, kc);
     for (int64_t i = 0; i < tiles; i++) {
         t.a = a + i * a_step;
         t.c = c + i * tile->mr * ldc * size;

@@ -76,22 +76,21 @@ static bool exact_in_s32(const tn_gemm_problem *p) {
            ungrouped(p, TN_GEMM_B_SCALE);
 }
 
-/* Types that bf16 holds exactly, without scales, zero points being of them. */
+/* Types that bf16 holds exactly, without zero points, and with scales that can wait for the sums. */
 static bool exact_in_bf16(const tn_gemm_problem *p) {
     for (int role = TN_GEMM_A; role <= TN_GEMM_B; role++) {
         const tenon_dtype type = p->operand[role].dtype;
         if (type != TENON_BF16 && type != TENON_F8_E4M3 && type != TENON_F8_E5M2)
             return false;
     }
-    return !present(p, TN_GEMM_A_SCALE) && !present(p, TN_GEMM_B_SCALE) &&
+    return ungrouped(p, TN_GEMM_A_SCALE) && ungrouped(p, TN_GEMM_B_SCALE) &&
            !present(p, TN_GEMM_A_ZERO) && !present(p, TN_GEMM_B_ZERO);
 }
 
 const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_isa isa, const tn_gemm_problem *p) {
     const tn_gemm_tile *dots = NULL;
     if (exact_in_s32(p)) {
-        if (p->operand[TN_GEMM_B].dtype == TENON_S8 && !present(p, TN_GEMM_B_ZERO) &&
-            ungrouped(p, TN_GEMM_A_ZERO))
+        if (ungrouped(p, TN_GEMM_A_ZERO) && ungrouped(p, TN_GEMM_B_ZERO))
             dots = tn_cpu_dot_find(TENON_S32, TENON_S8, isa);
         return dots ? dots : tn_cpu_dot_find(TENON_S32, TN_S16, isa);
     }
@@ -189,7 +188,9 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
                                      [TN_GEMM_SHARED] = 0.9,
                                      [TN_GEMM_DIRECT] = 0.8,
                                      [TN_GEMM_SMALL] = 0.75};
-    const double rate = lanes[c->tile->level] * 4 / (double)c->element * 2 * c->tile->group;
+    const double rate = c->tile->rate
+                            ? c->tile->rate
+                            : lanes[c->tile->level] * 4 / (double)c->element * 2 * c->tile->group;
     const double members = c->p->experts > 0 ? 1 : (double)c->members, k = (double)c->p->k;
     const double down = (double)tn_ceil_div(tn_max64(c->p->m, 1), plan->mc ? plan->mc : 8),
                  across = (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->nc);
@@ -385,12 +386,13 @@ static bool plan_shared(const chooser *c, const piece_most *most, tn_gemm_plan *
 }
 
 /*
- * A block of C on the stack: a tile's rows of A and a few panels of B, TN_GEMM_SMALL_STEP steps of
+ * A block of C on the stack: a tile's rows of A and a few panels of B, tn_gemm_small_step steps of
  * each, the sums of the block of k where there are several, and the sums themselves where C can't
  * hold them. Of the shapes that fit, the one that packs least.
  */
 static void plan_small(const chooser *c, tn_gemm_plan *plan) {
-    const int64_t mr = c->tile->mr, nr = c->tile->nr, step = tn_min64(TN_GEMM_SMALL_STEP, c->kc);
+    const int64_t mr = c->tile->mr, nr = c->tile->nr,
+                  step = tn_min64(tn_gemm_small_step(c->tile), c->kc);
     const int64_t sums = (c->p->k > TN_GEMM_KC) + (c->in_place ? 0 : c->halves);
     const size_t a = a_block_bytes(c, mr, step);
     double least = INFINITY;
@@ -540,7 +542,7 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
                  .transposed = prefers_transposed(p, tile)};
     if (c.transposed) {
         tn_gemm_transpose(p, &turned);
-        tile = c.tile = tn_cpu_gemm_tile(isa, &turned); /* u8 by s8 may have become s8 by u8 */
+        tile = c.tile = tn_cpu_gemm_tile(isa, &turned);
     }
     const bool integers = tile->type == TENON_S32;
     c.p = c.transposed ? &turned : p;
@@ -554,10 +556,10 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
     const tn_gemm_operand *to = &c.p->operand[TN_GEMM_C];
     c.in_place = to->dtype == tile->type && to->column == 1 && p->beta == 0 && c.halves == 1 &&
                  !present(p, TN_GEMM_RESIDUAL);
-    /* What the arrangement that doesn't pack can't apply. Scales of integers come with the
-     * epilogue. */
-    c.factors_a = !integers && (present(c.p, TN_GEMM_A_SCALE) || present(c.p, TN_GEMM_A_ZERO));
-    c.factors_b = (!integers && present(c.p, TN_GEMM_B_SCALE)) || present(c.p, TN_GEMM_B_ZERO);
+    /* What the arrangement that doesn't pack can't apply. */
+    c.factors_a = !tile->scaled && (present(c.p, TN_GEMM_A_SCALE) || present(c.p, TN_GEMM_A_ZERO));
+    c.factors_b = tile->scaled ? present(c.p, TN_GEMM_B_ZERO) && !ungrouped(c.p, TN_GEMM_B_ZERO)
+                               : present(c.p, TN_GEMM_B_SCALE) || present(c.p, TN_GEMM_B_ZERO);
     c.packed = present(p, TN_GEMM_B_PACKED);
 
     const tn_gemm_tile *finish =

@@ -106,7 +106,9 @@ static void piece_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
     tn_gemm_place at;
     tn_gemm_find_place(job, index, &at);
+    tn_gemm_begin(job->tile);
     piece(job, &at, tn_gemm_worker_buffer(job, worker));
+    tn_gemm_end(job->tile);
 }
 
 void tn_gemm_run_private(tn_gemm_job *job, tn_team *team) {

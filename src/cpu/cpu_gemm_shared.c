@@ -113,6 +113,7 @@ static void product_task(void *arg, int64_t index, int worker) {
     find_piece(job, index, &at);
     const tn_gemm_sums s = sums_of_piece(job, &at, worker);
 
+    tn_gemm_begin(job->tile);
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t kc = steps_of_block(job, block);
         const char *a = panel_of_a(job, block, at.i0);
@@ -123,6 +124,7 @@ static void product_task(void *arg, int64_t index, int worker) {
                                       tn_min64(nr, at.cols - j), job->p0 == 0 && block == 0, NULL);
         }
     }
+    tn_gemm_end(job->tile);
     if (job->p0 + blocks * TN_GEMM_KC >= job->p.k)
         tn_gemm_finish_rows(job, &job->member, &s, job->i0 + at.i0, at.rows, job->j0 + at.j0,
                             at.cols);

@@ -10,17 +10,16 @@ static void small_product(const tn_gemm_job *job, const tn_gemm_place *at, int h
                           int64_t cols, int64_t p0, char *own, char *to, int64_t ld) {
     const tn_gemm_plan *plan = job->plan;
     const tn_gemm_tile *tile = job->tile;
-    const int64_t nr = tile->nr, size = (int64_t)job->element,
-
+    const int64_t nr = tile->nr, size = (int64_t)job->element, step = tn_gemm_small_step(tile),
                   kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
     const bool packed = job->p.operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
     char *a = own, *b = own + plan->a_bytes;
     tn_gemm_ukr_args t = {.a = a, .ldb = nr, .ldc = ld};
 
-    for (int64_t q = 0; q < kc; q += TN_GEMM_SMALL_STEP) {
-        t.kc = tn_min64(TN_GEMM_SMALL_STEP, kc - q);
+    for (int64_t q = 0; q < kc; q += step) {
+        t.kc = tn_min64(step, kc - q);
         t.meet = q == 0 ? TN_GEMM_STORE : TN_GEMM_CHAIN;
-        t.settle = !packed || q + t.kc == kc; /* a packed panel's tail is that of all its steps */
+        t.settle = !packed || q + t.kc == kc; /* a packed panel's sums are those of all its steps */
         for (int64_t j = 0; j < cols && !packed; j += nr)
             tn_gemm_pack_b(job, &at->x, half, j0 + j, tn_min64(nr, cols - j), p0 + q, t.kc,
                            b + j / nr * tn_gemm_b_bytes(tile, t.kc));
@@ -29,9 +28,10 @@ static void small_product(const tn_gemm_job *job, const tn_gemm_place *at, int h
             tn_gemm_pack_a(job, &at->x, at->i0 + i, t.rows, p0 + q, t.kc, a);
             for (int64_t j = 0; j < cols; j += nr) {
                 t.cols = (int32_t)tn_min64(nr, cols - j);
-                t.b = packed ? tn_gemm_packed_panel(job, &at->x, half, j0 + j, p0, kc) +
-                                   tn_gemm_b_steps(tile, q)
-                             : b + j / nr * tn_gemm_b_bytes(tile, t.kc);
+                const char *panel = packed ? tn_gemm_packed_panel(job, &at->x, half, j0 + j, p0, kc)
+                                           : b + j / nr * tn_gemm_b_bytes(tile, t.kc);
+                t.b = packed ? panel + tn_gemm_b_steps(tile, q) : panel;
+                t.b_tail = panel + tn_gemm_b_steps(tile, packed ? kc : t.kc);
                 t.c = to + (i * ld + j) * size;
                 tile->ukr(&t);
             }
@@ -75,8 +75,10 @@ static void small_task(void *arg, int64_t index, int worker) {
     tn_gemm_place at;
     (void)worker;
     tn_gemm_find_place(job, index, &at);
+    tn_gemm_begin(job->tile);
     for (int64_t j = 0; j < at.cols; j += job->plan->item_n)
         small_block(job, &at, at.j0 + j, tn_min64(job->plan->item_n, at.cols - j), own);
+    tn_gemm_end(job->tile);
 }
 
 void tn_gemm_run_small(tn_gemm_job *job, tn_team *team) {

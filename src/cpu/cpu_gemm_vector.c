@@ -20,6 +20,19 @@ static void take_zeros(const tn_gemm_job *job, const tn_gemm_member *x, int64_t 
     }
 }
 
+/* B's zeros, bytes, one for each column: sum a (b - y) = sum a b - y sum a, modulo 2^32, of `steps`
+ * steps of one row. */
+static void take_zeros_of_b(const tn_gemm_job *job, const tn_gemm_member *x, const int16_t *row,
+                            int64_t steps, int64_t j0, int64_t cols, uint32_t *sums) {
+    const tn_gemm_operand *o = &job->p.operand[TN_GEMM_B_ZERO];
+    uint32_t sum = 0;
+    for (int64_t q = 0; q < steps; q++)
+        sum += (uint32_t)(int32_t)row[q];
+    for (int64_t j = 0; j < cols; j++)
+        sums[j] -=
+            sum * (uint32_t)tn_gemm_byte_at(o->dtype, x->at[TN_GEMM_B_ZERO], (j0 + j) * o->column);
+}
+
 /* Columns j0 ... j0 + cols of all rows of a member. A that is not as the kernels read it is
  * converted some blocks of k at a time. */
 static void vector_piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_t j0, int64_t cols,
@@ -64,6 +77,9 @@ static void vector_piece(const tn_gemm_job *job, const tn_gemm_member *x, int64_
             t.a_step = chunk;
         }
         job->tile->gemv[b->dtype](&t);
+        for (int64_t i = 0; i < p->m && p->operand[TN_GEMM_B_ZERO].dtype; i++)
+            take_zeros_of_b(job, x, (const int16_t *)(const void *)own + 2 * i * chunk, steps, j0,
+                            cols, (uint32_t *)(void *)s.at + i * s.ld);
     }
     tn_gemm_finish_rows(job, x, &s, 0, p->m, j0, cols);
 }

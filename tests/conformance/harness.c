@@ -39,14 +39,17 @@ static void find_devices(void) {
     }
 }
 
-/* The level in use is the first word of instruction_sets. */
+/* The level in use is the first word of instruction_sets; "amx" is one with further instructions. */
 static bool has_level(void) {
     const char *level = getenv("TENON_CPU");
     tenon_device_info info = {.struct_size = sizeof info};
     for (int i = 0; level && i < tenon_device_count(); ++i)
-        if (tenon_device_get(i, &info) == TENON_OK && strcmp(info.id, "cpu") == 0)
+        if (tenon_device_get(i, &info) == TENON_OK && strcmp(info.id, "cpu") == 0) {
+            if (strcmp(level, "amx") == 0)
+                return strstr(info.instruction_sets, "amx_tile") != NULL;
             return strncmp(info.instruction_sets, level, strcspn(level, "-")) ==
                    0; /* "avx2-plain" */
+        }
     return true;
 }
 

@@ -11,6 +11,8 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static const tn_gemm_tile *const all_tiles[] = {
 #define TN_GEMM_TILE(tag, mr, nr, level, a_panel, b_panel, group, type)                            \
@@ -29,7 +31,13 @@ enum { TILES = sizeof all_tiles / sizeof *all_tiles };
 
 static inline bool tile_runs(const tn_gemm_tile *tile) {
     const tn_cpu_isa isa = tn_cpu_isa_choose(NULL, NULL);
-    return tile->level <= isa.level && (tile->needs & ~isa.features) == 0;
+    if (tile->level > isa.level || (tile->needs & ~isa.features) != 0)
+        return false;
+#if !defined(TN_EMULATE_AVX512) && defined(SYS_arch_prctl)
+    if (tile->needs & TN_CPU_HAS_AMX) /* as tn_os_allow_tiles does */
+        return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#endif
+    return true;
 }
 
 static inline size_t type_bytes(tenon_dtype dtype) {

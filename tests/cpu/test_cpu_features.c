@@ -40,6 +40,22 @@ START_TEST(plain_levels) {
 }
 END_TEST
 
+/* AMX: with all features and with "amx", not with "avx512" and below. */
+START_TEST(tiles) {
+    bool known = false;
+    const tn_cpu_isa all = tn_cpu_isa_choose(NULL, NULL), amx = tn_cpu_isa_choose("amx", &known),
+                     avx512 = tn_cpu_isa_choose("avx512", NULL);
+    ck_assert(known);
+    ck_assert_int_eq(amx.level, all.level);
+    ck_assert_uint_eq(amx.features, all.features);
+    ck_assert_uint_eq(avx512.features, all.features & ~(uint32_t)TN_CPU_HAS_AMX);
+    ck_assert_uint_eq(tn_cpu_isa_choose("avx512-plain", NULL).features & TN_CPU_HAS_AMX, 0);
+#ifdef TN_EMULATE_AVX512
+    ck_assert_uint_eq(all.features & TN_CPU_HAS_AMX, TN_CPU_HAS_AMX);
+#endif
+}
+END_TEST
+
 START_TEST(detection) {
     const uint32_t word = tn_cpu_features();
     const tn_cpu_caches caches = tn_cpu_cache_sizes();
@@ -76,6 +92,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("features");
     tcase_add_test(t, masks);
     tcase_add_test(t, plain_levels);
+    tcase_add_test(t, tiles);
     tcase_add_test(t, detection);
     tcase_add_test(t, names);
     suite_add_tcase(s, t);

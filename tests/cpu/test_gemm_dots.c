@@ -44,7 +44,19 @@ static float flushed(float x) {
     return fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x;
 }
 
-/* A sum of a whole call, step by step: integers exactly; floats two steps at a time, the odd one first, as Intel's SDM has it. */
+/* Floats by tdpbf16ps, as Intel's SDM has it: of 32 steps the even ones and the odd ones in a chain each, both added, and then to the sum. */
+static float chain_of_tiles(float sum, int64_t kc, const double *a, const double *b) {
+    sum = flushed(sum);
+    for (int64_t p0 = 0; p0 < kc; p0 += 32) {
+        float part[2] = {0, 0};
+        for (int64_t p = p0; p < kc && p < p0 + 32; p++)
+            part[p % 2] = flushed(fmaf(flushed((float)a[p]), flushed((float)b[p]), part[p % 2]));
+        sum = flushed(sum + flushed(part[0] + part[1]));
+    }
+    return sum;
+}
+
+/* A sum of a whole call, step by step: integers exactly; floats by vdpbf16ps two steps at a time, the odd one first, as Intel's SDM has it. */
 static double chain(const tn_gemm_tile *tile, double start, int64_t kc, const double *a,
                     const double *b) {
     double sum = start;
@@ -54,6 +66,8 @@ static double chain(const tn_gemm_tile *tile, double start, int64_t kc, const do
             sum += a[p] * b[p];
         return sum;
     }
+    if (tile->needs & TN_CPU_HAS_AMX_BF16)
+        return (double)chain_of_tiles(f, kc, a, b);
     for (int64_t p = 0; p < kc; p += 2) {
         const bool odd = p + 1 < kc;
         f = flushed(fmaf(odd ? flushed((float)a[p + 1]) : 0, odd ? flushed((float)b[p + 1]) : 0,
@@ -77,11 +91,22 @@ static void strides(int layout, int64_t count, int64_t kc, int64_t *along, int64
     *across = layout == 0 ? count + 1 : layout == 1 ? 1 : 2 * count + 1;
 }
 
+static void begin(const tn_gemm_tile *tile) {
+    if (tile->begin)
+        tile->begin();
+}
+
+static void end(const tn_gemm_tile *tile) {
+    if (tile->end)
+        tile->end();
+}
+
 /* Operands packed by the family, with zeros taken away where asked, multiplied by its tile. */
 static void check_tile(const tn_gemm_tile *tile, tenon_dtype a_type, tenon_dtype b_type, int rows,
                        int cols, int64_t kc, tn_gemm_meet meet, bool zeros) {
     enum { MOST = 300 };
-    const int64_t ldc = cols + 3, steps = (kc + tile->group - 1) / tile->group;
+    const int64_t ldc = cols + 3, filled = (kc + tile->a_group - 1) / tile->a_group * tile->a_group,
+                  steps = filled / tile->group;
     const bool sum = tile->type == TENON_S32;
     const int a_layout = (int)rng_below(&r, 3), b_layout = (int)rng_below(&r, 3);
     int64_t a_along, a_across, b_along, b_across;
@@ -96,7 +121,7 @@ static void check_tile(const tn_gemm_tile *tile, tenon_dtype a_type, tenon_dtype
              guard_alloc((size_t)((steps + tile->tail) * tile->mr + TN_GEMM_SLACK) * 4, 4, true),
          *b_panel = guard_alloc((size_t)((steps + tile->tail) * tile->nr) * 4, 4, true);
     uint32_t *c = guard_alloc((size_t)c_extent * 4, 4, true);
-    int32_t zero[64] = {0}, *old = malloc((size_t)c_extent * 4);
+    int32_t zero[64] = {0}, b_zero[64] = {0}, *old = malloc((size_t)c_extent * 4);
     static double at[MOST], bt[MOST];
 
     fill(a, a_type, a_extent);
@@ -116,16 +141,31 @@ static void check_tile(const tn_gemm_tile *tile, tenon_dtype a_type, tenon_dtype
         for (int i = 0; i < rows; i++)
             zero[i] = (int32_t)rng_below(&r, 256) - (i % 2 ? 128 : 0);
         tile->shift(a_panel, tile->mr, 0, kc, zero);
+        for (int j = 0; j < cols; j++)
+            b_zero[j] = (int32_t)rng_below(&r, 256) - (j % 2 ? 128 : 0);
+        tile->shift(b_panel, tile->nr, 0, kc, b_zero);
     }
-    const tn_gemm_ukr_args t = {a_panel, b_panel, c, kc, tile->nr, ldc, rows, cols, meet, true};
+    const tn_gemm_ukr_args t = {.a = a_panel,
+                                .b = b_panel,
+                                .c = c,
+                                .kc = kc,
+                                .ldb = tile->nr,
+                                .ldc = ldc,
+                                .rows = rows,
+                                .cols = cols,
+                                .meet = meet,
+                                .b_tail = (char *)b_panel + steps * tile->nr * 4,
+                                .settle = true};
+    begin(tile);
     tile->ukr(&t);
+    end(tile);
     for (int64_t e = 0; e < c_extent; e++) {
         const int64_t i = e / ldc, j = e % ldc;
         const double before = element_at(old, tile->type, e), got = element_at(c, tile->type, e);
         double want = before;
         for (int64_t p = 0; p < kc && j < cols; p++) {
             at[p] = element_at(a, a_type, i * a_along + p * a_across) - zero[i];
-            bt[p] = element_at(b, b_type, j * b_along + p * b_across);
+            bt[p] = element_at(b, b_type, j * b_along + p * b_across) - b_zero[j];
         }
         if (j < cols) /* between the rows nothing is written */
             want = meet_of(tile, meet, before, kc, at, bt);
@@ -284,24 +324,31 @@ END_TEST
 START_TEST(scaled_sums) {
     const tn_gemm_tile *tile = dots[_i];
     enum { N = 101 };
-    int32_t sums[N];
+    uint32_t sums[N];
     float b[N], out[N], swapped[1];
     if (!tile_runs(tile) || !tile->scaled)
         return;
     for (int i = 0; i < N; i++) {
-        sums[i] = (int32_t)rng_u64(&r);
+        const float sum = 1000 * rng_f32(&r);
+        sums[i] = (uint32_t)rng_u64(&r);
+        if (tile->type == TENON_F32)
+            memcpy(&sums[i], &sum, sizeof sum);
         b[i] = rng_f32(&r);
     }
     const float a = rng_f32(&r);
     tile->scaled(sums, (double)a, b, N, out);
     for (int i = 0; i < N; i++) {
-        const double exact = (double)sums[i] * ((double)a * (double)b[i]);
+        const double exact = element_at(sums, tile->type, i) * ((double)a * (double)b[i]);
         ck_assert(out[i] == (float)exact);
         tile->scaled(&sums[i], (double)b[i], &a, 1, swapped);
         ck_assert(swapped[0] == out[i]);
     }
     tile->scaled(sums, (double)a, NULL, N, out);
-    ck_assert(out[N - 1] == (float)((double)sums[N - 1] * (double)a));
+    ck_assert(out[N - 1] == (float)(element_at(sums, tile->type, N - 1) * (double)a));
+    /* In place, as sums of floats are. */
+    memcpy(&out[0], &sums[0], sizeof *out);
+    tile->scaled(out, (double)a, b, 1, out);
+    ck_assert(out[0] == (float)(element_at(sums, tile->type, 0) * ((double)a * (double)b[0])));
 }
 END_TEST
 

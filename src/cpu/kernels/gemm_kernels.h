@@ -45,7 +45,8 @@ typedef struct tn_gemm_ukr_args {
     int64_t kc, ldb, ldc;
     int32_t rows, cols;
     tn_gemm_meet meet;
-    bool settle;         /* the panels end with this call's steps: their tails count */
+    const void *b_tail;  /* families with tails: that of B's panel */
+    bool settle;         /* B's panel ends with this call's steps: the sums in its tail count */
     tn_gemm_ahead ahead; /* zero: nothing */
 } tn_gemm_ukr_args;
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
@@ -66,10 +67,11 @@ typedef void tn_gemm_direct_fn(const tn_gemm_direct_args *t);
 
 /*
  * A panel: element (i, p), convert(src[i * along + p * across]) for i < valid and p < kc and zero
- * for other i < width and other p in the last group, is dst[p / group * width * group + i * group +
- * p % group]. So with groups of one step row p is dst[p * width ...]. Strides in elements. dst has
- * room for TN_GEMM_SLACK elements more than the panel, and the slack may be overwritten. A family
- * may write a tail behind the steps: `width` numbers of its type.
+ * for other i < width and other p up to a multiple of a_group, is dst[p / group * width * group + i
+ * * group + p % group], with a_group for group in panels of A. So with groups of one step row p is
+ * dst[p * width ...]. Strides in elements. dst has room for TN_GEMM_SLACK elements more than the
+ * panel, and the slack may be overwritten. A family may write a tail behind the steps: `tail` rows
+ * of `width` numbers of its type.
  */
 typedef struct tn_gemm_pack_args {
     const void *src;
@@ -125,12 +127,17 @@ typedef struct tn_gemm_tile {
     const char *name; /* "gemm_f32_6x16_avx2" */
     tenon_dtype type; /* of sums, of the rows that the epilogue works on, and of gemv's a and y */
     tenon_dtype a_panel, b_panel; /* of the elements of packed panels */
-    int32_t group;                /* steps of p that lie side by side in a panel */
-    int32_t tail;                 /* 1: panels have tails */
+    int32_t group;                /* steps of p that lie side by side in a panel of B */
+    int32_t a_group;              /* and of A, a multiple; both panels are filled up to it */
+    int32_t tail;                 /* rows of the panels' tails; 0: they have none */
+    int32_t rate;                 /* multiply-adds a cycle; 0: as lanes and groups have it */
     tn_cpu_level level;
     uint32_t needs; /* features of the processor beyond the level's own */
     int32_t mr, nr;
     tn_gemm_ukr_fn *ukr;
+    /* A thread calls ukr between these two, which have costs of their own; NULL: nothing to do. */
+    void (*begin)(void);
+    void (*end)(void);
     tn_gemm_direct_fn *direct;               /* all operands of `type`; NULL: none */
     tn_gemm_pack_fn *pack_a[TN_GEMM_DTYPES]; /* width mr; NULL: not a source of this compute type */
     tn_gemm_pack_fn *pack_b[TN_GEMM_DTYPES]; /* width nr */
@@ -139,9 +146,10 @@ typedef struct tn_gemm_tile {
     tn_row_store_fn *store[TN_GEMM_DTYPES];
     tn_row_ops ops;
     /* Families whose sums are s32 (the others: NULL). Takes zero[i] from the elements `first` to
-     * `end` of lane i of a panel; a panel of several zeros per lane only where there is no tail. */
+     * `end` of lane i of a panel; where there are tails, from all of them alone. */
     void (*shift)(void *panel, int64_t width, int64_t first, int64_t end, const int32_t *zero);
-    /* to[i] = sums[i] * (a * b[i]), b = NULL: ones */
+    /* Families whose sums wait for the scales of A and B: to[i] = sums[i] * (a * b[i]), b = NULL:
+     * ones; to may be sums. */
     void (*scaled)(const void *sums, double a, const float *b, int64_t n, float *to);
 } tn_gemm_tile;
 
