@@ -206,7 +206,14 @@ def ratios(rows: list[Row], args: argparse.Namespace) -> None:
     ]
     handles.append(
         pyplot.Line2D(
-            [], [], marker="o", linestyle="", markersize=9, markerfacecolor="none", markeredgecolor="#222222", label="best"
+            [],
+            [],
+            marker="o",
+            linestyle="",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgecolor="#222222",
+            label="best",
         )
     )
     figure.legend(handles=handles, loc="outside upper center", ncols=min(7, len(handles)), frameon=False)
@@ -258,7 +265,9 @@ def roofline(rows: list[Row], args: argparse.Namespace) -> None:
     kinds = list(dict.fromkeys((row.dtype, row.way, row.layout, row.threads) for row in rows))
     across = min(len(kinds), args.columns)
     down = -(-len(kinds) // across)
-    figure, axes = pyplot.subplots(down, across, figsize=(4.4 * across, 3.5 * down), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        down, across, figsize=(4.4 * across, 3.5 * down), squeeze=False, layout="constrained"
+    )
     peak = max(row.limit_gflops for row in rows)
     bandwidth = statistics.median(row.beside_gbps for row in rows)
     for i, axis in enumerate(axes.flat):
@@ -298,9 +307,7 @@ def roofline(rows: list[Row], args: argparse.Namespace) -> None:
                 label="best peer of each shape",
             )
         own = [geometric_mean(r.gflops for r in by_m[m]) for m in shown]
-        axis.plot(
-            [intensity[m] for m in shown], own, color=TENON, marker="o", markersize=5, linewidth=2, label="tenon"
-        )
+        axis.plot([intensity[m] for m in shown], own, color=TENON, marker="o", markersize=5, linewidth=2, label="tenon")
         for m, y in zip(shown, own):
             axis.annotate(f"M={m}", (intensity[m], y), textcoords="offset points", xytext=(4, -11), fontsize=7)
         axis.set_xscale("log", base=2)
