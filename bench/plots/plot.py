@@ -190,7 +190,7 @@ def ratios(rows: list[Row], args: argparse.Namespace) -> None:
             axis.plot([min(shown), max(shown)], [y, y], color="#bbbbbb", linewidth=0.8, zorder=1)
             for name, ratio in row.ratios.items():
                 colour, marker = styles[name]
-                axis.plot(min(ratio, high), y, marker, color=colour, markersize=4.5, zorder=2)
+                axis.plot(min(ratio, high), y, marker, color=colour, markersize=4.5, zorder=2, clip_on=False)
             axis.plot(row.best, y, "o", markersize=9, markerfacecolor="none", markeredgecolor="#222222", zorder=3)
         mean = geometric_mean(row.best for row in here)
         axis.set_title(f"{title_of(group)}\ngeometric mean against the best: {mean:.2f}", fontsize=9)
@@ -251,7 +251,8 @@ def limit(rows: list[Row], args: argparse.Namespace) -> None:
         axis.set_title(title_of((None, *kind)), fontsize=9)
         axis.set_xlabel("edge of the cube")
     axes[0][0].set_ylabel("percent of the measured limit")
-    axes[0][0].legend(frameon=False, fontsize=8, loc="lower right")
+    lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines() if line.get_label()[0] != "_"}
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=min(6, len(lines)), frameon=False)
     finish(pyplot, figure, args)
 
 

@@ -94,7 +94,9 @@ class Mistakes(unittest.TestCase):
         (["bench", "gemm", "--layout", "nn,xx"], "--layout"),
         (["bench", "gemm", "--dtype", "f31"], "--dtype"),
         (["bench", "gemm", "--suite", "squares,round"], "--suite"),
+        (["bench", "gemm", "--suite", "squares", "--mnk", "4"], "--suite"),
         (["bench", "gemm", "--suite", "squares", "--m", "4"], "--suite"),
+        (["bench", "gemm", "--suite", "squares", "--layout", "nx"], "--layout"),
         (["bench", "gemm", "--m", "1..4096", "--n", "1..4096", "--k", "4", "--list"], "shapes"),
         (["bench", "gemm", "--b", "plain,boxed"], "--b"),
         (["bench", "gemm", "--b", "prepacked", "--cold"], "--b"),
@@ -215,6 +217,9 @@ class Lines(unittest.TestCase):
         self.assertEqual([s["m"] for s in shapes if s["suite"] == "squares"], [128, 256, 512, 1024, 2048, 4096])
         self.assertEqual({(s["m"], s["layout"]) for s in shapes if s["suite"] == "llm"},
                          {(m, layout) for m in (1, 4, 8, 16, 32, 64, 128, 512) for layout in ("nn", "nt")})
+        chosen = self.rows("bench", "gemm", "--suite", "llm,squares", "--m", "1,8", "--k", "4096..5000", "--layout", "nt", "--list")
+        self.assertEqual([(s["suite"], s["m"], s["n"], s["k"], s["layout"]) for s in chosen],
+                         [("llm", m, n, 4096, "nt") for n in (4096, 14336) for m in (1, 8)])
         plain, = self.rows("bench", "gemm", "--mnk", "3x4x5", "--list")
         self.assertEqual(plain, {"op": "gemm", "m": 3, "n": 4, "k": 5, "batch": 1, "layout": "nn", "suite": None})
         self.assertEqual(run("bench", "gemm", "--mnk", "3x4x5", "--list").stdout, "m=3 n=4 k=5 batch=1 layout=nn\n")
