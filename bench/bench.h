@@ -12,7 +12,7 @@
 #include "bench_limits.h"
 #include "bench_scores.h"
 #include "options.h"
-#include "peer_cblas.h"
+#include "peer_gemm.h"
 #include "shapes.h"
 #include "table.h"
 #include "timing.h"
@@ -42,7 +42,7 @@ typedef struct bench_settings {
     bench_workspace workspaces[BENCH_MOST_WORKSPACES];
     int workspace_count; /* 0: no bound, and nothing is said of it */
     timing_rules rules;
-    peer_cblas peers[PEER_MOST];
+    bench_peer peers[PEER_MOST];
     int peer_count;
 } bench_settings;
 
@@ -99,6 +99,8 @@ typedef struct bench_extent {
 typedef struct bench_job {
     const char *op;
     const char *suite; /* that the shape belongs to; NULL: to none */
+    const char *way;   /* one of several in which the shape is measured, told apart in summaries;
+                          NULL: there is one */
     const char *dtype;
     bench_extent shape[BENCH_MOST_SHAPE];
     int shape_count;
@@ -116,9 +118,8 @@ typedef struct bench_job {
     double (*error)(
         void *state,
         const bench_array *result); /* against float64, as the operation's help defines it */
-    /* NULL: no peer can */
-    bool (*peer_can)(void *state, const peer_cblas *peer, peer_way way);
-    void (*peer_run)(void *state, const peer_cblas *peer, peer_way way, bench_array *result);
+    /* The same for peers, into `result`. NULL: no peer can. */
+    peer_product (*product)(void *state, const bench_array *result);
     void *state;
 } bench_job;
 

@@ -30,7 +30,8 @@ static const char *const notes =
     "processor time for 12 ms (helper threads of most libraries spin for 30 to 200 ms before they\n"
     "sleep; those that never sleep are waited for 250 ms), then come the calls that do not count. A\n"
     "peer that has several functions for a product (gemv where m or n is 1, gemm_batch_strided) is\n"
-    "timed with each, and its fastest counts.";
+    "timed with each, and its fastest counts. What a peer prepares once for a product (a packed B, code\n"
+    "or a primitive made for the shape), as tenon its plan, is not timed.";
 /* clang-format on */
 
 /* What --dtype says, and the types of A, B and C that it stands for. */
@@ -43,10 +44,20 @@ static const struct types {
              {TENON_S8, TENON_S8, TENON_S32},           {TENON_U8, TENON_S8, TENON_S32},
              {TENON_F8_E4M3, TENON_F8_E4M3, TENON_F32}, {TENON_F8_E5M2, TENON_F8_E5M2, TENON_F32}};
 
+/* What --b says. */
+static const char *const b_words[] = {"plain", "prepacked"};
+enum { B_PLAIN, B_PREPACKED, B_WAYS };
+typedef struct gemm_ways {
+    const char *text;
+    int items[B_WAYS];
+    size_t count;
+} gemm_ways;
+
 typedef struct gemm {
     int64_t m, n, k, batch;
-    bool a_transposed, b_transposed;
+    bool a_transposed, b_transposed, prepacked;
     bench_array a, b, c;
+    bench_array packed;   /* B as tenon packs it for the context of the plan; bytes */
     tenon_gemm_desc desc; /* filled once: a call costs a fraction of filling it */
 } gemm;
 
@@ -69,10 +80,29 @@ static tenon_gemm_desc describe(const gemm *g) {
     };
 }
 
+/* Packs B for the context, whose kernels decide how. */
+static tenon_status pack(gemm *g, tenon_context *context) {
+    size_t bytes = 0;
+    g->desc = describe(g);
+    bench_array_free(&g->packed);
+    tenon_status status = tenon_gemm_pack_size(context, &g->desc, &bytes);
+    if (status == TENON_OK && !bench_array_make(&g->packed, TENON_U8, (int64_t)bytes))
+        status = TENON_ERROR_OUT_OF_MEMORY;
+    if (status == TENON_OK)
+        status = tenon_gemm_pack(context, &g->desc, g->packed.data, bytes);
+    if (status == TENON_OK) {
+        g->desc.b_packed = g->packed.data;
+        g->desc.b_packed_bytes = bytes;
+    }
+    return status;
+}
+
 static tenon_status plan(void *state, tenon_context *context, size_t workspace, tenon_plan **out) {
-    tenon_gemm_desc desc = ((const gemm *)state)->desc;
+    gemm *g = state;
+    const tenon_status status = g->prepacked ? pack(g, context) : TENON_OK;
+    tenon_gemm_desc desc = g->desc;
     desc.workspace.bytes = workspace;
-    return tenon_gemm_plan(context, &desc, out);
+    return status == TENON_OK ? tenon_gemm_plan(context, &desc, out) : status;
 }
 
 static tenon_status run(void *state, tenon_context *context, const tenon_plan *p) {
@@ -117,11 +147,15 @@ static double error(void *state, const bench_array *result) {
     return worst;
 }
 
-static peer_gemm product(const gemm *g, const bench_array *result) {
-    return (peer_gemm){
-        .element_bytes = g->c.dtype == TENON_F64 ? 8 : 4,
+static peer_product product(void *state, const bench_array *result) {
+    const gemm *g = state;
+    return (peer_product){
+        .a_type = g->a.dtype,
+        .b_type = g->b.dtype,
+        .c_type = g->c.dtype,
         .a_transposed = g->a_transposed,
         .b_transposed = g->b_transposed,
+        .prepacked = g->prepacked,
         .m = g->m,
         .n = g->n,
         .k = g->k,
@@ -130,17 +164,6 @@ static peer_gemm product(const gemm *g, const bench_array *result) {
         .b = g->b.data,
         .c = result->data,
     };
-}
-
-static bool can(void *state, const peer_cblas *peer, peer_way way) {
-    const gemm *g = state;
-    const peer_gemm p = product(g, &g->c);
-    return (g->a.dtype == TENON_F32 || g->a.dtype == TENON_F64) && peer_can(peer, way, &p);
-}
-
-static void run_peer(void *state, const peer_cblas *peer, peer_way way, bench_array *result) {
-    const peer_gemm p = product(state, result);
-    peer_run(peer, way, &p);
 }
 
 static peak_kind arithmetic_limit(tenon_dtype dtype) {
@@ -159,7 +182,8 @@ static peak_kind arithmetic_limit(tenon_dtype dtype) {
     }
 }
 
-static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dtype) {
+static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dtype,
+                const char *way) {
     const struct types *type = &types[dtype];
     const double k = (double)g->k;
     const int64_t a = bench_count((const int64_t[]){g->batch, g->m, g->k}, 3);
@@ -176,13 +200,15 @@ static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dt
     const bench_job j = {
         .op = "gemm",
         .suite = shape->suite,
+        .way = way,
         .dtype = dtype_words[dtype],
         .shape = {{"m", NULL, g->m, false},
                   {"n", NULL, g->n, false},
                   {"k", NULL, g->k, false},
                   {"batch", NULL, g->batch, false},
-                  {"layout", shape->layout, 0, false}},
-        .shape_count = 5,
+                  {"layout", shape->layout, 0, false},
+                  {"way", way, 0, false}},
+        .shape_count = way ? 6 : 5,
         .flops = 2 * (double)g->batch * (double)g->m * (double)g->n * k,
         .bytes = (double)(g->a.bytes + g->b.bytes + g->c.bytes),
         .arithmetic = arithmetic_limit(type->a),
@@ -193,13 +219,12 @@ static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dt
                        : type->c == TENON_F64
                            ? (k + 2) * bench_rounding(TENON_F64) * 2
                            : (k + 2) * bench_rounding(TENON_F32) + bench_rounding(type->c),
-        .arrays = {&g->a, &g->b},
+        .arrays = {&g->a, g->prepacked ? &g->packed : &g->b},
         .result = &g->c,
         .plan = plan,
         .run = run,
         .error = error,
-        .peer_can = can,
-        .peer_run = run_peer,
+        .product = product,
         .state = g,
     };
     bench_run(session, &j);
@@ -207,33 +232,54 @@ out:
     bench_array_free(&g->a);
     bench_array_free(&g->b);
     bench_array_free(&g->c);
+    bench_array_free(&g->packed);
 }
 
-static void measure(bench_session *session, const gemm_shape *shape) {
+static void measure(bench_session *session, const gemm_shape *shape, const gemm_ways *ways) {
     const bench_settings *settings = session->settings;
-    for (size_t d = 0; d < settings->dtype_count; ++d) {
-        gemm g = {.m = shape->m,
-                  .n = shape->n,
-                  .k = shape->k,
-                  .batch = shape->batch,
-                  .a_transposed = shape->layout[0] == 't',
-                  .b_transposed = shape->layout[1] == 't'};
-        job(session, &g, shape, settings->dtypes[d]);
-    }
+    for (size_t d = 0; d < settings->dtype_count; ++d)
+        for (size_t w = 0; w < ways->count; ++w) {
+            gemm g = {.m = shape->m,
+                      .n = shape->n,
+                      .k = shape->k,
+                      .batch = shape->batch,
+                      .a_transposed = shape->layout[0] == 't',
+                      .b_transposed = shape->layout[1] == 't',
+                      .prepacked = ways->items[w] == B_PREPACKED};
+            job(session, &g, shape, settings->dtypes[d],
+                ways->text ? b_words[ways->items[w]] : NULL);
+        }
+}
+
+static bool parse_ways(gemm_ways *ways, const bench_settings *settings) {
+    ways->count = shapes_parse_words("--b", ways->text ? ways->text : b_words[B_PLAIN], b_words,
+                                     B_WAYS, ways->items, B_WAYS);
+    for (size_t w = 0; w < ways->count; ++w)
+        if (ways->items[w] == B_PREPACKED && settings->cold) {
+            complain("--b: what peers have packed cannot be put out of the caches: prepacked is "
+                     "not measured --cold");
+            return false;
+        }
+    return ways->count > 0;
 }
 
 int bench_gemm(int argc, char **argv) {
     bench_settings settings = {0};
     gemm_shapes_options wanted = {0};
+    gemm_ways ways = {0};
     bool list = false;
     const options_row rows[] = {
         GEMM_SHAPES_ROWS(&wanted),
+        {"--b", "LIST",
+         "of plain (as it lies) and prepacked (constant: tenon and the\npeers that can have it in "
+         "a layout of their own) (default:\nplain)",
+         &ways.text, NULL},
         {"--list", NULL, "print the shapes instead of measuring them", NULL, &list},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16, s8 (C is s32), u8 (B is s8, C s32),\n"
                                      "f8_e4m3, f8_e5m2 (C is f32) (default: f32)"),
         {"--vs", "LIST",
-         "CBLAS libraries to race, each FILE.so or NAME=FILE.so (f32\nand f64); may be given "
-         "several times",
+         "libraries to race, each FILE.so or NAME=FILE.so: CBLAS (f32\nand f64), AOCL-DLP, "
+         "oneDNN, libxsmm (small ones, one thread);\nmay be given several times",
          NULL, &settings.peer_items},
         {0},
     };
@@ -254,11 +300,13 @@ int bench_gemm(int argc, char **argv) {
     if (list) {
         gemm_shapes_print(&shapes, settings.json);
         code = EXIT_FINE;
-    } else if (bench_settings_parse(&settings, dtype_words, sizeof types / sizeof *types)) {
+    } else if (bench_settings_parse(&settings, dtype_words, sizeof types / sizeof *types) &&
+               parse_ways(&ways, &settings)) {
         bench_session session = {.settings = &settings,
-                                 .jobs = (int64_t)(shapes.count * settings.dtype_count)};
+                                 .jobs =
+                                     (int64_t)(shapes.count * settings.dtype_count * ways.count)};
         for (size_t i = 0; i < shapes.count; ++i)
-            measure(&session, &shapes.items[i]);
+            measure(&session, &shapes.items[i], &ways);
         code = bench_session_end(&session);
     }
 out:

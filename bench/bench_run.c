@@ -24,7 +24,7 @@
  * often at most, as a row within the noise of 100 % stays above. */
 #define SECOND_LOOKS 4
 #define MOST_BESIDE 64
-#define MOST_CALLS (1 + PEER_MOST * PEER_WAYS)
+#define MOST_CALLS (1 + PEER_MOST * PEER_MOST_WAYS)
 
 typedef struct row {
     const bench_job *job;
@@ -41,7 +41,7 @@ typedef struct row {
     struct {
         double seconds; /* median of its fastest function; 0: it cannot do this */
         double spread;
-        peer_way way;
+        const peer_way *way;
     } peers[PEER_MOST]; /* in the order of the settings' */
 } row;
 
@@ -50,10 +50,12 @@ typedef struct call {
     const bench_job *job;
     tenon_context *context;
     tenon_plan *plan;
-    int peer; /* index into the settings' peers; -1: tenon */
-    const peer_cblas *library;
-    peer_way way;
     bench_array *result;
+    int peer; /* index into the settings' peers; -1: tenon, and nothing below is set */
+    const bench_peer *library;
+    const peer_way *way;
+    peer_product product;
+    void *prepared;
 } call;
 
 static int run_tenon(void *state) {
@@ -66,7 +68,7 @@ static int run_tenon(void *state) {
 
 static int run_peer(void *state) {
     const call *c = state;
-    c->job->peer_run(c->job->state, c->library, c->way, c->result);
+    c->way->run(c->library, &c->product, c->prepared);
     return 0;
 }
 
@@ -199,7 +201,7 @@ static void print_json(const bench_settings *settings, const row *r) {
         json_number(&json, "seconds", r->peers[i].seconds);
         json_number(&json, "ratio", r->peers[i].seconds / r->time.median);
         json_number(&json, "spread", r->peers[i].spread);
-        json_text(&json, "function", peer_way_name(r->peers[i].way));
+        json_text(&json, "function", r->peers[i].way->name);
         json_object_end(&json);
     }
     json_list_end(&json);
@@ -333,20 +335,27 @@ static int line_up_peers(const bench_session *session, const row *r, call *calls
                          bench_array *results) {
     const bench_job *job = r->job;
     int count = 1;
-    for (int i = 0; job->peer_can && i < session->settings->peer_count; ++i) {
-        const peer_cblas *peer = &session->settings->peers[i];
+    for (int i = 0; job->product && i < session->settings->peer_count; ++i) {
+        const bench_peer *peer = &session->settings->peers[i];
         peer_set_threads(peer, r->threads);
-        for (int way = 0; way < PEER_WAYS; ++way) {
-            if (!job->peer_can(job->state, peer, (peer_way)way))
-                continue;
-            if (!bench_array_make(&results[count], job->result->dtype, job->result->count))
+        for (int w = 0; w < peer->way_count; ++w) {
+            const peer_way *way = peer->ways[w];
+            bench_array *result = &results[count];
+            if (!result->data && !bench_array_make(result, job->result->dtype, job->result->count))
                 return 0;
-            bench_array_poison(&results[count]);
-            calls[count] = (call){.job = job,
-                                  .peer = i,
-                                  .library = peer,
-                                  .way = (peer_way)way,
-                                  .result = &results[count]};
+            call *c = &calls[count];
+            *c = (call){.job = job,
+                        .peer = i,
+                        .library = peer,
+                        .way = way,
+                        .result = result,
+                        .product = job->product(job->state, result)};
+            if (!way->can(peer, &c->product) ||
+                (way->prepare && !(c->prepared = way->prepare(peer, &c->product)))) {
+                *c = (call){0};
+                continue;
+            }
+            bench_array_poison(result);
             ++count;
         }
     }
@@ -377,8 +386,11 @@ static bool measure(bench_session *session, row *r, tenon_context *context, teno
               r->job->error(r->job->state, &results[i]));
     ok = true;
 out:
-    for (int i = 1; i < MOST_CALLS; ++i)
+    for (int i = 1; i < MOST_CALLS; ++i) {
+        if (calls[i].prepared)
+            calls[i].way->release(calls[i].library, calls[i].prepared);
         bench_array_free(&results[i]);
+    }
     return ok;
 }
 
@@ -387,6 +399,7 @@ static bool keep_score(bench_session *session, const row *r) {
     const bench_job *job = r->job;
     bench_scores_row score = {.key = {.op = job->op,
                                       .suite = job->suite,
+                                      .way = job->way,
                                       .dtype = job->dtype,
                                       .threads = r->threads,
                                       .cold = r->cold}};

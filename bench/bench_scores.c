@@ -31,7 +31,9 @@ bool bench_scores_add(bench_scores *s, const bench_scores_row *row) {
 
 static bool same(const bench_scores_key *x, const bench_scores_key *y) {
     return strcmp(x->op, y->op) == 0 && strcmp(x->suite, y->suite) == 0 &&
-           strcmp(x->dtype, y->dtype) == 0 && x->threads == y->threads && x->cold == y->cold;
+           strcmp(x->dtype, y->dtype) == 0 &&
+           strcmp(x->way ? x->way : "", y->way ? y->way : "") == 0 && x->threads == y->threads &&
+           x->cold == y->cold;
 }
 
 /* The ratio to one peer, or, for peer == peers, to the fastest; 0: not measured. */
@@ -76,6 +78,8 @@ static void print_json(const bench_scores *s, const bench_scores_key *key, const
     json_text(&json, "of", key->op);
     json_text(&json, "suite", key->suite);
     json_text(&json, "dtype", key->dtype);
+    if (key->way)
+        json_text(&json, "way", key->way);
     json_int(&json, "threads", key->threads);
     json_bool(&json, "cold", key->cold);
     json_list(&json, "vs");
@@ -95,8 +99,9 @@ static void print_json(const bench_scores *s, const bench_scores_key *key, const
 
 static void print_text(const bench_scores *s, const bench_scores_key *key, const char *const *names,
                        int peers) {
-    printf("\nsuite %s, %s, %d threads, %s: geometric mean of peer's time / tenon's\n", key->suite,
-           key->dtype, key->threads, key->cold ? "cold" : "warm");
+    printf("\nsuite %s, %s%s%s, %d threads, %s: geometric mean of peer's time / tenon's\n",
+           key->suite, key->dtype, key->way ? ", " : "", key->way ? key->way : "", key->threads,
+           key->cold ? "cold" : "warm");
     for (int peer = 0; peer < peers + (peers > 1); ++peer) {
         const score sum = summarize(s, key, peer, peers);
         printf("  %-16s x%.3f over %d shapes, below 1: %d, below %.2f: %d\n",

@@ -2,7 +2,7 @@
 /*
  * bench_scores.h: what a suite of shapes comes to: for each peer the geometric mean of the ratios
  * (peer's time / tenon's) and the shapes on which tenon is slower. Rows of different suites, types,
- * thread counts, and warm and cold ones are kept apart.
+ * ways, thread counts, and warm and cold ones are kept apart.
  */
 #ifndef BENCH_SCORES_H
 #define BENCH_SCORES_H
@@ -17,6 +17,7 @@
 
 typedef struct bench_scores_key {
     const char *op, *suite, *dtype; /* live as long as the scores */
+    const char *way;                /* likewise; NULL: there is one only */
     int threads;
     bool cold;
 } bench_scores_key;

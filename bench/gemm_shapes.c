@@ -133,27 +133,78 @@ static bool read_suite(size_t at, gemm_shapes *shapes) {
     return true;
 }
 
-bool gemm_shapes_read(const gemm_shapes_options *o, gemm_shapes *shapes) {
-    if (!o->suites)
-        return read_options(o, NULL, shapes);
-    if (o->m || o->n || o->k || o->mnk || o->batch || o->layout) {
-        complain("--suite brings its own shapes: give no --m, --n, --k, --mnk, --batch, --layout");
+/* What of a suite is wanted: an empty list is all. */
+typedef struct filter {
+    shapes_list m, n, k, batch;
+    int layouts[4];
+    size_t layout_count;
+} filter;
+
+static bool read_filter(const gemm_shapes_options *o, filter *f) {
+    if (o->mnk) {
+        complain("--suite brings its own shapes: --m, --n, --k, --batch and --layout choose among "
+                 "them, --mnk does not");
         return false;
     }
+    f->layout_count =
+        o->layout ? shapes_parse_words("--layout", o->layout, layout_words, 4, f->layouts, 4) : 0;
+    return (!o->layout || f->layout_count > 0) &&
+           (!o->m || shapes_parse_list("--m", o->m, 1, MOST_EXTENT, &f->m)) &&
+           (!o->n || shapes_parse_list("--n", o->n, 1, MOST_EXTENT, &f->n)) &&
+           (!o->k || shapes_parse_list("--k", o->k, 1, MOST_EXTENT, &f->k)) &&
+           (!o->batch || shapes_parse_list("--batch", o->batch, 1, MOST_EXTENT, &f->batch));
+}
+
+static bool among(const shapes_list *list, int64_t value) {
+    size_t i = 0;
+    while (i < list->rows && list->values[i] != value)
+        ++i;
+    return list->rows == 0 || i < list->rows;
+}
+
+static bool passes(const filter *f, const gemm_shape *shape) {
+    bool layout = f->layout_count == 0;
+    for (size_t i = 0; i < f->layout_count; ++i)
+        layout |= strcmp(layout_words[f->layouts[i]], shape->layout) == 0;
+    return layout && among(&f->m, shape->m) && among(&f->n, shape->n) && among(&f->k, shape->k) &&
+           among(&f->batch, shape->batch);
+}
+
+static bool read_suites(const gemm_shapes_options *o, gemm_shapes *shapes) {
     const char *names[ROWS];
-    size_t at[ROWS], count = 0;
+    size_t at[ROWS], count = 0, kept = 0;
     int chosen[ROWS];
+    filter wanted = {0};
+    bool ok = false;
     for (size_t i = 0; i < ROWS; ++i)
         if (rows[i].suite) {
             names[count] = rows[i].suite;
             at[count++] = i;
         }
-    const size_t wanted = shapes_parse_words("--suite", o->suites, names, count, chosen,
+    const size_t suites = shapes_parse_words("--suite", o->suites, names, count, chosen,
                                              sizeof chosen / sizeof *chosen);
-    for (size_t i = 0; i < wanted; ++i)
+    if (suites == 0 || !read_filter(o, &wanted))
+        goto out;
+    for (size_t i = 0; i < suites; ++i)
         if (!read_suite(at[chosen[i]], shapes))
-            return false;
-    return wanted > 0;
+            goto out;
+    for (size_t i = 0; i < shapes->count; ++i)
+        if (passes(&wanted, &shapes->items[i]))
+            shapes->items[kept++] = shapes->items[i];
+    shapes->count = kept;
+    ok = kept > 0;
+    if (!ok)
+        complain("--suite %s: none of its shapes is wanted by the other options", o->suites);
+out:
+    shapes_free(&wanted.m);
+    shapes_free(&wanted.n);
+    shapes_free(&wanted.k);
+    shapes_free(&wanted.batch);
+    return ok;
+}
+
+bool gemm_shapes_read(const gemm_shapes_options *o, gemm_shapes *shapes) {
+    return o->suites ? read_suites(o, shapes) : read_options(o, NULL, shapes);
 }
 
 void gemm_shapes_print(const gemm_shapes *shapes, bool json) {

@@ -39,7 +39,8 @@ typedef struct gemm_shapes_options {
         {"--batch", "LIST", "independent products in one call (default: 1)", &(o)->batch, NULL},   \
         {"--layout", "LIST", "of nn, nt, tn, tt (default: nn)", &(o)->layout, NULL}, {             \
         "--suite", "LIST",                                                                         \
-            "named suites of shapes instead; `--suite list` names them,\nand with --vs each ends " \
+            "named suites of shapes instead (`--suite list` names them), of\nthem those that the " \
+            "options above choose; with --vs each ends\n"                                          \
             "with a summary",                                                                      \
             &(o)->suites, NULL                                                                     \
     }

@@ -2,7 +2,7 @@
 /*
  * peer_library.h: libraries that --vs names, opened at run time to be timed beside tenon: what an
  * item of the option says, and the look-up of functions. What a peer must export is decided by who
- * opens it (peer_cblas.c, peer_malloc.c).
+ * opens it (peer_gemm.c, peer_malloc.c).
  */
 #ifndef BENCH_PEER_LIBRARY_H
 #define BENCH_PEER_LIBRARY_H

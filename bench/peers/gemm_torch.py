@@ -5,13 +5,15 @@
     python bench/peers/gemm_torch.py --mnk 1x4096x4096 --layout nn,nt --dtype f32,bf16,s8 --threads 2 --json
 
 f32, f64 and bf16 are torch.mm (torch.bmm for batches) into a given result; weights stored n x k (layout nt) are its
-F.linear, into a new one. s8 is torch._int_mm into s32. torch has no prepacked weights here, so tenon is shown both ways.
+F.linear, into a new one. s8 is torch._int_mm into s32.
+Prepacked weights are those that torch's compiler makes when it freezes a model: oneDNN's (f32, bf16) and MKL's (f32), the
+weights reordered once for the number of rows; s8 has none there, so tenon's is shown beside _int_mm.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -40,6 +42,20 @@ def errors(a: torch.Tensor, b: torch.Tensor, own: torch.Tensor, peer: torch.Tens
     return worst[0], worst[1]
 
 
+def frozen(a: torch.Tensor, b: torch.Tensor) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+    """Products with weights that torch has brought into its libraries' layouts: their names and calls."""
+    rows, weights = a.shape[0], b.mT.contiguous()
+    a = a.contiguous()
+    try:
+        onednn = torch.ops.mkldnn._reorder_linear_weight(weights, rows)
+        yield "onednn", lambda: torch.ops.mkldnn._linear_pointwise(a, onednn, None, "none", [], "")
+        if a.dtype == torch.float32:
+            mkl = torch.ops.mkl._mkl_reorder_linear_weight(weights, rows)
+            yield "mkl", lambda: torch.ops.mkl._mkl_linear(a, mkl, weights, None, rows)
+    except (AttributeError, NotImplementedError, RuntimeError) as missing:
+        print(f"no prepacked weights in this torch: {str(missing).splitlines()[0]}", file=sys.stderr)
+
+
 def races(ctx: tenon.Context, shape: Shape, dtype: str) -> Iterator[Race]:
     a = made(dtype, shape.batch, shape.m, shape.k, shape.layout[0] == "t")
     b = made(dtype, shape.batch, shape.k, shape.n, shape.layout[1] == "t")
@@ -63,9 +79,15 @@ def races(ctx: tenon.Context, shape: Shape, dtype: str) -> Iterator[Race]:
         return
     with ctx.plan_matmul(a, b, out=own) as plan:
         yield Race(dtype, "plain", plan.kernel, plan.run, peer, lambda: errors(a, b, own, peer()))
-    if shape.batch == 1:
-        with ctx.plan_matmul(a, ctx.pack(b), out=own) as plan:
+    if shape.batch > 1:
+        return
+    with ctx.plan_matmul(a, ctx.pack(b), out=own) as plan:
+        if dtype not in ("f32", "bf16"):
             yield Race(dtype, "tenon prepacked", plan.kernel, plan.run, peer, lambda: errors(a, b, own, peer()))
+            return
+        for library, call in frozen(a, b):
+            found = lambda call=call: errors(a, b, own, call())  # noqa: E731
+            yield Race(dtype, "prepacked", plan.kernel, plan.run, call, found, library)
 
 
 def main() -> None:

@@ -122,6 +122,7 @@ class Race:
     own: Callable[[], object]
     peer: Callable[[], object]
     errors: Callable[[], tuple[float, float]]
+    part: str = ""  # of the peer: which of its libraries this is
     own_times: list[float] = field(default_factory=list)
     peer_times: list[float] = field(default_factory=list)
 
@@ -152,7 +153,7 @@ def race_gemm(
     """Runs all shapes and types, prints rows, then for each type and way the geometric mean and what was lost."""
     options = [f"--{name}={value}" for name in ("suite", "mnk", "layout") if (value := getattr(args, name))]
     shapes = gemm_shapes(args.tenon, options or ["--mnk=256,1024"])
-    ratios: dict[tuple[str, str], list[tuple[float, Shape]]] = {}
+    ratios: dict[tuple[str, ...], list[tuple[float, Shape]]] = {}
     with tenon.Context("cpu", threads=args.threads) as ctx:
         set_threads(ctx.threads)
         if not args.json:
@@ -164,21 +165,21 @@ def race_gemm(
             for shape in shapes:
                 for row in races(ctx, shape, dtype):
                     row.own_times, row.peer_times = alternate([row.own, row.peer], args.seconds)
-                    ratios.setdefault((dtype, row.way), []).append((row.ratio, shape))
+                    ratios.setdefault(tuple(filter(None, (dtype, row.way, row.part))), []).append((row.ratio, shape))
                     if args.json:
                         print_json(row, shape, ctx.threads, peer_name)
                     else:
                         print_row(row, shape)
-    for (dtype, way), found in ratios.items():
+    for what, found in ratios.items():
         if not args.json:
-            print_summary(dtype, way, found)
+            print_summary(", ".join(what), found)
 
 
 def print_row(row: Race, shape: Shape) -> None:
     own, peer = statistics.median(row.own_times), statistics.median(row.peer_times)
     own_error, peer_error = row.errors()
     print(
-        f"{row.dtype:9}{row.way:18}{str(shape):28}{own * 1e6:10.1f} us{spread(row.own_times):8.1%}{peer * 1e6:10.1f} us"
+        f"{row.dtype:9}{' '.join(filter(None, (row.way, row.part))):18}{str(shape):28}{own * 1e6:10.1f} us{spread(row.own_times):8.1%}{peer * 1e6:10.1f} us"
         f"{spread(row.peer_times):8.1%}{row.ratio:7.2f}x{shape.flops / own * 1e-9:9.1f}{own_error:9.1e}{peer_error:9.1e}",
         flush=True,
     )
@@ -203,7 +204,7 @@ def print_json(row: Race, shape: Shape, threads: int, peer_name: str) -> None:
         "error": own_error,
         "vs": [
             {
-                "name": peer_name,
+                "name": " ".join(filter(None, (peer_name, row.part))),
                 "seconds": peer,
                 "ratio": row.ratio,
                 "spread": spread(row.peer_times),
@@ -214,12 +215,10 @@ def print_json(row: Race, shape: Shape, threads: int, peer_name: str) -> None:
     print(json.dumps(made), flush=True)
 
 
-def print_summary(dtype: str, way: str, found: list[tuple[float, Shape]]) -> None:
+def print_summary(what: str, found: list[tuple[float, Shape]]) -> None:
     mean = math.exp(statistics.fmean(math.log(ratio) for ratio, _ in found))
     lost = [(ratio, shape) for ratio, shape in found if ratio < 1]
     clearly = sum(ratio < 0.95 for ratio, _ in lost)
-    print(
-        f"\n{dtype}, {way}: geometric mean x{mean:.3f} over {len(found)} shapes, below 1: {len(lost)}, below 0.95: {clearly}"
-    )
+    print(f"\n{what}: geometric mean x{mean:.3f} over {len(found)} shapes, below 1: {len(lost)}, below 0.95: {clearly}")
     for ratio, shape in lost:
         print(f"  lost: x{ratio:.3f}  {shape}")

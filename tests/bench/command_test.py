@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `tenon` command from outside.
 
-usage: command_test.py TENON CBLAS_PLAIN CBLAS_WIDE CBLAS_WRONG
+usage: command_test.py TENON CBLAS_PLAIN CBLAS_WIDE CBLAS_WRONG DLP
 
 Checks what scripts depend on: exit codes, complaints that name the option, and JSON lines with their keys. No time is
 judged. Everything runs on the "reference" device, which every build has.
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import unittest
 
-TENON, PLAIN, WIDE, WRONG = sys.argv[1:5]
+TENON, PLAIN, WIDE, WRONG, DLP = sys.argv[1:6]
 QUICK = ["--reps", "2", "--threads", "1", "--device", "reference"]
 ROW_KEYS = ["op", "device", "kernel", "dtype", "threads", "cold"]
 MEASURED_KEYS = ["seconds", "seconds_min", "spread", "gflops", "gbps", "percent_of_limit", "limit_gflops", "limit_gbps",
@@ -94,8 +94,12 @@ class Mistakes(unittest.TestCase):
         (["bench", "gemm", "--layout", "nn,xx"], "--layout"),
         (["bench", "gemm", "--dtype", "f31"], "--dtype"),
         (["bench", "gemm", "--suite", "squares,round"], "--suite"),
+        (["bench", "gemm", "--suite", "squares", "--mnk", "4"], "--suite"),
         (["bench", "gemm", "--suite", "squares", "--m", "4"], "--suite"),
+        (["bench", "gemm", "--suite", "squares", "--layout", "nx"], "--layout"),
         (["bench", "gemm", "--m", "1..4096", "--n", "1..4096", "--k", "4", "--list"], "shapes"),
+        (["bench", "gemm", "--b", "plain,boxed"], "--b"),
+        (["bench", "gemm", "--b", "prepacked", "--cold"], "--b"),
         (["bench", "gemm", "--min-time", "soon"], "--min-time"),
         (["bench", "gemm", "--min-time", "-1"], "--min-time"),
         (["bench", "softmax", "--rows", "4"], "--cols"),
@@ -213,6 +217,9 @@ class Lines(unittest.TestCase):
         self.assertEqual([s["m"] for s in shapes if s["suite"] == "squares"], [128, 256, 512, 1024, 2048, 4096])
         self.assertEqual({(s["m"], s["layout"]) for s in shapes if s["suite"] == "llm"},
                          {(m, layout) for m in (1, 4, 8, 16, 32, 64, 128, 512) for layout in ("nn", "nt")})
+        chosen = self.rows("bench", "gemm", "--suite", "llm,squares", "--m", "1,8", "--k", "4096..5000", "--layout", "nt", "--list")
+        self.assertEqual([(s["suite"], s["m"], s["n"], s["k"], s["layout"]) for s in chosen],
+                         [("llm", m, n, 4096, "nt") for n in (4096, 14336) for m in (1, 8)])
         plain, = self.rows("bench", "gemm", "--mnk", "3x4x5", "--list")
         self.assertEqual(plain, {"op": "gemm", "m": 3, "n": 4, "k": 5, "batch": 1, "layout": "nn", "suite": None})
         self.assertEqual(run("bench", "gemm", "--mnk", "3x4x5", "--list").stdout, "m=3 n=4 k=5 batch=1 layout=nn\n")
@@ -312,6 +319,32 @@ class Races(unittest.TestCase):
         done = self.race(PLAIN, "--dtype", "bf16")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual([json.loads(line)["vs"] for line in done.stdout.splitlines()], [[]] * 4)
+
+    def test_prepacked(self):
+        """Both ways of giving B are rows of their own; of the peers those race that can have it packed."""
+        if not any(json.loads(line).get("id") == "cpu" for line in run("info", "--json").stdout.splitlines()):
+            self.skipTest("built without the device cpu")
+        args = ["bench", "gemm", "--suite", "small", "--dtype", "f32,f64", "--b", "plain,prepacked", "--vs", f"one={PLAIN},{WIDE}",
+                "--vs", f"dlp={DLP}", "--reps", "2", "--threads", "1", "--device", "cpu", "--json"]
+        done = run(*args)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        rows, summaries = lines[:32], lines[32:]
+        functions = {("f32", "plain"): ["gemm", "gemm", "aocl_gemm"], ("f64", "plain"): ["gemm", "gemm"],
+                     ("f32", "prepacked"): ["gemm_compute", "aocl_gemm, reordered"], ("f64", "prepacked"): ["gemm_compute"]}
+        for row in rows:
+            self.assertEqual(list(row), ROW_KEYS + GEMM_KEYS + ["way", "suite"] + MEASURED_KEYS)
+            self.assertEqual([peer["function"] for peer in row["vs"]], functions[row["dtype"], row["way"]])
+        self.assertEqual([(s["dtype"], s["way"]) for s in summaries], list(functions)[0::2] + list(functions)[1::2])
+        for summary in summaries:
+            self.assertEqual(list(summary), ["op", "of", "suite", "dtype", "way", "threads", "cold", "vs"])
+
+    def test_integers_of_a_library_for_them(self):
+        done = run("bench", "gemm", "--mnk", "5x7x9", "--layout", "nn,nt,tn,tt", "--dtype", "s8,u8,bf16", "--json", "--vs",
+                   f"dlp={DLP}", *QUICK)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([[peer["name"] for peer in row["vs"]] for row in rows], [["dlp"], ["dlp"], []] * 4)
 
     def test_wrong_answers_are_noticed(self):
         done = self.race(f"liar={WRONG}")
