@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gemm_pack.cl: A and B in the order in which gemm_tile.cl reads them: panels of TN_MR rows, or of
+ * TN_NV vectors of columns, element by element along k; converted, with scales and zero points
+ * applied, filled up with zeros. One block of one panel to each work item.
+ *
+ * Layout of a member: blocks of KC steps of k one after the other, in each its panels. Of a gated
+ * product, panels 2q and 2q + 1 hold the two columns that make column q of C. TN_TYPE: the
+ * operand's type, 0: any. Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
+ * 2008.
+ */
+#define MR TN_MR
+#define NR (TN_NV * TN_WIDTH)
+
+/* Lines of one panel: `count` of them, from `first` by `lines` bytes, steps p by `steps` bytes. */
+void pack_plain(source first, long lines, long steps, int type, int count, const int width, long p0,
+                long p1, __global S *to) {
+    source from = first + p0 * steps;
+    if (count == width && type == S_TYPE && lines == sizeof(S)) {
+        for (long p = p0; p < p1; p++, from += steps, to += width) {
+            __global const S *x = (__global const S *)from;
+#pragma unroll
+            for (int w = 0; w < width; w++)
+                to[w] = x[w];
+        }
+    } else if (count == width && type == S_TYPE && steps == sizeof(S)) {
+        for (long p = 0; p < p1 - p0; p++, to += width) {
+#pragma unroll
+            for (int w = 0; w < width; w++)
+                to[w] = ((__global const S *)(from + w * lines))[p];
+        }
+    } else if (count == width) {
+        for (long p = p0; p < p1; p++, from += steps, to += width) {
+#pragma unroll
+            for (int w = 0; w < width; w++)
+                to[w] = (S)get(from + w * lines, type);
+        }
+    } else {
+        for (long p = p0; p < p1; p++, from += steps, to += width)
+            for (int w = 0; w < width; w++)
+                to[w] = w < count ? (S)get(from + w * lines, type) : (S)0;
+    }
+}
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_pack_a(GEMM_MEMORIES,
+                                                                         const gemm g) {
+    const long p0 = (long)get_global_id(1) * KC, p1 = min(p0 + KC, g.k);
+    const row_tile t = rows_of(&g, offsets, get_global_id(0), MR, MR);
+    if (t.rows <= 0)
+        return;
+    const long index = g.experts > 0 ? t.member : g.member0 + (long)get_global_id(2);
+    const member x = MEMBER_OF(&g, index);
+    __global S *to = (__global S *)(work + g.a_packed) +
+                     (long)get_global_id(2) * g.a_panels * MR * g.k + p0 * g.a_panels * MR +
+                     t.panel * (p1 - p0) * MR;
+    const int type = TN_TYPE ? TN_TYPE : g.type[A];
+    if (!present(&g, A_SCALE) && !present(&g, A_ZERO)) {
+        pack_plain(x.at[A] + t.first * g.row[A], g.row[A], g.column[A], type, t.rows, MR, p0, p1, to);
+        return;
+    }
+    for (long p = p0; p < p1; p++, to += MR)
+        for (int w = 0; w < MR; w++)
+            to[w] = w < t.rows ? (S)a_of(&g, &x, t.first + w, p) : (S)0;
+}
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_pack_b(GEMM_MEMORIES,
+                                                                         const gemm g) {
+    const long panel = get_global_id(0), p0 = (long)get_global_id(1) * KC, p1 = min(p0 + KC, g.k);
+    const member x = MEMBER_OF(&g, g.member0 + (long)get_global_id(2));
+    __global S *to = (__global S *)(work + g.b_packed) +
+                     (long)get_global_id(2) * g.b_panels * NR * g.k + p0 * g.b_panels * NR +
+                     panel * (p1 - p0) * NR;
+    /* Columns of C, then of B. */
+    const bool gated = g.gated != UNGATED;
+    const int half_ = gated ? (int)(panel & 1) : 0;
+    const long c0 = (gated ? panel / 2 : panel) * NR;
+    const int count = (int)min((long)NR, g.cols - c0);
+    const long j0 = gated ? column_of(&g, half_, g.j0 + c0) : g.j0 + c0;
+    const int step = g.gated == INTERLEAVED ? 2 : 1;
+    const int type = TN_TYPE ? TN_TYPE : g.type[B];
+    if (!present(&g, B_SCALE) && !present(&g, B_ZERO)) {
+        pack_plain(x.at[B] + j0 * g.column[B], step * g.column[B], g.row[B], type, count, NR, p0, p1,
+                   to);
+        return;
+    }
+    for (long p = p0; p < p1; p++, to += NR)
+        for (int w = 0; w < NR; w++)
+            to[w] = w < count ? (S)b_of(&g, &x, p, j0 + w * step) : (S)0;
+}
