@@ -12,10 +12,12 @@
 
 /* Of a work-group of gemm_local.cl: items in each direction, and steps of k in local memory. */
 enum { LOCAL_EACH = 4, LOCAL_STEP = 16, PLAIN_COLUMNS = 16 };
+/* Panels of B that an item of gemm_pack.cl packs. */
+enum { PACK_PANELS = 4 };
 
 typedef struct gemm_run {
     const tn_gemm_problem *p;
-    tn_cl_gemm_plan plan;
+    tn_cl_gemm_state plan;
     const tn_run *run;
     tn_cl_work *work;
     tn_message *why;
@@ -78,9 +80,16 @@ static void place_outer(gemm_run *r, int64_t outer) {
     }
 }
 
+/* Types that kernels which read an operand in one place only are specialised for. */
+static int special(tenon_dtype type) {
+    return type == TENON_F32 || type == TENON_F16 || type == TENON_BF16 || type == TENON_F64
+               ? (int)type
+               : 0;
+}
+
 static tenon_status launch(gemm_run *r, const char *program, const char *kernel, int type,
                            int64_t x, int64_t y, int64_t z, bool packs) {
-    const tn_cl_gemm_plan *plan = &r->plan;
+    const tn_cl_gemm_state *plan = &r->plan;
     const tn_gemm_operand *b = &r->p->operand[TN_GEMM_B];
     char options[TN_CL_OPTIONS];
     tn_cl_launch l = {.program = program,
@@ -95,8 +104,8 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
     char *at = options + used;
     const size_t left = sizeof options - (size_t)used;
     if (packs)
-        snprintf(at, left, " -DTN_EPILOGUE=0 -DTN_MR=%d -DTN_NV=%d -DTN_TYPE=%d", plan->mr,
-                 plan->nv, type);
+        snprintf(at, left, " -DTN_EPILOGUE=0 -DTN_MR=%d -DTN_NV=%d -DTN_TYPE_A=%d -DTN_TYPE_B=%d",
+                 plan->mr, plan->nv, special(r->p->operand[TN_GEMM_A].dtype), special(b->dtype));
     else if (plan->kind == TN_CL_GEMM_PLAIN)
         snprintf(at, left, " -DTN_EPILOGUE=%d", plan->epilogue);
     else if (plan->kind == TN_CL_GEMM_LOCAL)
@@ -121,13 +130,6 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
     return tn_cl_launch_add(r->work, &l, r->why);
 }
 
-/* Types that kernels which read an operand in one place only are specialised for. */
-static int special(tenon_dtype type) {
-    return type == TENON_F32 || type == TENON_F16 || type == TENON_BF16 || type == TENON_F64
-               ? (int)type
-               : 0;
-}
-
 /* Tiles of `height` rows in the pass; each expert may begin one more. */
 static int64_t tiles_down(const gemm_run *r, int64_t height) {
     return tn_cl_ceil(r->numbers.rows, height) + r->p->experts;
@@ -142,7 +144,7 @@ static bool still(const gemm_run *r, int role) {
 
 /* One pass over rows and columns that are set, all of its members; `again`: A is packed already. */
 static tenon_status pass(gemm_run *r, bool again) {
-    const tn_cl_gemm_plan *plan = &r->plan;
+    const tn_cl_gemm_state *plan = &r->plan;
     const tn_gemm_operand *operand = r->p->operand;
     tn_cl_gemm *g = &r->numbers;
     const int64_t members = r->p->experts > 0 ? 1 : r->members;
@@ -173,19 +175,19 @@ static tenon_status pass(gemm_run *r, bool again) {
     }
 
     const int64_t blocks = tn_cl_ceil(g->k, TN_CL_GEMM_KC), size = plan->sum == 1 ? 8 : 4;
-    g->a_shared = r->p->experts > 0 ||
-                  (still(r, TN_GEMM_A) && still(r, TN_GEMM_A_SCALE) && still(r, TN_GEMM_A_ZERO));
-    g->b_shared = r->p->experts == 0 && still(r, TN_GEMM_B) && still(r, TN_GEMM_B_SCALE) &&
-                  still(r, TN_GEMM_B_ZERO);
-    const int64_t a_members = g->a_shared ? 1 : r->members,
-                  b_members = g->b_shared ? 1 : r->members;
+    const bool a_once = r->p->experts > 0 || (still(r, TN_GEMM_A) && still(r, TN_GEMM_A_SCALE) &&
+                                              still(r, TN_GEMM_A_ZERO)),
+               b_once = r->p->experts == 0 && still(r, TN_GEMM_B) && still(r, TN_GEMM_B_SCALE) &&
+                        still(r, TN_GEMM_B_ZERO);
+    g->a_members = a_once ? 1 : (int32_t)r->members;
+    g->b_members = b_once ? 1 : (int32_t)r->members;
     g->a_packed = (int64_t)r->run->places->scratch.offset;
-    g->b_packed = g->a_packed + tn_cl_round(a_members * g->a_panels * plan->mr * g->k * size, 4096);
-    if (!again)
-        TN_TRY(launch(r, "gemm_pack", "gemm_pack_a", special(operand[TN_GEMM_A].dtype), g->a_panels,
-                      blocks, a_members, true));
-    TN_TRY(launch(r, "gemm_pack", "gemm_pack_b", special(operand[TN_GEMM_B].dtype), g->b_panels,
-                  blocks, b_members, true));
+    g->b_packed =
+        g->a_packed + tn_cl_round(g->a_members * g->a_panels * plan->mr * g->k * size, 4096);
+    g->a_pieces = again ? 0 : g->a_panels;
+    TN_TRY(launch(r, "gemm_pack", "gemm_pack", 0,
+                  g->a_pieces + tn_cl_ceil(g->b_panels, PACK_PANELS), blocks,
+                  tn_cl_max(g->a_members, g->b_members), true));
     return launch(r, "gemm_tile", "gemm_tile", 0, tn_cl_ceil(g->b_panels * nr, plan->cols),
                   tiles_down(r, plan->rows), members, false);
 }

@@ -32,7 +32,8 @@ typedef struct tn_cl_gemm {
         step[TN_CL_GEMM_OPERANDS][TN_CL_GEMM_BATCH]; /* bytes */
     int32_t type[TN_CL_GEMM_OPERANDS];
     int32_t activation, gated;
-    int32_t a_shared, b_shared;
+    int32_t a_members, b_members; /* that are packed */
+    int64_t a_pieces;
 } tn_cl_gemm;
 
 _Static_assert(sizeof(tn_cl_gemm) + (TN_CL_GEMM_OPERANDS + 1) * 8 <= TN_CL_ARGUMENT_BYTES,
@@ -47,7 +48,7 @@ typedef enum tn_cl_gemm_kind {
 } tn_cl_gemm_kind;
 
 /* Kept in a choice: the same on every device of a kind. */
-typedef struct tn_cl_gemm_plan {
+typedef struct tn_cl_gemm_state {
     int32_t kind;
     int32_t sum;        /* TN_SUM of kernels/number.cl */
     int32_t width;      /* lanes of a vector */
@@ -56,8 +57,8 @@ typedef struct tn_cl_gemm_plan {
     int32_t epilogue, fp64;
     /* the most members, rows and columns of C that are packed at a time */
     int64_t members, pass_rows, pass_cols;
-} tn_cl_gemm_plan;
+} tn_cl_gemm_state;
 
-_Static_assert(sizeof(tn_cl_gemm_plan) <= TN_CHOICE_STATE, "a choice keeps it");
+_Static_assert(sizeof(tn_cl_gemm_state) <= TN_CHOICE_STATE, "a choice keeps it");
 
 #endif

@@ -3,7 +3,7 @@
  * cl_gemm_plan.c: which kernels a product may run on, with which macros and pieces, and what each
  * is predicted to cost.
  *
- * Called by the host side through tn_cl_gemm_plan; cl_gemm.c runs what is decided here. Kernels
+ * Called by the host side through tn_cl_gemm_plan(); cl_gemm.c runs what is decided here. Kernels
  * differ in speed and workspace, never in bits: all sum in the order of docs/NUMERICS.md, 3.1.
  */
 #include "opencl/cl_gemm.h"
@@ -89,7 +89,7 @@ static int64_t members_of(const tn_gemm_problem *p) {
  * (November 2026) makes 45e9 of packed operands and 0.1e9 element by element. A launch there costs about 15 us.
  */
 static double seconds_of(const tn_cl_limits *limits, const tn_gemm_problem *p,
-                         const tn_cl_gemm_plan *plan, double packed, double launches) {
+                         const tn_cl_gemm_state *plan, double packed, double launches) {
     static const double rate[] = {[TN_CL_GEMM_PLAIN] = 0.1e9,
                                   [TN_CL_GEMM_LOCAL] = 30e9,
                                   [TN_CL_GEMM_SMALL] = 15e9,
@@ -102,8 +102,9 @@ static double seconds_of(const tn_cl_limits *limits, const tn_gemm_problem *p,
     return work / (rate[plan->kind] * units) + packed * 1e-9 / units + launches * 15e-6;
 }
 
-static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p, const tn_cl_gemm_plan *plan,
-                  size_t workspace, double packed, double launches, tn_choices *out) {
+static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                  const tn_cl_gemm_state *plan, size_t workspace, double packed, double launches,
+                  tn_choices *out) {
     static const char *const algorithms[] = {[TN_CL_GEMM_PLAIN] = "gemm-plain",
                                              [TN_CL_GEMM_LOCAL] = "gemm-local",
                                              [TN_CL_GEMM_SMALL] = "gemm-small",
@@ -137,7 +138,7 @@ static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p, const tn
  * Micro-tiles: as many sums as registers hold beside a row of B and an element of A, of 16 vectors,
  * or of 32 where a vector has 512 bits (AVX-512); 6 x 2 and 12 x 2 as the CPU backend has them.
  */
-static void choose_tile(const tn_cl_limits *limits, tn_cl_gemm_plan *plan) {
+static void choose_tile(const tn_cl_limits *limits, tn_cl_gemm_state *plan) {
     const int32_t native = (int32_t)(plan->sum == 1 ? limits->double_width : limits->float_width);
     const int32_t most = plan->sum == 1 ? 8 : 16, least = plan->sum == 1 ? 2 : 4;
     plan->width = native >= most ? most : native >= most / 2 ? most / 2 : least;
@@ -146,7 +147,8 @@ static void choose_tile(const tn_cl_limits *limits, tn_cl_gemm_plan *plan) {
 }
 
 /* Bytes of the packed operands of a pass. */
-static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_plan *plan, size_t *a_bytes) {
+static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_state *plan,
+                           size_t *a_bytes) {
     const int64_t size = plan->sum == 1 ? 8 : 4, nr = plan->nv * plan->width;
     const int64_t halves = p->gated != TENON_GATED_NONE ? 2 : 1;
     const int64_t a_panels = tn_cl_ceil(plan->pass_rows, plan->mr) + p->experts,
@@ -157,8 +159,8 @@ static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_plan *plan
 }
 
 /* Packed in passes that take at most `room` bytes; false if that would be too many of them. */
-static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_cl_gemm_plan *plan,
-                        size_t room, tn_choices *out) {
+static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                        tn_cl_gemm_state *plan, size_t room, tn_choices *out) {
     const int64_t nr = plan->nv * plan->width;
     size_t a_bytes, bytes;
     plan->members = members_of(p);
@@ -194,9 +196,9 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p, tn
 }
 
 static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
-                          const tn_cl_gemm_plan *plain, tn_choices *out) {
+                          const tn_cl_gemm_state *plain, tn_choices *out) {
     const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
-    tn_cl_gemm_plan plan = *plain;
+    tn_cl_gemm_state plan = *plain;
     if (plan.sum == 2 && !exact_in_f32(p))
         return;
     choose_tile(limits, &plan);
@@ -213,7 +215,7 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
     if (p->m <= 4 && p->experts == 0 && halves == 1 && !scaled && p->k > 0 && plan.sum != 2) {
         const int64_t size = tn_cl_element(b->dtype);
-        tn_cl_gemm_plan rows = plan;
+        tn_cl_gemm_state rows = plan;
         rows.kind = TN_CL_GEMM_ROWS;
         rows.mr = p->m == 1 ? 1 : p->m == 2 ? 2 : 4;
         rows.cols = 256;
@@ -227,7 +229,7 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     static const size_t rooms[] = {(size_t)256 << 20, (size_t)32 << 20, (size_t)4 << 20,
                                    (size_t)512 << 10};
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
-        tn_cl_gemm_plan packed = plan;
+        tn_cl_gemm_state packed = plan;
         plan_packed(limits, p, &packed, rooms[i], out);
     }
 }
@@ -236,23 +238,23 @@ tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *
                              tn_message *why) {
     out->count = 0;
     TN_TRY(refuse(limits, p, why));
-    const tn_cl_gemm_plan plain = {.kind = TN_CL_GEMM_PLAIN,
-                                   .sum = sum_of(p),
-                                   .width = 1,
-                                   .mr = 1,
-                                   .nv = 1,
-                                   .rows = 1,
-                                   .cols = 16,
-                                   .epilogue = has_epilogue(p),
-                                   .fp64 = limits->fp64,
-                                   .members = members_of(p),
-                                   .pass_rows = p->m,
-                                   .pass_cols = p->n};
+    const tn_cl_gemm_state plain = {.kind = TN_CL_GEMM_PLAIN,
+                                    .sum = sum_of(p),
+                                    .width = 1,
+                                    .mr = 1,
+                                    .nv = 1,
+                                    .rows = 1,
+                                    .cols = 16,
+                                    .epilogue = has_epilogue(p),
+                                    .fp64 = limits->fp64,
+                                    .members = members_of(p),
+                                    .pass_rows = p->m,
+                                    .pass_cols = p->n};
     offer(limits, p, &plain, 0, 0, 1, out);
     if (limits->family == TN_CL_CPU_LIKE) {
         plan_cpu_like(limits, p, &plain, out);
     } else if (plain.sum != 2 || exact_in_f32(p)) {
-        tn_cl_gemm_plan local = plain;
+        tn_cl_gemm_state local = plain;
         local.kind = TN_CL_GEMM_LOCAL;
         /* 256 items where groups may have so many, else 64. */
         const bool wide = limits->group_items >= 256 && limits->group_extent[0] >= 16 &&

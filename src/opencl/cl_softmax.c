@@ -86,8 +86,8 @@ tenon_status tn_cl_softmax_run(tn_cl_work *work, const tn_run *run, tn_message *
     char options[TN_CL_OPTIONS];
 
     memcpy(&s, run->choice->state, sizeof s);
-    snprintf(options, sizeof options, "-DTN_SUM=%d -DTN_WIDTH=%d -DTN_ROWS=%d -DTN_GROUP=%d", s.sum, s.width,
-             s.rows_each, s.group);
+    snprintf(options, sizeof options, "-DTN_SUM=%d -DTN_WIDTH=%d -DTN_ROWS=%d -DTN_GROUP=%d", s.sum,
+             s.width, s.rows_each, s.group);
     tn_cl_launch l = {.program = "softmax",
                       .kernel = "softmax_rows",
                       .options = options,

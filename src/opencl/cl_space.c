@@ -240,8 +240,7 @@ static tenon_status map(tn_space *space, const tn_place *at, size_t bytes, void 
 static tenon_status unmap(tn_space *space, const tn_place *at, void *host, tn_message *why) {
     tn_cl_space *s = of(space);
     TN_TRY(tn_cl_space_check(s, why));
-    const cl_int code =
-        s->cl->clEnqueueUnmapMemObject(s->queue, at->handle, host, 0, NULL, NULL);
+    const cl_int code = s->cl->clEnqueueUnmapMemObject(s->queue, at->handle, host, 0, NULL, NULL);
     if (code == CL_INVALID_VALUE)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "host is %p, expected an address that the buffer was mapped to", host);

@@ -27,7 +27,8 @@ typedef struct gemm {
     long start[ROLES], row[ROLES], column[ROLES], step[ROLES][3];
     int type[ROLES]; /* 0: absent */
     int activation, gated;
-    int a_shared, b_shared; /* 1: all members have the same packed A, B */
+    int a_members, b_members; /* packed: 1 of them where all members have the same A, B */
+    long a_pieces;            /* work items of gemm_pack.cl for A */
 } gemm;
 
 /* The operands' memories, by role, and the workspace. */

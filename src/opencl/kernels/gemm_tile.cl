@@ -16,9 +16,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_tile(GEMM_MEMO
     const long q0 = (long)get_global_id(0) * (TN_COLS / NR);
     const int panels = (int)min((long)(TN_COLS / NR), g.b_panels - q0);
     __global const S *pa =
-        (__global const S *)(work + g.a_packed) + (g.a_shared ? 0 : z * g.a_panels * MR * g.k);
+        (__global const S *)(work + g.a_packed) + (g.a_members == 1 ? 0 : z * g.a_panels * MR * g.k);
     __global const S *pb = (__global const S *)(work + g.b_packed) +
-                           (g.b_shared ? 0 : (index - g.member0) * g.b_panels * NR * g.k);
+                           (g.b_members == 1 ? 0 : (index - g.member0) * g.b_panels * NR * g.k);
     E sums[TN_ROWS * TN_COLS];
 
     if (g.k == 0)
