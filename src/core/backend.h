@@ -8,6 +8,7 @@
 #define TN_BACKEND_H
 
 #include "core/message.h"
+#include "core/places.h"
 #include "core/team.h"
 #include "ops/problem.h"
 
@@ -53,14 +54,16 @@ typedef struct tn_run {
     tn_op op;
     const void *problem;
     const tn_choice *choice;
-    void *const *addresses; /* by role */
+    void *const *addresses; /* by role; of a device with memory of its own, not to be read */
     void *workspace;        /* choice->workspace bytes */
     tn_team *team;          /* at most the number of workers that the plan was made for */
+    const tn_places *places; /* for devices with memory of their own; else NULL */
 } tn_run;
 
 typedef struct tn_backend {
     const char *name; /* the device string's part before ':' */
     int host;         /* 1: its memory is host memory; addresses are host pointers */
+    int by_name;      /* 1: "auto" never means it */
 
     /* Number of devices; 0 if none (info(0) then gives the reason). Never touches a driver's
      * context. */
@@ -78,7 +81,12 @@ typedef struct tn_backend {
      * that names the field. Does not allocate. */
     tenon_status (*plan)(tn_device *device, tn_op op, const void *problem, int threads,
                          tn_choices *out, tn_message *why);
-    /* Runs. On the CPU it cannot fail; others may lose the device. Does not allocate. */
+    /*
+     * Runs. On the CPU it cannot fail. Others may lose the device, or be short of something of
+     * their driver's; where they answer so, no output has been touched, or (DEVICE_LOST) the
+     * outputs' memory is lost too. Work may only be queued when it returns. Does not allocate from
+     * pools.
+     */
     tenon_status (*run)(tn_device *device, const tn_run *run, tn_message *why);
     /* Bytes of tenon_gemm_pack's output for this problem; UNSUPPORTED with a reason if it has no
      * packed form. */
@@ -87,6 +95,16 @@ typedef struct tn_backend {
     /* Checks a packed B's header against the problem; INVALID_ARGUMENT with a reason. */
     tenon_status (*pack_check)(tn_device *device, const tn_gemm_problem *problem,
                                const void *packed, size_t bytes, tn_message *why);
+
+    /* ---- devices whose memory is not the host's; NULL on others ---- */
+
+    /* The memory of an open device, which keeps it until it is closed. */
+    tn_space *(*space)(tn_device *device);
+    /* That of device `index` without a context, retained: what its contexts have that borrow
+     * nothing. NO_DEVICE with a reason; OUT_OF_MEMORY. */
+    tenon_status (*open_space)(int index, tn_space **out, tn_message *why);
+    /* The driver's objects behind a device, its own or borrowed. */
+    void (*native)(tn_device *device, void **context, void **queue);
 } tn_backend;
 
 #endif

@@ -173,12 +173,16 @@ static tenon_status open_pool(tenon_context *ctx, const tenon_context_desc *desc
     tn_slot *slot = &ctx->slot[s];
 
     if (desc->pool && s == 0) {
+        if (tn_pool_space(desc->pool) != slot->space)
+            return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                           "pool is %p, expected one of the memory of device \"%s\"",
+                           (void *)desc->pool, slot->name.id);
         tn_pool_retain(desc->pool);
         slot->pool = desc->pool;
         return TENON_OK;
     }
     for (int i = 0; i < s; ++i) {
-        if (ctx->slot[i].name.backend->host && slot->name.backend->host) {
+        if (ctx->slot[i].space == slot->space) {
             tn_pool_retain(ctx->slot[i].pool);
             slot->pool = ctx->slot[i].pool;
             return TENON_OK;
@@ -192,7 +196,7 @@ static tenon_status open_pool(tenon_context *ctx, const tenon_context_desc *desc
         .logger = desc->logger,
         .log_level = desc->log_level,
     };
-    return tn_pool_open(&pool, NULL, message, &slot->pool);
+    return tn_pool_open_in(&pool, slot->space, message, &slot->pool);
 }
 
 static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc, int s,
@@ -207,6 +211,8 @@ static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc
         .kernel_cache_path = desc->kernel_cache_path,
     };
     TN_TRY(slot->name.backend->open(&open, &slot->device, message));
+    if (slot->name.backend->space)
+        slot->space = slot->name.backend->space(slot->device);
     TN_TRY(open_pool(ctx, desc, s, message));
     tn_arena_open(&slot->arena, slot->pool);
     slot->context = ctx;
@@ -218,15 +224,15 @@ static tenon_status open_slot(tenon_context *ctx, const tenon_context_desc *desc
 static void close_context(tenon_context *ctx) {
     for (int s = ctx->slots - 1; s >= 0; --s) {
         tn_slot *slot = &ctx->slot[s];
-        if (slot->device) {
+        if (slot->device)
             (void)slot->name.backend->sync(slot->device, &ctx->message);
-            slot->name.backend->close(slot->device);
-        }
         if (slot->pool) {
             tn_pool_remove_reclaimer(slot->pool, &slot->reclaimer);
             tn_arena_close(&slot->arena);
             tn_pool_release(slot->pool);
         }
+        if (slot->device)
+            slot->name.backend->close(slot->device);
     }
     tn_plan_cache_clear(&ctx->cache);
     tn_team_destroy(ctx->team);
@@ -340,6 +346,17 @@ tenon_status tenon_context_native(tenon_context *ctx, void **native_context, voi
         *native_context = NULL;
     if (native_queue)
         *native_queue = NULL;
+    for (int s = 0; s < ctx->slots; ++s) { /* the first that has any */
+        void *context, *queue;
+        if (!ctx->slot[s].name.backend->native)
+            continue;
+        ctx->slot[s].name.backend->native(ctx->slot[s].device, &context, &queue);
+        if (native_context)
+            *native_context = context;
+        if (native_queue)
+            *native_queue = queue;
+        break;
+    }
     return tn_context_leave(ctx, TENON_OK);
 }
 

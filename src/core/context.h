@@ -21,6 +21,7 @@
 typedef struct tn_slot {
     tn_device_name name;
     tn_device *device;
+    tn_space *space; /* the device's memory; NULL: the host's */
     tenon_pool *pool;
     tn_arena arena; /* the workspace of runs on this device */
     /* lets a pool that is short take the arena's block while nobody is inside the context */

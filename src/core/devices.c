@@ -135,9 +135,12 @@ static bool find_device(const tn_backend_row *row, int index, tn_device_name *na
 
 /* The best usable device: the first row with one; "reference" is last. */
 static bool find_best(tn_device_name *name, tn_message *reasons) {
-    for (int r = 0; r < ROWS; ++r)
+    for (int r = 0; r < ROWS; ++r) {
+        if (rows[r].backend && rows[r].backend->by_name)
+            continue;
         if (find_device(&rows[r], 0, name, reasons))
             return true;
+    }
     return false;
 }
 
@@ -215,4 +218,27 @@ tenon_status tn_devices_resolve(const char *text, const char *environment,
                        reasons.text);
     *count = c.count;
     return TENON_OK;
+}
+
+tenon_status tn_devices_space(const char *text, tn_space **out, tn_message *why) {
+    tn_message reasons = {{0}};
+    const size_t length = strlen(text ? text : "");
+    char name[16];
+
+    *out = NULL;
+    if (!text)
+        return TENON_OK;
+    const int index = parse_element(text, length, name, sizeof name);
+    for (int r = 0; r < ROWS && index >= 0; ++r) {
+        tn_device_name found;
+        if (strcmp(name, rows[r].name) != 0)
+            continue;
+        if (!find_device(&rows[r], index, &found, &reasons))
+            return tn_fail(why, TENON_ERROR_NO_DEVICE,
+                           "device is \"%.64s\", expected one that is usable here: %.300s", text,
+                           reasons.text);
+        return found.backend->host ? TENON_OK : found.backend->open_space(index, out, why);
+    }
+    return tn_fail(why, TENON_ERROR_NO_DEVICE,
+                   "device is \"%.64s\", expected one device like \"cpu\" or \"opencl:0\"", text);
 }

@@ -26,4 +26,10 @@ typedef struct tn_device_name {
 tenon_status tn_devices_resolve(const char *text, const char *environment,
                                 tn_device_name names[TN_MAX_CHAIN], int *count, tn_message *why);
 
+/*
+ * The memory of the one device that `text` names (NULL: "cpu"), retained; NULL is the host's.
+ * INVALID_ARGUMENT or NO_DEVICE with a sentence about the field `device`.
+ */
+tenon_status tn_devices_space(const char *text, tn_space **out, tn_message *why);
+
 #endif

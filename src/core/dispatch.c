@@ -7,6 +7,8 @@
  */
 #include "core/dispatch.h"
 
+#include "core/stage.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,6 +45,7 @@ static void add_declined(tn_decision *decision, const char *device, const char *
  */
 static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices *choices, int first,
                             size_t limit, int borrowed, tenon_status *status, tn_message *why) {
+    const bool reserve = !borrowed || slot->space; /* what is lent is host memory */
     for (int i = first; i < choices->count; ++i) {
         const tn_choice *choice = &choices->choice[i];
         ctx->refuser = NULL;
@@ -53,7 +56,7 @@ static int first_affordable(tenon_context *ctx, tn_slot *slot, const tn_choices 
                               limit, choice->workspace, choice->algorithm);
             continue;
         }
-        *status = borrowed || choice->workspace == 0
+        *status = !reserve || choice->workspace == 0
                       ? TENON_OK
                       : tn_arena_reserve(&slot->arena, choice->workspace, why);
         if (*status != TENON_OK && tn_plan_cache_clear(&ctx->cache) > 0) {
@@ -172,8 +175,8 @@ static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device) {
 
 /* One attempt on the decision's device; `from` is the choice to begin with. */
 static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
-                           const tn_decision *decision, void *const *addresses,
-                           const tenon_workspace *workspace) {
+                           const tn_decision *decision, const tn_placement *at) {
+    const tenon_workspace *workspace = &at->workspace;
     const int borrowed = workspace->memory != NULL;
     tenon_status status;
     if (request->empty)
@@ -186,29 +189,30 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
 
     const tn_choice *choice = &decision->choices.choice[index];
     if (request->check_on)
-        TN_TRY(request->check_on(slot->name.backend, slot->device, request->problem, addresses,
+        TN_TRY(request->check_on(slot->name.backend, slot->device, request->problem, at->addresses,
                                  &ctx->message));
     tn_team_limit(ctx->team, decision->threads);
     const tn_run run = {
         .op = request->op,
         .problem = request->problem,
         .choice = choice,
-        .addresses = addresses,
+        .addresses = at->addresses,
         .workspace = borrowed ? workspace->memory : tn_arena_take(&slot->arena, choice->workspace),
         .team = ctx->team,
     };
+    if (__builtin_expect(slot->space != NULL || at->elsewhere != 0, 0))
+        return tn_stage_run(ctx, slot, request, at, &run);
     return slot->name.backend->run(slot->device, &run, &ctx->message);
 }
 
 static bool is_retryable(tenon_status status) {
     return status == TENON_ERROR_OUT_OF_MEMORY || status == TENON_ERROR_OVER_BUDGET ||
-           status == TENON_ERROR_DEVICE_LOST;
+           status == TENON_ERROR_DEVICE_LOST || status == TENON_ERROR_UNSUPPORTED;
 }
 
 /* Goes on with the rest of the chain after slot's device was out of memory or lost. */
 static tenon_status run_rest(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
-                             tenon_status status, void *const *addresses,
-                             const tenon_workspace *workspace) {
+                             tenon_status status, const tn_placement *at) {
     while (is_retryable(status)) {
         const int after = (int)(slot - ctx->slot) + 1;
         if (after >= ctx->slots || request->bound)
@@ -222,24 +226,22 @@ static tenon_status run_rest(tenon_context *ctx, tn_slot *slot, const tn_plan_re
                     first.text, ctx->slot[after].name.id);
         tn_pool_count_rung(slot->pool, TN_RUNG_DEVICE_CHANGE);
         (void)tn_arena_drop(&slot->arena); /* the next device may draw from the same pool */
-        if (decide(ctx, after, request, workspace->memory != NULL, &next) != TENON_OK) {
+        if (decide(ctx, after, request, at->workspace.memory != NULL, &next) != TENON_OK) {
             ctx->message = first;
             ctx->refuser = refuser;
             ctx->refused = refused;
             return status;
         }
         slot = slot_of(ctx, &next.device);
-        status = run_on(ctx, slot, request, &next, addresses, workspace);
+        status = run_on(ctx, slot, request, &next, at);
     }
     return status;
 }
 
 static tenon_status run_chain(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
-                              const tn_decision *decision, void *const *addresses,
-                              const tenon_workspace *workspace) {
-    const tenon_status status = run_on(ctx, slot, request, decision, addresses, workspace);
-    return is_retryable(status) ? run_rest(ctx, slot, request, status, addresses, workspace)
-                                : status;
+                              const tn_decision *decision, const tn_placement *at) {
+    const tenon_status status = run_on(ctx, slot, request, decision, at);
+    return is_retryable(status) ? run_rest(ctx, slot, request, status, at) : status;
 }
 
 /* ---------------------------------------------------------------- the ways in */
@@ -259,14 +261,13 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     return TENON_OK;
 }
 
-tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *const *addresses,
-                             const tenon_workspace *workspace) {
+tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, const tn_placement *at) {
     tn_slot *slot = slot_of(ctx, &plan->decision.device);
     if (!slot)
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                        "plan was made for device \"%s\", expected one of a device of ctx",
                        plan->decision.device.id);
-    return answer(ctx, run_chain(ctx, slot, &plan->request, &plan->decision, addresses, workspace));
+    return answer(ctx, run_chain(ctx, slot, &plan->request, &plan->decision, at));
 }
 
 /*
@@ -298,28 +299,27 @@ tenon_plan *tn_dispatch_recall(tenon_context *ctx, const tn_plan_words *said) {
     return tn_plan_cache_recall(&ctx->cache, said);
 }
 
-tenon_status tn_dispatch_cached(tenon_context *ctx, tenon_plan *cached, void *const *addresses,
-                                const tenon_workspace *workspace) {
+tenon_status tn_dispatch_cached(tenon_context *ctx, tenon_plan *cached, const tn_placement *at) {
     ctx->cache.in_use = cached; /* reserving workspace may clear the cache */
     if (cached->patience)
-        reconsider(ctx, cached, workspace->memory != NULL);
+        reconsider(ctx, cached, at->workspace.memory != NULL);
     log_decision(ctx, "call", &cached->request, &cached->decision);
     const tenon_status status =
         answer(ctx, run_chain(ctx, slot_of(ctx, &cached->decision.device), &cached->request,
-                              &cached->decision, addresses, workspace));
+                              &cached->decision, at));
     ctx->cache.in_use = NULL;
     return status;
 }
 
 tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
-                              void *const *addresses, const tenon_workspace *workspace) {
+                              const tn_placement *at) {
     const uint64_t hash = tn_request_hash(request);
     tenon_plan *cached = tn_plan_cache_find(&ctx->cache, request, hash);
     tn_decision decision;
 
     if (cached)
-        return tn_dispatch_cached(ctx, cached, addresses, workspace);
-    TN_TRY(answer(ctx, decide(ctx, 0, request, workspace->memory != NULL, &decision)));
+        return tn_dispatch_cached(ctx, cached, at);
+    TN_TRY(answer(ctx, decide(ctx, 0, request, at->workspace.memory != NULL, &decision)));
     tn_team_start(ctx->team);
     /* Harmless if there is no memory for it. */
     tenon_plan *plan;
@@ -329,5 +329,5 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
     }
     log_decision(ctx, "call", request, &decision);
     tn_slot *slot = slot_of(ctx, &decision.device);
-    return answer(ctx, run_chain(ctx, slot, request, &decision, addresses, workspace));
+    return answer(ctx, run_chain(ctx, slot, request, &decision, at));
 }

@@ -60,6 +60,12 @@ void tn_os_unpin(void *memory, size_t bytes);
 /* Bytes of a page, a power of two. */
 size_t tn_os_page_size(void);
 
+/*
+ * Addresses that nobody else gets and that can't be read or written, for memory that has none of
+ * its own. NULL when there are none; tn_os_unmap gives them back. Pre: as for tn_os_map.
+ */
+void *tn_os_reserve(size_t bytes);
+
 /* ---- the caller's allocation hooks ---- */
 
 /*
@@ -115,6 +121,23 @@ uint64_t tn_os_now_ns(void);
 
 /* The value of an environment variable, or NULL. The environment's own: use or copy it at once. */
 const char *tn_os_env(const char *name);
+
+/*
+ * Reads up to `bytes` bytes of a file from `offset` on; returns how many, -1: it can't.
+ */
+int64_t tn_os_read_file(const char *path, uint64_t offset, void *memory, size_t bytes);
+
+/*
+ * Makes a file of two parts, or puts it into the place of the one that is there, at once: who reads
+ * sees the old one or the new one, whole. False: it can't, and nothing has changed.
+ */
+bool tn_os_replace_file(const char *path, const void *head, size_t head_bytes, const void *body,
+                        size_t body_bytes);
+
+/* A shared library and its symbols; NULL when there is none. The loader allocates for itself. */
+void *tn_os_library_open(const char *path);
+void *tn_os_library_symbol(void *library, const char *name);
+void tn_os_library_close(void *library);
 
 /* Reads a small file into `text`, ends it with 0, returns its length; -1: it can't or is too long.
  */

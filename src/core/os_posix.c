@@ -8,11 +8,13 @@
  */
 #include "core/os.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -85,6 +87,12 @@ void *tn_os_map(size_t bytes, bool huge) {
         (void)madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
     return memory;
+}
+
+void *tn_os_reserve(size_t bytes) {
+    void *memory =
+        mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
 }
 
 bool tn_os_unmap(void *memory, size_t bytes) {
@@ -195,6 +203,67 @@ int tn_os_read_text(const char *path, char *text, size_t capacity) {
     }
     close(file);
     return result;
+}
+
+int64_t tn_os_read_file(const char *path, uint64_t offset, void *memory, size_t bytes) {
+    size_t length = 0;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return -1;
+    while (length < bytes) {
+        const off_t at = (off_t)(offset + length);
+        ssize_t got = pread(file, (char *)memory + length, bytes - length, at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        length += (size_t)got;
+    }
+    close(file);
+    return (int64_t)length;
+}
+
+static bool write_all(int file, const void *memory, size_t bytes) {
+    for (size_t done = 0; done < bytes;) {
+        ssize_t put = write(file, (const char *)memory + done, bytes - done);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return false;
+        done += (size_t)put;
+    }
+    return true;
+}
+
+bool tn_os_replace_file(const char *path, const void *head, size_t head_bytes, const void *body,
+                        size_t body_bytes) {
+    /* Beside it, under a name that no other process or thread uses now. */
+    char fresh[PATH_MAX];
+    const int n = snprintf(fresh, sizeof fresh, "%s.%u.%d", path, (unsigned)getpid(),
+                           tn_os_thread_id());
+    if (n < 0 || (size_t)n >= sizeof fresh)
+        return false;
+    int file = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file < 0)
+        return false;
+    bool done = write_all(file, head, head_bytes) && write_all(file, body, body_bytes);
+    done = close(file) == 0 && done;
+    done = done && rename(fresh, path) == 0;
+    if (!done)
+        unlink(fresh);
+    return done;
+}
+
+void *tn_os_library_open(const char *path) {
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
+void *tn_os_library_symbol(void *library, const char *name) {
+    return dlsym(library, name);
+}
+
+void tn_os_library_close(void *library) {
+    dlclose(library);
 }
 
 /*

@@ -44,6 +44,8 @@ typedef struct tn_plan_request {
     /* What only the device that runs it can judge of the operands' data; NULL: nothing. */
     tenon_status (*check_on)(const tn_backend *backend, tn_device *device, const void *problem,
                              void *const *addresses, tn_message *why);
+    /* How operands are copied for a device that can't reach them; NULL: they can't be. */
+    const tn_operand_calls *operands;
     const void *memo; /* what the operation keeps with a plan for its runs; not compared */
     size_t memo_bytes;
     /* where in it the words begin that say the same problem in the same way; 8 bytes each, to its

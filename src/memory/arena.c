@@ -47,6 +47,12 @@ void *tn_arena_take(const tn_arena *arena, size_t bytes) {
     return arena->block.address;
 }
 
+tn_place tn_arena_place(const tn_arena *arena, size_t bytes) {
+    assert(bytes <= arena->block.bytes);
+    (void)bytes;
+    return (tn_place){arena->block.address, arena->block.handle, arena->block.offset};
+}
+
 size_t tn_arena_drop(tn_arena *arena) {
     size_t freed = arena->block.bytes;
     tn_pool_free(arena->pool, &arena->block);

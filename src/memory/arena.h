@@ -32,6 +32,9 @@ TENON_MUST_CHECK tenon_status tn_arena_reserve(tn_arena *arena, size_t bytes, tn
  */
 void *tn_arena_take(const tn_arena *arena, size_t bytes);
 
+/* The same for a device with memory of its own. */
+tn_place tn_arena_place(const tn_arena *arena, size_t bytes);
+
 /* Gives the block back to the pool; returns its bytes. */
 size_t tn_arena_drop(tn_arena *arena);
 

@@ -4,8 +4,8 @@
  *
  * The handle of a block is part of the block's record, so making one costs nothing beside the block
  * itself, and each of the two ways takes the pool's lock once. Views and foreign memory have
- * records of their own. Every live handle holds the pool. Copies are for host memory; device memory
- * goes through its backend.
+ * records of their own. Every live handle holds the pool. Host memory is copied here, a device's by
+ * its space.
  */
 #include "memory/buffer.h"
 
@@ -21,6 +21,11 @@ static tn_handle_record *record_of(tenon_buffer *buffer) {
 
 static tn_block_record *block_record_of(tenon_buffer *buffer) {
     return (tn_block_record *)((char *)buffer - offsetof(tn_block_record, buffer));
+}
+
+/* A device's memory that was imported, whole. */
+static tn_segment_memory foreign_of(tenon_buffer *root) {
+    return (tn_segment_memory){record_of(root)->handle, root->native, root->bytes};
 }
 
 /* Makes one more slab of handles. Takes `slow`. */
@@ -150,12 +155,40 @@ tenon_status tenon_buffer_alloc(tenon_pool *pool, size_t bytes, const char *owne
     return alloc_buffer(pool, bytes, TN_GRANULE, owner, call, out);
 }
 
+/* Memory of the caller's that the pool's device takes as it is. */
+static tenon_status import_device(tenon_pool *pool, tenon_native_kind kind, void *native,
+                                  size_t bytes, tenon_buffer **out) {
+    const char *call = "tenon_buffer_import";
+    tn_space *space = pool->space;
+    tn_segment_memory memory;
+    tn_message message;
+    if (native == NULL || bytes == 0)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: native is %p and bytes %zu, expected memory of device %s", call,
+                              native, bytes, pool->device);
+    tenon_status status = space->calls->import(space, kind, native, bytes, &memory, &message);
+    if (status != TENON_OK)
+        return tn_fail_shared(status, "%s: %s", call, message.text);
+    status = take_handle(pool, NULL, out);
+    if (status != TENON_OK) {
+        space->calls->forget(space, kind, &memory);
+        return status;
+    }
+    record_of(*out)->handle = memory.handle;
+    (*out)->native = memory.address;
+    (*out)->bytes = bytes;
+    (*out)->kind = (uint8_t)kind;
+    return TENON_OK;
+}
+
 tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native,
                                  size_t bytes, tenon_buffer **out) {
     const char *call = "tenon_buffer_import";
     tenon_status status = check_new(pool, out, call);
     if (status != TENON_OK)
         return status;
+    if (pool->space != NULL)
+        return import_device(pool, kind, native, bytes, out);
     if (kind != TENON_NATIVE_HOST || !pool->source.host)
         return tn_fail_shared(
             TENON_ERROR_UNSUPPORTED,
@@ -214,16 +247,26 @@ tenon_status tenon_buffer_view(tenon_buffer *parent, size_t offset, size_t bytes
 }
 
 /* One holder of a root less; the last one frees what is behind it. Returns true if that was a
- * block. */
-static bool drop_locked(tenon_pool *pool, tenon_buffer *root, tn_finding *finding) {
+ * block. A device's foreign memory goes to *foreign, for after the lock. */
+static bool drop_locked(tenon_pool *pool, tenon_buffer *root, tn_segment_memory *foreign,
+                        tn_finding *finding) {
     if (--root->holders != 0)
         return false;
     if (root->role == TN_BUFFER_BLOCK) {
         tn_take_back_locked(pool, block_record_of(root), finding);
         return true;
     }
+    if (pool->space != NULL) {
+        *foreign = foreign_of(root);
+        pool->space->calls->retain(pool->space); /* the pool may be gone before it is forgotten */
+    }
     tn_records_give(&pool->handles, record_of(root));
     return false;
+}
+
+static void forget(tn_space *space, tenon_native_kind kind, const tn_segment_memory *foreign) {
+    space->calls->forget(space, kind, foreign);
+    space->calls->release(space);
 }
 
 /* Any handle. Gives `lock` back. */
@@ -232,6 +275,9 @@ static __attribute__((noinline)) void free_held(tenon_pool *pool, tenon_buffer *
     finding.count = 0; /* the line is long, and hardly ever written */
     uint64_t id = 0;
     bool block = false, held = false;
+    tn_space *const space = pool->space;
+    tn_segment_memory foreign = {NULL, NULL, 0};
+    tenon_native_kind kind = TENON_NATIVE_HOST;
     if (!tn_buffer_live(buffer)) {
         tn_finding_add_locked(pool, &finding, "a buffer was freed twice");
     } else {
@@ -240,7 +286,8 @@ static __attribute__((noinline)) void free_held(tenon_pool *pool, tenon_buffer *
         id = root->role == TN_BUFFER_BLOCK ? block_record_of(root)->id : 0;
         if (root != buffer)
             tn_records_give(&pool->handles, record_of(buffer));
-        block = drop_locked(pool, root, &finding);
+        kind = (tenon_native_kind)root->kind;
+        block = drop_locked(pool, root, &foreign, &finding);
         held = true;
     }
     unsigned watch = pool->watch;
@@ -248,6 +295,8 @@ static __attribute__((noinline)) void free_held(tenon_pool *pool, tenon_buffer *
     /* Telling needs the pool, and after the last holder there is none. */
     uint64_t holders = held && !tells ? --pool->holders : 1;
     tn_leave(pool);
+    if (foreign.bytes != 0)
+        forget(space, kind, &foreign);
     if (tells)
         tn_free_tell(pool, block ? watch : 0, id, &finding);
     if (tells && held)
@@ -282,10 +331,25 @@ size_t tenon_buffer_size(const tenon_buffer *buffer) {
 }
 
 void *tenon_buffer_host(const tenon_buffer *buffer) {
-    if (buffer == NULL || !tn_buffer_live(buffer) || buffer->native == NULL ||
-        !buffer->pool->source.host)
+    if (buffer == NULL || !tn_buffer_live(buffer) || !buffer->pool->source.host)
         return NULL;
-    return (unsigned char *)buffer->native + buffer->offset;
+    return tn_buffer_address(buffer);
+}
+
+tn_space *tn_buffer_space(const tenon_buffer *buffer) {
+    return buffer->pool->space;
+}
+
+/* The whole that the memory behind a buffer is part of. */
+static tn_segment_memory memory_of(const tenon_buffer *buffer) {
+    tenon_buffer *root = buffer->root;
+    return root->role == TN_BUFFER_BLOCK ? tn_segment_of(block_record_of(root))->memory
+                                         : foreign_of(root);
+}
+
+tn_place tn_buffer_place(const tenon_buffer *buffer, void *address) {
+    const tn_segment_memory memory = memory_of(buffer);
+    return tn_place_in(&memory, address);
 }
 
 tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *kind, void **native,
@@ -297,23 +361,26 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_buffer_native: buffer %s, expected a live one",
                               tn_buffer_fault(buffer));
+    const tn_space *space = buffer->pool->space;
+    const bool handles = space != NULL && buffer->native != NULL;
+    const tn_place at = handles ? tn_buffer_place(buffer, tn_buffer_address(buffer))
+                                : (tn_place){buffer->native, buffer->native, buffer->offset};
     if (kind != NULL)
-        *kind = (tenon_native_kind)buffer->kind;
+        *kind = space != NULL && buffer->root->role == TN_BUFFER_BLOCK
+                    ? space->kind
+                    : (tenon_native_kind)buffer->kind;
     if (native != NULL)
-        *native = buffer->native;
+        *native = at.handle;
     if (offset != NULL)
-        *offset = buffer->offset;
+        *offset = at.offset;
     return TENON_OK;
 }
 
 /* ---- copies: public calls on a context ---- */
 
-/* Checks a part of a buffer inside `ctx`; *at gets its host address, which may be NULL if bytes ==
- * 0. */
-static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, size_t offset,
-                              size_t bytes, unsigned char **at) {
-    tn_message *message = tn_context_message(ctx);
-    *at = NULL;
+/* Checks a part of a buffer inside `ctx`. */
+static tenon_status check_part(tn_message *message, const tenon_buffer *buffer, size_t offset,
+                               size_t bytes) {
     if (buffer == NULL)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "buffer is NULL, expected a buffer");
     if (!tn_buffer_live(buffer))
@@ -323,13 +390,23 @@ static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, si
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
                        "offset is %zu and bytes %zu, expected a part of the buffer's %zu bytes",
                        offset, bytes, buffer->bytes);
-    unsigned char *base = tenon_buffer_host(buffer);
-    if (base == NULL && bytes != 0)
+    return TENON_OK;
+}
+
+/* Address of a part, which may be NULL if the buffer has no bytes. */
+static unsigned char *part_at(const tenon_buffer *buffer, size_t offset) {
+    unsigned char *base = tn_buffer_address(buffer);
+    return base != NULL ? base + offset : NULL;
+}
+
+static tenon_status copy_host(const tenon_buffer *buffer, size_t offset, void *to, const void *from,
+                              size_t bytes, tn_message *message) {
+    unsigned char *at = part_at(buffer, offset);
+    if (!buffer->pool->source.host)
         return tn_fail(message, TENON_ERROR_UNSUPPORTED,
                        "buffer is memory of device %s, expected memory with a host address",
                        buffer->pool->device);
-    if (base != NULL)
-        *at = base + offset;
+    memmove(to != NULL ? to : at, to != NULL ? at : from, bytes);
     return TENON_OK;
 }
 
@@ -337,13 +414,21 @@ static tenon_status find_part(tenon_context *ctx, const tenon_buffer *buffer, si
 static tenon_status copy(tenon_context *ctx, const tenon_buffer *buffer, size_t offset, void *to,
                          const void *from, size_t bytes, const char *call) {
     TN_TRY(tn_context_enter(ctx, call));
-    unsigned char *at;
-    tenon_status status = find_part(ctx, buffer, offset, bytes, &at);
-    if (status == TENON_OK && bytes != 0 && to == NULL && from == NULL)
-        status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
+    tn_message *message = tn_context_message(ctx);
+    tenon_status status = check_part(message, buffer, offset, bytes);
+    if (status != TENON_OK || bytes == 0)
+        return tn_context_leave(ctx, status);
+    tn_space *space = buffer->pool->space;
+    if (to == NULL && from == NULL) {
+        status = tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
                          "host is NULL, expected the address of %zu bytes", bytes);
-    if (status == TENON_OK && bytes != 0)
-        memmove(to != NULL ? to : at, to != NULL ? at : from, bytes);
+    } else if (space == NULL) {
+        status = copy_host(buffer, offset, to, from, bytes, message);
+    } else {
+        const tn_place at = tn_buffer_place(buffer, part_at(buffer, offset));
+        status = to != NULL ? space->calls->read(space, to, &at, bytes, message)
+                            : space->calls->write(space, &at, from, bytes, message);
+    }
     return tn_context_leave(ctx, status);
 }
 
@@ -357,26 +442,54 @@ tenon_status tenon_buffer_read(tenon_context *ctx, const tenon_buffer *buffer, s
     return copy(ctx, buffer, offset, host, NULL, bytes, "tenon_buffer_read");
 }
 
+static tenon_status map_part(const tenon_buffer *buffer, size_t offset, size_t bytes, void **host,
+                             tn_message *message) {
+    tn_space *space = buffer->pool->space;
+    void *at = part_at(buffer, offset);
+    if (space != NULL && bytes != 0) {
+        const tn_place place = tn_buffer_place(buffer, at);
+        return space->calls->map(space, &place, bytes, host, message);
+    }
+    if (bytes != 0 && !buffer->pool->source.host)
+        return tn_fail(message, TENON_ERROR_UNSUPPORTED,
+                       "buffer is memory of device %s, expected memory with a host address",
+                       buffer->pool->device);
+    *host = at;
+    return TENON_OK;
+}
+
 tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t offset, size_t bytes,
                               void **host) {
     TN_TRY(tn_context_enter(ctx, "tenon_buffer_map"));
-    unsigned char *at;
-    tenon_status status = find_part(ctx, buffer, offset, bytes, &at);
+    tn_message *message = tn_context_message(ctx);
     if (host != NULL)
-        *host = status == TENON_OK ? at : NULL;
-    else if (status == TENON_OK)
-        status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
-                         "host is NULL, expected an address");
+        *host = NULL;
+    tenon_status status = check_part(message, buffer, offset, bytes);
+    if (status == TENON_OK && host == NULL)
+        status = tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "host is NULL, expected an address");
+    if (status == TENON_OK)
+        status = map_part(buffer, offset, bytes, host, message);
     return tn_context_leave(ctx, status);
+}
+
+static tenon_status unmap_part(const tenon_buffer *buffer, void *host, tn_message *message) {
+    tn_space *space = buffer->pool->space;
+    const uintptr_t first = (uintptr_t)part_at(buffer, 0), address = (uintptr_t)host;
+    if (space != NULL && host != NULL && buffer->native != NULL) {
+        const tn_place place = tn_buffer_place(buffer, part_at(buffer, 0));
+        return space->calls->unmap(space, &place, host, message);
+    }
+    if (address < first || address - first > buffer->bytes)
+        return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,
+                       "host is %p, expected an address that the buffer was mapped to", host);
+    return TENON_OK;
 }
 
 tenon_status tenon_buffer_unmap(tenon_context *ctx, tenon_buffer *buffer, void *host) {
     TN_TRY(tn_context_enter(ctx, "tenon_buffer_unmap"));
-    unsigned char *at;
-    tenon_status status = find_part(ctx, buffer, 0, 0, &at);
-    uintptr_t first = (uintptr_t)at, address = (uintptr_t)host;
-    if (status == TENON_OK && (address < first || address - first > buffer->bytes))
-        status = tn_fail(tn_context_message(ctx), TENON_ERROR_INVALID_ARGUMENT,
-                         "host is %p, expected an address that the buffer was mapped to", host);
+    tn_message *message = tn_context_message(ctx);
+    tenon_status status = check_part(message, buffer, 0, 0);
+    if (status == TENON_OK)
+        status = unmap_part(buffer, host, message);
     return tn_context_leave(ctx, status);
 }

@@ -17,7 +17,7 @@ typedef enum tn_buffer_role {
 struct tenon_buffer {
     tenon_pool *pool;
     struct tenon_buffer *root; /* whose memory a view shows; itself otherwise */
-    void *native; /* address of the first byte, or the handle if `offset` counts from one */
+    void *native; /* address of the root's first byte, see space.h */
     size_t offset;
     size_t bytes;
     uint32_t mark;    /* whether the handle is live; survives its being given back. Pool's lock */
@@ -43,5 +43,16 @@ static inline bool tn_buffer_live(const tenon_buffer *buffer) {
 static inline const char *tn_buffer_fault(const tenon_buffer *buffer) {
     return buffer->mark == TN_MARK_FREED ? "was freed" : "is no buffer";
 }
+
+/* Its first byte's address, readable by the host or not (space.h). NULL: it has no bytes. */
+static inline void *tn_buffer_address(const tenon_buffer *buffer) {
+    return buffer->native != NULL ? (char *)buffer->native + buffer->offset : NULL;
+}
+
+/* The space of its memory; NULL: the host's. */
+tn_space *tn_buffer_space(const tenon_buffer *buffer);
+
+/* Where a byte of its memory lies, for the device of its space. Pre: it is live and has one. */
+tn_place tn_buffer_place(const tenon_buffer *buffer, void *address);
 
 #endif

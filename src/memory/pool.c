@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/checked.h"
+#include "core/devices.h"
 #include "core/read_desc.h"
 #include "memory/pool_quick.h"
 
@@ -77,7 +78,10 @@ void tn_pool_close(tenon_pool *pool) {
     if (fixed)
         tn_segments_close(pool);
     tenon_allocator hooks = pool->hooks;
+    tn_space *space = pool->space;
     tn_host_free(&hooks, pool, sizeof *pool);
+    if (space != NULL)
+        space->calls->release(space);
 }
 
 /* A fixed pool takes everything now: its segment and the nodes for it. */
@@ -111,8 +115,25 @@ static tenon_status open_fixed(tenon_pool *pool, size_t budget, tn_message *mess
     return TENON_OK;
 }
 
-tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source *source,
-                          tn_message *message, tenon_pool **out) {
+/*
+ * The budget of a pool for which none was said. Memory that is the host's has an account; a card's
+ * is the card's, less what its driver and others need.
+ */
+static void choose_budget(tenon_pool *pool, size_t wanted, bool of_the_system) {
+    const bool host_pages = pool->space == NULL || pool->space->host_pages;
+    pool->limited_by_system =
+        wanted == 0 && of_the_system && host_pages && pool->hooks.alloc == NULL;
+    if (pool->limited_by_system)
+        pool->info.budget = tn_budget_of_system(0, pool->source.granularity);
+    else if (wanted == 0 && !host_pages)
+        pool->info.budget = pool->space->total - pool->space->total / 16;
+    else if (wanted != TENON_NO_BUDGET)
+        pool->info.budget = wanted;
+}
+
+/* At most one of `source` and `space` is given; with neither it is host memory. */
+static tenon_status open_pool(const tenon_pool_desc *given, const tn_segment_source *source,
+                              tn_space *space, tn_message *message, tenon_pool **out) {
     *out = NULL;
     tenon_pool_desc desc;
     tenon_status status = tn_read_desc(given, &desc, sizeof desc, message);
@@ -137,12 +158,15 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
     pool->hooks = desc.allocator;
     pool->logger = desc.logger;
     pool->log_level = desc.log_level;
-    pool->source = source != NULL ? *source : tn_host_source(pool);
-    pool->limited_by_system = desc.budget == 0 && source == NULL && desc.allocator.alloc == NULL;
-    if (pool->limited_by_system)
-        pool->info.budget = tn_budget_of_system(0, pool->source.granularity);
-    else if (desc.budget != TENON_NO_BUDGET)
-        pool->info.budget = desc.budget;
+    if (space != NULL) {
+        space->calls->retain(space);
+        pool->space = space;
+        pool->flags |= TENON_POOL_TOUCH; /* a driver tells what is missing at the first use */
+    }
+    pool->source = source != NULL  ? *source
+                   : space != NULL ? tn_device_source(pool)
+                                   : tn_host_source(pool);
+    choose_budget(pool, desc.budget, source == NULL);
     pool->watch = (tn_guarded(pool) ? TN_WATCH_GUARDS : 0) |
                   (tn_logs(pool, TENON_LOG_DEBUG) ? TN_WATCH_LOG : 0);
     tn_mutex_init(&pool->slow);
@@ -162,17 +186,33 @@ tenon_status tn_pool_open(const tenon_pool_desc *given, const tn_segment_source 
     return TENON_OK;
 }
 
+tenon_status tn_pool_open(const tenon_pool_desc *desc, const tn_segment_source *source,
+                          tn_message *message, tenon_pool **out) {
+    return open_pool(desc, source, NULL, message, out);
+}
+
+tenon_status tn_pool_open_in(const tenon_pool_desc *desc, tn_space *space, tn_message *message,
+                             tenon_pool **out) {
+    return open_pool(desc, NULL, space, message, out);
+}
+
+tn_space *tn_pool_space(const tenon_pool *pool) {
+    return pool->space;
+}
+
 tenon_status tenon_pool_create(const tenon_pool_desc *desc, tenon_pool **out) {
     if (out == NULL)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "tenon_pool_create: out is NULL, expected an address");
     *out = NULL;
-    const char *device = desc != NULL && desc->device != NULL ? desc->device : "cpu";
-    if (strcmp(device, "cpu") != 0 && strcmp(device, "reference") != 0)
-        return tn_fail_shared(TENON_ERROR_NO_DEVICE,
-                              "tenon_pool_create: device is \"%.64s\", expected \"cpu\"", device);
+    const char *device = desc != NULL ? desc->device : NULL;
+    tn_space *space = NULL;
     tn_message message;
-    tenon_status status = tn_pool_open(desc, NULL, &message, out);
+    tenon_status status = tn_devices_space(device, &space, &message);
+    if (status == TENON_OK)
+        status = tn_pool_open_in(desc, space, &message, out);
+    if (space != NULL)
+        space->calls->release(space); /* the pool has its own hold */
     return status == TENON_OK ? status
                               : tn_fail_shared(status, "tenon_pool_create: %s", message.text);
 }

@@ -19,15 +19,9 @@
 #include <tenon/memory.h>
 
 #include "core/message.h"
+#include "memory/space.h"
 
 /* ---- where segments come from ---- */
-
-typedef struct tn_segment_memory {
-    void *handle;  /* the source's own name for it: a cl_mem, or nothing */
-    void *address; /* first byte as the device sees it, at a multiple of 4096; NULL if there are
-                      handles and offsets only */
-    size_t bytes;
-} tn_segment_memory;
 
 typedef struct tn_segment_source {
     void *user;
@@ -52,6 +46,17 @@ typedef struct tn_segment_source {
  */
 tenon_status tn_pool_open(const tenon_pool_desc *desc, const tn_segment_source *source,
                           tn_message *message, tenon_pool **out);
+
+/*
+ * Makes a pool of a device's memory, which it retains; with space == NULL, of host memory. Without
+ * a budget it holds at most 15/16 of the device's memory or, where that is the host's, what a host
+ * pool would.
+ */
+tenon_status tn_pool_open_in(const tenon_pool_desc *desc, tn_space *space, tn_message *message,
+                             tenon_pool **out);
+
+/* The space that a pool's memory is of; NULL: the host's, or a source's. */
+tn_space *tn_pool_space(const tenon_pool *pool);
 
 /* One more holder; tn_pool_release by the last one closes the pool. NULL is allowed in release. */
 void tn_pool_retain(tenon_pool *pool);

@@ -82,7 +82,7 @@ static void count_given(const tenon_pool *pool, size_t bytes) {
         tn_promise_back(bytes);
 }
 
-static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
+bool tn_host_take(void *user, size_t bytes, tn_segment_memory *out) {
     tenon_pool *pool = user;
     bool hooked = pool->hooks.alloc != NULL;
     if (!host_available(pool, bytes))
@@ -105,7 +105,7 @@ static bool host_alloc(void *user, size_t bytes, tn_segment_memory *out) {
     return true;
 }
 
-static void host_free(void *user, const tn_segment_memory *memory) {
+void tn_host_give(void *user, const tn_segment_memory *memory) {
     const tenon_pool *pool = user;
     if (pool->hooks.alloc == NULL) {
         tn_os_unmap(memory->address, memory->bytes);
@@ -130,8 +130,8 @@ tn_segment_source tn_host_source(tenon_pool *pool) {
     /* Only whole pages can be locked. */
     bool granule = pool->hooks.alloc != NULL && (pool->flags & TENON_POOL_LOCK) == 0;
     tn_segment_source source = {.user = pool,
-                                .alloc = host_alloc,
-                                .free = host_free,
+                                .alloc = tn_host_take,
+                                .free = tn_host_give,
                                 .granularity = granule ? TN_GRANULE : tn_os_page_size(),
                                 .host = true};
     if (pool->hooks.alloc == NULL) {

@@ -2,7 +2,8 @@
 /*
  * pool_state.h: the pool from inside, shared by the pool_*.c files and buffer.c only.
  *
- * pool.c: life, allocation and freeing. pool_fork.c: what a fork leaves of a pool.
+ * pool.c: life, allocation and freeing. pool_device.c: segments of memory that is not the host's.
+ * pool_fork.c: what a fork leaves of a pool.
  * pool_ladder.c: what happens when the quick way fails. pool_segments.c: segments and slabs, to and
  * from the system. pool_guard.c: debug pools. pool_promise.c: what pools without a budget hold
  * together. pool_report.c: statistics, owners, snapshot. pool_trace.c: recording, logger, fault
@@ -45,7 +46,10 @@ typedef struct tn_block_record {
 
 /* A handle without a block of its own: a view, or foreign memory. */
 typedef struct tn_handle_record {
-    void *link; /* the free list's, so that the mark of a freed handle stays readable */
+    union {
+        void *link;   /* the free list's, so that the mark of a freed handle stays readable */
+        void *handle; /* of a device's foreign memory */
+    };
     tenon_buffer buffer;
 } tn_handle_record;
 
@@ -97,6 +101,7 @@ struct tenon_pool {
     tenon_logger logger;
     tenon_log_level log_level;
     tn_segment_source source;
+    tn_space *space; /* whose memory the segments are; NULL: the host's, or a source's */
 
     tn_mutex slow;
     const char *refusal;      /* under slow: why the system gave no segment, if it is known */
@@ -204,6 +209,12 @@ void tn_segments_close(tenon_pool *pool);
 bool tn_refill(tenon_pool *pool, tn_records *records, size_t count);
 bool tn_nodes_ready(tenon_pool *pool);
 tn_segment_source tn_host_source(tenon_pool *pool);
+/* Its ways to the system, `user` being the pool: for devices that share the host's memory. */
+bool tn_host_take(void *user, size_t bytes, tn_segment_memory *out);
+void tn_host_give(void *user, const tn_segment_memory *memory);
+
+/* pool_device.c; the source is for pools whose space is set */
+tn_segment_source tn_device_source(tenon_pool *pool);
 
 /* pool_guard.c; the checks are for pools that are tn_guarded */
 void tn_guard_segment(const tn_segment_memory *memory);

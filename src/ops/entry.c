@@ -10,6 +10,7 @@
  */
 #include "core/dispatch.h"
 #include "core/read_desc.h"
+#include "core/stage.h"
 #include "ops/describe.h"
 #include "ops/ops.h"
 
@@ -37,7 +38,9 @@ typedef struct call {
     } problem;
     memo memo;
     void *addresses[TN_MAX_ADDRESSES];
+    const tenon_buffer *buffers[TN_MAX_ADDRESSES];
     void *parts[2 * TN_MERGE_MAX_PARTS];
+    tn_placement at;
 } call;
 
 typedef struct op_row {
@@ -151,23 +154,48 @@ static tenon_status check_workspace(const tenon_workspace *workspace, size_t nee
     return TENON_OK;
 }
 
+/* Operands that are read before a run: lengths, offsets and tables, all of indices alone. */
+static tn_roles index_roles(const op_row *row) {
+    tn_roles roles = 0;
+    for (int role = 0; role < row->form->operands; ++role)
+        if ((row->form->operand[role].dtypes & ~(tn_dtypes)TN_DTYPES_INDEX) == 0)
+            roles |= 1u << role;
+    return roles;
+}
+
+/* The data's checks where some of it lies in a device's memory. */
+static tenon_status check_fetched(tenon_context *ctx, const op_row *row, const void *problem,
+                                  call *c) {
+    void *addresses[TN_MAX_ADDRESSES];
+    tn_fetched fetched;
+    memcpy(addresses, c->addresses, sizeof addresses);
+    tenon_status status = tn_stage_fetch(ctx, &c->at, index_roles(row), &fetched, addresses);
+    if (status == TENON_OK)
+        status = row->check_data(problem, addresses, &ctx->message);
+    tn_stage_forget(ctx, &fetched);
+    return status;
+}
+
 /*
  * Whatever of a call lies in memory. `desc` is the call's copy, or the caller's own if it has the
  * planned one's signature.
  */
-static tenon_status settle(const op_row *row, const void *desc, const void *problem,
-                           const tn_reaches *reaches, const tenon_workspace *workspace, call *c,
-                           tn_message *m) {
-    tn_placement at = {
-        .message = m,
+static tenon_status settle(tenon_context *ctx, const op_row *row, const void *desc,
+                           const void *problem, const tn_reaches *reaches,
+                           const tenon_workspace *workspace, call *c) {
+    c->at = (tn_placement){
+        .message = &ctx->message,
         .form = row->form,
         .desc = desc,
         .reaches = reaches,
         .workspace = *workspace,
         .addresses = c->addresses,
+        .buffers = c->buffers,
     };
-    TN_TRY(row->settle(&at, problem, c));
-    return row->check_data(problem, c->addresses, m);
+    TN_TRY(row->settle(&c->at, problem, c));
+    if (__builtin_expect(c->at.elsewhere != 0, 0))
+        return check_fetched(ctx, row, problem, c);
+    return row->check_data(problem, c->addresses, &ctx->message);
 }
 
 /* Packed B is in the layout of the first device that takes the product, and only that can check its
@@ -192,6 +220,7 @@ static tn_plan_request request_of(const op_row *row, const call *c,
         .workspace_limit = limit_of(workspace),
         .empty = row->writes_nothing(&c->problem),
         .describe = row->describe,
+        .operands = &tn_operand_copying,
     };
     if (row->op == TN_OP_GEMM && tn_gemm_is_packed(&c->problem.gemm)) {
         request.bound = 1;
@@ -236,13 +265,13 @@ static tenon_status once_inside(tenon_context *ctx, const op_row *row, const voi
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "workspace.bytes is 0, expected the size of workspace.memory");
     TN_TRY(check_workspace(&workspace, 0, m));
-    TN_TRY(settle(row, desc, problem, &known->reaches, &workspace, c, m));
+    TN_TRY(settle(ctx, row, desc, problem, &known->reaches, &workspace, c));
     if (cached)
-        return tn_dispatch_cached(ctx, cached, c->addresses, &workspace);
+        return tn_dispatch_cached(ctx, cached, &c->at);
     tn_plan_request request = request_of(row, c, &workspace);
     if (signs)
         keep_memo(&request, c);
-    return tn_dispatch_once(ctx, &request, c->addresses, &workspace);
+    return tn_dispatch_once(ctx, &request, &c->at);
 }
 
 static tenon_status once(tenon_context *ctx, const op_row *row, const char *name,
@@ -304,8 +333,8 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
     const tenon_workspace workspace = workspace_of(row, desc);
     const tn_decision *decision = &plan->decision;
     TN_TRY(check_workspace(&workspace, decision->choices.choice[decision->chosen].workspace, m));
-    TN_TRY(settle(row, desc, problem, &known->reaches, &workspace, c, m));
-    return tn_dispatch_run(ctx, plan, c->addresses, &workspace);
+    TN_TRY(settle(ctx, row, desc, problem, &known->reaches, &workspace, c));
+    return tn_dispatch_run(ctx, plan, &c->at);
 }
 
 static tenon_status run(tenon_context *ctx, const op_row *row, const char *name,

@@ -114,14 +114,20 @@ tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *des
 static tenon_status settle_pack(const tenon_gemm_desc *product, void *packed, size_t size,
                                 void **addresses, tn_message *m) {
     enum { READ = 1u << TN_GEMM_B | 1u << TN_GEMM_B_SCALE | 1u << TN_GEMM_B_ZERO };
+    const tenon_buffer *buffers[TN_MAX_ADDRESSES];
     tn_reaches reaches;
     tn_placement at = {.message = m,
                        .form = &tn_gemm_form,
                        .desc = product,
                        .reaches = &reaches,
-                       .addresses = addresses};
+                       .addresses = addresses,
+                       .buffers = buffers};
     tn_operands_reach(&tn_gemm_form, product, &reaches);
     TN_TRY(tn_operands_place(&at, ~(tn_roles)READ));
+    if (at.elsewhere)
+        return tn_fail(m, TENON_ERROR_UNSUPPORTED,
+                       "b.buffer is %p, memory of a device, expected host memory",
+                       (const void *)product->b.buffer);
     addresses[TN_GEMM_B_PACKED] = packed;
     return tn_operands_avoid(&at, READ, "packed", packed, size);
 }

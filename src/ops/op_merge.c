@@ -4,6 +4,7 @@
  * every part has the shape of the result. Called by the entry points; reads no element of any
  * operand.
  */
+#include "memory/buffer.h"
 #include "ops/operands.h"
 #include "ops/ops.h"
 
@@ -124,6 +125,10 @@ static tenon_status place_part(tn_message *m, const tn_placement *at, const char
     tenon_tensor t = *part;
     tn_tensor_fill_strides(&t);
     TN_TRY(tn_check_address(m, name, &t, address));
+    if (t.buffer && tn_buffer_space(t.buffer))
+        return tn_fail(m, TENON_ERROR_UNSUPPORTED,
+                       "%s.buffer is %p, memory of a device, expected host memory", name,
+                       (void *)t.buffer);
     TN_TRY(tn_check_apart(m, "o", &d->o, at->addresses[TN_MERGE_O], name, &t, *address,
                           may_be == TN_MERGE_O));
     TN_TRY(tn_check_apart(m, "lse", &d->lse, at->addresses[TN_MERGE_LSE], name, &t, *address,

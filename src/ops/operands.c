@@ -5,6 +5,8 @@
  */
 #include "ops/operands.h"
 
+#include "memory/buffer.h"
+
 #include <string.h>
 
 tenon_status tn_operands_check(tn_message *m, const tn_form *form, void *desc) {
@@ -31,13 +33,6 @@ void tn_operands_reach(const tn_form *form, const void *desc, tn_reaches *out) {
     }
 }
 
-/* Takes the lowest role out of a set that is not empty. */
-static int next_role(tn_roles *roles) {
-    const int role = __builtin_ctz(*roles);
-    *roles &= *roles - 1;
-    return role;
-}
-
 /* ---------------------------------------------------------------- addresses */
 
 /* The address of what is plainly good: no buffer, aligned, inside the address space. */
@@ -58,14 +53,18 @@ static tenon_tensor with_strides(const tenon_tensor *t) {
 tenon_status tn_operands_place(tn_placement *p, tn_roles without) {
     tn_roles left = p->reaches->present & ~without;
     memset(p->addresses, 0, (size_t)p->form->operands * sizeof *p->addresses);
-    p->placed = 0;
+    p->placed = p->elsewhere = 0;
     while (left) {
-        const int role = next_role(&left);
+        const int role = tn_next_role(&left);
         const tenon_tensor *t = tn_tensor_in(p->form, role, p->desc);
         void *address = plain_address(t, &p->reaches->of[role]);
         if (!address) {
             const tenon_tensor dense = with_strides(t);
             TN_TRY(tn_check_address(p->message, p->form->operand[role].name, &dense, &address));
+            if (address && t->buffer && tn_buffer_space(t->buffer)) {
+                p->buffers[role] = t->buffer;
+                p->elsewhere |= 1u << role;
+            }
         }
         p->addresses[role] = address;
         if (address)
@@ -97,7 +96,7 @@ tenon_status tn_operands_avoid(const tn_placement *p, tn_roles roles, const char
     const tenon_tensor whole = tenon_vector(address, TENON_U8, (int64_t)bytes);
     roles &= p->placed;
     while (roles) {
-        const int role = next_role(&roles);
+        const int role = tn_next_role(&roles);
         if (!ranges_meet(address, &block, p->addresses[role], &p->reaches->of[role]))
             continue;
         const tenon_tensor t = with_strides(tn_tensor_in(p->form, role, p->desc));
@@ -117,10 +116,10 @@ tenon_status tn_blocks_apart(tn_message *m, const char *a_name, const void *a, s
 tenon_status tn_operands_apart(const tn_placement *p) {
     tn_roles outputs = p->reaches->outputs & p->placed, others = p->placed;
     while (outputs) {
-        const int out = next_role(&outputs);
+        const int out = tn_next_role(&outputs);
         others &= ~(1u << out); /* a pair of outputs is looked at once */
         for (tn_roles left = others; left;) {
-            const int other = next_role(&left);
+            const int other = tn_next_role(&left);
             if (ranges_meet(p->addresses[out], &p->reaches->of[out], p->addresses[other],
                             &p->reaches->of[other]))
                 TN_TRY(check_pair(p, out, other));
@@ -136,3 +135,70 @@ tenon_status tn_operands_settle(tn_placement *p) {
     TN_TRY(tn_operands_place(p, 0));
     return tn_operands_apart(p);
 }
+
+/* ---------------------------------------------------------------- copying */
+
+static const char *name_of(const tn_placement *at, int role) {
+    return at->form->operand[role].name;
+}
+
+/*
+ * A tensor's dimensions that hold more than one element each, the one with the smallest stride
+ * last, so that runs are as long as the memory has them.
+ */
+typedef struct runs {
+    int32_t rank;
+    int64_t extent[TENON_MAX_RANK], step[TENON_MAX_RANK]; /* bytes */
+    int64_t bytes;                                        /* of a run */
+} runs;
+
+static int64_t magnitude(int64_t value) {
+    return value < 0 ? -value : value;
+}
+
+static void add_dimension(runs *r, int64_t extent, int64_t step) {
+    int32_t d = r->rank++;
+    for (; d > 0 && magnitude(r->step[d - 1]) < magnitude(step); --d) {
+        r->extent[d] = r->extent[d - 1];
+        r->step[d] = r->step[d - 1];
+    }
+    r->extent[d] = extent;
+    r->step[d] = step;
+}
+
+/* Blocks of several elements lie along the one dimension of stride 1, whole (check_blocks). */
+static runs runs_of(const tenon_tensor *t) {
+    const tn_dtype_info *type = tn_dtype_find(t->dtype);
+    runs r = {.bytes = type->bytes};
+    for (int32_t d = 0; d < t->rank; ++d) {
+        const int64_t of = t->stride[d] == 1 ? type->elements : 1;
+        if (t->shape[d] / of > 1 && t->stride[d] != 0)
+            add_dimension(&r, t->shape[d] / of, t->stride[d] * of / type->elements * type->bytes);
+    }
+    while (r.rank > 0 && r.step[r.rank - 1] == r.bytes)
+        r.bytes *= r.extent[--r.rank];
+    return r;
+}
+
+static void pieces(const tn_placement *at, int role, tn_piece *each, void *arg) {
+    const tenon_tensor t = with_strides(tn_tensor_in(at->form, role, at->desc));
+    if (tn_tensor_empty(&t))
+        return;
+    const runs r = runs_of(&t);
+    int64_t index[TENON_MAX_RANK] = {0}, offset = 0;
+    for (;;) {
+        each(arg, offset, (size_t)r.bytes);
+        int32_t d = r.rank - 1;
+        for (; d >= 0; --d) {
+            offset += r.step[d];
+            if (++index[d] < r.extent[d])
+                break;
+            offset -= r.step[d] * r.extent[d];
+            index[d] = 0;
+        }
+        if (d < 0)
+            return;
+    }
+}
+
+const tn_operand_calls tn_operand_copying = {.name = name_of, .pieces = pieces};

@@ -7,37 +7,9 @@
 #ifndef TN_OPERANDS_H
 #define TN_OPERANDS_H
 
+#include "core/places.h"
 #include "ops/form.h"
 #include "ops/tensor_check.h"
-
-/* A set of roles: bit r for role r. */
-typedef uint32_t tn_roles;
-
-/*
- * The bytes of an operand, from its address: from `low` (below 0 where strides are negative) up to
- * `high`; equal if it has no elements.
- */
-typedef struct tn_reach {
-    int64_t low, high;
-    int64_t alignment; /* of its address */
-} tn_reach;
-
-/* What is known of a descriptor's operands before their addresses. */
-typedef struct tn_reaches {
-    tn_roles present, outputs; /* of the present ones */
-    tn_reach of[TN_MAX_ADDRESSES];
-} tn_reaches;
-
-/* One call's memory. */
-typedef struct tn_placement {
-    tn_message *message;
-    const tn_form *form;
-    const void *desc; /* checked, or of the same signature; all strides may still be 0 */
-    const tn_reaches *reaches;
-    tenon_workspace workspace;
-    void **addresses; /* by role, out; NULL where there is none */
-    tn_roles placed;  /* those that have one, out */
-} tn_placement;
 
 /* Each tensor for itself: tn_check_tensor by the table. Dense strides are filled in. */
 tenon_status tn_operands_check(tn_message *m, const tn_form *form, void *desc);
@@ -71,5 +43,8 @@ tenon_status tn_blocks_apart(tn_message *m, const char *a_name, const void *a, s
 
 /* Both for an operation that has nothing of its own: tn_operands_place, tn_operands_apart. */
 tenon_status tn_operands_settle(tn_placement *p);
+
+/* How dispatch copies operands of descriptors that have a form. */
+extern const tn_operand_calls tn_operand_copying;
 
 #endif

@@ -290,7 +290,7 @@ static tenon_status check_in_buffer(tn_message *m, const char *field, const teno
                        field, tn_buffer_fault(t->buffer));
     const size_t size = tenon_buffer_size(t->buffer);
     const int64_t offset = (int64_t)t->offset;
-    char *host = tenon_buffer_host(t->buffer);
+    char *start = tn_buffer_address(t->buffer);
     if (t->data)
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                        "%s.data is %p, expected NULL beside %s.buffer", field, t->data, field);
@@ -300,12 +300,7 @@ static tenon_status check_in_buffer(tn_message *m, const char *field, const teno
                        "them within %s.buffer's %zu bytes",
                        field, t->offset, (long long)(offset + l->low),
                        (long long)(offset + l->high), field, size);
-    if (!host && !l->empty)
-        return tn_fail(m, TENON_ERROR_UNSUPPORTED,
-                       "%s.buffer is %p, memory without a host address, expected one of the "
-                       "context's device",
-                       field, (void *)t->buffer);
-    *address = host ? host + t->offset : NULL;
+    *address = start ? start + t->offset : NULL;
     return TENON_OK;
 }
 
@@ -338,7 +333,7 @@ tenon_status tn_check_address(tn_message *m, const char *field, const tenon_tens
         return TENON_OK;
     return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                    "%s.data is %p and %s.offset %zu, expected an address aligned to %d bytes (%s)",
-                   field, t->buffer ? tenon_buffer_host(t->buffer) : t->data, field, t->offset,
+                   field, t->buffer ? tn_buffer_address(t->buffer) : t->data, field, t->offset,
                    (int)type->alignment, type->name);
 }
 

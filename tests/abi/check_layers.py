@@ -13,7 +13,7 @@ BACKEND = ["core/backend.h", "core/checked.h", "core/message.h", "core/team.h", 
 ALLOWED = {
     "core": ["memory/", "ops/problem.h"],  # what a backend's table speaks about
     "memory": ["core/"],
-    "ops": ["core/checked.h", "core/message.h", "memory/buffer.h"],
+    "ops": ["core/checked.h", "core/message.h", "core/places.h", "memory/buffer.h"],
     "ops/entry.c": ["core/"],  # the public entry points: where validation meets dispatch
     "ops/entry_pack.c": ["core/"],
     "ref": BACKEND,
@@ -21,7 +21,7 @@ ALLOWED = {
     "cpu/kernels": ["cpu/cpu_features.h"],  # compiled once per instruction set: nothing shared may slip in
     "blas": [],  # on top of the public headers
     "cuda": BACKEND,
-    "opencl": BACKEND,
+    "opencl": BACKEND + ["core/os.h", "memory/space.h"],
 }
 
 # Functions that allocate behind our back, end the host or touch what is the host's.

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cl_programs.c: see cl_programs.h.
+ */
+#include "opencl/cl_programs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "opencl/cl_cache.h"
+#include "opencl/cl_sources.h"
+#include "opencl/cl_space.h"
+
+enum { MOST_SOURCES = 8 };
+
+typedef struct program_row {
+    const char *name;
+    const char *source[MOST_SOURCES];
+} program_row;
+
+static const program_row rows[] = {
+#define TN_CL_PROGRAM(name, ...) {name, {__VA_ARGS__}},
+#include "opencl/cl_programs.def"
+#undef TN_CL_PROGRAM
+};
+
+static const program_row *find_row(const char *name) {
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; ++r)
+        if (strcmp(rows[r].name, name) == 0)
+            return &rows[r];
+    return NULL;
+}
+
+static const char *text_of(const char *source) {
+    for (const tn_cl_source *s = tn_cl_sources; s->name; ++s)
+        if (strcmp(s->name, source) == 0)
+            return s->text;
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- building */
+
+/* The driver's options and those of the device, the same for every program of it. */
+static bool all_options(const tn_cl_limits *limits, const char *own, char *text, size_t capacity) {
+    const int n = snprintf(text, capacity, "-cl-std=CL1.2 -DTN_FAMILY_%s=1 -DTN_FP64=%d%s%s%s",
+                           limits->family == TN_CL_CPU_LIKE ? "CPU" : "GPU", limits->fp64 ? 1 : 0,
+                           limits->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
+                           own[0] ? " " : "", own);
+    return n > 0 && (size_t)n < capacity;
+}
+
+/* What the compiler said, as far as a sentence has room. */
+static tenon_status fail_build(const tn_cl_space *s, cl_program id, const char *program,
+                               cl_int code, tn_message *why) {
+    char log[2048] = "";
+    size_t bytes = 0;
+    if (s->cl->clGetProgramBuildInfo(id, s->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) !=
+            CL_SUCCESS ||
+        bytes > sizeof log ||
+        s->cl->clGetProgramBuildInfo(id, s->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL) !=
+            CL_SUCCESS)
+        log[0] = 0;
+    log[sizeof log - 1] = 0;
+    tn_text_clean(log);
+    return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s: program %s can't be built here (%s): %.300s",
+                   s->base.device, program, tn_cl_error_name(code), log);
+}
+
+static tenon_status compile(tn_cl_space *s, cl_program id, const char *program, const char *options,
+                            tn_message *why) {
+    const cl_int code = s->cl->clBuildProgram(id, 1, &s->id, options, NULL, NULL);
+    if (code == CL_BUILD_PROGRAM_FAILURE || code == CL_INVALID_BUILD_OPTIONS ||
+        code == CL_COMPILER_NOT_AVAILABLE)
+        return fail_build(s, id, program, code, why);
+    return tn_cl_status(s, code, "clBuildProgram", false, why);
+}
+
+static tenon_status build_source(tn_cl_space *s, const program_row *row, const char *options,
+                                 cl_program *out, tn_message *why) {
+    const char *text[MOST_SOURCES];
+    cl_uint count = 0;
+    cl_int code = CL_SUCCESS;
+    for (; count < MOST_SOURCES && row->source[count]; ++count)
+        text[count] = text_of(row->source[count]);
+    cl_program id = s->cl->clCreateProgramWithSource(s->context, count, text, NULL, &code);
+    if (!id)
+        return tn_cl_status(s, code ? code : CL_OUT_OF_HOST_MEMORY, "clCreateProgramWithSource",
+                            false, why);
+    const tenon_status status = compile(s, id, row->name, options, why);
+    if (status != TENON_OK)
+        (void)s->cl->clReleaseProgram(id);
+    else
+        *out = id;
+    return status;
+}
+
+/* What else the file's binary depends on but the key has said: nothing. A driver that refuses it
+ * all the same gets the source. */
+static bool build_binary(tn_cl_space *s, const char *options, const unsigned char *binary,
+                         size_t bytes, cl_program *out) {
+    cl_int code = CL_SUCCESS, loaded = CL_SUCCESS;
+    cl_program id =
+        s->cl->clCreateProgramWithBinary(s->context, 1, &s->id, &bytes, &binary, &loaded, &code);
+    if (!id)
+        return false;
+    if (loaded == CL_SUCCESS && compile(s, id, "", options, NULL) == TENON_OK) {
+        *out = id;
+        return true;
+    }
+    (void)s->cl->clReleaseProgram(id);
+    return false;
+}
+
+static void key_of(const tn_cl_space *s, const program_row *row, const char *options,
+                   tn_cl_cache_key *key) {
+    tn_cl_cache_key_begin(key, s->cl, s->id);
+    tn_cl_cache_key_add(key, options);
+    for (int i = 0; i < MOST_SOURCES && row->source[i]; ++i)
+        tn_cl_cache_key_add(key, text_of(row->source[i]));
+}
+
+/* Harmless if it fails. */
+static void save(tn_cl_space *s, const char *cache, const tn_cl_cache_key *key, cl_program id) {
+    size_t bytes = 0;
+    if (s->cl->clGetProgramInfo(id, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) !=
+            CL_SUCCESS ||
+        bytes == 0)
+        return;
+    unsigned char *binary = tn_host_alloc(NULL, bytes, TN_CACHE_LINE);
+    if (!binary)
+        return;
+    if (s->cl->clGetProgramInfo(id, CL_PROGRAM_BINARIES, sizeof binary, (void *)&binary, NULL) ==
+        CL_SUCCESS)
+        tn_cl_cache_write(cache, key, binary, bytes);
+    tn_host_free(NULL, binary, bytes);
+}
+
+static tenon_status make(tn_cl_space *s, const program_row *row, const char *options,
+                         const char *cache, tn_cl_build *out, tn_message *why) {
+    char all[TN_CL_OPTIONS + 192];
+    if (!all_options(&s->limits, options, all, sizeof all))
+        return tn_fail(why, TENON_ERROR_INTERNAL, "options of %s are too long", row->name);
+    if (!cache)
+        return build_source(s, row, all, &out->id, why);
+    tn_cl_cache_key key;
+    tn_cl_cached kept;
+    key_of(s, row, all, &key);
+    bool loaded = false;
+    if (tn_cl_cache_read(cache, &key, &kept)) {
+        loaded = build_binary(s, all, kept.binary, kept.bytes, &out->id);
+        tn_cl_cache_end(&kept);
+    }
+    if (loaded) {
+        ++s->programs.loaded;
+        return TENON_OK;
+    }
+    return build_source(s, row, all, &out->id, why);
+}
+
+/* ---------------------------------------------------------------- kernels */
+
+static uint64_t hash_text(uint64_t hash, const char *text) {
+    for (; *text; ++text)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u; /* FNV-1a */
+    return (hash ^ 0xff) * 0x100000001b3u;
+}
+
+static tn_cl_build *find_build(const tn_cl_programs *programs, const char *program,
+                               const char *options, uint64_t hash) {
+    for (tn_cl_build *b = programs->first; b; b = b->next)
+        if (b->hash == hash && strcmp(b->program, program) == 0 && strcmp(b->options, options) == 0)
+            return b;
+    return NULL;
+}
+
+static tenon_status make_kernel(tn_cl_space *s, tn_cl_build *build, const char *name,
+                                tn_cl_kernel **out, tn_message *why) {
+    cl_int code = CL_SUCCESS;
+    tn_cl_kernel *kernel = tn_host_alloc_zero(NULL, sizeof *kernel, TN_CACHE_LINE);
+    if (!kernel)
+        return tn_fail(why, TENON_ERROR_OUT_OF_MEMORY, "no memory for kernel %s", name);
+    kernel->name = name;
+    kernel->build = build;
+    kernel->id = s->cl->clCreateKernel(build->id, name, &code);
+    if (!kernel->id) {
+        tn_host_free(NULL, kernel, sizeof *kernel);
+        return tn_cl_status(s, code ? code : CL_OUT_OF_HOST_MEMORY, "clCreateKernel", false, why);
+    }
+    if (s->cl->clGetKernelWorkGroupInfo(kernel->id, s->id, CL_KERNEL_WORK_GROUP_SIZE,
+                                        sizeof kernel->group_items, &kernel->group_items,
+                                        NULL) != CL_SUCCESS)
+        kernel->group_items = s->limits.group_items;
+    *out = kernel;
+    return TENON_OK;
+}
+
+/* The build that a launch wants. Pre: the lock is held. */
+static tenon_status get_build(tn_cl_space *s, const tn_cl_launch *launch, const char *cache,
+                              tn_cl_build **out, tn_message *why) {
+    const char *options = launch->options ? launch->options : "";
+    const uint64_t hash = hash_text(hash_text(0xcbf29ce484222325u, launch->program), options);
+    tn_cl_build *build = find_build(&s->programs, launch->program, options, hash);
+    *out = build;
+    if (build)
+        return TENON_OK;
+    const program_row *row = find_row(launch->program);
+    if (!row || strlen(options) >= TN_CL_OPTIONS)
+        return tn_fail(why, TENON_ERROR_INTERNAL, "there is no program %s with options %.100s",
+                       launch->program, options);
+    build = tn_host_alloc_zero(NULL, sizeof *build, TN_CACHE_LINE);
+    if (!build)
+        return tn_fail(why, TENON_ERROR_OUT_OF_MEMORY, "no memory for program %s", row->name);
+    const uint64_t loaded = s->programs.loaded;
+    const tenon_status status = make(s, row, options, cache, build, why);
+    if (status != TENON_OK) {
+        tn_host_free(NULL, build, sizeof *build);
+        return status;
+    }
+    build->program = row->name;
+    build->hash = hash;
+    (void)snprintf(build->options, sizeof build->options, "%s", options);
+    build->next = s->programs.first;
+    s->programs.first = build;
+    if (loaded == s->programs.loaded)
+        ++s->programs.built;
+    *out = build;
+    return TENON_OK;
+}
+
+/* Drivers may finish a program when its first kernel is made, so it is saved after that. */
+static void save_new(tn_cl_space *s, const tn_cl_build *build, const char *cache) {
+    char all[TN_CL_OPTIONS + 192];
+    tn_cl_cache_key key;
+    if (!all_options(&s->limits, build->options, all, sizeof all))
+        return;
+    key_of(s, find_row(build->program), all, &key);
+    save(s, cache, &key, build->id);
+}
+
+tenon_status tn_cl_kernel_take(tn_cl_space *s, const tn_cl_launch *launch, const char *cache,
+                               tn_cl_kernel **out, tn_message *why) {
+    tn_cl_build *build = NULL;
+    *out = NULL;
+    tn_mutex_lock(&s->programs.lock);
+    const uint64_t built = s->programs.built;
+    tenon_status status = get_build(s, launch, cache, &build, why);
+    if (status == TENON_OK) {
+        for (tn_cl_kernel **at = &build->idle; *at; at = &(*at)->next)
+            if (strcmp((*at)->name, launch->kernel) == 0) {
+                *out = *at;
+                *at = (*at)->next;
+                break;
+            }
+        if (!*out)
+            status = make_kernel(s, build, launch->kernel, out, why);
+        if (status == TENON_OK && cache && built != s->programs.built)
+            save_new(s, build, cache);
+    }
+    tn_mutex_unlock(&s->programs.lock);
+    return status;
+}
+
+void tn_cl_kernel_give(tn_cl_space *s, tn_cl_kernel *kernel) {
+    tn_mutex_lock(&s->programs.lock);
+    kernel->next = kernel->build->idle;
+    kernel->build->idle = kernel;
+    tn_mutex_unlock(&s->programs.lock);
+}
+
+void tn_cl_programs_close(tn_cl_programs *programs, const tn_cl_space *s) {
+    while (programs->first) {
+        tn_cl_build *build = programs->first;
+        programs->first = build->next;
+        while (build->idle) {
+            tn_cl_kernel *kernel = build->idle;
+            build->idle = kernel->next;
+            (void)s->cl->clReleaseKernel(kernel->id);
+            tn_host_free(NULL, kernel, sizeof *kernel);
+        }
+        (void)s->cl->clReleaseProgram(build->id);
+        tn_host_free(NULL, build, sizeof *build);
+    }
+}

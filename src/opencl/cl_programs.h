@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cl_programs.h: programs built for a device, and a free list of their kernels. A program is built
+ * at its first use, from the cache file if there is a directory for them (cl_cache.h) and the file
+ * is whole, else from source. A cl_kernel keeps its arguments, so one belongs to whoever took it
+ * until it has been queued. Thread safe.
+ */
+#ifndef TN_CL_PROGRAMS_H
+#define TN_CL_PROGRAMS_H
+
+#include "core/os.h"
+#include "opencl/cl_library.h"
+
+struct tn_cl_space;
+
+/* A kernel object, free or taken. */
+typedef struct tn_cl_kernel {
+    struct tn_cl_kernel *next;
+    cl_kernel id;
+    const char *name; /* a literal of its driver */
+    struct tn_cl_build *build;
+    size_t group_items; /* most work-items of a group, as the driver says for this kernel */
+} tn_cl_kernel;
+
+/* A program as built with some options. */
+typedef struct tn_cl_build {
+    struct tn_cl_build *next;
+    cl_program id;
+    const char *program; /* a literal of the table */
+    uint64_t hash;       /* of program and options */
+    tn_cl_kernel *idle;
+    char options[TN_CL_OPTIONS];
+} tn_cl_build;
+
+typedef struct tn_cl_programs {
+    tn_mutex lock; /* held while a program is built */
+    tn_cl_build *first;
+    uint64_t built, loaded; /* how many programs came from source, and from files */
+} tn_cl_programs;
+
+/*
+ * Takes a kernel of a program, built if need be; `cache` is a directory, or NULL. OUT_OF_MEMORY,
+ * DEVICE_LOST, UNSUPPORTED with the compiler's first words if the driver can't build it.
+ */
+tenon_status tn_cl_kernel_take(struct tn_cl_space *space, const tn_cl_launch *launch,
+                               const char *cache, tn_cl_kernel **out, tn_message *why);
+void tn_cl_kernel_give(struct tn_cl_space *space, tn_cl_kernel *kernel);
+
+/* Releases all of it. Nothing may be taken. */
+void tn_cl_programs_close(tn_cl_programs *programs, const struct tn_cl_space *space);
+
+#endif
