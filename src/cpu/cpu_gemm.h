@@ -3,11 +3,11 @@
  * cpu_gemm.h: what the files of the CPU's matrix product share: the plan's parameters, one member
  * of a batch, and the steps.
  *
- * cpu_gemm_plan.c chooses, cpu_gemm.c runs one of the arrangements, a file each, that share
- * cpu_gemm_piece.c; cpu_gemm_pack.c packs panels (and whole operands for the caller),
- * cpu_gemm_epilogue.c finishes rows. Everything works on the canonical problem, transposed first
- * where that suits the kernels better: C^T = B^T A^T, with the same bits, since each element is the
- * same chain of products.
+ * cpu_gemm_family.c chooses the kernels and cpu_gemm_plan.c the loops; cpu_gemm.c runs one of the
+ * arrangements, a file each, that share cpu_gemm_piece.c; cpu_gemm_pack.c packs panels (and whole
+ * operands for the caller), cpu_gemm_epilogue.c finishes rows. Everything works on the canonical
+ * problem, transposed first where that suits the kernels better: C^T = B^T A^T, with the same bits,
+ * since each element is the same chain of products.
  *
  * Types and the layout of panels are the tile family's (gemm_tiles.def): what a panel takes is
  * asked of tn_gemm_a_bytes and tn_gemm_b_bytes; `element` is only ever that of a sum.
@@ -143,16 +143,27 @@ static inline int64_t tn_gemm_b_blocks(const tn_gemm_tile *tile, int64_t k) {
            (k % TN_GEMM_KC ? tn_gemm_b_bytes(tile, k % TN_GEMM_KC) : 0);
 }
 
+static inline bool tn_gemm_present(const tn_gemm_problem *p, int role) {
+    return p->operand[role].dtype != TENON_DTYPE_NONE;
+}
+
+/* A scale or zero that is the same for the whole of k, or none. */
+static inline bool tn_gemm_ungrouped(const tn_gemm_problem *p, int role) {
+    return !tn_gemm_present(p, role) || p->group[role] >= p->k;
+}
+
 /* ---- cpu_gemm_plan.c */
 
 tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int threads,
                               tn_choices *out, tn_message *why);
 
-/* The tile family that serves a problem. */
-const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_isa isa, const tn_gemm_problem *p);
-
 /* The problem with A and B, rows and columns exchanged. */
 void tn_gemm_transpose(const tn_gemm_problem *p, tn_gemm_problem *out);
+
+/* ---- cpu_gemm_family.c */
+
+/* The tile family that serves a problem. */
+const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_isa isa, const tn_gemm_problem *p);
 
 /* ---- cpu_gemm.c, and the arrangements that it runs */
 

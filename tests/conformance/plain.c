@@ -8,6 +8,7 @@
 
 tenon_tensor filled(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape) {
     const range values = dtype == TENON_S8     ? (range){-128, 127}
+                         : dtype == TENON_U8   ? (range){0, 255}
                          : dtype == TENON_BOOL ? (range){0, 0.8}
                                                : (range){-1, 1};
     return input(w, dtype, rank, shape, DENSE, 0, values).t;

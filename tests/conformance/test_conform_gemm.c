@@ -49,6 +49,7 @@ END_TEST
 
 #define INT8 .a = TENON_S8, .b = TENON_S8
 #define UINT8 .a = TENON_U8, .b = TENON_S8
+#define BFLOAT16 .a = TENON_BF16, .b = TENON_BF16
 
 START_TEST(large) {
     /* Several blocks of every kind that a driver may have; K over block edges. */
@@ -196,6 +197,14 @@ static const gemm_case byte_cases[] = {
      .a_zero = PER_ROW,
      .b_zero = PER_ROW,
      .zero = TENON_U8},
+    {.name = "both zeros packed",
+     .a = TENON_S8,
+     .b = TENON_U8,
+     .c = TENON_S32,
+     .a_zero = PER_ROW,
+     .b_zero = PER_ROW,
+     .zero = TENON_S8,
+     .packed = 1},
     {.name = "scales", INT8, .a_scale = PER_ROW, .b_scale = PER_ROW},
     {.name = "scales in s32", INT8, .c = TENON_S32, .a_scale = PER_ROW, .b_scale = PER_ROW},
     {.name = "scales turned",
@@ -345,6 +354,26 @@ static const gemm_case features[] = {
      .a_zero = PER_ROW,
      .b_zero = PER_ROW,
      .zero = TENON_S32},
+    {.name = "bf16 scaled", BFLOAT16, .a_scale = PER_ROW, .b_scale = PER_ROW},
+    {.name = "bf16 scaled to bf16",
+     BFLOAT16,
+     .c = TENON_BF16,
+     .a_scale = PER_TENSOR,
+     .alpha = 0.7,
+     .beta = 0.3,
+     .bias = ROW},
+    {.name = "bf16 scaled, gated",
+     BFLOAT16,
+     .b_scale = PER_ROW,
+     .gated = TENON_GATED_INTERLEAVED,
+     .activation = TENON_ACTIVATION_SILU},
+    {.name = "f8 scaled",
+     .a = TENON_F8_E4M3,
+     .b = TENON_F8_E5M2,
+     .a_scale = PER_ROW,
+     .b_scale = PER_TENSOR,
+     .packed = 1},
+    {.name = "bf16 scaled in groups", BFLOAT16, .b_scale = PER_BOTH, .groups = 4},
     {.name = "integers", UINT8, .c = TENON_S32},
     {.name = "integers in f32", INT8, .c = TENON_F32, .alpha = 0.01, .bias = ROW},
     {.name = "integers with zeros",
