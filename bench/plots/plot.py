@@ -252,7 +252,9 @@ def limit(rows: list[Row], args: argparse.Namespace) -> None:
         axis.set_xlabel("edge of the cube")
     axes[0][0].set_ylabel("percent of the measured limit")
     lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines() if line.get_label()[0] != "_"}
-    figure.legend(lines.values(), lines, loc="outside upper center", ncols=min(6, len(lines)), frameon=False)
+    figure.legend(
+        lines.values(), lines, loc="outside upper center", ncols=min(3 * len(kinds), len(lines)), frameon=False
+    )
     finish(pyplot, figure, args)
 
 
@@ -324,20 +326,30 @@ def roofline(rows: list[Row], args: argparse.Namespace) -> None:
     finish(pyplot, figure, args)
 
 
+def table_lines(here: list[Row], by_m: bool) -> dict[str, list[Row]]:
+    """Which rows stand in which line of the table: each in its own, or those of the same m and layout in one."""
+    lines: dict[str, list[Row]] = {}
+    for row in here:
+        lines.setdefault(f"{row.m} rows, {row.layout}" if by_m else row.label, []).append(row)
+    return lines
+
+
 def table(rows: list[Row], args: argparse.Namespace) -> None:
-    del args
+    """Geometric means where a line stands for several rows."""
     for group, here in groups_of([row for row in rows if row.ratios]).items():
         names = peers_of(here)
         print(f"**{title_of(group)}**\n")
         print("| shape | GFLOP/s | of the limit | spread |" + "".join(f" {name} |" for name in names) + " best |")
         print("|---|" + "---:|" * (4 + len(names)))
-        for row in here:
-            part = row.first.get("percent_of_limit")
-            cells = "".join(f" {row.ratios[n]:.2f} |" if n in row.ratios else " |" for n in names)
+        for label, found in table_lines(here, args.by_m).items():
+            limits = [row.percent_of_limit for row in found if row.first.get("percent_of_limit")]
+            cells = [[row.ratios[name] for row in found if name in row.ratios] for name in names]
             print(
-                f"| {row.label} | {row.gflops:.0f} |"
-                + (f" {part:.0f} % |" if part else " |")
-                + f" {row.spread:.0%} |{cells} **{row.best:.2f}** |"
+                f"| {label} | {geometric_mean(row.gflops for row in found):.0f} |"
+                + (f" {geometric_mean(limits):.0f} % |" if limits else " |")
+                + f" {statistics.median(row.spread for row in found):.0%} |"
+                + "".join(f" {geometric_mean(cell):.2f} |" if cell else " |" for cell in cells)
+                + f" **{geometric_mean(row.best for row in found):.2f}** |"
             )
         means = "".join(f" {geometric_mean(r.ratios[n] for r in here if n in r.ratios):.2f} |" for n in names)
         print(f"| geometric mean | | | |{means} **{geometric_mean(r.best for r in here):.2f}** |\n")
@@ -355,6 +367,7 @@ def main() -> None:
     parser.add_argument("--dtype", help="with commas")
     parser.add_argument("--way", help="plain, prepacked")
     parser.add_argument("--layout", help="with commas")
+    parser.add_argument("--by-m", action="store_true", help="table: one line for each number of rows and layout")
     parser.add_argument("--columns", type=int, default=3, help="of panels")
     parser.add_argument("--caption", help="machine, date, commit: a line below")
     args = parser.parse_args()

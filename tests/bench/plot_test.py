@@ -81,6 +81,13 @@ class Plots(unittest.TestCase):
         self.assertIn("| geometric mean | | | | 1.00 | 1.79 | 0.50 | **0.63** |", done.stdout)
         self.assertIn("Below 1: 64³ (0.50, three), 128³ (0.80, one).", done.stdout)
 
+    def test_one_line_for_each_number_of_rows(self):
+        self.rows.write_text("".join(json.dumps(row(8, n, 64, 1e-5, {"one": r}, suite="llm", spread=0.1)) + "\n"
+                                     for n, r in ((64, 0.5), (256, 2.0))))
+        done = self.plot("table", "--by-m")
+        self.assertIn("| 8 rows, nn | 13 | 90 % | 10% | 1.00 | **1.00** |", done.stdout)
+        self.assertIn("Below 1: 8·64·64 (0.50, one).", done.stdout)
+
     def test_mistakes(self):
         for args, said in ((["ratios"], "-o"), (["ratios", "-o", "x.svg", "--suite", "round"], "no rows"),
                            (["limit", "-o", "x.svg", "--suite", "llm"], "no cubes")):
