@@ -189,7 +189,7 @@ void standin_reset(void) {
     standin_configure(&(standin_device){0});
     standin_clear();
     standin_seed(1);
-    standin_set_options(&(standin_options){true, true, true, true, true, UINT64_C(1) << 33});
+    standin_set_options(&(standin_options){true, true, true, true, true, UINT64_C(1) << 30});
 }
 
 CUresult cuInit(unsigned int flags) {

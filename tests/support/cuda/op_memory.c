@@ -61,7 +61,7 @@ u8 *sim_lane_bytes(sim_warp *w, const sim_insn *i, u32 l, u64 address, u32 bytes
         p = sim_shared_at(w, i, (int)l, address, bytes, &owner);
         if (p && owner == w->block && sim_options.check_shared) {
             u32 offset = (u32)address & ((1u << RANK_SHIFT) - 1);
-            if (access & ACCESS_READ)
+            if ((access & ACCESS_READ) && !(access & ACCESS_ATOMIC))
                 sim_shared_read(w, i, (int)l, offset, bytes);
             if (access & ACCESS_WRITE)
                 sim_shared_write(w, i, (int)l, offset, bytes, access & ACCESS_ATOMIC);

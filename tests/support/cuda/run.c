@@ -17,6 +17,7 @@
 enum {
     MAX_RESIDENT = 3,    /* clusters at a time, unless cooperative */
     LONGEST_TURN = 400,  /* instructions */
+    LONGEST_SPIN = 64,   /* instructions without a failed wait: more than a loop that waits has */
     IDLE_LIMIT = 20000,  /* turns in which everybody only waited: a deadlock */
 };
 
@@ -466,10 +467,11 @@ static bool step_any(runner *r) {
             sim_warp *w = &b->warp[(start + v) % b->warps];
             if (w->done || w->blocked)
                 continue;
-            sim_step s = turn(w, 1 + (u32)((random >> 32) % LONGEST_TURN));
+            u32 quantum = 1 + (u32)((random >> 32) % LONGEST_TURN);
+            sim_step s = turn(w, quantum);
             if (s == STEP_YIELD)
                 ++L->idle_turns;
-            else if (!w->blocked)
+            else if (!w->blocked && quantum >= LONGEST_SPIN)
                 L->idle_turns = 0;
             return true;
         }

@@ -99,7 +99,7 @@ void sim_shared_read(sim_warp *w, const sim_insn *i, int lane, u32 offset, u32 b
     u32 first = offset >> w->launch->kernel->shared_granule;
     u32 last = (offset + bytes - 1) >> w->launch->kernel->shared_granule;
     u32 *reads = b->read + (size_t)w->id * b->granules;
-    u64 good = 0;
+    u64 good = ~UINT64_C(0); /* the stamp that was last found good */
     for (u32 g = first; g <= last; ++g) {
         u64 s = b->written[g];
         reads[g] = w->clock;
@@ -136,11 +136,16 @@ static void check_readers(sim_warp *w, const sim_insn *i, int lane, u32 g) {
 static void check_write(sim_warp *w, const sim_insn *i, int lane, u32 g, bool atomic) {
     u64 s = w->block->written[g];
     bool both_atomic = atomic && (s & ATOMIC);
+    if (atomic && s == 0)
+        sim_find(STANDIN_UNINITIALISED, w, i, lane, g << w->launch->kernel->shared_granule,
+                 "reads shared offset %u, which nothing wrote",
+                 g << w->launch->kernel->shared_granule);
     /* Lanes of one warp that overwrite each other's bytes in one epoch: one of them wins, as the
      * manual says; only other agents are told. */
     if (s != 0 && !both_atomic && !((stamp_agent(s) == w->id) && !(s & IN_FLIGHT)) &&
         !write_known(w, s, lane))
         tell_write(w, i, lane, g << w->launch->kernel->shared_granule, s, "writes");
+    /* atomics read too, but are ordered among themselves: they leave no mark as readers */
     check_readers(w, i, lane, g);
 }
 

@@ -91,7 +91,7 @@ typedef struct standin_options {
     bool poison;         /* fresh device memory is filled with 0xff: NaN in every float type */
     bool approximations; /* ex2, lg2, rcp, … err within their documented bounds */
     bool lazy_streams;   /* work is done as late as allowed */
-    uint64_t max_instructions; /* of one launch, then STANDIN_DEADLOCK; default 2^33 */
+    uint64_t max_instructions; /* of one launch, then STANDIN_DEADLOCK; default 2^30 */
 } standin_options;
 STANDIN_API standin_options standin_get_options(void);
 STANDIN_API void standin_set_options(const standin_options *options);
