@@ -137,9 +137,10 @@ static int array_size(int64_t d) {
     return d <= 64 ? 64 : d <= 128 ? 128 : d <= 256 ? 256 : 576;
 }
 
-/* Types that k and v are converted from by code of their own. */
-static int special(tenon_dtype type) {
-    return type == TENON_F32 || type == TENON_F16 || type == TENON_BF16 ? (int)type : 0;
+/* The type that k or v is converted from by code of its own; 0: by code for all. */
+static int special(const attention_state *s, bool in_place, tenon_dtype type) {
+    const bool often = type == TENON_F32 || type == TENON_F16 || type == TENON_BF16;
+    return s->sum == 0 && !in_place && often ? (int)type : 0;
 }
 
 static tenon_status launch(tn_cl_work *work, const tn_run *run, const attention_state *s,
@@ -152,8 +153,8 @@ static tenon_status launch(tn_cl_work *work, const tn_run *run, const attention_
              "-DTN_SUM=%d -DTN_WIDTH=%d -DTN_MR=%d -DTN_NV=%d -DTN_GROUP=%d -DTN_D=%d -DTN_DV=%d "
              "-DTN_K_PLACED=%d -DTN_V_PLACED=%d -DTN_TYPE_K=%d -DTN_TYPE_V=%d",
              s->sum, s->width, s->mr, s->nv, s->group, array_size(p->d), array_size(p->dv),
-             s->k_placed, s->v_placed, special(p->operand[TN_ATTENTION_K].dtype),
-             special(p->operand[TN_ATTENTION_V].dtype));
+             s->k_placed, s->v_placed, special(s, s->k_placed, p->operand[TN_ATTENTION_K].dtype),
+             special(s, s->v_placed, p->operand[TN_ATTENTION_V].dtype));
     tn_cl_launch l = {.program = "attention",
                       .kernel = kernel,
                       .options = options,

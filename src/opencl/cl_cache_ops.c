@@ -3,8 +3,8 @@
  * cl_cache_ops.c: appending to a key-value cache and merging attentions on OpenCL devices, by
  * kernels/cache.cl.
  *
- * A kernel takes one part of a merge at a time, so that any number of memories will do: maxima and
- * totals of the rows, then sums, wait in the workspace.
+ * A kernel takes a few parts of a merge at a time, as many as its arguments hold: maxima and totals
+ * of the rows, then sums, wait in the workspace.
  */
 #include "opencl/cl_kernels.h"
 #include "opencl/cl_numbers.h"
@@ -151,15 +151,22 @@ typedef struct merged_numbers {
     int32_t type, reserved;
 } merged_numbers;
 
+/* Parts of one launch. */
+enum { PARTS = 4 };
+
 typedef struct merge_numbers {
     int64_t rows, dv;
     int64_t extent[DIMS];
     int64_t state, sums;
-    merged_numbers o, lse;
-    int32_t rank, phase;
+    merged_numbers o[PARTS], lse[PARTS];
+    int32_t rank, phase, parts, first;
 } merge_numbers;
 
-enum { CLEAR, WEIGH, TOTAL, ADD, STORE };
+_Static_assert(sizeof(merge_numbers) + (2 * PARTS + 1) * 8 <= TN_CL_ARGUMENT_BYTES,
+               "a kernel's arguments");
+_Static_assert(3 * (TN_MERGE_MAX_PARTS / PARTS) + 1 <= TN_CL_LAUNCHES, "launches of a merge");
+
+enum { WEIGH, TOTAL, ADD, STORE };
 
 typedef struct merge_run {
     const tn_merge_problem *p;
@@ -185,13 +192,10 @@ tenon_status tn_cl_merge_plan(const tn_cl_limits *limits, const tn_merge_problem
         TN_TRY(refuse_f64(limits, p->o_part[i].dtype, "o_parts", why));
         TN_TRY(refuse_f64(limits, p->lse_part[i].dtype, "lse_parts", why));
     }
-    if (3 * p->count + 3 > TN_CL_LAUNCHES)
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "count is %lld, at most %d on this device",
-                       (long long)p->count, (TN_CL_LAUNCHES - 3) / 3);
     offer("merge", "merge_sums", s,
           state_bytes(p, s.sum) + (size_t)(p->rows * p->dv) * (s.sum ? 8 : 4),
           (double)p->rows * (double)p->dv * (double)p->count * 4e-9 +
-              15e-6 * (double)(3 * p->count + 3),
+              15e-6 * (double)(3 * tn_cl_ceil(p->count, PARTS) + 1),
           out);
     return TENON_OK;
 }
@@ -206,35 +210,53 @@ static merged_numbers numbers_of(const tn_merge_problem *p, const tn_merge_opera
     return n;
 }
 
-/* Part `part` of the merge, or, part < 0, none. */
-static tenon_status merge_launch(merge_run *r, bool sums, int phase, int64_t part) {
+/* Parts [first, first + PARTS) as far as they exist. */
+static tenon_status merge_parts(merge_run *r, int phase, int64_t first) {
     const tn_merge_problem *p = r->p;
-    const tn_places *places = r->run->places;
-    static const tn_place none;
-    const tn_place *o = part < 0 ? &none : &places->part[part],
-                   *lse = part < 0 ? &none : &places->part[TN_MERGE_MAX_PARTS + part];
+    const tn_place *part = r->run->places->part;
+    const int count = (int)tn_cl_min(PARTS, p->count - first);
+    const bool sums = phase == ADD;
     r->n.phase = phase;
-    if (part >= 0) {
-        r->n.o = numbers_of(p, &p->o_part[part], o);
-        r->n.lse = numbers_of(p, &p->lse_part[part], lse);
-    } else {
-        r->n.o = numbers_of(p, &p->o, &places->operand[TN_MERGE_O]);
-        r->n.lse = numbers_of(p, &p->lse, &places->operand[TN_MERGE_LSE]);
-    }
+    r->n.parts = count;
+    r->n.first = first == 0 && phase != TOTAL;
     tn_cl_launch l = {.program = "cache",
                       .kernel = sums ? "merge_sums" : "merge_weights",
                       .options = r->options,
                       .dims = sums ? 2 : 1,
                       .global = {(size_t)(sums ? p->dv : p->rows), (size_t)p->rows},
-                      .scratch_only = phase != STORE};
-    if (sums)
-        tn_cl_arg_memory(&l, o);
+                      .scratch_only = true};
+    for (int side = sums ? 0 : 1; side < 2; side++)
+        for (int i = 0; i < PARTS; i++) {
+            /* a memory for every argument: the first again where there are no more parts */
+            const int64_t at = first + (i < count ? i : 0);
+            const tn_place *place = &part[side * TN_MERGE_MAX_PARTS + at];
+            if (side == 0)
+                r->n.o[i] = numbers_of(p, &p->o_part[at], place);
+            else
+                r->n.lse[i] = numbers_of(p, &p->lse_part[at], place);
+            tn_cl_arg_memory(&l, place);
+        }
+    tn_cl_arg_memory(&l, &r->run->places->scratch);
+    tn_cl_arg_bytes(&l, &r->n, sizeof r->n);
+    return tn_cl_launch_add(r->work, &l, r->why);
+}
+
+static tenon_status merge_store(merge_run *r) {
+    const tn_merge_problem *p = r->p;
+    const tn_place *o = &r->run->places->operand[TN_MERGE_O],
+                   *lse = &r->run->places->operand[TN_MERGE_LSE];
+    r->n.phase = STORE;
+    r->n.first = p->count == 0;
+    r->n.o[0] = numbers_of(p, &p->o, o);
+    r->n.lse[0] = numbers_of(p, &p->lse, lse);
+    tn_cl_launch l = {.program = "cache",
+                      .kernel = "merge_store",
+                      .options = r->options,
+                      .dims = 2,
+                      .global = {(size_t)p->dv, (size_t)p->rows}};
+    tn_cl_arg_memory(&l, o);
     tn_cl_arg_memory(&l, lse);
-    if (sums) {
-        tn_cl_arg_memory(&l, &places->operand[TN_MERGE_O]);
-        tn_cl_arg_memory(&l, &places->operand[TN_MERGE_LSE]);
-    }
-    tn_cl_arg_memory(&l, &places->scratch);
+    tn_cl_arg_memory(&l, &r->run->places->scratch);
     tn_cl_arg_bytes(&l, &r->n, sizeof r->n);
     return tn_cl_launch_add(r->work, &l, r->why);
 }
@@ -253,14 +275,8 @@ tenon_status tn_cl_merge_run(tn_cl_work *work, const tn_run *run, tn_message *wh
         r.n.extent[d] = d < p->rank ? p->extent[d] : 1;
     r.n.state = (int64_t)run->places->scratch.offset;
     r.n.sums = r.n.state + (int64_t)state_bytes(p, s.sum);
-
-    TN_TRY(merge_launch(&r, false, CLEAR, -1));
-    for (int64_t i = 0; i < p->count; i++)
-        TN_TRY(merge_launch(&r, false, WEIGH, i));
-    for (int64_t i = 0; i < p->count; i++)
-        TN_TRY(merge_launch(&r, false, TOTAL, i));
-    TN_TRY(merge_launch(&r, true, CLEAR, -1));
-    for (int64_t i = 0; i < p->count; i++)
-        TN_TRY(merge_launch(&r, true, ADD, i));
-    return merge_launch(&r, true, STORE, -1);
+    for (int phase = WEIGH; phase <= ADD; phase++)
+        for (int64_t i = 0; i < p->count; i += PARTS)
+            TN_TRY(merge_parts(&r, phase, i));
+    return merge_store(&r);
 }

@@ -395,7 +395,7 @@ void join_parts(EV *max_of, EV *sum_of, const EV *block_max, const EV *block_sum
         f->empty[j] = (IV)(bm == V(NOTHING)) & (IV)(block_sum[j] == V(0));
         /* NaN where both are infinite, as both weights would be */
         const EV other = exp_negative(SELECT(bm - am, am - bm, grows));
-        f->old[j] = SELECT(SELECT(V(1), other, other == other), other, grows);
+        f->old[j] = SELECT(SELECT(other, V(1), other == other), other, grows);
         f->more[j] = SELECT(other, V(1), grows);
         const EV sum = fma(sum_of[j], f->old[j], block_sum[j] * f->more[j]);
         sum_of[j] = SELECT(sum, sum_of[j], f->empty[j]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cache.cl: what stands around attention: new rows into a key-value cache, and joining attentions
- * over disjoint sets of keys, one part after the other.
+ * over disjoint sets of keys, a few parts after the other.
  *
  * Follows number.cl and math.cl, with TN_WIDTH 1. Strides count bytes. src/opencl/cl_cache_ops.c
  * fills the structs. Merging: Dao et al., 2022, section 3.1; the weights of a row are worked out
@@ -82,16 +82,21 @@ typedef struct merged {
     int type, reserved; /* 0: absent */
 } merged;
 
+/* Parts of one launch; of the last there may be fewer. */
+#define PARTS 4
+
 typedef struct merge {
     long rows, dv;
     long extent[MOST_DIMS];
     long state, sums; /* in the workspace: maximum and total of each row; its sums */
-    merged o, lse;
-    int rank, phase;
+    merged o[PARTS], lse[PARTS];
+    int rank, phase, parts, first; /* first: nothing is in the workspace yet */
 } merge;
 
 /* What a launch does. */
-enum { CLEAR, WEIGH, TOTAL, ADD, STORE };
+enum { WEIGH, TOTAL, ADD, STORE };
+
+#define PART_MEMORIES source lse0, source lse1, source lse2, source lse3
 
 long merged_at(const merge *g, const merged *x, long index) {
     long at = x->start;
@@ -103,42 +108,48 @@ long merged_at(const merge *g, const merged *x, long index) {
 }
 
 /* Maximum of the parts' log-sum-exps, then the total of their exponentials below it. */
-__kernel void merge_weights(source lse, target work, const merge g) {
+__kernel void merge_weights(PART_MEMORIES, target work, const merge g) {
+    const source lse[PARTS] = {lse0, lse1, lse2, lse3};
     const long row = get_global_id(0);
-    if (row >= g.rows)
-        return;
     __global E *state = (__global E *)(work + g.state) + 2 * row;
-    if (g.phase == CLEAR) {
+    if (g.first) {
         state[0] = NOTHING;
         state[1] = 0;
-        return;
     }
-    const E x = get(lse + merged_at(&g, &g.lse, row), g.lse.type);
-    if (g.phase == WEIGH) /* a NaN comes back in the total */
-        state[0] = x > state[0] || x != x ? x : state[0];
-    else if (state[0] != NOTHING && x != NOTHING)
-        state[1] += exp(x - state[0]);
+    for (int i = 0; i < g.parts; i++) {
+        const E x = get(lse[i] + merged_at(&g, &g.lse[i], row), g.lse[i].type);
+        if (g.phase == WEIGH) /* a NaN comes back in the total */
+            state[0] = x > state[0] || x != x ? x : state[0];
+        else if (state[0] != NOTHING && x != NOTHING)
+            state[1] += exp(x - state[0]);
+    }
 }
 
-/* One part's share of the sums; CLEAR and STORE: the ends. The result may be the first part. */
-__kernel void merge_sums(source o, source lse, target o_out, target lse_out, target work,
+/* The parts' share of the sums. */
+__kernel void merge_sums(source o0, source o1, source o2, source o3, PART_MEMORIES, target work,
                          const merge g) {
+    const source o[PARTS] = {o0, o1, o2, o3}, lse[PARTS] = {lse0, lse1, lse2, lse3};
     const long row = get_global_id(1), e = get_global_id(0);
-    if (row >= g.rows || e >= g.dv)
-        return;
     __global const E *state = (__global const E *)(work + g.state) + 2 * row;
     __global E *sum = (__global E *)(work + g.sums) + row * g.dv + e;
-    if (g.phase == CLEAR) {
-        *sum = 0;
-    } else if (g.phase == ADD) {
-        const E x = get(lse + merged_at(&g, &g.lse, row), g.lse.type);
+    E total = g.first ? (E)0 : *sum;
+    for (int i = 0; i < g.parts; i++) {
+        const E x = get(lse[i] + merged_at(&g, &g.lse[i], row), g.lse[i].type);
         if (x != NOTHING) /* a part without keys may hold anything */
-            *sum = fma(exp(x - state[0]) / state[1],
-                       get(o + merged_at(&g, &g.o, row) + e * g.o.step, g.o.type), *sum);
-    } else {
-        put(o_out + merged_at(&g, &g.o, row) + e * g.o.step, g.o.type, *sum);
-        if (e == 0 && g.lse.type)
-            put(lse_out + merged_at(&g, &g.lse, row), g.lse.type,
-                state[0] == NOTHING ? NOTHING : state[0] + log(state[1]));
+            total = fma(exp(x - state[0]) / state[1],
+                        get(o[i] + merged_at(&g, &g.o[i], row) + e * g.o[i].step, g.o[i].type),
+                        total);
     }
+    *sum = total;
+}
+
+/* The end, apart from the sums as the result may be the first part. */
+__kernel void merge_store(target o, target lse, target work, const merge g) {
+    const long row = get_global_id(1), e = get_global_id(0);
+    __global const E *state = (__global const E *)(work + g.state) + 2 * row;
+    __global const E *sum = (__global const E *)(work + g.sums) + row * g.dv + e;
+    put(o + merged_at(&g, &g.o[0], row) + e * g.o[0].step, g.o[0].type, g.first ? (E)0 : *sum);
+    if (e == 0 && g.lse[0].type)
+        put(lse + merged_at(&g, &g.lse[0], row), g.lse[0].type,
+            g.first || state[0] == NOTHING ? NOTHING : state[0] + log(state[1]));
 }
