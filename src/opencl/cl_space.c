@@ -74,9 +74,15 @@ static void release(tn_space *space) {
     tn_cl_space_release(of(space));
 }
 
+/* As long as work may be going on nothing may be given back, so a driver that is short of memory
+ * for the waiting is asked again, and is lost if that is no help. */
 static tenon_status finish(tn_cl_space *s, tn_message *why) {
+    cl_int code = CL_OUT_OF_HOST_MEMORY;
     TN_TRY(tn_cl_space_check(s, why));
-    return tn_cl_status(s, s->cl->clFinish(s->queue), "clFinish", true, why);
+    for (int tries = 0; tries < 3 && code == CL_OUT_OF_HOST_MEMORY; ++tries)
+        code = s->cl->clFinish(s->queue);
+    return code == CL_OUT_OF_HOST_MEMORY ? lose(s, code, "clFinish", why)
+                                         : tn_cl_status(s, code, "clFinish", true, why);
 }
 
 static tenon_status wait_for_all(tn_space *space, tn_message *why) {
