@@ -68,8 +68,8 @@ static tenon_status open_device(const tn_open *how, tn_device **out, tn_message 
         return tn_fail_host(why, "an OpenCL device", bytes, stray, _Alignof(max_align_t));
     *device = (tn_device){.allocator = how->allocator, .bytes = bytes};
     memcpy(device->cache, cache, strlen(cache) + 1);
-    const tenon_status status = tn_cl_space_open(how->index, how->native_context, how->native_queue,
-                                                 &device->space, why);
+    const tenon_status status =
+        tn_cl_space_open(how->index, how->native_context, how->native_queue, &device->space, why);
     if (status != TENON_OK)
         tn_host_free(&how->allocator, device, bytes);
     else

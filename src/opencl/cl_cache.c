@@ -19,9 +19,9 @@ typedef struct head {
     char magic[8];
     uint32_t format, bytes_of_head;
     tn_cl_cache_key key;
-    uint64_t bytes; /* of the binary that follows */
+    uint64_t bytes;             /* of the binary that follows */
     uint64_t sum_low, sum_high; /* over the binary */
-    uint64_t own;   /* over the head up to here */
+    uint64_t own;               /* over the head up to here */
 } head;
 
 static const char magic[8] = "tenonCL";

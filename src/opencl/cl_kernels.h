@@ -37,10 +37,10 @@ typedef struct tn_cl_limits {
 /* ---------------------------------------------------------------- launches */
 
 enum {
-    TN_CL_ARGS = 48,            /* kernel arguments; a place takes two */
+    TN_CL_ARGS = 48,             /* kernel arguments; a place takes two */
     TN_CL_ARGUMENT_BYTES = 1024, /* of all together */
-    TN_CL_LAUNCHES = 64,        /* of one run */
-    TN_CL_OPTIONS = 384         /* bytes of options, with the end */
+    TN_CL_LAUNCHES = 64,         /* of one run */
+    TN_CL_OPTIONS = 384          /* bytes of options, with the end */
 };
 
 typedef struct tn_cl_arg {

@@ -176,8 +176,8 @@ static bool find_devices(const char *path, tn_message *why) {
     }
     if (l->count == 0)
         tn_fail(why, TENON_ERROR_NO_DEVICE,
-                "%.160s: none of %u devices has OpenCL C 1.2, a compiler and the full profile", path,
-                (unsigned)seen);
+                "%.160s: none of %u devices has OpenCL C 1.2, a compiler and the full profile",
+                path, (unsigned)seen);
     return l->count > 0;
 }
 

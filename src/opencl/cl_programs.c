@@ -42,11 +42,10 @@ static const char *text_of(const char *source) {
 
 /* The driver's options and those of the device, the same for every program of it. */
 static bool all_options(const tn_cl_limits *limits, const char *own, char *text, size_t capacity) {
-    const int n =
-        snprintf(text, capacity, "-cl-std=CL1.2 -DTN_FAMILY_%s=1 -DTN_FP64=%d%s%s%s",
-                 limits->family == TN_CL_CPU_LIKE ? "CPU" : "GPU", limits->fp64 ? 1 : 0,
-                 limits->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
-                 own[0] ? " " : "", own);
+    const int n = snprintf(text, capacity, "-cl-std=CL1.2 -DTN_FAMILY_%s=1 -DTN_FP64=%d%s%s%s",
+                           limits->family == TN_CL_CPU_LIKE ? "CPU" : "GPU", limits->fp64 ? 1 : 0,
+                           limits->exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "",
+                           own[0] ? " " : "", own);
     return n > 0 && (size_t)n < capacity;
 }
 
@@ -100,8 +99,8 @@ static tenon_status build_source(tn_cl_space *s, const program_row *row, const c
 static bool build_binary(tn_cl_space *s, const char *options, const unsigned char *binary,
                          size_t bytes, cl_program *out) {
     cl_int code = CL_SUCCESS, loaded = CL_SUCCESS;
-    cl_program id = s->cl->clCreateProgramWithBinary(s->context, 1, &s->id, &bytes, &binary,
-                                                     &loaded, &code);
+    cl_program id =
+        s->cl->clCreateProgramWithBinary(s->context, 1, &s->id, &bytes, &binary, &loaded, &code);
     if (!id)
         return false;
     if (loaded == CL_SUCCESS && compile(s, id, "", options, NULL) == TENON_OK) {
@@ -199,8 +198,7 @@ static tenon_status make_kernel(tn_cl_space *s, tn_cl_build *build, const char *
 static tenon_status get_build(tn_cl_space *s, const tn_cl_launch *launch, const char *cache,
                               tn_cl_build **out, tn_message *why) {
     const char *options = launch->options ? launch->options : "";
-    const uint64_t hash =
-        hash_text(hash_text(0xcbf29ce484222325u, launch->program), options);
+    const uint64_t hash = hash_text(hash_text(0xcbf29ce484222325u, launch->program), options);
     tn_cl_build *build = find_build(&s->programs, launch->program, options, hash);
     *out = build;
     if (build)

@@ -47,9 +47,8 @@ static tenon_status set_arguments(tn_cl_space *s, const tn_cl_launch *l, cl_kern
         uint64_t local = 0;
         if (arg->local)
             memcpy(&local, value, sizeof local);
-        const cl_int code = s->cl->clSetKernelArg(kernel, (cl_uint)a,
-                                                  arg->local ? (size_t)local : arg->bytes,
-                                                  arg->local ? NULL : value);
+        const cl_int code = s->cl->clSetKernelArg(
+            kernel, (cl_uint)a, arg->local ? (size_t)local : arg->bytes, arg->local ? NULL : value);
         if (code != CL_SUCCESS)
             return tn_cl_status(s, code, "clSetKernelArg", false, why);
     }

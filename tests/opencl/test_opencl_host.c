@@ -223,7 +223,8 @@ START_TEST(memory_of_others) {
     const tenon_pool_desc desc = {.device = "opencl:0", .budget = 8 << 20};
     tenon_pool *pool;
     OK(NULL, tenon_pool_create(&desc, &pool));
-    tenon_context *cpu = context_on("cpu"), *cl = context_on("opencl"), *other = context_on("opencl:1");
+    tenon_context *cpu = context_on("cpu"), *cl = context_on("opencl"),
+                  *other = context_on("opencl:1");
     tenon_context *const all[] = {cpu, cl, other};
     product_fill(p);
     buffers x = load(cpu, pool, p);
@@ -317,8 +318,9 @@ START_TEST(borrowed_objects) {
     tenon_gemm_desc g = product_of(p);
     g.c = tenon_matrix_in(c, 64, TENON_F32, M, N);
     OK(ctx, tenon_gemm(ctx, &g));
-    ck_assert_int_eq(clEnqueueReadBuffer(queue, memory, CL_TRUE, 64, sizeof p->c, p->c, 0, NULL, NULL),
-                     CL_SUCCESS);
+    ck_assert_int_eq(
+        clEnqueueReadBuffer(queue, memory, CL_TRUE, 64, sizeof p->c, p->c, 0, NULL, NULL),
+        CL_SUCCESS);
     ck_assert(is_right(p));
 
     /* Memory of another cl_context is copied: here by a context with objects of its own. */
@@ -330,7 +332,8 @@ START_TEST(borrowed_objects) {
     ck_assert(is_right(p));
     tenon_context *none;
     tenon_context_desc wrong = {.device = "opencl", .native_queue = queue};
-    REFUSED(NULL, TENON_ERROR_INVALID_ARGUMENT, "native_context", tenon_context_create(&wrong, &none));
+    REFUSED(NULL, TENON_ERROR_INVALID_ARGUMENT, "native_context",
+            tenon_context_create(&wrong, &none));
     wrong = (tenon_context_desc){.device = "cpu", .native_context = context};
     REFUSED(NULL, TENON_ERROR_UNSUPPORTED, "native_context", tenon_context_create(&wrong, &none));
     tenon_context *shared;
@@ -496,10 +499,18 @@ static Suite *suite(void) {
     Suite *s = suite_create("opencl_host");
     TCase *t = tcase_create("opencl_host");
     tcase_set_timeout(t, 120);
-    const TTest *const both[] = {host_memory,          outputs_with_gaps, inputs_of_any_strides,
-                                 no_staging,           device_buffers,    overlap_in_buffers,
-                                 memory_of_others,     offsets_on_the_device, borrowed_objects,
-                                 budgets,              absurd_limits,     contexts_on_threads,
+    const TTest *const both[] = {host_memory,
+                                 outputs_with_gaps,
+                                 inputs_of_any_strides,
+                                 no_staging,
+                                 device_buffers,
+                                 overlap_in_buffers,
+                                 memory_of_others,
+                                 offsets_on_the_device,
+                                 borrowed_objects,
+                                 budgets,
+                                 absurd_limits,
+                                 contexts_on_threads,
                                  forked};
     for (size_t i = 0; i < sizeof both / sizeof both[0]; ++i)
         tcase_add_loop_test(t, both[i], 0, 2);

@@ -135,6 +135,8 @@ typedef struct object {
     bool owned;
     size_t bytes;
     void *context;
+    void(CL_CALLBACK *ended)(cl_mem, void *);
+    void *user;
 } object;
 
 static struct _cl_platform_id own_platform;
@@ -163,6 +165,8 @@ static cl_int drop(void *made) {
     object *o = check(made);
     if (--o->holders == 0) {
         o->mark = 0;
+        if (o->ended)
+            o->ended(made, o->user);
         if (o->owned)
             free(o->memory);
         free(o);
@@ -406,7 +410,8 @@ EXPORT cl_int clGetCommandQueueInfo(cl_command_queue queue, cl_command_queue_inf
     FAIL(CL_OUT_OF_HOST_MEMORY);
     if (forwards())
         return REAL(clGetCommandQueueInfo)(queue, what, capacity, out, size);
-    return what == CL_QUEUE_CONTEXT  ? tell(&check(queue)->context, sizeof(void *), capacity, out, size)
+    return what == CL_QUEUE_CONTEXT
+               ? tell(&check(queue)->context, sizeof(void *), capacity, out, size)
            : what == CL_QUEUE_DEVICE ? tell(&device, sizeof device, capacity, out, size)
                                      : tell(&none, sizeof none, capacity, out, size);
 }
@@ -454,15 +459,27 @@ EXPORT cl_int clReleaseMemObject(cl_mem memory) {
     RELEASE(clReleaseMemObject, memory);
 }
 
+/* Never fails: what it is for is to be told in the worst case. */
+EXPORT cl_int clSetMemObjectDestructorCallback(cl_mem memory,
+                                               void(CL_CALLBACK *ended)(cl_mem, void *),
+                                               void *user) {
+    if (forwards())
+        return REAL(clSetMemObjectDestructorCallback)(memory, ended, user);
+    check(memory)->ended = ended;
+    check(memory)->user = user;
+    return CL_SUCCESS;
+}
+
 EXPORT cl_int clGetMemObjectInfo(cl_mem memory, cl_mem_info what, size_t capacity, void *out,
                                  size_t *size) {
     const cl_mem_object_type type = CL_MEM_OBJECT_BUFFER;
     FAIL(CL_OUT_OF_HOST_MEMORY);
     if (forwards())
         return REAL(clGetMemObjectInfo)(memory, what, capacity, out, size);
-    return what == CL_MEM_TYPE      ? tell(&type, sizeof type, capacity, out, size)
-           : what == CL_MEM_CONTEXT ? tell(&check(memory)->context, sizeof(void *), capacity, out, size)
-                                    : tell(&check(memory)->bytes, sizeof(size_t), capacity, out, size);
+    return what == CL_MEM_TYPE ? tell(&type, sizeof type, capacity, out, size)
+           : what == CL_MEM_CONTEXT
+               ? tell(&check(memory)->context, sizeof(void *), capacity, out, size)
+               : tell(&check(memory)->bytes, sizeof(size_t), capacity, out, size);
 }
 
 /* ---- work ---- */
@@ -540,8 +557,8 @@ EXPORT cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, c
     for (cl_uint d = 0; d < dims; ++d)
         if (global[d] == 0 || (local && (local[d] == 0 || global[d] % local[d] != 0)))
             abort(); /* what some drivers do */
-    const cl_int code = forwards() ? REAL(clEnqueueNDRangeKernel)(queue, kernel, dims, start, global,
-                                                                  local, waits, wait, event)
+    const cl_int code = forwards() ? REAL(clEnqueueNDRangeKernel)(queue, kernel, dims, start,
+                                                                  global, local, waits, wait, event)
                                    : CL_SUCCESS;
     pthread_mutex_lock(&lock);
     queued += code == CL_SUCCESS;
@@ -554,9 +571,14 @@ EXPORT cl_int clFlush(cl_command_queue queue) {
     return forwards() ? REAL(clFlush)(queue) : CL_SUCCESS;
 }
 
+/* A device that is gone has ended what it did; one that is short of memory goes on with it. */
 EXPORT cl_int clFinish(cl_command_queue queue) {
-    FAIL(CL_OUT_OF_HOST_MEMORY);
-    return forwards() ? REAL(clFinish)(queue) : CL_SUCCESS;
+    const cl_int code = fault(__func__, CL_OUT_OF_HOST_MEMORY);
+    if (forwards() && (code == CL_SUCCESS || code == CL_DEVICE_NOT_AVAILABLE)) {
+        const cl_int done = REAL(clFinish)(queue);
+        return code == CL_SUCCESS ? done : code;
+    }
+    return code;
 }
 
 /* ---- programs and kernels ---- */
@@ -581,8 +603,8 @@ EXPORT cl_program clCreateProgramWithBinary(cl_context context, cl_uint devices,
 }
 
 EXPORT cl_int clBuildProgram(cl_program program, cl_uint devices, const cl_device_id *device,
-                             const char *options,
-                             void(CL_CALLBACK *notify)(cl_program, void *), void *user) {
+                             const char *options, void(CL_CALLBACK *notify)(cl_program, void *),
+                             void *user) {
     FAIL(CL_OUT_OF_HOST_MEMORY);
     return forwards() ? REAL(clBuildProgram)(program, devices, device, options, notify, user)
                       : CL_SUCCESS;

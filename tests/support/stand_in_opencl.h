@@ -21,18 +21,19 @@ typedef struct stand_in_limits {
     uint64_t alloc_bytes; /* of one buffer */
     uint64_t memory_bytes;
     uint64_t group_items, local_bytes, argument_bytes;
-    uint64_t late_bytes; /* buffers of at least so many bytes are made, and fail when they are used */
+    uint64_t
+        late_bytes; /* buffers of at least so many bytes are made, and fail when they are used */
 } stand_in_limits;
 
 typedef struct stand_in_calls {
     /* The n-th call from now (1: the next) fails, with `sticky` every one after it too; 0: none. */
-    void (*fail)(uint64_t nth, int sticky, stand_in_fault how);
+    void (*strike)(uint64_t nth, int sticky, stand_in_fault how);
     /* Only calls of this function are counted and fail; NULL: all. */
     void (*only)(const char *function);
-    uint64_t (*calls)(void);  /* counted since `fail` */
-    uint64_t (*struck)(void); /* faults since `fail` */
+    uint64_t (*calls)(void);   /* counted since `strike` */
+    uint64_t (*struck)(void);  /* faults since `strike` */
     const char *(*last)(void); /* the function that failed last */
-    int64_t (*live)(void);    /* objects that were made and not released */
+    int64_t (*live)(void);     /* objects that were made and not released */
     void (*pretend)(const stand_in_limits *limits);
     uint64_t (*launches)(void); /* kernels queued without a failure, since the start */
 } stand_in_calls;

@@ -6,19 +6,19 @@
 
 static const char *missing(const tn_gemm_problem *p) {
     static const char *const fields[TN_GEMM_ROLES] = {
-        "a", "b", "c", "bias", "residual", "a_scale", "a_zero", "b_scale", "b_zero", "c_scale",
-        "c_zero", "group_offsets", "b_packed"};
+        "a",       "b",      "c",       "bias",   "residual",      "a_scale", "a_zero",
+        "b_scale", "b_zero", "c_scale", "c_zero", "group_offsets", "b_packed"};
     for (int role = TN_GEMM_A; role <= TN_GEMM_C; ++role)
         if (p->operand[role].dtype != TENON_F32)
             return fields[role];
     for (int role = TN_GEMM_BIAS; role < TN_GEMM_ROLES; ++role)
         if (p->operand[role].dtype != TENON_DTYPE_NONE)
             return fields[role];
-    return p->pointer_array                       ? "a_array"
-           : p->batch_count != 1                  ? "a"
-           : p->gated != TENON_GATED_NONE         ? "gated"
+    return p->pointer_array                         ? "a_array"
+           : p->batch_count != 1                    ? "a"
+           : p->gated != TENON_GATED_NONE           ? "gated"
            : p->activation != TENON_ACTIVATION_NONE ? "activation"
-                                                  : NULL;
+                                                    : NULL;
 }
 
 tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_choices *out,
