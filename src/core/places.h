@@ -61,8 +61,8 @@ typedef struct tn_operand_calls {
 
 /* What a device with memory of its own is given in place of addresses. */
 typedef struct tn_places {
-    tn_place operand[TN_MAX_ADDRESSES]; /* by role */
-    tn_place scratch;                   /* the workspace, at a multiple of 4096 */
+    tn_place operand[TN_MAX_ADDRESSES];    /* by role */
+    tn_place scratch;                      /* the workspace, at a multiple of 4096 */
     tn_place part[2 * TN_MERGE_MAX_PARTS]; /* of a merge: o parts, from half on lse parts */
 } tn_places;
 

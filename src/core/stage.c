@@ -27,7 +27,7 @@ typedef struct stage {
     tn_slot *slot;
     const tn_plan_request *request;
     const tn_placement *at;
-    tn_places places;               /* what a device with memory of its own is given … */
+    tn_places places;                  /* what a device with memory of its own is given … */
     void *addresses[TN_MAX_ADDRESSES]; /* … or the host */
     tn_roles copied, lent;
     stand_in instead[TN_MAX_ADDRESSES];
@@ -258,7 +258,8 @@ static tenon_status finish(const stage *s) {
 
 static void end(stage *s) {
     for (tn_roles left = s->lent; left;)
-        s->slot->space->calls->withdraw(s->slot->space, &s->instead[tn_next_role(&left)].lent);
+        (void)s->slot->space->calls->withdraw(s->slot->space,
+                                              &s->instead[tn_next_role(&left)].lent);
     for (tn_roles left = s->copied; left;) {
         const int role = tn_next_role(&left);
         tn_host_free(&s->ctx->allocator, s->instead[role].own, bytes_of(s->at, role));
