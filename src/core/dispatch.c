@@ -181,9 +181,11 @@ static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_requ
     tenon_status status;
     if (request->empty)
         return TENON_OK;
-    const int index =
-        first_affordable(ctx, slot, &decision->choices, decision->chosen,
-                         borrowed ? workspace->bytes : SIZE_MAX, borrowed, &status, &ctx->message);
+    int index = decision->chosen;
+    if (decision->choices.choice[index].workspace > 0)
+        index = first_affordable(ctx, slot, &decision->choices, index,
+                                 borrowed ? workspace->bytes : SIZE_MAX, borrowed, &status,
+                                 &ctx->message);
     if (index < 0)
         return status;
 

@@ -38,6 +38,7 @@ typedef enum tn_gemm_kind {
     TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to
                         end is one task */
     TN_GEMM_SHARED,  /* workers pack A and B together, as many blocks of k as the cache takes */
+    TN_GEMM_SPLIT,   /* long sums of few elements: workers share the blocks of k */
     TN_GEMM_DIRECT,  /* small: all operands are read in place, C is written at once */
     TN_GEMM_SMALL    /* as PRIVATE, with pieces so small, packed so few steps at a time, that they
                         stay on the stack */
@@ -54,17 +55,20 @@ typedef struct tn_gemm_plan {
     bool by_panels;  /* PRIVATE, shared_a: a panel of B goes through all of k before the next */
     bool direct_b;   /* B's rows are read in place where they are whole tiles */
     bool on_stack;   /* the buffers of a worker are on its stack */
+    bool at_once;    /* DIRECT: one call of the kernel is all */
     bool own_sums;   /* SHARED: each worker keeps its piece's sums, since no pass follows */
     int64_t mc, nc;  /* piece of C: rows and columns of a task (all but SHARED), or of a pass over k
                        (SHARED) */
-    int64_t depth;   /* SHARED: steps of k of a pass, in whole blocks */
+    int64_t depth;   /* SHARED, SPLIT: steps of k of a pass, in whole blocks */
+    int64_t waiting; /* SPLIT: blocks of a pass whose sums wait to be added */
     int64_t item_m, item_n; /* SHARED: piece of a pass that is one task; SMALL: columns of a task's
-                               block in item_n */
+                               block in item_n; SPLIT: rows that a task adds in item_m */
     int64_t last_n;         /* SHARED: columns of the pieces that are handed out last */
     int64_t chunk;          /* VECTOR: steps of A that are converted at a time; 0: A is read in
-                               place. DIRECT: members of a task */
-    size_t a_bytes, b_bytes, sum_bytes; /* buffers of one worker (SHARED: of all, but own sums) */
-    size_t shared_bytes;                /* of all workers together */
+                               place. DIRECT: members of a task; SPLIT: blocks */
+    /* Buffers of one worker (SHARED: of all, but own sums; SPLIT: sums are those of one block). */
+    size_t a_bytes, b_bytes, sum_bytes;
+    size_t shared_bytes; /* of all workers together */
 } tn_gemm_plan;
 _Static_assert(sizeof(tn_gemm_plan) <= TN_CHOICE_STATE, "a plan must fit into a choice");
 
@@ -172,12 +176,15 @@ void tn_cpu_gemm_run(const tn_run *run);
 void tn_gemm_run_vector(tn_gemm_job *job, tn_team *team);
 void tn_gemm_run_private(tn_gemm_job *job, tn_team *team);
 void tn_gemm_run_shared(tn_gemm_job *job, tn_team *team); /* pre: k > 0 */
+void tn_gemm_run_split(tn_gemm_job *job, tn_team *team);  /* pre: k > 0 */
 void tn_gemm_run_small(tn_gemm_job *job, tn_team *team);
 
 /* ---- cpu_gemm_direct.c */
 
-/* Whether the arrangement can have a problem, as it is computed, and is the fastest for it. */
-bool tn_gemm_direct_takes(const tn_gemm_problem *p, const tn_gemm_tile *tile, size_t l1);
+/* Whether the arrangement can have a problem, as it is computed; and whether B may then stay where
+ * it lies, for which nothing is faster. */
+bool tn_gemm_direct_takes(const tn_gemm_problem *p, const tn_gemm_tile *tile);
+bool tn_gemm_direct_in_place(const tn_gemm_problem *p, const tn_gemm_tile *tile, size_t l1);
 void tn_gemm_run_direct(const tn_run *run);
 
 /* ---- cpu_gemm_piece.c */

@@ -13,7 +13,7 @@
  * it is packed, and the phases that workers wait for each other. Smaller pieces pack more often,
  * so they never look faster. Traffic of caches is not in it.
  */
-#include "cpu/cpu_gemm.h"
+#include "cpu/cpu_gemm_chooser.h"
 #include "cpu/cpu_kernels.h"
 
 #include <assert.h>
@@ -49,14 +49,6 @@
 /* A that is converted at a time by each worker. */
 #define VECTOR_CHUNK_BYTES ((size_t)128 << 10)
 
-/* Multiply-adds worth waking another worker for: about 2 us of one core, some times the cost of
- * handing a task over. */
-#define WORTH_A_TASK 1e5
-
-static bool present(const tn_gemm_problem *p, int role) {
-    return tn_gemm_present(p, role);
-}
-
 /* What two buffers of a worker may gain by rounding their sizes up to 64. */
 #define ROUNDING 128
 
@@ -70,42 +62,6 @@ static bool present(const tn_gemm_problem *p, int role) {
 #define MEET_CYCLES 0.25
 #define CLOCK 3e9
 
-/* What the chooser knows while it fills one plan. */
-typedef struct chooser {
-    const tn_gemm_problem *p; /* as computed */
-    const tn_gemm_tile *tile,
-        *vector; /* of the arrangements that pack, and of the one that doesn't */
-    tn_cpu_caches caches;
-    int threads;
-    int64_t element, halves, members;
-    int64_t kc;  /* longest block of k */
-    double work; /* multiply-adds of the whole */
-    bool transposed, in_place, factors_a, factors_b, packed;
-} chooser;
-
-/* Largest pieces that an arrangement may have, in whole tiles. */
-typedef struct piece_most {
-    int64_t rows, cols, depth;
-} piece_most;
-
-static int64_t clamp64(int64_t x, int64_t low, int64_t high) {
-    return x < low ? low : x > high ? high : x;
-}
-
-/* The size, a multiple of `unit`, of each of the fewest equal parts of `total` that are at most
- * `most`. */
-static int64_t even_part(int64_t total, int64_t most, int64_t unit) {
-    const int64_t parts = tn_ceil_div(total > 0 ? total : 1, most);
-    return tn_round_up(tn_ceil_div(total > 0 ? total : 1, parts), unit);
-}
-
-/* How many tasks are wanted: a few per worker for balance, fewer if each would be tiny. */
-static int64_t tasks_wanted(const chooser *c) {
-    const double most = 1 + c->work / WORTH_A_TASK;
-    const int64_t wanted = c->threads > 1 ? 4 * (int64_t)c->threads : 1;
-    return most < (double)wanted ? (int64_t)most : wanted;
-}
-
 /* Bytes that the packed A, and the packed B, of a pass may take: together half of the cache that
  * all workers share, and no less than a worker's own. */
 static int64_t share_of_cache(const chooser *c) {
@@ -115,14 +71,6 @@ static int64_t share_of_cache(const chooser *c) {
 static int64_t rows_in_l2(const chooser *c) {
     const int64_t panels = (int64_t)c->caches.l2 / 2 / tn_gemm_a_bytes(c->tile, TN_GEMM_KC);
     return clamp64(panels, 4, 64) * c->tile->mr;
-}
-
-static size_t a_block_bytes(const chooser *c, int64_t rows, int64_t kc) {
-    return (size_t)(tn_ceil_div(rows, c->tile->mr) * tn_gemm_a_bytes(c->tile, kc));
-}
-
-static size_t panel_bytes(const chooser *c, int64_t cols, int64_t kc) {
-    return tn_round64((size_t)(tn_ceil_div(cols, c->tile->nr) * tn_gemm_b_bytes(c->tile, kc)));
 }
 
 static size_t sum_bytes(const chooser *c, int64_t rows, int64_t cols) {
@@ -139,11 +87,9 @@ static bool b_by_rows(const tn_gemm_problem *p) {
 static double predict(const chooser *c, const tn_gemm_plan *plan) {
     /* Lanes of f32, and what each arrangement reaches of two multiply-adds a cycle. */
     static const double lanes[TN_CPU_LEVELS] = {0.25, 8, 16};
-    static const double reached[] = {[TN_GEMM_VECTOR] = 0.5,
-                                     [TN_GEMM_PRIVATE] = 0.86,
-                                     [TN_GEMM_SHARED] = 0.9,
-                                     [TN_GEMM_DIRECT] = 0.8,
-                                     [TN_GEMM_SMALL] = 0.75};
+    static const double reached[] = {
+        [TN_GEMM_VECTOR] = 0.5, [TN_GEMM_PRIVATE] = 0.86, [TN_GEMM_SHARED] = 0.9,
+        [TN_GEMM_SPLIT] = 0.8,  [TN_GEMM_DIRECT] = 0.8,   [TN_GEMM_SMALL] = 0.75};
     const double rate = c->tile->rate
                             ? c->tile->rate
                             : lanes[c->tile->level] * 4 / (double)c->element * 2 * c->tile->group;
@@ -152,6 +98,10 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
                  across = (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->nc);
     const double of_a = members * (double)c->p->m * k,
                  of_b = members * (double)c->p->n * k * (double)c->halves;
+    /* Panels of a B that stays in no cache of a worker's, its rows contiguous, are short runs too. */
+    const bool far = b_by_rows(c->p) && !c->packed &&
+                     c->p->n * c->element > (int64_t)c->caches.l2 / tn_max64(c->p->k, 1);
+    const double panel_runs = far ? of_b * down / c->tile->nr : 0;
     double tasks = members * down * across, phases = 1, packed = 0, runs = 0, met = 0;
 
     switch (plan->kind) {
@@ -165,18 +115,29 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
         packed =
             of_a * (plan->shared_a ? 1 : across) + (c->packed || plan->direct_b ? 0 : of_b * down);
         phases = plan->shared_a ? 2 : 1;
+        runs = plan->direct_b ? 0 : panel_runs;
         break;
     case TN_GEMM_SHARED:
         packed = of_a * across + (c->packed ? 0 : of_b * down);
         phases = 2 * tasks * ceil(k / (double)plan->depth);
+        runs = panel_runs;
         met = plan->depth < c->p->k ? (double)(c->p->m * c->p->n * c->halves) * members *
                                           ceil(k / (double)plan->depth)
                                     : 0;
         tasks *=
             (double)(tn_ceil_div(plan->mc, plan->item_m) * tn_ceil_div(plan->nc, plan->item_n));
         break;
+    case TN_GEMM_SPLIT:
+        packed = plan->a_bytes ? of_a + (c->packed || plan->direct_b ? 0 : of_b) : 0;
+        phases = 2 * members * ceil(k / (double)plan->depth);
+        met = members * (double)(c->p->m * c->p->n * c->halves) * k / (double)plan->depth *
+              (double)plan->waiting;
+        tasks = plan->waiting ? c->threads : 1;
+        break;
     case TN_GEMM_DIRECT:
-        tasks = ceil(members / (double)plan->chunk) * down;
+        packed = plan->item_n ? of_b * down : 0;
+        runs = plan->item_n ? members * down * k * ceil((double)c->p->n / (double)plan->item_n) : 0;
+        tasks = ceil(members / (double)plan->chunk) * down * across;
         break;
     case TN_GEMM_SMALL:
         packed =
@@ -191,7 +152,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
 }
 
-/* ---- the five arrangements: each fills an empty plan or says no */
+/* ---- the six arrangements: each fills an empty plan or says no */
 
 /* Steps of A that fit into `bytes` for each of m rows, in whole blocks of k. */
 static int64_t chunk_of(const chooser *c, size_t bytes) {
@@ -243,24 +204,6 @@ static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     plan->b_bytes = b_by_rows(c->p) ? tn_round64((size_t)(m * plan->nc * c->element)) : 0;
     plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, m, plan->nc);
     return true;
-}
-
-static bool plan_direct(const chooser *c, tn_gemm_plan *plan) {
-    if (!tn_gemm_direct_takes(c->p, c->tile, c->caches.l1d))
-        return false;
-    const int64_t tasks = tasks_wanted(c), pieces = tn_max64(tasks / c->members, 1);
-    plan->kind = TN_GEMM_DIRECT;
-    plan->on_stack = true;
-    plan->chunk = tn_ceil_div(c->members, tasks);
-    plan->mc = tn_round_up(tn_ceil_div(c->p->m, pieces), c->tile->mr);
-    plan->nc = c->p->n;
-    return true;
-}
-
-static bool b_is_direct(const chooser *c) {
-    const tn_gemm_operand *b = &c->p->operand[TN_GEMM_B];
-    return b->dtype == c->tile->b_panel && c->tile->group == 1 && b->column == 1 && !c->factors_b &&
-           !c->packed && c->p->gated != TENON_GATED_INTERLEAVED;
 }
 
 static bool plan_private(const chooser *c, const piece_most *most, tn_gemm_plan *plan) {
@@ -383,15 +326,16 @@ static void plan_small(const chooser *c, tn_gemm_plan *plan) {
 /* ---- */
 
 /* Whether C^T = B^T A^T suits the tiles better: C's columns are contiguous, or C is narrower than a
- * tile. */
-static bool prefers_transposed(const tn_gemm_problem *p, const tn_gemm_tile *tile) {
+ * tile, and than half of one where nothing need be packed. */
+static bool prefers_transposed(const tn_gemm_problem *p, const tn_gemm_tile *tile, size_t l1) {
     const tn_gemm_operand *c = &p->operand[TN_GEMM_C];
-    if (p->gated != TENON_GATED_NONE || p->experts > 0 || present(p, TN_GEMM_B_PACKED))
+    if (p->gated != TENON_GATED_NONE || p->experts > 0 || tn_gemm_present(p, TN_GEMM_B_PACKED))
         return false;
     if (p->m == 1 || p->n == 1)
         return p->n == 1 && p->m > 1;
     if (p->n < tile->nr && p->m > 2 * p->n)
-        return true;
+        return 2 * p->n < tile->nr || !tn_gemm_direct_takes(p, tile) ||
+               !tn_gemm_direct_in_place(p, tile, l1);
     return c->column != 1 && c->row == 1 && p->m >= tile->nr;
 }
 
@@ -400,6 +344,9 @@ static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
     assert(!plan->on_stack || each <= TN_CPU_STACK);
     if (plan->on_stack)
         return 0;
+    if (plan->kind == TN_GEMM_SPLIT)
+        return plan->sum_bytes * (size_t)(1 + plan->waiting) +
+               (plan->a_bytes + plan->b_bytes) * (size_t)c->threads;
     if (plan->kind == TN_GEMM_SHARED)
         return plan->a_bytes + plan->b_bytes +
                plan->sum_bytes * (size_t)(plan->own_sums ? c->threads : 1);
@@ -409,15 +356,16 @@ static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
 static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
     static const char *const names[] = {
         [TN_GEMM_VECTOR] = "gemm-vector", [TN_GEMM_PRIVATE] = "gemm-panels",
-        [TN_GEMM_SHARED] = "gemm-packed", [TN_GEMM_DIRECT] = "gemm-direct",
-        [TN_GEMM_SMALL] = "gemm-small",
+        [TN_GEMM_SHARED] = "gemm-packed", [TN_GEMM_SPLIT] = "gemm-split",
+        [TN_GEMM_DIRECT] = "gemm-direct", [TN_GEMM_SMALL] = "gemm-small",
     };
     static const char *const reasons[] = {
         [TN_GEMM_VECTOR] = "a few rows or columns: B is read in place",
         [TN_GEMM_PRIVATE] =
             "few rows, many members or little workspace: each worker packs for itself",
         [TN_GEMM_SHARED] = "large: packed once by all workers",
-        [TN_GEMM_DIRECT] = "small: all operands are read in place",
+        [TN_GEMM_SPLIT] = "long sums of few elements: workers share the blocks of k",
+        [TN_GEMM_DIRECT] = "short sums: A is read and C written where they lie",
         [TN_GEMM_SMALL] = "no workspace: panels on the workers' stacks",
     };
     tn_choice choice;
@@ -483,6 +431,18 @@ static void offer_less(const chooser *c, const tn_gemm_plan *empty, tn_choices *
     }
 }
 
+/* Blocks of k shared out, in passes of full length, a quarter and so on. */
+static void offer_split(const chooser *c, const tn_gemm_plan *empty, tn_choices *out) {
+    piece_most most = {INT64_MAX, INT64_MAX, INT64_MAX};
+    for (int length = 0; length < 3; length++) {
+        tn_gemm_plan plan = *empty;
+        if (!tn_gemm_plan_split(c, &most, &plan))
+            return;
+        offer(c, &plan, out);
+        most.depth = plan.depth / 4;
+    }
+}
+
 tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int threads,
                               tn_choices *out, tn_message *why) {
     const tn_gemm_tile *tile = tn_cpu_gemm_tile(isa, p);
@@ -499,7 +459,7 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
     chooser c = {.tile = tile,
                  .caches = tn_cpu_cache_sizes(),
                  .threads = threads,
-                 .transposed = prefers_transposed(p, tile)};
+                 .transposed = prefers_transposed(p, tile, tn_cpu_cache_sizes().l1d)};
     if (c.transposed) {
         tn_gemm_transpose(p, &turned);
         tile = c.tile = tn_cpu_gemm_tile(isa, &turned);
@@ -515,13 +475,15 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
              (double)(p->experts > 0 ? 1 : c.members);
     const tn_gemm_operand *to = &c.p->operand[TN_GEMM_C];
     c.in_place = to->dtype == tile->type && to->column == 1 && p->beta == 0 && c.halves == 1 &&
-                 !present(p, TN_GEMM_RESIDUAL);
+                 !tn_gemm_present(p, TN_GEMM_RESIDUAL);
     /* What the arrangement that doesn't pack can't apply. */
-    c.factors_a = !tile->scaled && (present(c.p, TN_GEMM_A_SCALE) || present(c.p, TN_GEMM_A_ZERO));
-    c.factors_b = tile->scaled
-                      ? present(c.p, TN_GEMM_B_ZERO) && !tn_gemm_ungrouped(c.p, TN_GEMM_B_ZERO)
-                      : present(c.p, TN_GEMM_B_SCALE) || present(c.p, TN_GEMM_B_ZERO);
-    c.packed = present(p, TN_GEMM_B_PACKED);
+    c.factors_a = !tile->scaled &&
+                  (tn_gemm_present(c.p, TN_GEMM_A_SCALE) || tn_gemm_present(c.p, TN_GEMM_A_ZERO));
+    c.factors_b =
+        tile->scaled
+            ? tn_gemm_present(c.p, TN_GEMM_B_ZERO) && !tn_gemm_ungrouped(c.p, TN_GEMM_B_ZERO)
+            : tn_gemm_present(c.p, TN_GEMM_B_SCALE) || tn_gemm_present(c.p, TN_GEMM_B_ZERO);
+    c.packed = tn_gemm_present(p, TN_GEMM_B_PACKED);
 
     const tn_gemm_tile *finish =
         !integers && tile->group == 1
@@ -531,10 +493,15 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
         .tile = tile, .finish = finish, .transposed = c.transposed, .in_place = c.in_place};
     const piece_most any = {INT64_MAX, INT64_MAX, INT64_MAX};
     tn_gemm_plan plan = empty;
-    if (plan_direct(&c, &plan)) {
+    if (tn_gemm_plan_direct(&c, &plan)) {
         offer(&c, &plan, out);
         return TENON_OK;
     }
+    plan = empty;
+    if (tn_gemm_plan_strips(&c, &plan))
+        offer(&c, &plan, out);
+    plan = empty;
+    offer_split(&c, &empty, out);
     if (plan_vector(&c, false, &plan)) {
         offer(&c, &plan, out);
         plan = empty;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The form of a descriptor as data: its tensors in the order of the problem's roles with what each
- * may be, and its scalars. From it come the checks that all operations share (operands.h) and the
+ * may be, and its other fields. From it come the checks that all operations share (operands.h) and the
  * signature by which a run sees, without reading the descriptor anew, that it says what was
  * planned. Each operation has one, beside its meaning (op_*.c).
  */
@@ -24,41 +24,45 @@ typedef struct tn_operand {
     int32_t may_be; /* an output: 1 + the role that may be the same memory; 0: none may */
 } tn_operand;
 
-typedef enum tn_scalar_kind {
-    TN_VALUE,  /* 4 or 8 bytes */
-    TN_POINTER /* to 4 or 8 bytes, NULL for a default */
-} tn_scalar_kind;
-
-/* One field that is neither a tensor nor an address. */
-typedef struct tn_scalar {
-    size_t offset;
-    uint32_t bytes;
-    tn_scalar_kind kind;
-} tn_scalar;
+/* A pointer to a number of 4 or 8 bytes, NULL for a default. */
+typedef struct tn_defaulted {
+    uint16_t offset, bytes;
+} tn_defaulted;
 
 /*
  * A pointer to data, and the field that counts them: while the count is 0 it must be NULL to mean
  * nothing.
  */
 typedef struct tn_counted {
-    size_t offset, count;
+    uint16_t offset, count;
 } tn_counted;
 
+/* Fields that are neither tensors nor addresses are told by size, since every run compares them. */
 typedef struct tn_form {
     size_t bytes; /* of the descriptor */
     size_t workspace;
-    int operands, scalars, counted;
+    int operands, defaulted, words, halves, counted;
     const tn_operand *operand;
-    const tn_scalar *scalar;
+    const tn_defaulted *defaults;
+    const uint16_t *word; /* offsets of fields of 8 bytes, or of two of 4 bytes that adjoin */
+    const uint16_t *half; /* of fields of 4 bytes */
     const tn_counted *counts;
 } tn_form;
 
 #define TN_OPERAND(desc, field, ...)                                                               \
     { #field, offsetof(desc, field), __VA_ARGS__ }
-#define TN_SCALAR(desc, field)                                                                     \
-    { offsetof(desc, field), sizeof(((desc *)0)->field), TN_VALUE }
 #define TN_DEFAULTED(desc, field)                                                                  \
-    { offsetof(desc, field), sizeof(*((desc *)0)->field), TN_POINTER }
+    { offsetof(desc, field), sizeof(*((desc *)0)->field) }
+/* An offset, of fields that have the size they should. */
+#define TN_CHECKED(offset, check)                                                                  \
+    ((offset) + 0 * sizeof(struct {                                                                \
+                    _Static_assert(check, #check);                                                 \
+                    char member;                                                                   \
+                }))
+#define TN_WORD(desc, field) TN_CHECKED(offsetof(desc, field), sizeof(((desc *)0)->field) == 8)
+#define TN_HALF(desc, field) TN_CHECKED(offsetof(desc, field), sizeof(((desc *)0)->field) == 4)
+#define TN_HALVES(desc, first, second)                                                             \
+    TN_CHECKED(TN_HALF(desc, first), TN_HALF(desc, second) == offsetof(desc, first) + 4)
 #define TN_COUNTED(desc, field, count)                                                             \
     { offsetof(desc, field), offsetof(desc, count) }
 #define TN_COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
@@ -73,14 +77,14 @@ static inline const tenon_tensor *tn_tensor_in(const tn_form *form, int role, co
 
 /* ---------------------------------------------------------------- signatures */
 
-/* 16 tensors of 1 + 8 + 8 words, 24 scalars of at most 2. */
+/* 16 tensors of 1 + 8 + 8 words, 48 for other fields. */
 #define TN_SIGNATURE_TENSORS 16
 #define TN_SIGNATURE_WORDS 320
 
 /*
  * All that a descriptor says but addresses, struct_size and workspace, as the caller put it: which
  * tensors there are, by their offsets in the descriptor, those that are absent behind them; and
- * words for the present ones and the scalars.
+ * words for the present ones and the other fields.
  */
 typedef struct tn_signature {
     int32_t count; /* of words */

@@ -37,26 +37,24 @@ static const tn_operand operands[TN_ATTENTION_ROLES] = {
     [TN_ATTENTION_V_SCALE] = OPERAND(v_scale, TN_DTYPES_FLOAT, 0, 3, TN_TENSOR_OPTIONAL),
     [TN_ATTENTION_LSE] = OPERAND(lse, TN_DTYPES_WIDE, 3, 3, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT),
 };
-#define SCALAR(field) TN_SCALAR(tenon_attention_desc, field)
-static const tn_scalar scalars[] = {
-    TN_DEFAULTED(tenon_attention_desc, scale),
-    SCALAR(causal),
-    SCALAR(reserved),
-    SCALAR(window.enabled),
-    SCALAR(window.reserved),
-    SCALAR(window.left),
-    SCALAR(window.right),
-    SCALAR(softcap),
-    SCALAR(compute),
-    SCALAR(reserved2),
+static const tn_defaulted defaults[] = {TN_DEFAULTED(tenon_attention_desc, scale)};
+static const uint16_t words[] = {
+    TN_HALVES(tenon_attention_desc, causal, reserved),
+    TN_HALVES(tenon_attention_desc, window.enabled, window.reserved),
+    TN_WORD(tenon_attention_desc, window.left),
+    TN_WORD(tenon_attention_desc, window.right),
+    TN_WORD(tenon_attention_desc, softcap),
+    TN_HALVES(tenon_attention_desc, compute, reserved2),
 };
 const tn_form tn_attention_form = {
     .bytes = sizeof(tenon_attention_desc),
     .workspace = offsetof(tenon_attention_desc, workspace),
     .operands = TN_COUNT(operands),
     .operand = operands,
-    .scalars = TN_COUNT(scalars),
-    .scalar = scalars,
+    .defaulted = TN_COUNT(defaults),
+    .defaults = defaults,
+    .words = TN_COUNT(words),
+    .word = words,
 };
 
 static bool given(const tn_attention_problem *p, tn_attention_role role) {

@@ -32,18 +32,13 @@ static const tn_operand operands[TN_GEMM_B_PACKED] = {
     [TN_GEMM_C_ZERO] = FACTOR(c_zero, ZEROS),
     [TN_GEMM_OFFSETS] = OPERAND(group_offsets, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
 };
-#define SCALAR(field) TN_SCALAR(tenon_gemm_desc, field)
-static const tn_scalar scalars[] = {
-    TN_DEFAULTED(tenon_gemm_desc, alpha),
-    SCALAR(beta),
-    SCALAR(activation),
-    SCALAR(gated),
-    SCALAR(clamp_low),
-    SCALAR(clamp_high),
-    SCALAR(array_count),
-    SCALAR(b_packed_bytes),
-    SCALAR(compute),
+static const tn_defaulted defaults[] = {TN_DEFAULTED(tenon_gemm_desc, alpha)};
+static const uint16_t words[] = {
+    TN_WORD(tenon_gemm_desc, beta),        TN_HALVES(tenon_gemm_desc, activation, gated),
+    TN_WORD(tenon_gemm_desc, clamp_low),   TN_WORD(tenon_gemm_desc, clamp_high),
+    TN_WORD(tenon_gemm_desc, array_count), TN_WORD(tenon_gemm_desc, b_packed_bytes),
 };
+static const uint16_t halves[] = {TN_HALF(tenon_gemm_desc, compute)};
 static const tn_counted counts[] = {
     TN_COUNTED(tenon_gemm_desc, a_array, array_count),
     TN_COUNTED(tenon_gemm_desc, b_array, array_count),
@@ -55,8 +50,12 @@ const tn_form tn_gemm_form = {
     .workspace = offsetof(tenon_gemm_desc, workspace),
     .operands = TN_COUNT(operands),
     .operand = operands,
-    .scalars = TN_COUNT(scalars),
-    .scalar = scalars,
+    .defaulted = TN_COUNT(defaults),
+    .defaults = defaults,
+    .words = TN_COUNT(words),
+    .word = words,
+    .halves = TN_COUNT(halves),
+    .half = halves,
     .counted = TN_COUNT(counts),
     .counts = counts,
 };

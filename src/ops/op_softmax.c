@@ -20,26 +20,29 @@ static const tn_operand operands[TN_SOFTMAX_ROLES] = {
     [TN_SOFTMAX_LSE] =
         OPERAND(lse, TN_DTYPES_WIDE, 0, TENON_MAX_RANK, TN_TENSOR_OPTIONAL | TN_TENSOR_OUTPUT),
 };
-#define SCALAR(field) TN_SCALAR(tenon_softmax_desc, field)
-static const tn_scalar scalars[] = {
+static const tn_defaulted defaults[] = {
     TN_DEFAULTED(tenon_softmax_desc, axis),
     TN_DEFAULTED(tenon_softmax_desc, scale),
-    SCALAR(causal),
-    SCALAR(window.enabled),
-    SCALAR(window.reserved),
-    SCALAR(window.left),
-    SCALAR(window.right),
-    SCALAR(softcap),
-    SCALAR(log),
-    SCALAR(reserved),
 };
+static const uint16_t words[] = {
+    TN_HALVES(tenon_softmax_desc, window.enabled, window.reserved),
+    TN_WORD(tenon_softmax_desc, window.left),
+    TN_WORD(tenon_softmax_desc, window.right),
+    TN_WORD(tenon_softmax_desc, softcap),
+    TN_HALVES(tenon_softmax_desc, log, reserved),
+};
+static const uint16_t halves[] = {TN_HALF(tenon_softmax_desc, causal)};
 const tn_form tn_softmax_form = {
     .bytes = sizeof(tenon_softmax_desc),
     .workspace = offsetof(tenon_softmax_desc, workspace),
     .operands = TN_COUNT(operands),
     .operand = operands,
-    .scalars = TN_COUNT(scalars),
-    .scalar = scalars,
+    .defaulted = TN_COUNT(defaults),
+    .defaults = defaults,
+    .words = TN_COUNT(words),
+    .word = words,
+    .halves = TN_COUNT(halves),
+    .half = halves,
 };
 
 /* Splits strides over x's dimensions into those of rows and the one along the axis. */

@@ -25,7 +25,7 @@ typedef struct problem {
     tenon_tensor *out;
 } problem;
 
-enum { MOST = 32 };
+enum { MOST = 40 };
 
 static int make_problems(world *w, problem list[MOST]) {
     const int64_t wide[2] = {37, 3000}, tall[2] = {700, 33}, scores[4] = {2, 3, 40, 300};
@@ -127,6 +127,26 @@ static int make_problems(world *w, problem list[MOST]) {
     list[n++] = (problem){.name = "long prefill",
                           .attention = attention(w, TENON_BF16, 1, 2, 1, 300, 300, 72)};
     list[n - 1].attention.causal = TENON_CAUSAL_TOP_LEFT;
+    /* Blocks of k are shared out, in one pass and in several; then sums of less than a block. */
+    list[n++] = (problem){.name = "gemm long",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 17, 33, 20000)};
+    list[n++] = (problem){.name = "gemm long, turned",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 3000, 70, 64)};
+    list[n - 1].gemm.a = tenon_transposed(list[n - 1].gemm.a);
+    list[n - 1].gemm.b = filled2(w, TENON_F32, 3000, 70);
+    list[n - 1].gemm.c = empty(w, TENON_F32, 2, (const int64_t[2]){64, 70});
+    list[n++] = (problem){.name = "gemm long f16 gelu",
+                          .gemm = product(w, TENON_F16, TENON_F32, TENON_F16, 70, 90, 5003)};
+    list[n - 1].gemm.activation = TENON_ACTIVATION_GELU;
+    list[n - 1].gemm.bias = filled2(w, TENON_F32, 1, 90);
+    list[n++] = (problem){.name = "gemm long f64",
+                          .gemm = product(w, TENON_F64, TENON_F64, TENON_F64, 130, 140, 2050)};
+    list[n++] = (problem){.name = "gemm long s8",
+                          .gemm = product(w, TENON_S8, TENON_S8, TENON_S32, 9, 30, 9000)};
+    list[n++] = (problem){.name = "gemm wide",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 35, 3000, 40)};
+    list[n++] = (problem){.name = "gemm tall",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 3000, 35, 40)};
     ck_assert_int_le(n, MOST);
     for (int i = 0; i < n; ++i) {
         problem *p = &list[i];

@@ -135,6 +135,82 @@ START_TEST(large) {
 }
 END_TEST
 
+/* Sums so long, of so few elements, that the blocks of k are shared out: whole blocks and a tail, one pass and several. */
+START_TEST(long_sums) {
+    static const gemm_case cases[] = {
+        {.name = "plain"},
+        {.name = "plain f64", .a = TENON_F64, .c = TENON_F64},
+        {.name = "beta", .alpha = 0.7, .beta = -0.6},
+        {.name = "bias",
+         .bias = ROW,
+         .residual = FULL,
+         .activation = TENON_ACTIVATION_GELU,
+         .c = TENON_BF16},
+        {.name = "residual is c", .residual = ALIAS},
+        {.name = "gated", .gated = TENON_GATED_HALVES, .activation = TENON_ACTIVATION_SILU},
+        {.name = "gated", .gated = TENON_GATED_INTERLEAVED, .bias = ROW},
+        {.name = "packed", .packed = 1, .bias = COLUMN},
+        {.name = "bf16", .a = TENON_BF16, .c = TENON_BF16},
+        {.name = "bytes", INT8, .c = TENON_S32},
+        {.name = "scales", INT8, .a_scale = PER_ROW, .b_scale = PER_ROW},
+        {.name = "groups", .b = TENON_S8, .b_scale = PER_BOTH, .groups = 4},
+        {.name = "batch", .batch_rank = 1, .batch = {2}, .beta = 1},
+        {.name = "arrays", .array = 2},
+    };
+    static const int64_t sizes[][3] = {{5, 17, 2100}, {1, 1, 4352}, {33, 20, 1536}, {70, 49, 1028}};
+    static const layout pairs[][2] = {
+        {DENSE, DENSE}, {TRANSPOSED, PADDED}, {PADDED, TRANSPOSED}, {TRANSPOSED, TRANSPOSED}};
+    world w = world_start("gemm long sums", device_id[_i]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i)
+        for (size_t size = 0; size < 4; ++size) {
+            gemm_case x = cases[i];
+            x.m = sizes[size][0];
+            x.n = sizes[size][1];
+            x.k = sizes[size][2];
+            x.a_layout = pairs[(i + size) % 4][0];
+            x.b_layout = pairs[(i + size) % 4][1];
+            x.c_layout = i % 3 ? DENSE : TRANSPOSED;
+            run_gemm_case(&w, &x);
+        }
+    world_end(&w);
+}
+END_TEST
+
+/* Sums of at most a block, with nothing but alpha and beta: A read in place, and B in place or in strips. */
+START_TEST(short_sums) {
+    static const int64_t sizes[][3] = {{32, 1100, 32}, {33, 517, 31}, {1031, 32, 32},
+                                       {517, 9, 256},  {300, 5, 77},  {67, 130, 255},
+                                       {40, 300, 256}, {130, 70, 1},  {261, 270, 130}};
+    static const layout kinds[] = {DENSE, TRANSPOSED, PADDED, REVERSED, STEPPED};
+    enum { LISTED = sizeof kinds / sizeof *kinds };
+    world w = world_start("gemm short sums", device_id[_i]);
+    for (int i = 0; i < 9; ++i)
+        for (int turn = 0; turn < LISTED; ++turn) {
+            gemm_case x = {.name = "short sum",
+                           .m = sizes[i][0],
+                           .n = sizes[i][1],
+                           .k = sizes[i][2],
+                           .a = turn == 3 ? TENON_F64 : TENON_F32,
+                           .c = turn == 3 ? TENON_F64 : TENON_F32,
+                           .a_layout = kinds[(i + turn) % LISTED],
+                           .b_layout = kinds[turn],
+                           .c_layout = turn % 2 ? PADDED : DENSE,
+                           .alpha = turn % 3 ? 0 : 0.7,
+                           .beta = i % 3 ? 0 : -0.5};
+            if (turn == 1) {
+                x.batch_rank = 2;
+                x.batch[0] = 2;
+                x.batch[1] = 3;
+                x.b_once = i % 3;
+            } else if (turn == 2) {
+                x.array = 3;
+            }
+            run_gemm_case(&w, &x);
+        }
+    world_end(&w);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- types */
 
 START_TEST(types) {
@@ -551,7 +627,8 @@ START_TEST(block_types) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {shapes,      layouts,     large,        types,      byte_sums,
-                                  every_field, activations, combinations, block_types};
+    const TTest *const tests[] = {shapes,      layouts,      large,      long_sums,
+                                  short_sums,  types,        byte_sums,  every_field,
+                                  activations, combinations, block_types};
     return conform_main("conformance gemm", tests, sizeof tests / sizeof *tests);
 }

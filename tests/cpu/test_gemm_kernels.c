@@ -110,7 +110,22 @@ static void check_direct(const tn_gemm_tile *tile, int64_t rows, int64_t cols, i
     fill(b, tile->type, b_count);
     fill(c, tile->type, c_count);
     memcpy(old, c, (size_t)c_count * size);
-    const tn_gemm_direct_args t = {a, b, c, rows, cols, k, a_row, a_column, ldb, ldc, alpha, beta};
+    /* What lies ahead is only fetched: here what is read and, in runs of two lines, what is written. */
+    const tn_gemm_ahead ahead[2] = {{b, 64, 0, (int32_t)rng_below(&r, 40)},
+                                    {c, 192, 1, (int32_t)rng_below(&r, 9)}};
+    const tn_gemm_direct_args t = {a,
+                                   b,
+                                   c,
+                                   rows,
+                                   cols,
+                                   k,
+                                   a_row,
+                                   a_column,
+                                   ldb,
+                                   ldc,
+                                   alpha,
+                                   beta,
+                                   rng_below(&r, 2) ? ahead : NULL};
     tile->direct(&t);
     for (int64_t i = 0; i < c_count; i++) {
         const int64_t row = i / ldc, j = i % ldc;

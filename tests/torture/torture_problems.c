@@ -153,6 +153,15 @@ static void gemm_row(job *j) {
     j->gemm.c = out2(j, TENON_F32, 1, 300);
 }
 
+/* Blocks of k are shared out. */
+static void gemm_long(job *j) {
+    j->op = JOB_GEMM;
+    j->gemm.a = in2(TENON_F32, 12, 5000);
+    j->gemm.b = in2(TENON_F32, 5000, 20);
+    j->gemm.c = out2(j, TENON_F32, 12, 20);
+    j->gemm.beta = 0.5;
+}
+
 static void gemm_bf16_epilogue(job *j) {
     j->op = JOB_GEMM;
     j->gemm.a = in2(TENON_BF16, 20, 96);
@@ -407,6 +416,7 @@ const job_kind job_kinds[] = {
     {"gemm_gated", true, gemm_gated},
     {"gemm_grouped", true, gemm_grouped},
     {"gemm_arrays", true, gemm_arrays},
+    {"gemm_long", true, gemm_long},
     {"gemm_packed", true, gemm_packed},
     {"softmax_rows", true, softmax_rows},
     {"softmax_columns", true, softmax_columns},

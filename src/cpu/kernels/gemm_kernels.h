@@ -55,6 +55,7 @@ typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
  * A whole product of operands where they lie: c[i * c_row + j] = alpha * sum over p < k of a[i *
  * a_row + p * a_column] * b[p * b_row + j], for i < m and j < n, plus beta times what c held, by a
  * fused multiply-add, unless beta is 0. The chain is not cut: k is at most a block. m, n > 0.
+ * Meanwhile what lies ahead, two lots of memory, is fetched, a line with each step (NULL: nothing).
  */
 typedef struct tn_gemm_direct_args {
     const void *a, *b;
@@ -62,6 +63,7 @@ typedef struct tn_gemm_direct_args {
     int64_t m, n, k;
     int64_t a_row, a_column, b_row, c_row;
     double alpha, beta;
+    const tn_gemm_ahead *ahead;
 } tn_gemm_direct_args;
 typedef void tn_gemm_direct_fn(const tn_gemm_direct_args *t);
 
