@@ -117,15 +117,13 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     case TN_OP_GEMM:
         return tn_cl_gemm_plan(limits, problem, out, why);
     case TN_OP_SOFTMAX:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "softmax: opencl has no kernel for it yet");
+        return tn_cl_softmax_plan(limits, problem, out, why);
     case TN_OP_ATTENTION:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "attention: opencl has no kernel for it yet");
+        return tn_cl_attention_plan(limits, problem, out, why);
     case TN_OP_MERGE:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
-                       "o_parts: opencl has no kernel to merge them yet");
+        return tn_cl_merge_plan(limits, problem, out, why);
     case TN_OP_APPEND:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
-                       "k_cache: opencl has no kernel to append to it yet");
+        return tn_cl_append_plan(limits, problem, out, why);
     case TN_OP_GEMM_PACK:
         break; /* is not planned */
     }
@@ -136,6 +134,14 @@ static tenon_status describe(tn_cl_work *work, const tn_run *r, tn_message *why)
     switch (r->op) {
     case TN_OP_GEMM:
         return tn_cl_gemm_run(work, r, why);
+    case TN_OP_SOFTMAX:
+        return tn_cl_softmax_run(work, r, why);
+    case TN_OP_ATTENTION:
+        return tn_cl_attention_run(work, r, why);
+    case TN_OP_MERGE:
+        return tn_cl_merge_run(work, r, why);
+    case TN_OP_APPEND:
+        return tn_cl_append_run(work, r, why);
     default:
         return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached opencl", (int)r->op);
     }

@@ -98,10 +98,26 @@ static inline void tn_cl_arg_f64(tn_cl_launch *launch, double value) {
  */
 tenon_status tn_cl_launch_add(tn_cl_work *work, const tn_cl_launch *launch, tn_message *why);
 
-/* ---------------------------------------------------------------- drivers, in kernels/ */
+/* ---------------------------------------------------------------- drivers */
 
 tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_choices *out,
                              tn_message *why);
 tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why);
+
+tenon_status tn_cl_softmax_plan(const tn_cl_limits *limits, const tn_softmax_problem *p,
+                                tn_choices *out, tn_message *why);
+tenon_status tn_cl_softmax_run(tn_cl_work *work, const tn_run *run, tn_message *why);
+
+tenon_status tn_cl_attention_plan(const tn_cl_limits *limits, const tn_attention_problem *p,
+                                  tn_choices *out, tn_message *why);
+tenon_status tn_cl_attention_run(tn_cl_work *work, const tn_run *run, tn_message *why);
+
+tenon_status tn_cl_merge_plan(const tn_cl_limits *limits, const tn_merge_problem *p,
+                              tn_choices *out, tn_message *why);
+tenon_status tn_cl_merge_run(tn_cl_work *work, const tn_run *run, tn_message *why);
+
+tenon_status tn_cl_append_plan(const tn_cl_limits *limits, const tn_append_problem *p,
+                               tn_choices *out, tn_message *why);
+tenon_status tn_cl_append_run(tn_cl_work *work, const tn_run *run, tn_message *why);
 
 #endif

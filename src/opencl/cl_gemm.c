@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cl_gemm.c: a planned product as launches: the kernels' numbers, macros and work sizes, pass by
+ * pass.
+ *
+ * Decides nothing: cl_gemm_plan.c has. All kernels of a product take the same arguments, the
+ * memories of its operands and its numbers (kernels/gemm.cl).
+ */
+#include "opencl/cl_gemm.h"
+
+#include <stdio.h>
+
+/* Of a work-group of gemm_local.cl: items in each direction, and steps of k in local memory. */
+enum { LOCAL_EACH = 4, LOCAL_STEP = 16, PLAIN_COLUMNS = 16 };
+/* Panels of B that an item of gemm_pack.cl packs. */
+enum { PACK_PANELS = 4 };
+
+typedef struct gemm_run {
+    const tn_gemm_problem *p;
+    tn_cl_gemm_state plan;
+    const tn_run *run;
+    tn_cl_work *work;
+    tn_message *why;
+    tn_cl_gemm numbers; /* of the pass at hand */
+    int64_t members;    /* of the pass */
+} gemm_run;
+
+static bool present(const tn_gemm_problem *p, int role) {
+    return p->operand[role].dtype != TENON_DTYPE_NONE;
+}
+
+/* Everything that is the same for all passes. */
+static void fill(gemm_run *r) {
+    const tn_gemm_problem *p = r->p;
+    tn_cl_gemm *g = &r->numbers;
+    g->m = p->m;
+    g->n = p->n;
+    g->k = p->k;
+    g->experts = p->experts;
+    for (int d = 0; d < TN_CL_GEMM_BATCH; d++)
+        g->batch[d] = 1;
+    for (int32_t d = 0; d < p->batch_rank && d < TN_CL_GEMM_BATCH && p->experts == 0; d++)
+        g->batch[TN_CL_GEMM_BATCH - 1 - d] = p->batch[p->batch_rank - 1 - d];
+    if (p->experts > 0)
+        g->batch[TN_CL_GEMM_BATCH - 1] = p->experts;
+    for (int i = 0; i < 4; i++)
+        g->group[i] = tn_cl_max(p->group[TN_GEMM_A_SCALE + i], 1);
+    g->alpha = tn_cl_number_of(p->alpha);
+    g->beta = tn_cl_number_of(p->beta);
+    g->low = tn_cl_number_of(p->clamp_low);
+    g->high = tn_cl_number_of(p->clamp_high);
+    g->activation = (int32_t)p->activation;
+    g->gated = (int32_t)p->gated;
+    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
+        const tn_gemm_operand *o = &p->operand[role];
+        const int64_t size = tn_cl_element(o->dtype);
+        g->type[role] = (int32_t)o->dtype;
+        g->start[role] = (int64_t)r->run->places->operand[role].offset;
+        g->row[role] = o->row * size;
+        g->column[role] = o->column * size;
+        if (p->experts > 0)
+            g->step[role][TN_CL_GEMM_BATCH - 1] = role == TN_GEMM_OFFSETS ? 0 : o->batch[0] * size;
+        for (int32_t d = 0; d < p->batch_rank && d < TN_CL_GEMM_BATCH && p->experts == 0; d++)
+            g->step[role][TN_CL_GEMM_BATCH - 1 - d] = o->batch[p->batch_rank - 1 - d] * size;
+    }
+}
+
+/* Members of the innermost batch dimensions begin here, for member `outer` of the others. */
+static void place_outer(gemm_run *r, int64_t outer) {
+    const tn_gemm_problem *p = r->p;
+    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
+        const tn_gemm_operand *o = &p->operand[role];
+        int64_t start = 0, index = outer;
+        for (int32_t d = p->batch_rank - TN_CL_GEMM_BATCH - 1; d >= 0; d--) {
+            start += index % p->batch[d] * o->batch[d];
+            index /= p->batch[d];
+        }
+        r->numbers.start[role] =
+            (int64_t)r->run->places->operand[role].offset + start * tn_cl_element(o->dtype);
+    }
+}
+
+/* Types that kernels which read an operand in one place only are specialised for. */
+static int special(tenon_dtype type) {
+    return type == TENON_F32 || type == TENON_F16 || type == TENON_BF16 || type == TENON_F64
+               ? (int)type
+               : 0;
+}
+
+static tenon_status launch(gemm_run *r, const char *program, const char *kernel, int type,
+                           int64_t x, int64_t y, int64_t z, bool packs) {
+    const tn_cl_gemm_state *plan = &r->plan;
+    const tn_gemm_operand *b = &r->p->operand[TN_GEMM_B];
+    char options[TN_CL_OPTIONS];
+    tn_cl_launch l = {.program = program,
+                      .kernel = kernel,
+                      .options = options,
+                      .dims = 3,
+                      .global = {(size_t)x, (size_t)y, (size_t)z},
+                      .local = {1, 1, 1},
+                      .scratch_only = packs};
+    int used =
+        snprintf(options, sizeof options, "-DTN_SUM=%d -DTN_WIDTH=%d", plan->sum, plan->width);
+    char *at = options + used;
+    const size_t left = sizeof options - (size_t)used;
+    if (packs)
+        snprintf(at, left, " -DTN_EPILOGUE=0 -DTN_MR=%d -DTN_NV=%d -DTN_TYPE_A=%d -DTN_TYPE_B=%d",
+                 plan->mr, plan->nv, special(r->p->operand[TN_GEMM_A].dtype), special(b->dtype));
+    else if (plan->kind == TN_CL_GEMM_PLAIN)
+        snprintf(at, left, " -DTN_EPILOGUE=%d", plan->epilogue);
+    else if (plan->kind == TN_CL_GEMM_LOCAL)
+        snprintf(at, left,
+                 " -DTN_EPILOGUE=%d -DTN_GROUP=%d -DTN_EACH=%d -DTN_STEP=%d -DTN_TYPE_A=%d "
+                 "-DTN_TYPE_B=%d",
+                 plan->epilogue, plan->rows / LOCAL_EACH, LOCAL_EACH, LOCAL_STEP, type,
+                 type ? (int)b->dtype : 0);
+    else if (plan->kind == TN_CL_GEMM_ROWS)
+        snprintf(at, left,
+                 " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=1 -DTN_COLS=%d -DTN_TYPE=%d -DTN_TURNED=%d",
+                 plan->epilogue, plan->mr, plan->cols, type, b->column != 1);
+    else
+        snprintf(at, left, " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=%d -DTN_ROWS=%d -DTN_COLS=%d",
+                 plan->epilogue, plan->mr, plan->nv, plan->rows, plan->cols);
+    if (plan->kind == TN_CL_GEMM_LOCAL)
+        l.local[0] = l.local[1] = (size_t)(plan->rows / LOCAL_EACH);
+    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++)
+        tn_cl_arg_memory(&l, &r->run->places->operand[role]);
+    tn_cl_arg_memory(&l, &r->run->places->scratch);
+    tn_cl_arg_bytes(&l, &r->numbers, sizeof r->numbers);
+    return tn_cl_launch_add(r->work, &l, r->why);
+}
+
+/* Tiles of `height` rows in the pass; each expert may begin one more. */
+static int64_t tiles_down(const gemm_run *r, int64_t height) {
+    return tn_cl_ceil(r->numbers.rows, height) + r->p->experts;
+}
+
+static bool still(const gemm_run *r, int role) {
+    for (int d = 0; d < TN_CL_GEMM_BATCH; d++)
+        if (present(r->p, role) && r->numbers.batch[d] > 1 && r->numbers.step[role][d] != 0)
+            return false;
+    return true;
+}
+
+/* One pass over rows and columns that are set, all of its members; `again`: A is packed already. */
+static tenon_status pass(gemm_run *r, bool again) {
+    const tn_cl_gemm_state *plan = &r->plan;
+    const tn_gemm_operand *operand = r->p->operand;
+    tn_cl_gemm *g = &r->numbers;
+    const int64_t members = r->p->experts > 0 ? 1 : r->members;
+    const int64_t halves = r->p->gated != TENON_GATED_NONE ? 2 : 1;
+    const int64_t nr = plan->nv * plan->width;
+
+    g->a_panels = tiles_down(r, plan->mr);
+    g->b_panels = tn_cl_ceil(g->cols, nr) * halves;
+    switch ((tn_cl_gemm_kind)plan->kind) {
+    case TN_CL_GEMM_PLAIN:
+        return launch(r, "gemm_plain", "gemm_plain", 0, tn_cl_ceil(g->cols, PLAIN_COLUMNS),
+                      tiles_down(r, 1), members, false);
+    case TN_CL_GEMM_LOCAL: {
+        const bool both = special(operand[TN_GEMM_A].dtype) && special(operand[TN_GEMM_B].dtype);
+        const int64_t group = plan->rows / LOCAL_EACH;
+        return launch(r, "gemm_local", "gemm_local", both ? (int)operand[TN_GEMM_A].dtype : 0,
+                      tn_cl_ceil(g->cols, plan->cols) * group, tiles_down(r, plan->rows) * group,
+                      members, false);
+    }
+    case TN_CL_GEMM_SMALL:
+        return launch(r, "gemm_small", "gemm_small", 0, tn_cl_ceil(g->b_panels * nr, plan->cols),
+                      tiles_down(r, plan->rows), members, false);
+    case TN_CL_GEMM_ROWS:
+        return launch(r, "gemm_rows", "gemm_rows", (int)operand[TN_GEMM_B].dtype,
+                      tn_cl_ceil(g->cols, plan->cols), 1, members, false);
+    case TN_CL_GEMM_TILE:
+        break;
+    }
+
+    const int64_t blocks = tn_cl_ceil(g->k, TN_CL_GEMM_KC), size = plan->sum == 1 ? 8 : 4;
+    const bool a_once = r->p->experts > 0 || (still(r, TN_GEMM_A) && still(r, TN_GEMM_A_SCALE) &&
+                                              still(r, TN_GEMM_A_ZERO)),
+               b_once = r->p->experts == 0 && still(r, TN_GEMM_B) && still(r, TN_GEMM_B_SCALE) &&
+                        still(r, TN_GEMM_B_ZERO);
+    g->a_members = a_once ? 1 : (int32_t)r->members;
+    g->b_members = b_once ? 1 : (int32_t)r->members;
+    g->a_packed = (int64_t)r->run->places->scratch.offset;
+    g->b_packed =
+        g->a_packed + tn_cl_round(g->a_members * g->a_panels * plan->mr * g->k * size, 4096);
+    g->a_pieces = again ? 0 : g->a_panels;
+    TN_TRY(launch(r, "gemm_pack", "gemm_pack", 0,
+                  g->a_pieces + tn_cl_ceil(g->b_panels, PACK_PANELS), blocks,
+                  tn_cl_max(g->a_members, g->b_members), true));
+    return launch(r, "gemm_tile", "gemm_tile", 0, tn_cl_ceil(g->b_panels * nr, plan->cols),
+                  tiles_down(r, plan->rows), members, false);
+}
+
+tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why) {
+    const tn_gemm_problem *p = run->problem;
+    gemm_run r = {.p = p, .run = run, .work = work, .why = why};
+    tn_cl_gemm *g = &r.numbers;
+    int64_t outer = 1, inner = p->experts > 0 ? p->experts : p->batch_count;
+
+    memcpy(&r.plan, run->choice->state, sizeof r.plan);
+    for (int32_t d = 0; d + TN_CL_GEMM_BATCH < p->batch_rank && p->experts == 0; d++) {
+        outer *= p->batch[d];
+        inner /= p->batch[d];
+    }
+    fill(&r);
+    for (int64_t o = 0; o < outer; o++) {
+        if (outer > 1)
+            place_outer(&r, o);
+        const int64_t most = tn_cl_min(r.plan.members, inner);
+        for (g->member0 = 0; g->member0 < inner; g->member0 += most) {
+            r.members = tn_cl_min(most, inner - g->member0);
+            for (g->i0 = 0; g->i0 < p->m; g->i0 += r.plan.pass_rows)
+                for (g->j0 = 0; g->j0 < p->n; g->j0 += r.plan.pass_cols) {
+                    g->rows = tn_cl_min(r.plan.pass_rows, p->m - g->i0);
+                    g->cols = tn_cl_min(r.plan.pass_cols, p->n - g->j0);
+                    TN_TRY(pass(&r, g->j0 > 0));
+                }
+        }
+    }
+    return TENON_OK;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cl_gemm_plan.c: which kernels a product may run on, with which macros and pieces, and what each
+ * is predicted to cost.
+ *
+ * Called by the host side through tn_cl_gemm_plan(); cl_gemm.c runs what is decided here. Kernels
+ * differ in speed and workspace, never in bits: all sum in the order of docs/NUMERICS.md, 3.1.
+ */
+#include "opencl/cl_gemm.h"
+
+#include "ops/dtype.h"
+
+static bool present(const tn_gemm_problem *p, int role) {
+    return p->operand[role].dtype != TENON_DTYPE_NONE;
+}
+
+/* ---- what the kernels can't do */
+
+static tenon_status refuse(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_message *why) {
+    static const char *const names[] = {"a",        "b",       "c",      "bias",
+                                        "residual", "a_scale", "a_zero", "b_scale",
+                                        "b_zero",   "c_scale", "c_zero"};
+    if (p->pointer_array)
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
+                       "a_array: pointer arrays are not on this device");
+    if (present(p, TN_GEMM_B_PACKED))
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: not yet on this device");
+    for (int role = TN_GEMM_A; role <= TN_GEMM_C_ZERO; role++) {
+        const tenon_dtype type = p->operand[role].dtype;
+        if (type > TENON_BOOL)
+            return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s.dtype is %s: not yet on this device",
+                           names[role], tenon_dtype_name(type));
+        if (type == TENON_F64 && !limits->fp64)
+            return tn_fail(why, TENON_ERROR_UNSUPPORTED,
+                           "%s.dtype is f64, which this device has not got", names[role]);
+    }
+    if (p->accumulate == TENON_S32 && !limits->fp64)
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
+                       "a.dtype is %s: exact sums need f64, which this device has not got",
+                       tenon_dtype_name(p->operand[TN_GEMM_A].dtype));
+    int64_t outer = 1;
+    for (int32_t d = 0; d + TN_CL_GEMM_BATCH < p->batch_rank; d++)
+        outer *= p->batch[d];
+    if (outer > TN_CL_LAUNCHES)
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
+                       "c.shape has more than %d batch dimensions that can't be joined, which this "
+                       "device takes up to %d members of, not %lld",
+                       TN_CL_GEMM_BATCH, TN_CL_LAUNCHES, (long long)outer);
+    return TENON_OK;
+}
+
+/* ---- facts of a product */
+
+static int sum_of(const tn_gemm_problem *p) {
+    return p->accumulate == TENON_F64 ? 1 : p->accumulate == TENON_S32 ? 2 : 0;
+}
+
+/* The largest magnitude of an integer operand less its zero, or 0 if it has no bound of use. */
+static int64_t largest(const tn_gemm_problem *p, int role, int zero_role) {
+    const tenon_dtype type = p->operand[role].dtype, zero = p->operand[zero_role].dtype;
+    if (zero != TENON_DTYPE_NONE && zero != TENON_S8 && zero != TENON_U8)
+        return 0;
+    if (zero == TENON_DTYPE_NONE)
+        return type == TENON_S8 ? 128 : 255;
+    return type == zero ? 255 : 383;
+}
+
+/* Whether a block's products of integers add up exactly in f32: to at most 2^24. */
+static bool exact_in_f32(const tn_gemm_problem *p) {
+    const int64_t a = largest(p, TN_GEMM_A, TN_GEMM_A_ZERO),
+                  b = largest(p, TN_GEMM_B, TN_GEMM_B_ZERO);
+    return a > 0 && b > 0 && a * b * TN_CL_GEMM_KC <= 1 << 24;
+}
+
+static bool has_epilogue(const tn_gemm_problem *p) {
+    return p->activation != TENON_ACTIVATION_NONE || p->gated != TENON_GATED_NONE ||
+           present(p, TN_GEMM_RESIDUAL) || present(p, TN_GEMM_C_SCALE) ||
+           present(p, TN_GEMM_C_ZERO);
+}
+
+static int64_t members_of(const tn_gemm_problem *p) {
+    return p->experts > 0 ? p->experts : p->batch_count;
+}
+
+/* ---- the prediction */
+
+/*
+ * Multiply-adds a second of one compute unit, as far as only their order matters: PoCL on Zen 3
+ * (November 2026) makes 45e9 of packed operands and 0.1e9 element by element. A launch there costs about 15 us.
+ */
+static double seconds_of(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                         const tn_cl_gemm_state *plan, double packed, double launches) {
+    static const double rate[] = {[TN_CL_GEMM_PLAIN] = 0.1e9,
+                                  [TN_CL_GEMM_LOCAL] = 30e9,
+                                  [TN_CL_GEMM_SMALL] = 15e9,
+                                  [TN_CL_GEMM_ROWS] = 3e9,
+                                  [TN_CL_GEMM_TILE] = 40e9};
+    const double halves = p->gated != TENON_GATED_NONE ? 2 : 1;
+    const double work = (double)p->m * (double)p->n * halves * (double)p->k *
+                        (p->experts > 0 ? 1 : (double)p->batch_count);
+    const double units = limits->units > 0 ? (double)limits->units : 1;
+    return work / (rate[plan->kind] * units) + packed * 1e-9 / units + launches * 15e-6;
+}
+
+static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                  const tn_cl_gemm_state *plan, size_t workspace, double packed, double launches,
+                  tn_choices *out) {
+    static const char *const algorithms[] = {[TN_CL_GEMM_PLAIN] = "gemm-plain",
+                                             [TN_CL_GEMM_LOCAL] = "gemm-local",
+                                             [TN_CL_GEMM_SMALL] = "gemm-small",
+                                             [TN_CL_GEMM_ROWS] = "gemm-rows",
+                                             [TN_CL_GEMM_TILE] = "gemm-packed"};
+    static const char *const kernels[] = {[TN_CL_GEMM_PLAIN] = "gemm_plain",
+                                          [TN_CL_GEMM_LOCAL] = "gemm_local",
+                                          [TN_CL_GEMM_SMALL] = "gemm_small",
+                                          [TN_CL_GEMM_ROWS] = "gemm_rows",
+                                          [TN_CL_GEMM_TILE] = "gemm_tile"};
+    static const char *const reasons[] = {
+        [TN_CL_GEMM_PLAIN] = "any device, any types, no workspace: an element at a time",
+        [TN_CL_GEMM_LOCAL] = "a GPU: tiles through local memory",
+        [TN_CL_GEMM_SMALL] = "no workspace: operands in place, or packed in private memory",
+        [TN_CL_GEMM_ROWS] = "a few rows: B is read once, in place",
+        [TN_CL_GEMM_TILE] = "large: packed once"};
+    tn_choice choice;
+    memset(&choice, 0, sizeof choice);
+    memcpy(choice.state, plan, sizeof *plan);
+    choice.algorithm = algorithms[plan->kind];
+    choice.kernel = kernels[plan->kind];
+    choice.reason = reasons[plan->kind];
+    choice.workspace = workspace;
+    choice.seconds = seconds_of(limits, p, plan, packed, launches);
+    tn_choices_offer(out, &choice);
+}
+
+/* ---- the kernels */
+
+/*
+ * Micro-tiles: as many sums as registers hold beside a row of B and an element of A, of 16 vectors,
+ * or of 32 where a vector has 512 bits (AVX-512); 6 x 2 and 12 x 2 as the CPU backend has them.
+ */
+static void choose_tile(const tn_cl_limits *limits, tn_cl_gemm_state *plan) {
+    const int32_t native = (int32_t)(plan->sum == 1 ? limits->double_width : limits->float_width);
+    const int32_t most = plan->sum == 1 ? 8 : 16, least = plan->sum == 1 ? 2 : 4;
+    plan->width = native >= most ? most : native >= most / 2 ? most / 2 : least;
+    plan->mr = plan->width == most ? 12 : 6;
+    plan->nv = 2;
+}
+
+/* Bytes of the packed operands of a pass. */
+static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_state *plan,
+                           size_t *a_bytes) {
+    const int64_t size = plan->sum == 1 ? 8 : 4, nr = plan->nv * plan->width;
+    const int64_t halves = p->gated != TENON_GATED_NONE ? 2 : 1;
+    const int64_t a_panels = tn_cl_ceil(plan->pass_rows, plan->mr) + p->experts,
+                  b_panels = tn_cl_ceil(plan->pass_cols, nr) * halves;
+    const int64_t a_members = p->experts > 0 ? 1 : plan->members;
+    *a_bytes = (size_t)tn_cl_round(a_members * a_panels * plan->mr * p->k * size, 4096);
+    return *a_bytes + (size_t)tn_cl_round(plan->members * b_panels * nr * p->k * size, 4096);
+}
+
+/* Packed in passes that take at most `room` bytes; false if that would be too many of them. */
+static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                        tn_cl_gemm_state *plan, size_t room, tn_choices *out) {
+    const int64_t nr = plan->nv * plan->width;
+    size_t a_bytes, bytes;
+    plan->members = members_of(p);
+    plan->pass_rows = p->m;
+    plan->pass_cols = p->n;
+    while ((bytes = packed_bytes(p, plan, &a_bytes)) > room) {
+        const bool a_larger = a_bytes > bytes - a_bytes;
+        if (plan->members > 1 && p->experts == 0)
+            plan->members = tn_cl_ceil(plan->members, 2);
+        else if (p->experts == 0 && plan->pass_rows > 2 * plan->rows &&
+                 (a_larger || plan->pass_cols <= 2 * plan->cols))
+            plan->pass_rows = tn_cl_round(tn_cl_ceil(plan->pass_rows, 2), plan->rows);
+        else if (plan->pass_cols > 2 * plan->cols)
+            plan->pass_cols = tn_cl_round(tn_cl_ceil(plan->pass_cols, 2), nr * 2);
+        else
+            return false;
+    }
+    int64_t outer = 1;
+    for (int32_t d = 0; d + TN_CL_GEMM_BATCH < p->batch_rank; d++)
+        outer *= p->batch[d];
+    const int64_t inner = members_of(p) / outer;
+    plan->members = p->experts > 0 ? p->experts : tn_cl_min(plan->members, inner);
+    const int64_t down = tn_cl_ceil(p->m, plan->pass_rows),
+                  across = tn_cl_ceil(p->n, plan->pass_cols),
+                  batches = outer * tn_cl_ceil(inner, plan->members);
+    const double launches = (double)batches * (double)down * (1 + 2 * (double)across);
+    if (launches > TN_CL_LAUNCHES)
+        return false;
+    const double packed =
+        (double)members_of(p) * (double)p->k * ((double)p->m + (double)p->n * (double)down);
+    offer(limits, p, plan, packed_bytes(p, plan, &a_bytes), packed, launches, out);
+    return true;
+}
+
+static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                          const tn_cl_gemm_state *plain, tn_choices *out) {
+    const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
+    tn_cl_gemm_state plan = *plain;
+    if (plan.sum == 2 && !exact_in_f32(p))
+        return;
+    choose_tile(limits, &plan);
+
+    /* Small pieces while there are few, so that all units have some. */
+    const int64_t halves = p->gated != TENON_GATED_NONE ? 2 : 1;
+    const double tiles =
+        (double)p->m * (double)p->n * (double)halves * (double)members_of(p) / (96.0 * 64);
+    plan.kind = TN_CL_GEMM_SMALL;
+    plan.rows = 24;
+    plan.cols = 64;
+    offer(limits, p, &plan, 0, 0, 1, out);
+
+    const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
+    if (p->m <= 4 && p->experts == 0 && halves == 1 && !scaled && p->k > 0 && plan.sum != 2) {
+        const int64_t size = tn_cl_element(b->dtype);
+        tn_cl_gemm_state rows = plan;
+        rows.kind = TN_CL_GEMM_ROWS;
+        rows.mr = p->m == 1 ? 1 : p->m == 2 ? 2 : 4;
+        rows.cols = 256;
+        (void)size;
+        offer(limits, p, &rows, 0, 0, 1, out);
+    }
+    if (p->k == 0)
+        return;
+    plan.kind = TN_CL_GEMM_TILE;
+    plan.rows = tiles < 4.0 * limits->units ? 24 : 96;
+    static const size_t rooms[] = {(size_t)256 << 20, (size_t)32 << 20, (size_t)4 << 20,
+                                   (size_t)512 << 10};
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+        tn_cl_gemm_state packed = plan;
+        plan_packed(limits, p, &packed, rooms[i], out);
+    }
+}
+
+tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_choices *out,
+                             tn_message *why) {
+    out->count = 0;
+    TN_TRY(refuse(limits, p, why));
+    const tn_cl_gemm_state plain = {.kind = TN_CL_GEMM_PLAIN,
+                                    .sum = sum_of(p),
+                                    .width = 1,
+                                    .mr = 1,
+                                    .nv = 1,
+                                    .rows = 1,
+                                    .cols = 16,
+                                    .epilogue = has_epilogue(p),
+                                    .fp64 = limits->fp64,
+                                    .members = members_of(p),
+                                    .pass_rows = p->m,
+                                    .pass_cols = p->n};
+    offer(limits, p, &plain, 0, 0, 1, out);
+    if (limits->family == TN_CL_CPU_LIKE) {
+        plan_cpu_like(limits, p, &plain, out);
+    } else if (plain.sum != 2 || exact_in_f32(p)) {
+        tn_cl_gemm_state local = plain;
+        local.kind = TN_CL_GEMM_LOCAL;
+        /* 256 items where groups may have so many, else 64. */
+        const bool wide = limits->group_items >= 256 && limits->group_extent[0] >= 16 &&
+                          limits->group_extent[1] >= 16;
+        local.rows = local.cols = wide ? 64 : 32;
+        offer(limits, p, &local, 0, 0, 1, out);
+    }
+    return TENON_OK;
+}

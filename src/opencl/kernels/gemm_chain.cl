@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gemm_chain.cl: the micro-kernel of devices whose work items are threads of a CPU: one block of k
+ * for TN_MR rows and TN_NV vectors of columns, in registers; and how a tile's sums become C.
+ *
+ * Follows gemm.cl. Sums lie in private memory, TN_COLS to a row. Outer product by broadcasts: Goto
+ * and van de Geijn, 2008.
+ */
+#define MR TN_MR
+#define NV TN_NV
+#define NR (NV * TN_WIDTH)
+
+#define EACH_ROW _Pragma("unroll") for (int i = 0; i < MR; i++)
+#define EACH_VECTOR _Pragma("unroll") for (int j = 0; j < NV; j++)
+
+typedef struct chains {
+    SV at[MR][NV];
+} chains;
+
+inline __attribute__((always_inline)) void chains_clear(chains *x) {
+    EACH_ROW EACH_VECTOR x->at[i][j] = (SV)(0);
+}
+
+/* One step: a row of B times the elements of A. */
+inline __attribute__((always_inline)) void chains_step(chains *x, const S *a, const SV *b) {
+    EACH_ROW EACH_VECTOR x->at[i][j] = fma((SV)(a[i]), b[j], x->at[i][j]);
+}
+
+/* A block's sums, or what they add to those of earlier blocks. */
+inline __attribute__((always_inline)) void chains_join(const chains *x, bool first, E *sums) {
+    EACH_ROW EACH_VECTOR {
+        E *at = sums + i * TN_COLS + j * TN_WIDTH;
+        const EV v = TO_EV(x->at[i][j]);
+        E_STORE(first ? v : E_LOAD(at) + v, at);
+    }
+}
+
+/* Packed panels: steps of MR elements, and of NR. */
+void chain_packed(__global const S *a, __global const S *b, int steps, bool first, E *sums) {
+    chains x;
+    chains_clear(&x);
+    for (int p = 0; p < steps; p++, a += MR, b += NR) {
+        S av[MR];
+        SV bv[NV];
+        EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);
+        EACH_ROW av[i] = a[i];
+        chains_step(&x, av, bv);
+    }
+    chains_join(&x, first, sums);
+}
+
+/* C from the sums of `panels` panels, the first of which is the launch's panel q0. */
+void finish_tile(const gemm *g, const member *x, long first_row, int rows, long q0, int panels,
+                 const E *sums) {
+#if TN_EPILOGUE
+    const int halves = g->gated != UNGATED ? 2 : 1;
+#else
+    const int halves = 1;
+#endif
+    const long c0 = q0 / halves * NR;
+    for (int i = 0; i < rows; i++)
+        for (int q = 0; q < panels; q += halves)
+            for (int l = 0; l < NR; l += TN_WIDTH) {
+                const long c = c0 + q / halves * NR + l;
+                const int count = (int)min((long)TN_WIDTH, g->cols - c);
+                const E *at = sums + i * TN_COLS + q * NR + l;
+                if (count > 0)
+                    finish(g, x, first_row + i, g->j0 + c, count, E_LOAD(at),
+                           E_LOAD(at + (halves - 1) * NR));
+            }
+}
