@@ -524,9 +524,12 @@ START_TEST(forked) {
         product_fill(p);
         const bool lost = tenon_gemm(ctx, &g) == TENON_ERROR_DEVICE_LOST && is_untouched(p);
         const bool went_on = tenon_gemm(chain, &g) == TENON_OK && is_right(p);
+        tenon_context *late;
+        const tenon_context_desc desc = {.device = "opencl"};
+        const bool refused = tenon_context_create(&desc, &late) == TENON_ERROR_NO_DEVICE;
         tenon_context_destroy(ctx);
         tenon_context_destroy(chain);
-        _exit(lost && went_on ? 0 : 1);
+        _exit(lost && went_on && refused ? 0 : 1);
     }
     int status;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
