@@ -86,7 +86,8 @@ static int64_t members_of(const tn_gemm_problem *p) {
 
 /*
  * Multiply-adds a second of one compute unit, as far as only their order matters: PoCL on Zen 3
- * (November 2026) makes 45e9 of packed operands and 0.1e9 element by element. A launch there costs about 15 us.
+ * (November 2026) makes 45e9 of packed operands and 0.1e9 element by element. A launch there costs
+ * about 15 us.
  */
 static double seconds_of(const tn_cl_limits *limits, const tn_gemm_problem *p,
                          const tn_cl_gemm_state *plan, double packed, double launches) {

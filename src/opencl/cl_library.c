@@ -5,6 +5,7 @@
  */
 #include "opencl/cl_library.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -112,6 +113,8 @@ void tn_cl_limits_read(const tn_cl *cl, cl_device_id id, tn_cl_limits *out) {
 /* ---------------------------------------------------------------- opening */
 
 static struct {
+    atomic_bool tried; /* this process, or one that it was forked from, has opened the library */
+    tn_fork_mark home; /* which of them */
     tn_mutex lock;
     bool open; /* what follows is complete and never changes again */
     void *handle;
@@ -181,15 +184,30 @@ static bool find_devices(const char *path, tn_message *why) {
     return l->count > 0;
 }
 
+/* Drivers start threads when they are asked for devices: a child has drivers without threads, which
+ * would be waited for in vain. */
+static bool is_the_parents(void) {
+    return atomic_load(&found.tried) && tn_os_forked(&found.home);
+}
+
 const tn_cl_library *tn_cl_library_open(tn_message *why) {
+    if (is_the_parents()) {
+        tn_fail(why, TENON_ERROR_NO_DEVICE,
+                "OpenCL was opened before this process was forked: its drivers' threads are the "
+                "parent's");
+        return NULL;
+    }
     tn_mutex_lock(&found.lock);
     if (!found.open) {
         const char *named = tn_os_env("TENON_OPENCL_LIBRARY");
         const char *path = named ? named : "libOpenCL.so.1";
-        if (!path[0])
+        if (!path[0]) {
             tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_OPENCL_LIBRARY is empty, so none is opened");
-        else
+        } else {
+            tn_os_fork_mark(&found.home);
+            atomic_store(&found.tried, true);
             found.open = load(path, why) && find_devices(path, why);
+        }
         if (!found.open && found.handle) {
             tn_os_library_close(found.handle);
             found.handle = NULL;

@@ -64,10 +64,23 @@ tenon_status tn_cl_status(tn_cl_space *s, cl_int code, const char *call, bool wa
 
 /* ---------------------------------------------------------------- memory */
 
+/* In the child of a fork the lock may be held by a thread that it has not got. */
+static bool lock_spaces(const tn_cl_space *s) {
+    const bool here = !tn_os_forked(&s->home);
+    if (here)
+        tn_mutex_lock(&shared.lock);
+    return here;
+}
+
+static void unlock_spaces(bool locked) {
+    if (locked)
+        tn_mutex_unlock(&shared.lock);
+}
+
 static void retain(tn_space *space) {
-    tn_mutex_lock(&shared.lock);
+    const bool locked = lock_spaces(of(space));
     ++of(space)->holders;
-    tn_mutex_unlock(&shared.lock);
+    unlock_spaces(locked);
 }
 
 static void release(tn_space *space) {
@@ -330,11 +343,11 @@ static void destroy(tn_cl_space *s) {
 void tn_cl_space_release(tn_cl_space *s) {
     if (!s)
         return;
-    tn_mutex_lock(&shared.lock);
+    const bool locked = lock_spaces(s);
     const bool last = --s->holders == 0;
     if (last && s->shared && shared.space[s->index] == s)
         shared.space[s->index] = NULL;
-    tn_mutex_unlock(&shared.lock);
+    unlock_spaces(locked);
     if (last)
         destroy(s);
 }

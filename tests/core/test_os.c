@@ -319,6 +319,52 @@ START_TEST(files_and_environment) {
 }
 END_TEST
 
+/* Whole or not at all, with nothing left beside it. */
+START_TEST(files_are_replaced) {
+    char path[600], got[16];
+    snprintf(path, sizeof path, "%s/kept", root);
+    ck_assert_int_eq(tn_os_read_file(path, 0, got, sizeof got), -1);
+    ck_assert(tn_os_replace_file(path, "head ", 5, "body", 4));
+    ck_assert_int_eq(tn_os_read_file(path, 0, got, sizeof got), 9);
+    ck_assert_mem_eq(got, "head body", 9);
+    ck_assert(tn_os_replace_file(path, "new", 3, "", 0));
+    ck_assert_int_eq(tn_os_read_file(path, 1, got, sizeof got), 2);
+    ck_assert_mem_eq(got, "ew", 2);
+    ck_assert_int_eq(tn_os_read_file(path, 7, got, sizeof got), 0);
+    snprintf(path, sizeof path, "%s/nowhere/kept", root);
+    ck_assert(!tn_os_replace_file(path, "head", 4, "body", 4));
+    snprintf(path, sizeof path, "%s/kept", root);
+    ck_assert_int_eq(unlink(path), 0);
+}
+END_TEST
+
+START_TEST(libraries) {
+    ck_assert_ptr_null(tn_os_library_open("/nowhere/libnothing.so"));
+    void *library = tn_os_library_open("libm.so.6");
+    ck_assert_ptr_nonnull(library);
+    ck_assert_ptr_nonnull(tn_os_library_symbol(library, "cos"));
+    ck_assert_ptr_null(tn_os_library_symbol(library, "no_such_function"));
+    tn_os_library_close(library);
+}
+END_TEST
+
+/* Addresses without memory: nobody else gets them, and no budget of pages is spent. */
+START_TEST(reserved_addresses) {
+    const size_t bytes = (size_t)1 << 30;
+    char *a = tn_os_reserve(bytes), *b = tn_os_reserve(bytes);
+    ck_assert_ptr_nonnull(a);
+    ck_assert_ptr_nonnull(b);
+    ck_assert(a + bytes <= b || b + bytes <= a);
+    int pipe_ends[2]; /* the system says whether it can be read */
+    ck_assert_int_eq(pipe(pipe_ends), 0);
+    ck_assert_int_eq(write(pipe_ends[1], a, 1), -1);
+    close(pipe_ends[0]);
+    close(pipe_ends[1]);
+    ck_assert(tn_os_unmap(a, bytes));
+    ck_assert(tn_os_unmap(b, bytes));
+}
+END_TEST
+
 START_TEST(clock_goes_on) {
     uint64_t before = tn_os_now_ns();
     for (int i = 0; i < 1000; ++i) {
@@ -432,6 +478,8 @@ static Suite *os_suite(void) {
     tcase_add_test(plain, hooks);
     tcase_add_test(plain, arithmetic_that_does_not_fit);
     tcase_add_test(plain, what_this_machine_has);
+    tcase_add_test(plain, libraries);
+    tcase_add_test(plain, reserved_addresses);
     tcase_add_test(plain, clock_goes_on);
     tcase_add_test(plain, mutex_excludes);
     tcase_add_test(plain, mutex_of_a_lone_thread);
@@ -444,6 +492,7 @@ static Suite *os_suite(void) {
     tcase_add_test(files, cgroup_v1);
     tcase_add_test(files, a_group_with_a_long_name);
     tcase_add_test(files, files_and_environment);
+    tcase_add_test(files, files_are_replaced);
     suite_add_tcase(suite, files);
     return suite;
 }

@@ -285,6 +285,51 @@ START_TEST(offsets_on_the_device) {
 }
 END_TEST
 
+/* A merge's parts are operands beside the roles. */
+START_TEST(merged_parts) {
+    enum { ROWS = 5, DV = 8, PARTS = 24, ALL = ROWS * DV };
+    float o[PARTS][ALL], lse[PARTS][ROWS], right[ALL], out[ALL];
+    const int64_t shape_o[2] = {ROWS, DV}, shape_lse[1] = {ROWS};
+    tenon_tensor o_parts[PARTS], lse_parts[PARTS];
+    tenon_buffer *buffer;
+    pretend(_i);
+    tenon_context *cpu = context_on("cpu"), *chain = context_on("opencl,cpu");
+    for (int p = 0; p < PARTS; ++p) {
+        for (int i = 0; i < ALL; ++i)
+            o[p][i] = (float)((i * 7 + p * 3) % 11) - 5;
+        for (int i = 0; i < ROWS; ++i)
+            lse[p][i] = (float)((i + p) % 3);
+        o_parts[p] = tenon_dense(o[p], TENON_F32, 2, shape_o);
+        lse_parts[p] = tenon_dense(lse[p], TENON_F32, 1, shape_lse);
+    }
+    tenon_attention_merge_desc d = {.count = PARTS,
+                                    .o_parts = o_parts,
+                                    .lse_parts = lse_parts,
+                                    .o = tenon_dense(right, TENON_F32, 2, shape_o)};
+    OK(cpu, tenon_attention_merge(cpu, &d));
+    OK(NULL,
+       tenon_buffer_alloc(tenon_context_pool(chain, 0), sizeof o + sizeof lse, "parts", &buffer));
+    OK(chain, tenon_buffer_write(chain, buffer, 0, o, sizeof o));
+    OK(chain, tenon_buffer_write(chain, buffer, sizeof o, lse, sizeof lse));
+    for (int p = 0; p < PARTS; ++p) {
+        o_parts[p].data = lse_parts[p].data = NULL;
+        o_parts[p].buffer = lse_parts[p].buffer = buffer;
+        o_parts[p].offset = (size_t)p * sizeof o[0];
+        lse_parts[p].offset = sizeof o + (size_t)p * sizeof lse[0];
+    }
+    d.o = tenon_dense(out, TENON_F32, 2, shape_o);
+    OK(cpu, tenon_attention_merge(cpu, &d));
+    ck_assert_mem_eq(out, right, sizeof right);
+    memset(out, 0, sizeof out);
+    OK(chain, tenon_attention_merge(chain, &d));
+    for (int i = 0; i < ALL; ++i)
+        ck_assert_float_eq_tol(out[i], right[i], 1e-5f);
+    tenon_buffer_free(buffer);
+    tenon_context_destroy(cpu);
+    tenon_context_destroy(chain);
+}
+END_TEST
+
 /* ---- the caller's own objects ---- */
 
 START_TEST(borrowed_objects) {
@@ -479,9 +524,12 @@ START_TEST(forked) {
         product_fill(p);
         const bool lost = tenon_gemm(ctx, &g) == TENON_ERROR_DEVICE_LOST && is_untouched(p);
         const bool went_on = tenon_gemm(chain, &g) == TENON_OK && is_right(p);
+        tenon_context *late;
+        const tenon_context_desc desc = {.device = "opencl"};
+        const bool refused = tenon_context_create(&desc, &late) == TENON_ERROR_NO_DEVICE;
         tenon_context_destroy(ctx);
         tenon_context_destroy(chain);
-        _exit(lost && went_on ? 0 : 1);
+        _exit(lost && went_on && refused ? 0 : 1);
     }
     int status;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
@@ -508,6 +556,7 @@ static Suite *suite(void) {
                                  memory_of_others,
                                  offsets_on_the_device,
                                  borrowed_objects,
+                                 merged_parts,
                                  budgets,
                                  absurd_limits,
                                  contexts_on_threads,
