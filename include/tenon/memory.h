@@ -48,7 +48,8 @@ enum {
 /** How a pool is made. A zero-initialised descriptor is a host pool that holds no more than this process may use. */
 typedef struct tenon_pool_desc {
     size_t struct_size;        /**< sizeof(tenon_pool_desc), or 0 for the first release's */
-    const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu" */
+    const char *device;        /**< "cpu", "cuda:0", "opencl:1"; NULL: "cpu". A device's memory: what contexts on it have that borrow no
+                                    native_context; all of it committed at once, as TENON_POOL_TOUCH */
     size_t budget;             /**< the most bytes of segments held at once. 0: for memory from the system, 15/16 of what this process may
                                     use at creation (the machine's memory, cgroup limits, RLIMIT_AS, RLIMIT_DATA), and no segment that is
                                     more than may be used then; pools of this kind share an account, so that all of a process promise no
@@ -102,8 +103,12 @@ typedef enum tenon_native_kind {
 } tenon_native_kind;
 
 /**
- * Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. INVALID_ARGUMENT if native + bytes leaves the
- * address space.
+ * Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. The pool's device says which kinds it takes: pools
+ * of host memory host addresses, those of OpenCL devices a cl_mem of their cl_context, SVM addresses and, where device and host share
+ * memory, host addresses.
+ *
+ * @return TENON_OK; INVALID_ARGUMENT if native + bytes leaves the address space, or the cl_mem is smaller or another cl_context's;
+ * UNSUPPORTED for other kinds; OUT_OF_MEMORY; DEVICE_LOST.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native, size_t bytes,
                                                             tenon_buffer **out);

@@ -32,7 +32,7 @@ typedef struct tenon_plan tenon_plan;
  *
  * When running: memory != NULL is used instead of the context's pool; it needs at least tenon_plan_info.workspace bytes (so `bytes` may
  * be 0 where a plan needs none), aligned to 64, and `bytes` of it share no memory with any operand. Contents are undefined before and
- * after. With memory == NULL `bytes` has no meaning.
+ * after. With memory == NULL `bytes` has no meaning. It is host memory: devices with a memory of their own draw from the pool all the same.
  *
  * A one-shot call does both: `bytes` limits the plan, and memory != NULL is used for it (INVALID_ARGUMENT if `bytes` is 0 then).
  */

@@ -54,9 +54,9 @@ typedef struct tn_run {
     tn_op op;
     const void *problem;
     const tn_choice *choice;
-    void *const *addresses; /* by role; of a device with memory of its own, not to be read */
-    void *workspace;        /* choice->workspace bytes */
-    tn_team *team;          /* at most the number of workers that the plan was made for */
+    void *const *addresses;  /* by role; of a device with memory of its own, not to be read */
+    void *workspace;         /* choice->workspace bytes */
+    tn_team *team;           /* at most the number of workers that the plan was made for */
     const tn_places *places; /* for devices with memory of their own; else NULL */
 } tn_run;
 

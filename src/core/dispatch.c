@@ -304,9 +304,8 @@ tenon_status tn_dispatch_cached(tenon_context *ctx, tenon_plan *cached, const tn
     if (cached->patience)
         reconsider(ctx, cached, at->workspace.memory != NULL);
     log_decision(ctx, "call", &cached->request, &cached->decision);
-    const tenon_status status =
-        answer(ctx, run_chain(ctx, slot_of(ctx, &cached->decision.device), &cached->request,
-                              &cached->decision, at));
+    const tenon_status status = answer(ctx, run_chain(ctx, slot_of(ctx, &cached->decision.device),
+                                                      &cached->request, &cached->decision, at));
     ctx->cache.in_use = NULL;
     return status;
 }

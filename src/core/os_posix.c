@@ -90,8 +90,7 @@ void *tn_os_map(size_t bytes, bool huge) {
 }
 
 void *tn_os_reserve(size_t bytes) {
-    void *memory =
-        mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
@@ -239,8 +238,8 @@ bool tn_os_replace_file(const char *path, const void *head, size_t head_bytes, c
                         size_t body_bytes) {
     /* Beside it, under a name that no other process or thread uses now. */
     char fresh[PATH_MAX];
-    const int n = snprintf(fresh, sizeof fresh, "%s.%u.%d", path, (unsigned)getpid(),
-                           tn_os_thread_id());
+    const int n =
+        snprintf(fresh, sizeof fresh, "%s.%u.%d", path, (unsigned)getpid(), tn_os_thread_id());
     if (n < 0 || (size_t)n >= sizeof fresh)
         return false;
     int file = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

@@ -11,6 +11,8 @@
 #include "memory/space.h"
 #include "ops/problem.h"
 
+#include <stdbool.h>
+
 #include <tenon/plan.h>
 
 /* A set of roles: bit r for role r. */
@@ -51,19 +53,39 @@ typedef struct tn_placement {
     tn_roles elsewhere;           /* those whose memory is not the host's, out */
 } tn_placement;
 
-/* What dispatch asks of an operation about operands that it has to copy; see operands.h. */
+/* One operand, for whoever copies it. */
+typedef struct tn_operand_memory {
+    const char *name;           /* the field */
+    const tenon_tensor *tensor; /* all strides may still be 0 */
+    char *address;              /* of its first element */
+    int64_t low, high;          /* its reach */
+    const tenon_buffer *buffer; /* NULL: host memory */
+    bool output;
+} tn_operand_memory;
+
 typedef void tn_piece(void *arg, int64_t offset, size_t bytes);
+
+/* What dispatch asks of an operation about operands that a device can't reach; see stage.h. */
 typedef struct tn_operand_calls {
-    const char *(*name)(const tn_placement *at, int role);
+    void (*describe)(const tn_placement *at, int role, tn_operand_memory *out);
     /* Calls `each` for every run of consecutive elements, with its offset from the address. */
-    void (*pieces)(const tn_placement *at, int role, tn_piece *each, void *arg);
+    void (*pieces)(const tenon_tensor *tensor, tn_piece *each, void *arg);
+    /* Operands beside the roles, by their number in tn_places.part; `next` is the first number at
+     * or after `from`, -1: there are no more. Both NULL: there are none. */
+    int (*next_part)(const tn_placement *at, int from);
+    void (*describe_part)(const tn_placement *at, int number, tn_operand_memory *out);
+    /* Lets the addresses by role speak of parts that have moved to `part`, by number. */
+    void (*move_parts)(void **addresses, void **part);
 } tn_operand_calls;
+
+/* Most operands beside the roles. */
+#define TN_MAX_PARTS (2 * TN_MERGE_MAX_PARTS)
 
 /* What a device with memory of its own is given in place of addresses. */
 typedef struct tn_places {
     tn_place operand[TN_MAX_ADDRESSES]; /* by role */
     tn_place scratch;                   /* the workspace, at a multiple of 4096 */
-    tn_place part[2 * TN_MERGE_MAX_PARTS]; /* of a merge: o parts, from half on lse parts */
+    tn_place part[TN_MAX_PARTS];        /* of a merge: o parts, from half on lse parts */
 } tn_places;
 
 #endif

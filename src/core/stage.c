@@ -17,6 +17,8 @@
 static const char owner[] = "tenon: staging";
 
 typedef struct stand_in {
+    tn_operand_memory home;
+    tn_space *space;        /* whose memory the home is; NULL: the host's */
     tn_segment_memory lent; /* handle NULL: it is not */
     tn_block block;         /* node NULL: there is none */
     void *image, *own;      /* see take_image; `own` is to be freed */
@@ -25,107 +27,91 @@ typedef struct stand_in {
 typedef struct stage {
     tenon_context *ctx;
     tn_slot *slot;
-    const tn_plan_request *request;
-    const tn_placement *at;
-    tn_places places;               /* what a device with memory of its own is given … */
+    const tn_operand_calls *operands;
+    tn_places places;                  /* what a device with memory of its own is given … */
     void *addresses[TN_MAX_ADDRESSES]; /* … or the host */
-    tn_roles copied, lent;
-    stand_in instead[TN_MAX_ADDRESSES];
+    void *part[TN_MAX_PARTS];
+    int count;         /* of the stand-ins that are in use */
+    int room;          /* for so many */
+    stand_in *instead; /* tn_stage_run's, or of the context's allocator where they are more */
 } stage;
 
 /* ---------------------------------------------------------------- one operand's memory */
 
-static char *first_byte(const tn_placement *at, int role) {
-    return (char *)at->addresses[role] + at->reaches->of[role].low;
+static char *first_byte(const stand_in *x) {
+    return x->home.address + x->home.low;
 }
 
-static size_t bytes_of(const tn_placement *at, int role) {
-    return (size_t)(at->reaches->of[role].high - at->reaches->of[role].low);
+static size_t bytes_of(const tn_operand_memory *o) {
+    return (size_t)(o->high - o->low);
 }
 
-/* Whose memory an operand is; NULL: the host's. */
-static tn_space *home_of(const tn_placement *at, int role) {
-    return at->elsewhere >> role & 1 ? tn_buffer_space(at->buffers[role]) : NULL;
+static tn_place block_place(const tn_block *block) {
+    return (tn_place){block->address, block->handle, block->offset};
 }
 
-static bool is_output(const tn_placement *at, int role) {
-    return at->reaches->outputs >> role & 1;
+static tenon_status read_home(const tn_operand_memory *o, void *memory, tn_message *why) {
+    tn_space *space = tn_buffer_space(o->buffer);
+    const tn_place place = tn_buffer_place(o->buffer, o->address + o->low);
+    return space->calls->read(space, memory, &place, bytes_of(o), why);
 }
 
 /* ---------------------------------------------------------------- images in host memory */
 
-/* The bytes that an operand covers, in host memory, beside the home they are copied from or to. */
-typedef struct image {
-    char *first; /* stands for first_byte */
-    int64_t low;
-    const tn_placement *at;
-    int role;
-    tn_space *home;
-    tenon_status status;
+typedef struct walk {
+    const stand_in *x;
     tn_message *message;
-} image;
+    tenon_status status;
+    size_t least; /* bytes of the shortest piece */
+} walk;
 
 static void gather_piece(void *arg, int64_t offset, size_t bytes) {
-    const image *i = arg;
-    memcpy(i->first + (offset - i->low), (const char *)i->at->addresses[i->role] + offset, bytes);
+    const walk *w = arg;
+    memcpy((char *)w->x->image + (offset - w->x->home.low), w->x->home.address + offset, bytes);
 }
 
 static void scatter_piece(void *arg, int64_t offset, size_t bytes) {
-    image *i = arg;
-    char *to = (char *)i->at->addresses[i->role] + offset;
-    const char *from = i->first + (offset - i->low);
-    if (!i->home) {
+    walk *w = arg;
+    const stand_in *x = w->x;
+    char *to = x->home.address + offset;
+    const char *from = (const char *)x->image + (offset - x->home.low);
+    if (!x->space) {
         memcpy(to, from, bytes);
-    } else if (i->status == TENON_OK) {
-        const tn_place place = tn_buffer_place(i->at->buffers[i->role], to);
-        i->status = i->home->calls->write(i->home, &place, from, bytes, i->message);
+    } else if (w->status == TENON_OK) {
+        const tn_place place = tn_buffer_place(x->home.buffer, to);
+        w->status = x->space->calls->write(x->space, &place, from, bytes, w->message);
     }
 }
 
-static image image_of(const stage *s, int role, void *memory) {
-    return (image){.first = memory,
-                   .low = s->at->reaches->of[role].low,
-                   .at = s->at,
-                   .role = role,
-                   .home = home_of(s->at, role),
-                   .message = &s->ctx->message};
+static void measure_piece(void *arg, int64_t offset, size_t bytes) {
+    walk *w = arg;
+    (void)offset;
+    w->least = w->least == 0 || bytes < w->least ? bytes : w->least;
 }
 
-static tenon_status read_home(const tn_placement *at, int role, void *memory, tn_message *why) {
-    tn_space *home = home_of(at, role);
-    const tn_place place = tn_buffer_place(at->buffers[role], first_byte(at, role));
-    return home->calls->read(home, memory, &place, bytes_of(at, role), why);
-}
-
-/* Elements from their home into an image of them. */
-static tenon_status load(const stage *s, int role, void *memory) {
-    image i = image_of(s, role, memory);
-    if (i.home)
-        return read_home(s->at, role, memory, i.message);
-    s->request->operands->pieces(s->at, role, gather_piece, &i);
+/* Elements from their home into the image. */
+static tenon_status load(const stage *s, const stand_in *x) {
+    walk w = {.x = x};
+    if (x->space)
+        return read_home(&x->home, x->image, &s->ctx->message);
+    s->operands->pieces(x->home.tensor, gather_piece, &w);
     return TENON_OK;
 }
 
 /* And back. */
-static tenon_status store(const stage *s, int role, void *memory) {
-    image i = image_of(s, role, memory);
-    s->request->operands->pieces(s->at, role, scatter_piece, &i);
-    return i.status;
-}
-
-static void note_piece(void *arg, int64_t offset, size_t bytes) {
-    (void)offset;
-    size_t *least = arg;
-    *least = *least == 0 || bytes < *least ? bytes : *least;
+static tenon_status store(const stage *s, const stand_in *x) {
+    walk w = {.x = x, .message = &s->ctx->message};
+    s->operands->pieces(x->home.tensor, scatter_piece, &w);
+    return w.status;
 }
 
 /* Host memory whose elements lie without gaps is its own image. */
-static bool is_dense_host(const stage *s, int role) {
-    size_t piece = 0;
-    if (home_of(s->at, role))
+static bool is_dense_host(const stage *s, const stand_in *x) {
+    walk w = {.x = x};
+    if (x->space)
         return false;
-    s->request->operands->pieces(s->at, role, note_piece, &piece);
-    return piece == bytes_of(s->at, role);
+    s->operands->pieces(x->home.tensor, measure_piece, &w);
+    return w.least == bytes_of(&x->home);
 }
 
 /*
@@ -133,104 +119,115 @@ static bool is_dense_host(const stage *s, int role) {
  * card's needs some beside it. Outputs have theirs before anything runs, so that bringing them home
  * needs nothing that could be refused.
  */
-static tenon_status take_image(stage *s, int role) {
-    stand_in *instead = &s->instead[role];
-    const size_t bytes = bytes_of(s->at, role);
+static tenon_status take_image(const stage *s, stand_in *x) {
+    const size_t bytes = bytes_of(&x->home);
     const void *stray;
     if (!s->slot->space) {
-        instead->image = instead->block.address;
+        x->image = x->block.address;
         return TENON_OK;
     }
-    if (!is_output(s->at, role) && is_dense_host(s, role))
+    if (!x->home.output && is_dense_host(s, x))
         return TENON_OK;
-    instead->image = instead->own =
-        tn_host_alloc_watched(&s->ctx->allocator, bytes, TN_CACHE_LINE, &stray);
-    if (!instead->own)
+    x->image = x->own = tn_host_alloc_watched(&s->ctx->allocator, bytes, TN_CACHE_LINE, &stray);
+    if (!x->own)
         return tn_fail_host(&s->ctx->message, "the image of an operand", bytes, stray,
                             TN_CACHE_LINE);
-    memset(instead->own, 0, bytes); /* gaps are copied too */
+    memset(x->own, 0, bytes); /* gaps are copied too */
     return TENON_OK;
-}
-
-static tn_place block_place(const tn_block *block) {
-    return (tn_place){block->address, block->handle, block->offset};
-}
-
-static tenon_status move_in(const stage *s, int role) {
-    const stand_in *instead = &s->instead[role];
-    tn_space *space = s->slot->space;
-    const void *from = instead->image ? instead->image : first_byte(s->at, role);
-    if (instead->image)
-        TN_TRY(load(s, role, instead->image));
-    if (!space)
-        return TENON_OK;
-    const tn_place place = block_place(&instead->block);
-    return space->calls->write(space, &place, from, bytes_of(s->at, role), &s->ctx->message);
 }
 
 /* ---------------------------------------------------------------- stand-ins */
 
-static tenon_status refuse_staging(const stage *s, int role) {
-    return tn_fail(&s->ctx->message, TENON_ERROR_INVALID_ARGUMENT,
-                   "%s is %p, expected memory of device %s, as TENON_CONTEXT_NO_STAGING asks for",
-                   s->request->operands->name(s->at, role), s->at->addresses[role],
-                   s->slot->name.id);
-}
-
 /* Inputs in host memory stay where they are, if the device can use them there. */
-static bool lend(stage *s, int role) {
+static bool lend(const stage *s, stand_in *x) {
     tn_space *space = s->slot->space;
-    return space && space->host_pages && !is_output(s->at, role) && !home_of(s->at, role) &&
-           space->calls->lend(space, first_byte(s->at, role), bytes_of(s->at, role),
-                              &s->instead[role].lent, NULL) == TENON_OK;
+    return space && space->host_pages && !x->home.output && !x->space &&
+           space->calls->lend(space, first_byte(x), bytes_of(&x->home), &x->lent, NULL) == TENON_OK;
 }
 
-static tenon_status copy_in(stage *s, int role) {
-    const size_t bytes = bytes_of(s->at, role);
-    tn_block *block = &s->instead[role].block;
+static tenon_status copy_in(const stage *s, stand_in *x) {
+    const size_t bytes = bytes_of(&x->home);
+    tn_space *space = s->slot->space;
     const tenon_status status =
-        tn_pool_try(s->slot->pool, bytes, TN_CACHE_LINE, owner, block, &s->ctx->message);
+        tn_pool_try(s->slot->pool, bytes, TN_CACHE_LINE, owner, &x->block, &s->ctx->message);
     if (status != TENON_OK) {
         s->ctx->refuser = s->slot->pool;
         s->ctx->refused = bytes;
         return status;
     }
-    s->copied |= 1u << role;
-    TN_TRY(take_image(s, role));
-    return move_in(s, role);
+    TN_TRY(take_image(s, x));
+    if (x->image)
+        TN_TRY(load(s, x));
+    if (!space)
+        return TENON_OK;
+    const tn_place place = block_place(&x->block);
+    return space->calls->write(space, &place, x->image ? x->image : first_byte(x), bytes,
+                               &s->ctx->message);
 }
 
-static tenon_status place_role(stage *s, int role) {
-    char *const address = s->at->addresses[role];
-    const int64_t low = s->at->reaches->of[role].low;
-    tn_space *const home = home_of(s->at, role);
-    s->addresses[role] = address;
-    if (bytes_of(s->at, role) == 0)
+/* Where the device finds an operand: its place, and its address for the host. */
+static tenon_status place_one(stage *s, const tn_operand_memory *home, tn_place *place,
+                              void **address) {
+    tn_space *const space = home->buffer ? tn_buffer_space(home->buffer) : NULL;
+    *address = home->address;
+    if (bytes_of(home) == 0)
         return TENON_OK;
-    if (home == s->slot->space) {
-        if (home)
-            s->places.operand[role] = tn_buffer_place(s->at->buffers[role], address);
+    if (space == s->slot->space) {
+        if (space)
+            *place = tn_buffer_place(home->buffer, home->address);
         return TENON_OK;
     }
     if (s->ctx->flags & TENON_CONTEXT_NO_STAGING)
-        return refuse_staging(s, role);
-    stand_in *instead = &s->instead[role];
-    if (lend(s, role)) {
-        s->lent |= 1u << role;
-        s->places.operand[role] = tn_place_in(&instead->lent, address);
+        return tn_fail(
+            &s->ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+            "%s is %p, expected memory of device %s, as TENON_CONTEXT_NO_STAGING asks for",
+            home->name, (void *)home->address, s->slot->name.id);
+    stand_in *x = &s->instead[s->count++];
+    *x = (stand_in){.home = *home, .space = space};
+    if (lend(s, x)) {
+        *place = tn_place_in(&x->lent, home->address);
         return TENON_OK;
     }
-    TN_TRY(copy_in(s, role));
-    s->addresses[role] = (char *)instead->block.address - low;
-    s->places.operand[role] = block_place(&instead->block);
-    s->places.operand[role].address = s->addresses[role];
-    s->places.operand[role].offset -= (size_t)low;
+    TN_TRY(copy_in(s, x));
+    *address = (char *)x->block.address - home->low;
+    *place = (tn_place){*address, x->block.handle, x->block.offset - (size_t)home->low};
     return TENON_OK;
 }
 
-static tenon_status place_all(stage *s, size_t workspace) {
-    for (tn_roles left = s->at->placed; left;)
-        TN_TRY(place_role(s, tn_next_role(&left)));
+static int count_operands(const stage *s, const tn_placement *at) {
+    int count = __builtin_popcount(at->placed);
+    for (int p = -1; s->operands->next_part && (p = s->operands->next_part(at, p + 1)) >= 0;)
+        ++count;
+    return count;
+}
+
+/* Nothing is asked for but for the many operands of a merge. */
+static tenon_status make_room(stage *s, int count) {
+    const size_t bytes = (size_t)count * sizeof *s->instead;
+    const void *stray;
+    if (count <= s->room)
+        return TENON_OK;
+    s->instead = tn_host_alloc_watched(&s->ctx->allocator, bytes, TN_CACHE_LINE, &stray);
+    if (!s->instead)
+        return tn_fail_host(&s->ctx->message, "a list of operands", bytes, stray, TN_CACHE_LINE);
+    s->room = count;
+    return TENON_OK;
+}
+
+static tenon_status place_all(stage *s, const tn_placement *at, size_t workspace) {
+    tn_operand_memory home;
+    TN_TRY(make_room(s, count_operands(s, at)));
+    for (tn_roles left = at->placed; left;) {
+        const int role = tn_next_role(&left);
+        s->operands->describe(at, role, &home);
+        TN_TRY(place_one(s, &home, &s->places.operand[role], &s->addresses[role]));
+    }
+    for (int p = -1; s->operands->next_part && (p = s->operands->next_part(at, p + 1)) >= 0;) {
+        s->operands->describe_part(at, p, &home);
+        TN_TRY(place_one(s, &home, &s->places.part[p], &s->part[p]));
+    }
+    if (s->operands->move_parts)
+        s->operands->move_parts(s->addresses, s->part);
     if (s->slot->space && workspace)
         s->places.scratch = tn_arena_place(&s->slot->arena, workspace);
     return TENON_OK;
@@ -239,41 +236,47 @@ static tenon_status place_all(stage *s, size_t workspace) {
 /* Waits for work that uses what is the caller's, then brings the outputs home: all of them, or none
  * if the device is lost. */
 static tenon_status finish(const stage *s) {
-    const tn_roles outputs = s->copied & s->at->reaches->outputs;
     tn_space *space = s->slot->space;
-    if (space && (s->copied | s->lent))
+    if (space && s->count)
         TN_TRY(space->calls->wait(space, &s->ctx->message));
-    for (tn_roles left = space ? outputs : 0; left;) {
-        const int role = tn_next_role(&left);
-        const tn_place place = block_place(&s->instead[role].block);
-        TN_TRY(space->calls->read(space, s->instead[role].image, &place, bytes_of(s->at, role),
-                                  &s->ctx->message));
+    for (int i = 0; i < s->count; ++i) {
+        const stand_in *x = &s->instead[i];
+        const tn_place place = block_place(&x->block);
+        if (space && x->home.output)
+            TN_TRY(
+                space->calls->read(space, x->image, &place, bytes_of(&x->home), &s->ctx->message));
     }
-    for (tn_roles left = outputs; left;) {
-        const int role = tn_next_role(&left);
-        TN_TRY(store(s, role, s->instead[role].image));
-    }
+    for (int i = 0; i < s->count; ++i)
+        if (s->instead[i].home.output)
+            TN_TRY(store(s, &s->instead[i]));
     return TENON_OK;
 }
 
 static void end(stage *s) {
-    for (tn_roles left = s->lent; left;)
-        s->slot->space->calls->withdraw(s->slot->space, &s->instead[tn_next_role(&left)].lent);
-    for (tn_roles left = s->copied; left;) {
-        const int role = tn_next_role(&left);
-        tn_host_free(&s->ctx->allocator, s->instead[role].own, bytes_of(s->at, role));
-        tn_pool_free(s->slot->pool, &s->instead[role].block);
+    for (int i = 0; i < s->count; ++i) {
+        stand_in *x = &s->instead[i];
+        if (x->lent.handle)
+            (void)s->slot->space->calls->withdraw(s->slot->space, &x->lent);
+        tn_host_free(&s->ctx->allocator, x->own, bytes_of(&x->home));
+        tn_pool_free(s->slot->pool, &x->block);
     }
+    if (s->room > TN_MAX_ADDRESSES)
+        tn_host_free(&s->ctx->allocator, s->instead, (size_t)s->room * sizeof *s->instead);
 }
 
 tenon_status tn_stage_run(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
                           const tn_placement *at, const tn_run *run) {
-    stage s = {.ctx = ctx, .slot = slot, .request = request, .at = at};
+    stand_in few[TN_MAX_ADDRESSES];
+    stage s = {.ctx = ctx,
+               .slot = slot,
+               .operands = request->operands,
+               .room = TN_MAX_ADDRESSES,
+               .instead = few};
     tn_run staged = *run;
     memcpy(s.addresses, at->addresses, sizeof s.addresses);
     staged.addresses = s.addresses;
     staged.places = slot->space ? &s.places : NULL;
-    tenon_status status = place_all(&s, run->choice->workspace);
+    tenon_status status = place_all(&s, at, run->choice->workspace);
     if (status == TENON_OK)
         status = slot->name.backend->run(slot->device, &staged, &ctx->message);
     if (status == TENON_OK)
@@ -285,13 +288,17 @@ tenon_status tn_stage_run(tenon_context *ctx, tn_slot *slot, const tn_plan_reque
 /* ---------------------------------------------------------------- reading before a run */
 
 tenon_status tn_stage_fetch(tenon_context *ctx, const tn_placement *at, tn_roles roles,
-                            tn_fetched *fetched, void **addresses) {
+                            const tn_operand_calls *operands, tn_fetched *fetched,
+                            void **addresses) {
     const tn_roles wanted = roles & at->elsewhere;
     size_t total = 0, offset = 0;
+    tn_operand_memory home;
     *fetched = (tn_fetched){NULL, 0};
-    for (tn_roles left = wanted; left;)
-        if (!tn_add_size(total, bytes_of(at, tn_next_role(&left)) + TN_CACHE_LINE, &total))
+    for (tn_roles left = wanted; left;) {
+        operands->describe(at, tn_next_role(&left), &home);
+        if (!tn_add_size(total, bytes_of(&home) + TN_CACHE_LINE, &total))
             return tn_fail(&ctx->message, TENON_ERROR_OUT_OF_MEMORY, "no memory for lengths");
+    }
     if (total == 0)
         return TENON_OK;
     const void *stray;
@@ -301,11 +308,11 @@ tenon_status tn_stage_fetch(tenon_context *ctx, const tn_placement *at, tn_roles
     *fetched = (tn_fetched){memory, total};
     for (tn_roles left = wanted; left;) {
         const int role = tn_next_role(&left);
-        const size_t bytes = bytes_of(at, role);
-        if (bytes != 0)
-            TN_TRY(read_home(at, role, memory + offset, &ctx->message));
-        addresses[role] = memory + offset - at->reaches->of[role].low;
-        offset += (bytes + TN_CACHE_LINE - 1) & ~(size_t)(TN_CACHE_LINE - 1);
+        operands->describe(at, role, &home);
+        if (bytes_of(&home) != 0)
+            TN_TRY(read_home(&home, memory + offset, &ctx->message));
+        addresses[role] = memory + offset - home.low;
+        offset += (bytes_of(&home) + TN_CACHE_LINE - 1) & ~(size_t)(TN_CACHE_LINE - 1);
     }
     return TENON_OK;
 }

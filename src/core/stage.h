@@ -31,7 +31,8 @@ typedef struct tn_fetched {
  * failure.
  */
 tenon_status tn_stage_fetch(tenon_context *ctx, const tn_placement *at, tn_roles roles,
-                            tn_fetched *fetched, void **addresses);
+                            const tn_operand_calls *operands, tn_fetched *fetched,
+                            void **addresses);
 void tn_stage_forget(tenon_context *ctx, tn_fetched *fetched);
 
 #endif

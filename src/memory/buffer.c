@@ -466,7 +466,8 @@ tenon_status tenon_buffer_map(tenon_context *ctx, tenon_buffer *buffer, size_t o
         *host = NULL;
     tenon_status status = check_part(message, buffer, offset, bytes);
     if (status == TENON_OK && host == NULL)
-        status = tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "host is NULL, expected an address");
+        status =
+            tn_fail(message, TENON_ERROR_INVALID_ARGUMENT, "host is NULL, expected an address");
     if (status == TENON_OK)
         status = map_part(buffer, offset, bytes, host, message);
     return tn_context_leave(ctx, status);

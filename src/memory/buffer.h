@@ -17,7 +17,7 @@ typedef enum tn_buffer_role {
 struct tenon_buffer {
     tenon_pool *pool;
     struct tenon_buffer *root; /* whose memory a view shows; itself otherwise */
-    void *native; /* address of the root's first byte, see space.h */
+    void *native;              /* address of the root's first byte, see space.h */
     size_t offset;
     size_t bytes;
     uint32_t mark;    /* whether the handle is live; survives its being given back. Pool's lock */

@@ -50,8 +50,8 @@ static void device_free(void *user, const tn_segment_memory *memory) {
         space->calls->free(space, memory);
         return;
     }
-    space->calls->withdraw(space, memory);
-    tn_host_give(pool, memory);
+    if (space->calls->withdraw(space, memory))
+        tn_host_give(pool, memory);
 }
 
 tn_segment_source tn_device_source(tenon_pool *pool) {

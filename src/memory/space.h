@@ -60,13 +60,14 @@ typedef struct tn_space_calls {
     void (*free)(tn_space *space, const tn_segment_memory *memory);
 
     /*
-     * Lets the device use host memory in place, until tn_space_calls.withdraw, which waits for the
-     * work that does. UNSUPPORTED where it can't; OUT_OF_MEMORY also where this block is too large.
-     * NULL where no host memory ever can.
+     * Lets the device use host memory in place, until `withdraw`, which waits for the work that
+     * does. UNSUPPORTED where it can't; OUT_OF_MEMORY also where this block is too large. NULL
+     * where no host memory ever can. Withdrawing is false if the device was lost and may be at the memory
+     * for ever, for all that its driver says: then it must not be given back.
      */
     tenon_status (*lend)(tn_space *space, void *host, size_t bytes, tn_segment_memory *out,
                          tn_message *why);
-    void (*withdraw)(tn_space *space, const tn_segment_memory *memory);
+    bool (*withdraw)(tn_space *space, const tn_segment_memory *memory);
 
     /*
      * Memory of the caller's (tenon_buffer_import), until `forget`. INVALID_ARGUMENT with the field

@@ -34,6 +34,7 @@
     F(clRetainMemObject)                                                                           \
     F(clReleaseMemObject)                                                                          \
     F(clGetMemObjectInfo)                                                                          \
+    F(clSetMemObjectDestructorCallback)                                                            \
     F(clEnqueueReadBuffer)                                                                         \
     F(clEnqueueWriteBuffer)                                                                        \
     F(clEnqueueFillBuffer)                                                                         \

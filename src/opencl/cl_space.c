@@ -74,9 +74,15 @@ static void release(tn_space *space) {
     tn_cl_space_release(of(space));
 }
 
+/* As long as work may be going on nothing may be given back, so a driver that is short of memory
+ * for the waiting is asked again, and is lost if that is no help. */
 static tenon_status finish(tn_cl_space *s, tn_message *why) {
+    cl_int code = CL_OUT_OF_HOST_MEMORY;
     TN_TRY(tn_cl_space_check(s, why));
-    return tn_cl_status(s, s->cl->clFinish(s->queue), "clFinish", true, why);
+    for (int tries = 0; tries < 3 && code == CL_OUT_OF_HOST_MEMORY; ++tries)
+        code = s->cl->clFinish(s->queue);
+    return code == CL_OUT_OF_HOST_MEMORY ? lose(s, code, "clFinish", why)
+                                         : tn_cl_status(s, code, "clFinish", true, why);
 }
 
 static tenon_status wait_for_all(tn_space *space, tn_message *why) {
@@ -133,9 +139,52 @@ static tenon_status lend(tn_space *space, void *host, size_t bytes, tn_segment_m
     return tn_cl_status(s, code, "clCreateBuffer", false, why);
 }
 
-static void withdraw(tn_space *space, const tn_segment_memory *memory) {
-    (void)finish(of(space), NULL);
-    drop(of(space), memory->handle);
+/* Who waits for the end of a memory object, and its driver's thread that tells of it. */
+typedef struct ending {
+    _Atomic uint32_t word;
+} ending;
+
+enum { AWAITED, ENDED, ABANDONED };
+
+static void CL_CALLBACK tell_ending(cl_mem memory, void *user) {
+    ending *e = user;
+    (void)memory;
+    if (atomic_exchange(&e->word, ENDED) == ABANDONED)
+        tn_host_free(NULL, e, sizeof *e);
+    else
+        tn_os_wake(&e->word, 1);
+}
+
+/*
+ * Releases host memory's object on a device that was lost. A driver deletes an object only when no
+ * work uses it any more, also where it could not say so, and tells when it does.
+ */
+static bool drop_lost(tn_cl_space *s, void *handle) {
+    const uint64_t patience = 2000000000u, start = tn_os_now_ns();
+    ending *e = tn_host_alloc_zero(NULL, sizeof *e, TN_CACHE_LINE);
+    if (!e)
+        return drop(s, handle), false;
+    if (s->cl->clSetMemObjectDestructorCallback(handle, tell_ending, e) != CL_SUCCESS) {
+        tn_host_free(NULL, e, sizeof *e);
+        return drop(s, handle), false;
+    }
+    drop(s, handle);
+    while (atomic_load(&e->word) == AWAITED && tn_os_now_ns() - start < patience)
+        tn_os_wait_for(&e->word, AWAITED, 1000000);
+    if (atomic_exchange(&e->word, ABANDONED) != ENDED)
+        return false;
+    tn_host_free(NULL, e, sizeof *e);
+    return true;
+}
+
+static bool withdraw(tn_space *space, const tn_segment_memory *memory) {
+    tn_cl_space *s = of(space);
+    if (tn_os_forked(&s->home))
+        return true; /* the device works on the parent's */
+    if (finish(s, NULL) != TENON_OK)
+        return drop_lost(s, memory->handle);
+    drop(s, memory->handle);
+    return true;
 }
 
 /* A buffer object of this context with at least so many bytes. */
@@ -190,7 +239,7 @@ static void forget(tn_space *space, tenon_native_kind kind, const tn_segment_mem
     if (kind == TENON_NATIVE_OPENCL)
         device_free(space, memory);
     else
-        withdraw(space, memory);
+        (void)withdraw(space, memory);
 }
 
 static tenon_status write_part(tn_space *space, const tn_place *to, const void *host, size_t bytes,

@@ -46,9 +46,9 @@ void tn_cl_space_release(tn_cl_space *space);
 tenon_status tn_cl_space_check(tn_cl_space *space, tn_message *why);
 
 /*
- * What an error code of a call means: OUT_OF_MEMORY, DEVICE_LOST (latched) or INTERNAL; TENON_OK for
- * CL_SUCCESS. After a call that waits for work (`waited`) anything but a shortage is a loss: what
- * was queued has come to nothing.
+ * What an error code of a call means: OUT_OF_MEMORY, DEVICE_LOST (latched) or INTERNAL; TENON_OK
+ * for CL_SUCCESS. After a call that waits for work (`waited`) anything but a shortage is a loss:
+ * what was queued has come to nothing.
  */
 tenon_status tn_cl_status(tn_cl_space *space, cl_int code, const char *call, bool waited,
                           tn_message *why);

@@ -169,7 +169,8 @@ static tenon_status check_fetched(tenon_context *ctx, const op_row *row, const v
     void *addresses[TN_MAX_ADDRESSES];
     tn_fetched fetched;
     memcpy(addresses, c->addresses, sizeof addresses);
-    tenon_status status = tn_stage_fetch(ctx, &c->at, index_roles(row), &fetched, addresses);
+    tenon_status status =
+        tn_stage_fetch(ctx, &c->at, index_roles(row), &tn_operand_copying, &fetched, addresses);
     if (status == TENON_OK)
         status = row->check_data(problem, addresses, &ctx->message);
     tn_stage_forget(ctx, &fetched);
@@ -220,7 +221,7 @@ static tn_plan_request request_of(const op_row *row, const call *c,
         .workspace_limit = limit_of(workspace),
         .empty = row->writes_nothing(&c->problem),
         .describe = row->describe,
-        .operands = &tn_operand_copying,
+        .operands = row->op == TN_OP_MERGE ? &tn_merge_copying : &tn_operand_copying,
     };
     if (row->op == TN_OP_GEMM && tn_gemm_is_packed(&c->problem.gemm)) {
         request.bound = 1;

@@ -125,10 +125,6 @@ static tenon_status place_part(tn_message *m, const tn_placement *at, const char
     tenon_tensor t = *part;
     tn_tensor_fill_strides(&t);
     TN_TRY(tn_check_address(m, name, &t, address));
-    if (t.buffer && tn_buffer_space(t.buffer))
-        return tn_fail(m, TENON_ERROR_UNSUPPORTED,
-                       "%s.buffer is %p, memory of a device, expected host memory", name,
-                       (void *)t.buffer);
     TN_TRY(tn_check_apart(m, "o", &d->o, at->addresses[TN_MERGE_O], name, &t, *address,
                           may_be == TN_MERGE_O));
     TN_TRY(tn_check_apart(m, "lse", &d->lse, at->addresses[TN_MERGE_LSE], name, &t, *address,
@@ -143,21 +139,68 @@ static tenon_status place_both(tn_message *m, const tn_placement *at, const part
     return place_part(m, at, names->lse, &d->lse_parts[i], i == 0 ? TN_MERGE_LSE : -1, lse);
 }
 
+static bool is_elsewhere(const tenon_tensor *t) {
+    return t->buffer && tn_buffer_space(t->buffer);
+}
+
 tenon_status tn_merge_settle(tn_placement *at, const tn_merge_problem *p,
                              void *parts[2 * TN_MERGE_MAX_PARTS]) {
     static const part_names nameless;
+    const tenon_attention_merge_desc *d = at->desc;
     TN_TRY(tn_operands_settle(at));
     at->addresses[TN_MERGE_O_PARTS] = parts;
     at->addresses[TN_MERGE_LSE_PARTS] = parts + p->count;
     for (int64_t i = 0; i < p->count; ++i) {
         void **o = &parts[i], **lse = &parts[p->count + i];
-        if (place_both(NULL, at, &nameless, i, o, lse) == TENON_OK)
-            continue;
-        const part_names names = names_of(i);
-        return place_both(at->message, at, &names, i, o, lse);
+        if (place_both(NULL, at, &nameless, i, o, lse) != TENON_OK) {
+            const part_names names = names_of(i);
+            return place_both(at->message, at, &names, i, o, lse);
+        }
+        if (is_elsewhere(&d->o_parts[i]) || is_elsewhere(&d->lse_parts[i]))
+            at->elsewhere |= 1u << TN_MERGE_O_PARTS;
     }
     return TENON_OK;
 }
+
+/* ---------------------------------------------------------------- copying */
+
+/* Part number i is o_parts[i], number TN_MERGE_MAX_PARTS + i is lse_parts[i]. */
+static int next_part(const tn_placement *at, int from) {
+    const tenon_attention_merge_desc *d = at->desc;
+    if (from < d->count)
+        return from;
+    if (from < TN_MERGE_MAX_PARTS)
+        from = TN_MERGE_MAX_PARTS;
+    return from - TN_MERGE_MAX_PARTS < d->count ? from : -1;
+}
+
+static void describe_part(const tn_placement *at, int number, tn_operand_memory *out) {
+    const tenon_attention_merge_desc *d = at->desc;
+    const bool is_lse = number >= TN_MERGE_MAX_PARTS;
+    const int i = is_lse ? number - TN_MERGE_MAX_PARTS : number;
+    const tenon_tensor *t = is_lse ? &d->lse_parts[i] : &d->o_parts[i];
+    void **addresses = at->addresses[is_lse ? TN_MERGE_LSE_PARTS : TN_MERGE_O_PARTS];
+    *out = (tn_operand_memory){.name = is_lse ? "lse_parts" : "o_parts",
+                               .tensor = t,
+                               .address = addresses[i],
+                               .buffer = is_elsewhere(t) ? t->buffer : NULL};
+    tenon_tensor dense = *t;
+    tn_tensor_fill_strides(&dense);
+    (void)tn_tensor_reach(&dense, &out->low, &out->high);
+}
+
+static void move_parts(void **addresses, void **part) {
+    addresses[TN_MERGE_O_PARTS] = part;
+    addresses[TN_MERGE_LSE_PARTS] = part + TN_MERGE_MAX_PARTS;
+}
+
+const tn_operand_calls tn_merge_copying = {
+    .describe = tn_operand_describe,
+    .pieces = tn_operand_pieces,
+    .next_part = next_part,
+    .describe_part = describe_part,
+    .move_parts = move_parts,
+};
 
 static double operand_bytes(const tn_merge_operand *x, double elements) {
     const tn_dtype_info *type = tn_dtype_find(x->dtype);

@@ -138,8 +138,17 @@ tenon_status tn_operands_settle(tn_placement *p) {
 
 /* ---------------------------------------------------------------- copying */
 
-static const char *name_of(const tn_placement *at, int role) {
-    return at->form->operand[role].name;
+void tn_operand_describe(const tn_placement *at, int role, tn_operand_memory *out) {
+    const tn_reach *reach = &at->reaches->of[role];
+    *out = (tn_operand_memory){
+        .name = at->form->operand[role].name,
+        .tensor = tn_tensor_in(at->form, role, at->desc),
+        .address = at->addresses[role],
+        .low = reach->low,
+        .high = reach->high,
+        .buffer = at->elsewhere >> role & 1 ? at->buffers[role] : NULL,
+        .output = at->reaches->outputs >> role & 1,
+    };
 }
 
 /*
@@ -180,8 +189,8 @@ static runs runs_of(const tenon_tensor *t) {
     return r;
 }
 
-static void pieces(const tn_placement *at, int role, tn_piece *each, void *arg) {
-    const tenon_tensor t = with_strides(tn_tensor_in(at->form, role, at->desc));
+void tn_operand_pieces(const tenon_tensor *tensor, tn_piece *each, void *arg) {
+    const tenon_tensor t = with_strides(tensor);
     if (tn_tensor_empty(&t))
         return;
     const runs r = runs_of(&t);
@@ -201,4 +210,5 @@ static void pieces(const tn_placement *at, int role, tn_piece *each, void *arg) 
     }
 }
 
-const tn_operand_calls tn_operand_copying = {.name = name_of, .pieces = pieces};
+const tn_operand_calls tn_operand_copying = {.describe = tn_operand_describe,
+                                             .pieces = tn_operand_pieces};

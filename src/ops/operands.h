@@ -46,5 +46,7 @@ tenon_status tn_operands_settle(tn_placement *p);
 
 /* How dispatch copies operands of descriptors that have a form. */
 extern const tn_operand_calls tn_operand_copying;
+void tn_operand_describe(const tn_placement *at, int role, tn_operand_memory *out);
+void tn_operand_pieces(const tenon_tensor *tensor, tn_piece *each, void *arg);
 
 #endif

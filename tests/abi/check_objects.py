@@ -19,7 +19,7 @@ MATH = {"cos", "erf", "erfc", "exp", "exp2", "expf", "expm1", "fabs", "floor", "
 SYSTEM = {"clock_gettime", "close", "dlclose", "dlopen", "dlsym", "free", "getenv", "getpid", "getrlimit", "madvise", "malloc",
           "mmap", "mlock", "munlock", "munmap", "open", "posix_memalign", "pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize",
           "pthread_create", "pthread_join", "pthread_mutex_lock", "pthread_mutex_trylock", "pthread_mutex_unlock",
-          "pthread_sigmask", "read", "sched_getaffinity", "sched_getcpu", "sched_yield", "sigdelset", "sigfillset", "syscall", "sysconf", "write"}
+          "pthread_sigmask", "pread", "read", "rename", "sched_getaffinity", "sched_getcpu", "sched_yield", "sigdelset", "sigfillset", "syscall", "sysconf", "unlink", "write"}
 # A variable, read inline where a mutex is taken (core/os.h).
 ALONE = {"__libc_single_threaded"}
 # What compilers put in by themselves.
@@ -45,7 +45,7 @@ def members(listing):
 def plain(name):
     """Without the marks of 64-bit file offsets and of fortification."""
     name = re.sub(r"^__(\w+)_chk$", r"\1", name)
-    return name[:-2] if name in {"open64", "mmap64", "getrlimit64"} else name
+    return name[:-2] if name in {"open64", "mmap64", "getrlimit64", "pread64"} else name
 
 
 def import_faults(name, found):

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Libraries that are not there, or not OpenCL; and the files of built programs, each damaged in
+ * every way that files are: the stand-in ends the process if it is handed a binary that it did not
+ * make, as drivers do.
+ */
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "opencl_support.h"
+
+static const stand_in_calls *driver;
+static char stand_in_path[1024], directory[] = "/tmp/tenon-cache-XXXXXX";
+
+/* ---- libraries ---- */
+
+static void expect_none(const char *library, const char *reason) {
+    tenon_device_info info = {.struct_size = sizeof info};
+    const tenon_context_desc desc = {.device = "opencl"}, chain = {.device = "opencl:0,cpu"};
+    const tenon_pool_desc memory = {.device = "opencl"};
+    tenon_context *ctx;
+    tenon_pool *pool;
+    bool found = false;
+    setenv("TENON_OPENCL_LIBRARY", library, 1);
+    for (int i = 0; i < tenon_device_count(); ++i) {
+        ck_assert_int_eq(tenon_device_get(i, &info), TENON_OK);
+        if (strcmp(info.backend, "opencl") != 0)
+            continue;
+        found = true;
+        ck_assert_int_eq(info.usable, 0);
+        ck_assert_msg(strstr(info.reason, reason) != NULL, "%s", info.reason);
+    }
+    ck_assert(found);
+    REFUSED(NULL, TENON_ERROR_NO_DEVICE, reason, tenon_context_create(&desc, &ctx));
+    REFUSED(NULL, TENON_ERROR_NO_DEVICE, reason, tenon_pool_create(&memory, &pool));
+    ctx = open_context(&chain);
+    ck_assert_str_eq(tenon_context_device(ctx, 0), "cpu");
+    tenon_context_destroy(ctx);
+}
+
+/* A failure is not remembered: what is put right is found. */
+START_TEST(libraries_that_are_none) {
+    expect_none("", "TENON_OPENCL_LIBRARY is empty");
+    expect_none("/nowhere/libOpenCL.so", "could not be loaded");
+    expect_none("libm.so.6", "has no cl");
+    setenv("TENON_OPENCL_LIBRARY", stand_in_path, 1);
+    driver->only("clGetPlatformIDs");
+    driver->strike(1, 1, STAND_IN_SHORT);
+    expect_none(stand_in_path, "CL_OUT_OF_HOST_MEMORY");
+    driver->strike(0, 0, STAND_IN_SHORT);
+    driver->only(NULL);
+    tenon_context_destroy(context_on("opencl"));
+}
+END_TEST
+
+/* ---- files of programs ---- */
+
+/* How many programs were compiled from source while a context worked. */
+static uint64_t sources_built(const char *where) {
+    product *p = malloc(sizeof *p);
+    const tenon_context_desc desc = {.device = "opencl", .kernel_cache_path = where};
+    driver->only("clCreateProgramWithSource");
+    driver->strike(0, 0, STAND_IN_SHORT);
+    tenon_context *ctx = open_context(&desc);
+    product_fill(p);
+    const tenon_gemm_desc g = product_of(p);
+    OK(ctx, tenon_gemm(ctx, &g));
+    tenon_context_destroy(ctx);
+    free(p);
+    return driver->calls();
+}
+
+static char name[1200];
+
+/* The first file of the directory; their number. */
+static int files(void) {
+    DIR *d = opendir(directory);
+    int count = 0;
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        if (e->d_name[0] != '.' && count++ == 0)
+            snprintf(name, sizeof name, "%s/%s", directory, e->d_name);
+    closedir(d);
+    return count;
+}
+
+typedef struct content {
+    unsigned char bytes[1 << 16];
+    size_t count;
+} content;
+
+static void get(content *c) {
+    FILE *f = fopen(name, "rb");
+    c->count = fread(c->bytes, 1, sizeof c->bytes, f);
+    fclose(f);
+}
+
+static void put(const content *c) {
+    FILE *f = fopen(name, "wb");
+    ck_assert_uint_eq(fwrite(c->bytes, 1, c->count, f), c->count);
+    fclose(f);
+}
+
+START_TEST(files_are_kept) {
+    const uint64_t programs = sources_built(NULL);
+    ck_assert_uint_gt(programs, 0);
+    ck_assert_int_eq(files(), 0);
+    ck_assert_uint_eq(sources_built(directory), programs);
+    ck_assert_int_eq(files(), (int)programs);
+    ck_assert_uint_eq(sources_built(directory), 0);
+    ck_assert_uint_eq(sources_built("/nowhere/at/all"), programs);
+}
+END_TEST
+
+START_TEST(damaged_files_are_built_anew) {
+    content good, bad, again;
+    (void)sources_built(directory);
+    ck_assert_int_gt(files(), 0);
+    get(&good);
+    for (size_t i = 0; i < good.count; ++i) { /* one bit, anywhere */
+        bad = good;
+        bad.bytes[i] ^= (unsigned char)(1u << i % 8);
+        put(&bad);
+        ck_assert_msg(sources_built(directory) == 1, "a file with byte %zu changed was taken", i);
+    }
+    for (size_t length = 0; length < good.count; length += length < 16 ? 1 : 37) {
+        bad = good;
+        bad.count = length;
+        put(&bad);
+        ck_assert_msg(sources_built(directory) == 1, "a file of %zu bytes was taken", length);
+    }
+    bad = good;
+    bad.bytes[bad.count++] = 0;
+    put(&bad);
+    ck_assert_uint_eq(sources_built(directory), 1);
+    /* Each time a good one was put in its place, and nothing beside it was left. */
+    get(&again);
+    ck_assert_uint_eq(again.count, good.count);
+    ck_assert_mem_eq(again.bytes, good.bytes, good.count);
+    ck_assert_uint_eq(sources_built(directory), 0);
+}
+END_TEST
+
+/* A whole file under another's name, as a copy by hand or a collision of hashes would make it. */
+START_TEST(files_of_others) {
+    content mine;
+    char own[sizeof name];
+    (void)sources_built(directory);
+    ck_assert_int_eq(files(), 1);
+    get(&mine);
+    snprintf(own, sizeof own, "%s", name);
+    ck_assert_int_eq(remove(own), 0);
+    setenv("TENON_OPENCL_FAMILY", "gpu", 1); /* other options, so another key */
+    ck_assert_uint_eq(sources_built(directory), 1);
+    ck_assert_int_eq(files(), 1);
+    ck_assert_str_ne(own, name);
+    put(&mine);
+    ck_assert_uint_eq(sources_built(directory), 1);
+    ck_assert_uint_eq(sources_built(directory), 0);
+    unsetenv("TENON_OPENCL_FAMILY");
+}
+END_TEST
+
+static Suite *suite(void) {
+    Suite *s = suite_create("opencl_library");
+    TCase *t = tcase_create("opencl_library");
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, libraries_that_are_none);
+    tcase_add_test(t, files_are_kept);
+    tcase_add_test(t, damaged_files_are_built_anew);
+    tcase_add_test(t, files_of_others);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+int main(void) {
+    setenv("CK_FORK", "no", 0);
+    driver = stand_in_controls();
+    snprintf(stand_in_path, sizeof stand_in_path, "%s", getenv("TENON_OPENCL_LIBRARY"));
+    if (!mkdtemp(directory))
+        return EXIT_FAILURE;
+    const int failed = run_suite(suite());
+    while (files() > 0)
+        remove(name);
+    return rmdir(directory) == 0 ? failed : EXIT_FAILURE;
+}
