@@ -19,7 +19,7 @@
 /* clang-format off */
 static const char *const notes =
     "Devices come in the order in which \"auto\" prefers them; one that is not usable says why. The\n"
-    "instruction set in use comes first (TENON_CPU=scalar|avx2|avx512 forces one). --json prints one\n"
+    "instruction set in use comes first (TENON_CPU=scalar|avx2|avx512|amx forces one). --json prints one\n"
     "object per line: the machine (op \"machine\"), then each device (op \"device\").";
 /* clang-format on */
 

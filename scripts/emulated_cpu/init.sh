@@ -8,6 +8,7 @@ exec >/dev/ttyS0 2>&1
 run_tests() {
     read -r level
     case $level in
+    amx) flag=amx_tile ;;
     avx512) flag=avx512dq ;;
     avx2) flag=avx2 ;;
     *) flag=fpu ;;

@@ -38,7 +38,7 @@ static tn_cpu_isa isa_of(const tn_device *device) {
     return (tn_cpu_isa){device->level, features[device->further]};
 }
 
-/* AMX has to be allowed, for all threads of the process; elsewhere it is as if it were not there. */
+/* AMX has to be allowed, for all threads of the process; if not, it is as if it were not there. */
 static bool may_use_tiles(tn_cpu_isa isa) {
     if (isa.level < TN_CPU_AVX512 || !(isa.features & TN_CPU_HAS_AMX_TILE))
         return false;

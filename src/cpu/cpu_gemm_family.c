@@ -30,7 +30,7 @@ static bool exact_in_s32(const tn_gemm_problem *p) {
            tn_gemm_ungrouped(p, TN_GEMM_B_SCALE);
 }
 
-/* Types that bf16 holds exactly, without zero points, and with scales that can wait for the sums. */
+/* Types that bf16 holds exactly, without zero points, with scales that can wait for the sums. */
 static bool exact_in_bf16(const tn_gemm_problem *p) {
     for (int role = TN_GEMM_A; role <= TN_GEMM_B; role++) {
         const tenon_dtype type = p->operand[role].dtype;

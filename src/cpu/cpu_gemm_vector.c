@@ -25,12 +25,12 @@ static void take_zeros(const tn_gemm_job *job, const tn_gemm_member *x, int64_t 
 static void take_zeros_of_b(const tn_gemm_job *job, const tn_gemm_member *x, const int16_t *row,
                             int64_t steps, int64_t j0, int64_t cols, uint32_t *sums) {
     const tn_gemm_operand *o = &job->p.operand[TN_GEMM_B_ZERO];
-    uint32_t sum = 0;
+    int64_t sum = 0;
     for (int64_t q = 0; q < steps; q++)
-        sum += (uint32_t)(int32_t)row[q];
+        sum += row[q];
     for (int64_t j = 0; j < cols; j++)
-        sums[j] -=
-            sum * (uint32_t)tn_gemm_byte_at(o->dtype, x->at[TN_GEMM_B_ZERO], (j0 + j) * o->column);
+        sums[j] -= (uint32_t)sum *
+                   (uint32_t)tn_gemm_byte_at(o->dtype, x->at[TN_GEMM_B_ZERO], (j0 + j) * o->column);
 }
 
 /* Columns j0 ... j0 + cols of all rows of a member. A that is not as the kernels read it is

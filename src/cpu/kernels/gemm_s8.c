@@ -10,8 +10,8 @@
  *
  *   sum (a - x)(b - y) = sum a b - x sum b - y (sum a - kc x)
  *
- * modulo 2^32, which is exact since the drivers bound k. Zeros that change along k are gemm_s16.c's.
- * Exports tn_gemm_tile_s8_<variant>.
+ * modulo 2^32, which is exact since the drivers bound k. Zeros that change along k are for
+ * gemm_s16.c. Exports tn_gemm_tile_s8_<variant>.
  */
 #include "vec_int.h"
 #ifdef TN_WITH_AMX
@@ -92,7 +92,7 @@ static void ukr(const tn_gemm_ukr_args *t) {
 
 #include "gemm_int_rows.inc"
 
-/* Zeros of the caller's join those in the tail: of the whole of k, since a tail has room for one. */
+/* The caller's zeros join those in the tail: of the whole of k, since a tail has room for one. */
 static void shift(void *panel, int64_t width, int64_t first, int64_t end, const int32_t *zero) {
     int32_t *tail = (int32_t *)panel + slots_of(end) * width;
     (void)first;

@@ -26,7 +26,7 @@ typedef struct tn_tile_config {
 _Static_assert(sizeof(tn_tile_config) == 64, "as the instruction has it");
 
 #ifdef TN_EMULATE_AVX512
-#include "vec_tiles_emulated.h"
+#include <vec_tiles_emulated.h> /* of tests/support, which has state of threads */
 #else
 
 #define tn_tile_configure(config) __asm__ volatile("ldtilecfg %0" ::"m"(*(config)))
