@@ -390,7 +390,8 @@ START_TEST(floats) {
             if ((double)upward < product)
                 upward = nextafterf(upward, INFINITY);
             ck_assert_float_eq(as_float(o[2]), upward);
-            ck_assert(fabs(as_float(o[3]) - exp2((double)a)) <= 0x1p-22 * exp2((double)a));
+            if (fabsf(a) < 120) /* a normal number */
+                ck_assert(fabs(as_float(o[3]) - exp2((double)a)) <= 0x1p-22 * exp2((double)a));
             ck_assert(fabs(as_float(o[4]) - 1.0 / a) <= 0x1p-23 * fabs(1.0 / a));
             double lg = b > 0 ? log2(b) : NAN;
             ck_assert(b < 0 ? isnan(as_float(o[5]))

@@ -130,6 +130,7 @@ bool sim_async_background(sim_warp *w) {
 
 void sim_warp_drop_async(sim_warp *w) {
     w->copies = 0;
+    sim_wgmma_drop(w);
 }
 
 static sim_step run_commit(sim_warp *w, const sim_insn *i, u32 m) {

@@ -267,6 +267,7 @@ static void set_special(sim_warp *w, sim_special slot, u32 value) {
 static void start_warp(sim_block *b, sim_warp *w, u32 id) {
     sim_launch *L = b->launch;
     const sim_kernel *k = L->kernel;
+    sim_warp_drop_async(w);
     u32 *registers = w->bank[0], *pred = w->pred;
     u8 *local = w->local;
     sim_copy *copy = w->copy;

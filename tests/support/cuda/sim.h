@@ -312,10 +312,13 @@ void sim_async_settle(sim_warp *w, const sim_insn *i, u32 mask, const u32 *upto)
 bool sim_async_background(sim_warp *w); /* delivers what nobody waits for; whether anything was */
 sim_step sim_mbarrier_arrive_at(sim_warp *w, const sim_insn *i, int lane, sim_block *b, u32 offset,
                                 u32 count, s64 expect, u64 *state);
+/* The agent that copies completing on this mbarrier write as, and the clock of its phase. */
+u32 sim_mbarrier_agent(sim_block *b, u32 offset, u32 *clock);
 bool sim_mbarrier_raise(sim_warp *w, const sim_insn *i, int lane, u32 offset);
 void sim_mbarrier_complete_tx(sim_block *b, u32 offset, s64 bytes);
 bool sim_bulk_background(sim_block *b, bool force);
 void sim_warp_drop_async(sim_warp *w);
+void sim_wgmma_drop(sim_warp *w);
 void sim_bulk_drop(sim_block *b);
 
 static inline u32 *sim_words(const sim_warp *w, u32 place) {
