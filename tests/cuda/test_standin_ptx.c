@@ -59,7 +59,8 @@ static uint32_t of_float(float f) {
 
 /* Random bits, with corner values mixed in. */
 static void fill(io *in, rng *r) {
-    static const uint32_t corners[] = {0, 1, 0xffffffff, 0x80000000, 0x7fffffff, 31, 32, 33, 8, 255};
+    static const uint32_t corners[] = {0,  1,  0xffffffff, 0x80000000, 0x7fffffff,
+                                       31, 32, 33,         8,          255};
     for (int l = 0; l < LANES; ++l)
         for (int n = 0; n < WORDS; ++n)
             in->w[l][n] = rng_below(r, 4) == 0 ? corners[rng_below(r, 10)] : (uint32_t)rng_u64(r);
@@ -74,7 +75,9 @@ static uint32_t e_mulhi(const uint32_t *a) {
 static uint32_t e_bfe_s(const uint32_t *a) { /* the manual's loop */
     uint32_t pos = a[1] & 0xff, len = a[2] & 0xff, d = 0;
     int msb = 31;
-    int sbit = len == 0 ? 0 : (a[0] >> (pos + len - 1 < (uint32_t)msb ? pos + len - 1 : (uint32_t)msb)) & 1;
+    int sbit = len == 0
+                   ? 0
+                   : (a[0] >> (pos + len - 1 < (uint32_t)msb ? pos + len - 1 : (uint32_t)msb)) & 1;
     for (uint32_t i = 0; i <= 31; ++i)
         d |= (uint32_t)(i < len && pos + i <= 31 ? (a[0] >> (pos + i) & 1) : (uint32_t)sbit) << i;
     return d;
@@ -220,12 +223,15 @@ START_TEST(integers) {
         {"bfind.s32 %d0, %a0;", e_bfind},
         {"clz.b32 %d0, %a0;", e_clz},
         {"popc.b32 %d0, %a0;", e_popc},
-        {"{ .reg .b16 s, t; mov.b32 {s, _}, %a0; cvt.u16.u32 t, %a1; mad.wide.s16 %d0, s, t, %a2; }", e_mad16},
+        {"{ .reg .b16 s, t; mov.b32 {s, _}, %a0; cvt.u16.u32 t, %a1; mad.wide.s16 %d0, s, t, %a2; "
+         "}",
+         e_mad16},
         {"add.cc.u32 %t1, %a0, %a2; addc.u32 %d0, %a1, %a3;", e_carry},
         {"mul.wide.s32 %y0, %a0, %a1; mov.b64 {_, %d0}, %y0;", e_mulwide},
         {"mul.hi.u64 %y0, %x0, %x1; cvt.u32.u64 %d0, %y0;", e_mul64hi},
         {"cvt.pack.sat.s8.s32.b32 %d0, %a0, %a1, %a2;", e_pack_sat},
-        {"setp.ge.u32 %q1, %a2, %a3; setp.lt.and.s32 %q0, %a0, %a1, %q1; selp.u32 %d0, 5, 9, %q0;", e_setp},
+        {"setp.ge.u32 %q1, %a2, %a3; setp.lt.and.s32 %q0, %a0, %a1, %q1; selp.u32 %d0, 5, 9, %q0;",
+         e_setp},
         {"slct.u32.s32 %d0, %a0, %a1, %a2;", e_slct},
         {"cvt.s32.s8 %d0, %a0;", e_cvt_s8},
         {"cvt.rzi.s32.f32 %d0, %a0;", e_f2i},
@@ -238,9 +244,10 @@ START_TEST(integers) {
             fill(&in, &r);
             run_snippet(80, rows[t].snippet, &in, &out);
             for (int l = 0; l < LANES; ++l)
-                ck_assert_msg(out.w[l][0] == rows[t].expect(in.w[l]), "%s of %08x %08x %08x %08x: %08x, not %08x",
-                              rows[t].snippet, in.w[l][0], in.w[l][1], in.w[l][2], in.w[l][3],
-                              out.w[l][0], rows[t].expect(in.w[l]));
+                ck_assert_msg(out.w[l][0] == rows[t].expect(in.w[l]),
+                              "%s of %08x %08x %08x %08x: %08x, not %08x", rows[t].snippet,
+                              in.w[l][0], in.w[l][1], in.w[l][2], in.w[l][3], out.w[l][0],
+                              rows[t].expect(in.w[l]));
         }
     cuda_expect_clean();
 }
@@ -299,10 +306,11 @@ static float random_float(rng *r, int low, int high) {
     return as_float(x);
 }
 
-static void check_format(const char *snippet, int arch, format f, bool finite, int shift, int low, int high,
-                         rng *r) {
-    static const uint32_t corners[] = {0, 0x80000000, 0x7f800000, 0xff800000, 0x7fc00000, 0x00000001,
-                                       0x7f7fffff, 0x477fe000, 0x477fefff, 0x477ff000, 0x43e00000, 0x43e80000};
+static void check_format(const char *snippet, int arch, format f, bool finite, int shift, int low,
+                         int high, rng *r) {
+    static const uint32_t corners[] = {0,          0x80000000, 0x7f800000, 0xff800000,
+                                       0x7fc00000, 0x00000001, 0x7f7fffff, 0x477fe000,
+                                       0x477fefff, 0x477ff000, 0x43e00000, 0x43e80000};
     uint32_t mask = (2u << (f.exponent + f.mantissa)) - 1;
     for (int round = 0; round < ROUNDS; ++round) {
         io in = {0}, out;
@@ -310,11 +318,13 @@ static void check_format(const char *snippet, int arch, format f, bool finite, i
             in.w[l][0] = round == 0 && l < 12 ? corners[l] : of_float(random_float(r, low, high));
         run_snippet(arch, snippet, &in, &out);
         for (int l = 0; l < LANES; ++l) {
-            uint32_t got = out.w[l][0] >> shift & mask, want = nearest(f, as_float(in.w[l][0]), finite);
+            uint32_t got = out.w[l][0] >> shift & mask,
+                     want = nearest(f, as_float(in.w[l][0]), finite);
             if (want == UINT32_MAX)
                 ck_assert_msg(isnan(number(f, got)), "%s of NaN: %x", snippet, got);
             else
-                ck_assert_msg(got == want, "%s of %a: %x, not %x", snippet, as_float(in.w[l][0]), got, want);
+                ck_assert_msg(got == want, "%s of %a: %x, not %x", snippet, as_float(in.w[l][0]),
+                              got, want);
         }
     }
 }
@@ -322,29 +332,35 @@ static void check_format(const char *snippet, int arch, format f, bool finite, i
 START_TEST(conversions) {
     rng r = rng_start("conversions");
     cuda_start(89, 1);
-    check_format("{ .reg .b16 h; cvt.rn.f16.f32 h, %a0; cvt.u32.u16 %d0, h; }", 80, f16, false, 0, -27, 17, &r);
+    check_format("{ .reg .b16 h; cvt.rn.f16.f32 h, %a0; cvt.u32.u16 %d0, h; }", 80, f16, false, 0,
+                 -27, 17, &r);
     check_format("cvt.rn.f16x2.f32 %d0, %a0, %a0;", 80, f16, false, 16, -27, 17, &r);
     check_format("cvt.rn.bf16x2.f32 %d0, %a0, %a1;", 80, bf16, false, 16, -100, 100, &r);
-    check_format("{ .reg .b16 h; cvt.rn.bf16.f32 h, %a0; cvt.u32.u16 %d0, h; }", 80, bf16, false, 0, -20, 127, &r);
-    check_format("{ .reg .b16 h; cvt.rn.satfinite.e4m3x2.f32 h, %a0, %a1; cvt.u32.u16 %d0, h; }", 89, e4m3, true,
-                 8, -12, 10, &r);
-    check_format("{ .reg .b16 h; cvt.rn.satfinite.e5m2x2.f32 h, %a1, %a0; cvt.u32.u16 %d0, h; }", 89, e5m2, true,
-                 0, -19, 17, &r);
+    check_format("{ .reg .b16 h; cvt.rn.bf16.f32 h, %a0; cvt.u32.u16 %d0, h; }", 80, bf16, false, 0,
+                 -20, 127, &r);
+    check_format("{ .reg .b16 h; cvt.rn.satfinite.e4m3x2.f32 h, %a0, %a1; cvt.u32.u16 %d0, h; }",
+                 89, e4m3, true, 8, -12, 10, &r);
+    check_format("{ .reg .b16 h; cvt.rn.satfinite.e5m2x2.f32 h, %a1, %a0; cvt.u32.u16 %d0, h; }",
+                 89, e5m2, true, 0, -19, 17, &r);
     /* and back: every number of the format */
     for (int part = 0; part < 8; ++part) {
         io in = {0}, out;
         for (int l = 0; l < LANES; ++l)
             in.w[l][0] = (uint32_t)(part * 32 + l) * 0x101;
         run_snippet(89,
-                    "{ .reg .b16 h, i, j; cvt.u16.u32 h, %a0; cvt.rn.f16x2.e4m3x2 %t1, h; mov.b32 {i, j}, %t1;"
-                    " cvt.f32.f16 %d0, i; cvt.f32.f16 %d1, j; cvt.rn.f16x2.e5m2x2 %t1, h; mov.b32 {i, j}, %t1;"
+                    "{ .reg .b16 h, i, j; cvt.u16.u32 h, %a0; cvt.rn.f16x2.e4m3x2 %t1, h; mov.b32 "
+                    "{i, j}, %t1;"
+                    " cvt.f32.f16 %d0, i; cvt.f32.f16 %d1, j; cvt.rn.f16x2.e5m2x2 %t1, h; mov.b32 "
+                    "{i, j}, %t1;"
                     " cvt.f32.f16 %d2, j; }",
                     &in, &out);
         for (int l = 0; l < LANES; ++l) {
             double want = number(e4m3, in.w[l][0] & 255), other = number(e5m2, in.w[l][0] & 255);
             for (int n = 0; n < 2; ++n)
-                ck_assert(as_float(out.w[l][n]) == want || (want != want && isnan(as_float(out.w[l][n]))));
-            ck_assert(as_float(out.w[l][2]) == other || (other != other && isnan(as_float(out.w[l][2]))));
+                ck_assert(as_float(out.w[l][n]) == want ||
+                          (want != want && isnan(as_float(out.w[l][n]))));
+            ck_assert(as_float(out.w[l][2]) == other ||
+                      (other != other && isnan(as_float(out.w[l][2]))));
         }
     }
     /* tf32: a multiple of the 11th significant bit; ties away from zero */
@@ -356,7 +372,8 @@ START_TEST(conversions) {
         for (int l = 0; l < LANES; ++l) {
             int e;
             double x = as_float(in.w[l][0]), f = frexp(x, &e);
-            ck_assert_float_eq(as_float(out.w[l][0]), (float)ldexp((double)lround(ldexp(f, 11)), e - 11));
+            ck_assert_float_eq(as_float(out.w[l][0]),
+                               (float)ldexp((double)lround(ldexp(f, 11)), e - 11));
         }
     }
     cuda_expect_clean();
@@ -371,11 +388,12 @@ START_TEST(floats) {
         for (int l = 0; l < LANES; ++l)
             for (int n = 0; n < 3; ++n)
                 in.w[l][n] = of_float(random_float(&r, -8, 8));
-        run_snippet(80,
-                    "fma.rn.f32 %d0, %a0, %a1, %a2; add.rz.f32 %d1, %a0, %a1; mul.rp.f32 %d2, %a0, %a1;"
-                    "ex2.approx.f32 %d3, %a0; rcp.approx.ftz.f32 %d4, %a0; lg2.approx.f32 %d5, %a1;"
-                    "add.sat.f32 %d6, %a0, %a2; div.full.f32 %d7, %a0, %a1;",
-                    &in, &out);
+        run_snippet(
+            80,
+            "fma.rn.f32 %d0, %a0, %a1, %a2; add.rz.f32 %d1, %a0, %a1; mul.rp.f32 %d2, %a0, %a1;"
+            "ex2.approx.f32 %d3, %a0; rcp.approx.ftz.f32 %d4, %a0; lg2.approx.f32 %d5, %a1;"
+            "add.sat.f32 %d6, %a0, %a2; div.full.f32 %d7, %a0, %a1;",
+            &in, &out);
         for (int l = 0; l < LANES; ++l) {
             const uint32_t *o = out.w[l];
             float a = as_float(in.w[l][0]), b = as_float(in.w[l][1]), c = as_float(in.w[l][2]);
@@ -402,12 +420,15 @@ START_TEST(floats) {
     }
     /* min and max: numbers win over NaN, or not, and -0 < +0 */
     io in = {0}, out;
-    static const uint32_t pairs[][2] = {{0x7fc00000, 0x3f800000}, {0x3f800000, 0x7fc00000},
-                                        {0x80000000, 0},          {0, 0x80000000},
+    static const uint32_t pairs[][2] = {{0x7fc00000, 0x3f800000},
+                                        {0x3f800000, 0x7fc00000},
+                                        {0x80000000, 0},
+                                        {0, 0x80000000},
                                         {0x7fc00000, 0x7fc00001}};
     for (int l = 0; l < 5; ++l)
         memcpy(in.w[l], pairs[l], 8);
-    run_snippet(80, "min.f32 %d0, %a0, %a1; max.f32 %d1, %a0, %a1; min.NaN.f32 %d2, %a0, %a1;", &in, &out);
+    run_snippet(80, "min.f32 %d0, %a0, %a1; max.f32 %d1, %a0, %a1; min.NaN.f32 %d2, %a0, %a1;", &in,
+                &out);
     static const uint32_t expected[][3] = {{0x3f800000, 0x3f800000, 0x7fffffff},
                                            {0x3f800000, 0x3f800000, 0x7fffffff},
                                            {0x80000000, 0, 0x80000000},
@@ -415,7 +436,8 @@ START_TEST(floats) {
                                            {0x7fffffff, 0x7fffffff, 0x7fffffff}};
     for (int l = 0; l < 5; ++l)
         for (int n = 0; n < 3; ++n)
-            ck_assert_msg(out.w[l][n] == expected[l][n], "pair %d, result %d: %x", l, n, out.w[l][n]);
+            ck_assert_msg(out.w[l][n] == expected[l][n], "pair %d, result %d: %x", l, n,
+                          out.w[l][n]);
     cuda_expect_clean();
 }
 END_TEST
@@ -428,13 +450,16 @@ START_TEST(halves) {
         for (int l = 0; l < LANES; ++l)
             for (int n = 0; n < 3; ++n)
                 in.w[l][n] = (uint32_t)rng_u64(&r) & 0xbfffbfff; /* f16 below 2, bf16 below 2 too */
-        run_snippet(80,
-                    "fma.rn.f16x2 %d0, %a0, %a1, %a2; add.rn.f16x2 %d1, %a0, %a1; mul.rn.f16x2 %d2, %a0, %a1;"
-                    "fma.rn.bf16x2 %d3, %a0, %a1, %a2; max.f16x2 %d4, %a0, %a1; neg.f16x2 %d5, %a0;",
-                    &in, &out);
+        run_snippet(
+            80,
+            "fma.rn.f16x2 %d0, %a0, %a1, %a2; add.rn.f16x2 %d1, %a0, %a1; mul.rn.f16x2 %d2, %a0, "
+            "%a1;"
+            "fma.rn.bf16x2 %d3, %a0, %a1, %a2; max.f16x2 %d4, %a0, %a1; neg.f16x2 %d5, %a0;",
+            &in, &out);
         for (int l = 0; l < LANES; ++l)
             for (int h = 0; h < 2; ++h) {
-                double a = number(f16, in.w[l][0] >> 16 * h & 0xffff), b = number(f16, in.w[l][1] >> 16 * h & 0xffff),
+                double a = number(f16, in.w[l][0] >> 16 * h & 0xffff),
+                       b = number(f16, in.w[l][1] >> 16 * h & 0xffff),
                        c = number(f16, in.w[l][2] >> 16 * h & 0xffff);
                 ck_assert_uint_eq(out.w[l][0] >> 16 * h & 0xffff, nearest(f16, a * b + c, false));
                 ck_assert_uint_eq(out.w[l][1] >> 16 * h & 0xffff, nearest(f16, a + b, false));
@@ -445,7 +470,8 @@ START_TEST(halves) {
                 b = number(bf16, in.w[l][1] >> 16 * h & 0xffff);
                 c = number(bf16, in.w[l][2] >> 16 * h & 0xffff);
                 if (fabs(c) > 1e-9 && fabs(a * b) > 1e-9) /* else the sum isn't exact in double */
-                    ck_assert_uint_eq(out.w[l][3] >> 16 * h & 0xffff, nearest(bf16, a * b + c, false));
+                    ck_assert_uint_eq(out.w[l][3] >> 16 * h & 0xffff,
+                                      nearest(bf16, a * b + c, false));
             }
     }
     cuda_expect_clean();
@@ -460,13 +486,14 @@ START_TEST(lanes) {
     for (int l = 0; l < LANES; ++l)
         in.w[l][1] = (uint32_t)rng_below(&r, 32);
     /* widths 32 and 8 as the CUDA manual says what __shfl_*_sync do */
-    run_snippet(80,
-                "shfl.sync.idx.b32 %d0, %a0, %a1, 0x1f, -1; shfl.sync.up.b32 %d1, %a0, 3, 0x1800, -1;"
-                "shfl.sync.down.b32 %d2|%q0, %a0, 5, 0x181f, -1; selp.u32 %d3, 1, 0, %q0;"
-                "shfl.sync.bfly.b32 %d4, %a0, 6, 0x1f, -1; setp.lt.s32 %q1, %a0, 0;"
-                "vote.sync.ballot.b32 %d5, %q1, -1; redux.sync.add.s32 %d6, %a0, -1;"
-                "match.any.sync.b32 %d7, %a1, -1;",
-                &in, &out);
+    run_snippet(
+        80,
+        "shfl.sync.idx.b32 %d0, %a0, %a1, 0x1f, -1; shfl.sync.up.b32 %d1, %a0, 3, 0x1800, -1;"
+        "shfl.sync.down.b32 %d2|%q0, %a0, 5, 0x181f, -1; selp.u32 %d3, 1, 0, %q0;"
+        "shfl.sync.bfly.b32 %d4, %a0, 6, 0x1f, -1; setp.lt.s32 %q1, %a0, 0;"
+        "vote.sync.ballot.b32 %d5, %q1, -1; redux.sync.add.s32 %d6, %a0, -1;"
+        "match.any.sync.b32 %d7, %a1, -1;",
+        &in, &out);
     uint32_t sum = 0, negative = 0;
     for (int l = 0; l < LANES; ++l) {
         sum += in.w[l][0];
@@ -522,7 +549,8 @@ START_TEST(fragments) {
     cuda_start(89, 1);
     for (size_t t = 0; t < sizeof shapes / sizeof *shapes; ++t) {
         const shape *s = &shapes[t];
-        int regs_a = s->m * s->k * s->bits / 32 / 32, regs_b = 8 * s->k * s->bits / 32 / 32, e = 32 / s->bits;
+        int regs_a = s->m * s->k * s->bits / 32 / 32, regs_b = 8 * s->k * s->bits / 32 / 32,
+            e = 32 / s->bits;
         int a[16][64], b[64][8], c[16][8];
         for (int i = 0; i < s->m; ++i)
             for (int p = 0; p < s->k; ++p)
@@ -535,16 +563,23 @@ START_TEST(fragments) {
                 c[i][j] = (int)rng_between(&r, -9, 9);
         io ab = {0}, cd = {0}, out;
         bool ints = strstr(s->types, "s32") != NULL;
-        format f = strstr(s->types, "e4m3") ? e4m3 : strstr(s->types, "e5m2") ? e5m2 : strstr(s->types, "bf16") ? bf16 : f16;
+        format f = strstr(s->types, "e4m3")   ? e4m3
+                   : strstr(s->types, "e5m2") ? e5m2
+                   : strstr(s->types, "bf16") ? bf16
+                                              : f16;
         for (int l = 0; l < LANES; ++l) {
             for (int i = 0; i < regs_a * e; ++i) {
                 int v = a[rows_of_a(s, l, i)][column_of_a(s, l, i)];
-                uint32_t bits = ints ? (uint32_t)v & 255 : s->bits == 32 ? of_float((float)v) : nearest(f, v, false);
+                uint32_t bits = ints            ? (uint32_t)v & 255
+                                : s->bits == 32 ? of_float((float)v)
+                                                : nearest(f, v, false);
                 ab.w[l][i / e] |= bits << i % e * s->bits;
             }
             for (int i = 0; i < regs_b * e; ++i) {
                 int v = b[l % 4 * e + i % e + i / e * 4 * e][l / 4];
-                uint32_t bits = ints ? (uint32_t)v & 255 : s->bits == 32 ? of_float((float)v) : nearest(f, v, false);
+                uint32_t bits = ints            ? (uint32_t)v & 255
+                                : s->bits == 32 ? of_float((float)v)
+                                                : nearest(f, v, false);
                 ab.w[l][4 + i / e] |= bits << i % e * s->bits;
             }
             for (int i = 0; i < s->m / 4; ++i) {
@@ -564,7 +599,8 @@ START_TEST(fragments) {
         }
         CUdeviceptr dc = cuda_upload(&cd, sizeof cd);
         snprintf(snippet, sizeof snippet,
-                 "mov.u64 %%p3, 0x%llx; add.u64 %%p3, %%p3, %%p2; ld.global.v4.u32 {%%t4,%%t5,%%t6,%%t7}, [%%p3];"
+                 "mov.u64 %%p3, 0x%llx; add.u64 %%p3, %%p3, %%p2; ld.global.v4.u32 "
+                 "{%%t4,%%t5,%%t6,%%t7}, [%%p3];"
                  "mma.sync.aligned.%s {%s}, {%s}, {%s}, {%s};",
                  (unsigned long long)dc, s->types, rd, ra, rb, rc);
         run_snippet(s->arch, snippet, &ab, &out);
@@ -574,7 +610,8 @@ START_TEST(fragments) {
                 for (int p = 0; p < s->k; ++p)
                     want += a[row][p] * b[p][col];
                 double got = ints ? (int32_t)out.w[l][i] : as_float(out.w[l][i]);
-                ck_assert_msg(got == want, "%s: d[%d][%d] is %g, not %d", s->types, row, col, got, want);
+                ck_assert_msg(got == want, "%s: d[%d][%d] is %g, not %d", s->types, row, col, got,
+                              want);
             }
     }
     cuda_expect_clean();
@@ -603,13 +640,14 @@ START_TEST(matrices) {
             ck_assert_uint_eq(out.w[l][4 + m], trans);
         }
     /* stored and loaded again, transposed twice: the same */
-    run_snippet(90,
-                "shl.b32 %t1, %t0, 4; mov.u32 %t2, tile; add.u32 %t1, %t1, %t2;"
-                "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%t1], {%a0,%a1,%a2,%a3}; bar.sync 0;"
-                "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%d0,%d1,%d2,%d3}, [%t1];"
-                "movmatrix.sync.aligned.m8n8.trans.b16 %d4, %a0;"
-                "movmatrix.sync.aligned.m8n8.trans.b16 %d5, %d4;",
-                &in, &out);
+    run_snippet(
+        90,
+        "shl.b32 %t1, %t0, 4; mov.u32 %t2, tile; add.u32 %t1, %t1, %t2;"
+        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%t1], {%a0,%a1,%a2,%a3}; bar.sync 0;"
+        "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%d0,%d1,%d2,%d3}, [%t1];"
+        "movmatrix.sync.aligned.m8n8.trans.b16 %d4, %a0;"
+        "movmatrix.sync.aligned.m8n8.trans.b16 %d5, %d4;",
+        &in, &out);
     for (int l = 0; l < LANES; ++l) {
         ck_assert_mem_eq(out.w[l], in.w[l], 16);
         ck_assert_uint_eq(out.w[l][5], in.w[l][0]);

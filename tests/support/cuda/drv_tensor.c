@@ -9,14 +9,18 @@
 
 static u32 element_bytes(CUtensorMapDataType t) {
     switch (t) {
-    case CU_TENSOR_MAP_DATA_TYPE_UINT8: return 1;
+    case CU_TENSOR_MAP_DATA_TYPE_UINT8:
+        return 1;
     case CU_TENSOR_MAP_DATA_TYPE_UINT16:
     case CU_TENSOR_MAP_DATA_TYPE_FLOAT16:
-    case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16: return 2;
+    case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16:
+        return 2;
     case CU_TENSOR_MAP_DATA_TYPE_INT64:
     case CU_TENSOR_MAP_DATA_TYPE_UINT64:
-    case CU_TENSOR_MAP_DATA_TYPE_FLOAT64: return 8;
-    default: return 4;
+    case CU_TENSOR_MAP_DATA_TYPE_FLOAT64:
+        return 8;
+    default:
+        return 4;
     }
 }
 
@@ -29,7 +33,9 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuui
     CUresult r = drv_enter(__func__, false);
     if (r != CUDA_SUCCESS)
         return r;
-    tensor_map t = {.magic = TENSOR_MAP_MAGIC, .rank = (u8)rank, .element = (u8)element_bytes(type),
+    tensor_map t = {.magic = TENSOR_MAP_MAGIC,
+                    .rank = (u8)rank,
+                    .element = (u8)element_bytes(type),
                     .nan_fill = fill != CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
                     .address = (u64)(uintptr_t)address};
     static const u8 swizzles[] = {0, 32, 64, 128};

@@ -160,7 +160,11 @@ static u64 wide(const sim_warp *w, u32 place, u32 l, bool is_wide) {
 static sim_step run_bulk(sim_warp *w, const sim_insn *i, u32 m) {
     const u32 *p = sim_list(w, i);
     EACH_LANE_OF(l, m) {
-        sim_bulk c = {.store = i->mode, .tensor = i->type, .warp = w, .insn = i, .lane = l,
+        sim_bulk c = {.store = i->mode,
+                      .tensor = i->type,
+                      .warp = w,
+                      .insn = i,
+                      .lane = l,
                       .group = w->bulk_group[l]};
         c.shared = (u32)(wide(w, p[0], l, i->shape & 1) + p[3]) & ~(u32)0;
         u32 target = c.shared >> RANK_SHIFT;
@@ -199,7 +203,7 @@ static sim_step run_bulk(sim_warp *w, const sim_insn *i, u32 m) {
 
 static sim_step run_commit(sim_warp *w, const sim_insn *i, u32 m) {
     (void)i;
-    EACH_LANE_OF(l, m) ++w->bulk_group[l];
+    EACH_LANE_OF(l, m)++ w->bulk_group[l];
     return STEP_NEXT;
 }
 

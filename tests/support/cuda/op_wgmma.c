@@ -17,11 +17,11 @@
 #include <stdlib.h>
 
 struct sim_wgmma {
-    bool is_read;     /* a read of 16 bytes at offset; else accumulators */
+    bool is_read; /* a read of 16 bytes at offset; else accumulators */
     u32 group, offset;
     const u32 *place; /* of the accumulators, `registers` of them */
     u32 registers;
-    u32 *value;       /* [register][lane] */
+    u32 *value; /* [register][lane] */
 };
 
 static void add_entry(sim_warp *w, sim_wgmma x) {
@@ -126,7 +126,8 @@ static void row_of_floats(const sim_insn *i, const float *a, const float *B, u32
             sum[n] = __builtin_fmaf(sign * a[k], B[k * columns + n], sum[n]);
     for (u32 n = 0; n < columns; ++n) {
         u32 *v = &value[place_of(row, n, halves)], half = n % 2 * 16;
-        *v = halves ? (*v & ~(0xffffu << half)) | f32_to_f16(sum[n]) << half : f32_canonical(sum[n]);
+        *v =
+            halves ? (*v & ~(0xffffu << half)) | f32_to_f16(sum[n]) << half : f32_canonical(sum[n]);
     }
 }
 

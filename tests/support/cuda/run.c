@@ -15,10 +15,10 @@
 #include <string.h>
 
 enum {
-    MAX_RESIDENT = 3,    /* clusters at a time, unless cooperative */
-    LONGEST_TURN = 400,  /* instructions */
-    LONGEST_SPIN = 64,   /* instructions without a failed wait: more than a loop that waits has */
-    IDLE_LIMIT = 20000,  /* turns in which everybody only waited: a deadlock */
+    MAX_RESIDENT = 3,   /* clusters at a time, unless cooperative */
+    LONGEST_TURN = 400, /* instructions */
+    LONGEST_SPIN = 64,  /* instructions without a failed wait: more than a loop that waits has */
+    IDLE_LIMIT = 20000, /* turns in which everybody only waited: a deadlock */
 };
 
 typedef struct runner {
