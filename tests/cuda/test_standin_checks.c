@@ -37,7 +37,7 @@ START_TEST(races) {
     }
     const standin_finding *f = standin_at(0); /* by name, with the statement */
     ck_assert_str_eq(f->kernel, "overwritten");
-    ck_assert_msg(strstr(f->text, "t.shared") != NULL, "%s", f->text);
+    ck_assert_msg(strstr(f->text, ".shared") != NULL, "%s", f->text);
     ck_assert_uint_gt(f->line, 0);
 }
 END_TEST
@@ -135,8 +135,9 @@ START_TEST(unknown) {
     cuda_start(80, 1);
     CUmodule m;
     CUfunction f;
-    CU(cuModuleLoadData(&m, ".version 8.0\n.target sm_80\n.address_size 64\n"
-                            ".visible .entry odd()\n{\n.reg .b32 %r<3>;\nfrobnicate.b32 %r1, %r2;\nret;\n}\n"));
+    CU(cuModuleLoadData(
+        &m, ".version 8.0\n.target sm_80\n.address_size 64\n"
+            ".visible .entry odd()\n{\n.reg .b32 %r<3>;\nfrobnicate.b32 %r1, %r2;\nret;\n}\n"));
     ck_assert_int_eq(cuModuleGetFunction(&f, m, "odd"), CUDA_ERROR_INVALID_PTX);
     cuda_expect_only(STANDIN_UNKNOWN);
     ck_assert(strstr(standin_at(0)->text, "frobnicate") != NULL);

@@ -37,11 +37,16 @@ typedef enum element { BF16, F16, TF32, S8, E4M3, E5M2 } element;
 
 static double value_of(element type, const void *p, int64_t i) {
     switch (type) {
-    case BF16: return bf16_value(((const uint16_t *)p)[i]);
-    case F16: return f16_value(((const uint16_t *)p)[i]);
-    case TF32: return ((const float *)p)[i];
-    case S8: return ((const int8_t *)p)[i];
-    default: return fp8_value(((const uint8_t *)p)[i], type == E4M3);
+    case BF16:
+        return bf16_value(((const uint16_t *)p)[i]);
+    case F16:
+        return f16_value(((const uint16_t *)p)[i]);
+    case TF32:
+        return ((const float *)p)[i];
+    case S8:
+        return ((const int8_t *)p)[i];
+    default:
+        return fp8_value(((const uint8_t *)p)[i], type == E4M3);
     }
 }
 
@@ -52,15 +57,25 @@ static void fill(element type, void *p, int64_t n, rng *r) {
         float f = rng_f32(r);
         memcpy(&x, &f, 4);
         switch (type) {
-        case BF16: ((uint16_t *)p)[i] = (uint16_t)(x >> 16); break;
-        case F16: ((uint16_t *)p)[i] = (uint16_t)((rng_u64(r) & 0x83ff) | 0x3800); break;
+        case BF16:
+            ((uint16_t *)p)[i] = (uint16_t)(x >> 16);
+            break;
+        case F16:
+            ((uint16_t *)p)[i] = (uint16_t)((rng_u64(r) & 0x83ff) | 0x3800);
+            break;
         case TF32:
             x &= 0xffffe000;
             memcpy((uint32_t *)p + i, &x, 4);
             break;
-        case S8: ((int8_t *)p)[i] = (int8_t)rng_u64(r); break;
-        case E4M3: ((uint8_t *)p)[i] = (uint8_t)((rng_u64(r) & 0x8f) | 0x30); break;
-        default: ((uint8_t *)p)[i] = (uint8_t)((rng_u64(r) & 0x87) | 0x38); break;
+        case S8:
+            ((int8_t *)p)[i] = (int8_t)rng_u64(r);
+            break;
+        case E4M3:
+            ((uint8_t *)p)[i] = (uint8_t)((rng_u64(r) & 0x8f) | 0x30);
+            break;
+        default:
+            ((uint8_t *)p)[i] = (uint8_t)((rng_u64(r) & 0x87) | 0x38);
+            break;
         }
     }
 }
@@ -75,7 +90,8 @@ static void check_gemm(CUfunction f, element type, int size, int m, int n, int k
     CUdeviceptr dc;
     CU(cuMemAlloc(&dc, (size_t)m * (size_t)n * 4));
     void *arguments[] = {&da, &db, &dc, &m, &n, &k, &pitch, &pitch};
-    CU(cuda_run(f, (unsigned)(n + 63) / 64, (unsigned)(m + 63) / 64, 128, 3 * 2 * 64 * 64, arguments));
+    CU(cuda_run(f, (unsigned)(n + 63) / 64, (unsigned)(m + 63) / 64, 128, 3 * 2 * 64 * 64,
+                arguments));
     cuda_download(c, dc, (size_t)m * (size_t)n * 4);
     for (int i = 0; i < m; ++i)
         for (int j = 0; j < n; ++j) {
@@ -88,8 +104,8 @@ static void check_gemm(CUfunction f, element type, int size, int m, int n, int k
             got = type == S8 ? ((int32_t *)c)[i * n + j] : c[i * n + j];
             /* a chain of k roundings; integers are exact */
             double bound = type == S8 ? 0 : k * 0x1p-24 * size_sum * 1.01;
-            ck_assert_msg(fabs(got - exact) <= bound, "c[%d][%d] = %g, expected %g +- %g", i, j, got,
-                          exact, bound);
+            ck_assert_msg(fabs(got - exact) <= bound, "c[%d][%d] = %g, expected %g +- %g", i, j,
+                          got, exact, bound);
         }
     CU(cuMemFree(da));
     CU(cuMemFree(db));
@@ -104,7 +120,8 @@ START_TEST(gemm) {
         const char *name;
         element type;
         int size;
-    } rows[] = {{"gemm_bf16", BF16, 2}, {"gemm_f16", F16, 2}, {"gemm_tf32", TF32, 4}, {"gemm_s8", S8, 1}};
+    } rows[] = {
+        {"gemm_bf16", BF16, 2}, {"gemm_f16", F16, 2}, {"gemm_tf32", TF32, 4}, {"gemm_s8", S8, 1}};
     rng r = rng_start("gemm");
     for (int s = 0; s < SEEDS; ++s) {
         cuda_start(80, seeds[s]);
@@ -147,7 +164,8 @@ START_TEST(softmax) {
             static float x[ROWS * LONGEST], y[ROWS * LONGEST];
             rng_fill_f32(&r, x, ROWS * n);
             float scale = 7.5f;
-            CUdeviceptr dx = cuda_upload(x, ROWS * (size_t)n * 4), dy = cuda_zeros(ROWS * (size_t)n * 4);
+            CUdeviceptr dx = cuda_upload(x, ROWS * (size_t)n * 4),
+                        dy = cuda_zeros(ROWS * (size_t)n * 4);
             CU(cuda_run(f, ROWS, 1, 128, 0, (void *[]){&dx, &dy, &n, &scale}));
             cuda_download(y, dy, ROWS * (size_t)n * 4);
             for (int row = 0; row < ROWS; ++row) {
@@ -159,8 +177,8 @@ START_TEST(softmax) {
                 for (int i = 0; i < n; ++i) {
                     double p = exp((double)(x[row * n + i] * scale) - top) / sum;
                     /* arguments of exp2 up to 22 with a rounding each, sums in pieces */
-                    ck_assert_msg(fabs(y[row * n + i] - p) <= p * 64 * 0x1p-23, "row %d of %d: %g, not %g",
-                                  row, n, y[row * n + i], p);
+                    ck_assert_msg(fabs(y[row * n + i] - p) <= p * 64 * 0x1p-23,
+                                  "row %d of %d: %g, not %g", row, n, y[row * n + i], p);
                 }
             }
         }
@@ -179,7 +197,8 @@ START_TEST(total) {
     for (int s = 0; s < SEEDS; ++s) {
         cuda_start(80, seeds[s]);
         CUfunction f = cuda_function(cuda_module("plain"), "total");
-        CUdeviceptr dx = cuda_upload(x, sizeof x), sum = cuda_zeros(12), most = sum + 4, fsum = sum + 8;
+        CUdeviceptr dx = cuda_upload(x, sizeof x), sum = cuda_zeros(12), most = sum + 4,
+                    fsum = sum + 8;
         int n = N, result[3];
         float fresult;
         CU(cuda_run(f, 4, 1, 96, 0, (void *[]){&dx, &n, &sum, &most, &fsum}));
@@ -209,16 +228,22 @@ static int wander_in_c(int x) {
     }
     int v = 0;
     switch (x % 7) {
-    case 0: return steps * 3;
-    case 1: return steps - 11;
+    case 0:
+        return steps * 3;
+    case 1:
+        return steps - 11;
     case 2:
         for (int k = 0; k < x % 5; ++k)
             v += k * steps;
         return v;
-    case 3: return -steps;
-    case 4: return __builtin_popcount((unsigned)steps) + __builtin_clz((unsigned)a);
-    case 5: return steps / 7 + steps % 7;
-    default: return steps << 2;
+    case 3:
+        return -steps;
+    case 4:
+        return __builtin_popcount((unsigned)steps) + __builtin_clz((unsigned)a);
+    case 5:
+        return steps / 7 + steps % 7;
+    default:
+        return steps << 2;
     }
 }
 
@@ -254,7 +279,8 @@ START_TEST(others) {
     CU(cuda_run(cuda_function(m, "doubles"), 3, 1, 32, 0, (void *[]){&dx, &dy, &n}));
     cuda_download(y, dy, sizeof y);
     for (int i = 0; i < N; ++i) { /* nvcc contracts, and divides as IEEE 754 does */
-        double t = sqrt(fma(x[i], x[i], 1.0)) / (x[i] + 3.0) - floor(x[i]) + fma(x[i], 0.1, 1.0 / 3.0);
+        double t =
+            sqrt(fma(x[i], x[i], 1.0)) / (x[i] + 3.0) - floor(x[i]) + fma(x[i], 0.1, 1.0 / 3.0);
         ck_assert_double_eq_tol(y[i], t, 1e-14);
     }
 
@@ -288,9 +314,10 @@ START_TEST(others) {
     double total_sum = 0;
     for (int i = 0; i < 160; ++i)
         total_sum += part[i] = rng_f32(&r);
-    CUdeviceptr dp = cuda_upload(part, sizeof part), left = cuda_zeros(5 * 4), tickets = cuda_zeros(4),
-                ds = cuda_zeros(4);
-    CU(cuda_run(cuda_function(m, "last_block"), 5, 1, 32, 0, (void *[]){&dp, &left, &tickets, &ds}));
+    CUdeviceptr dp = cuda_upload(part, sizeof part), left = cuda_zeros(5 * 4),
+                tickets = cuda_zeros(4), ds = cuda_zeros(4);
+    CU(cuda_run(cuda_function(m, "last_block"), 5, 1, 32, 0,
+                (void *[]){&dp, &left, &tickets, &ds}));
     cuda_download(&sum, ds, 4);
     ck_assert_double_eq_tol(sum, total_sum, 1e-4);
     cuda_expect_clean();

@@ -21,8 +21,8 @@ typedef struct drv_limits { /* of one architecture */
 
 struct CUctx_st {
     int device;
-    int users;    /* retains of a primary context; 1 for a created one */
-    int lost;     /* CUresult of what ended it; 0 while it lives */
+    int users; /* retains of a primary context; 1 for a created one */
+    int lost;  /* CUresult of what ended it; 0 while it lives */
     bool primary;
     unsigned flags;
     CUstream null_stream;
@@ -34,9 +34,9 @@ typedef enum drv_kind { DO_LAUNCH, DO_COPY, DO_SET, DO_RECORD, DO_WAIT, DO_CALL,
 typedef struct drv_command {
     drv_kind kind;
     sim_launch *launch;
-    u64 to, from;  /* DO_COPY; device addresses or host pointers */
+    u64 to, from; /* DO_COPY; device addresses or host pointers */
     size_t bytes;
-    u8 *staged;    /* pageable source, copied at enqueue */
+    u8 *staged; /* pageable source, copied at enqueue */
     u32 value, width;
     size_t rows, row_pitch; /* DO_SET in two dimensions */
     CUevent event;
@@ -100,9 +100,9 @@ int drv_forced_launch_result(void);
 /* Streams. */
 CUstream drv_stream(CUstream s); /* the context's null stream for NULL and CU_STREAM_LEGACY */
 void drv_enqueue(CUstream s, const drv_command *c);
-CUresult drv_drain(CUstream s);       /* until it is empty */
+CUresult drv_drain(CUstream s); /* until it is empty */
 CUresult drv_drain_context(CUcontext c);
-bool drv_capturing(void);             /* any stream is: allocation and waits are refused */
+bool drv_capturing(void); /* any stream is: allocation and waits are refused */
 void drv_free_command(drv_command *c);
 drv_command *drv_clone_command(const drv_command *c);
 CUstream drv_new_stream(CUcontext c, bool blocking, int priority);

@@ -56,8 +56,7 @@ static int blocks_per_sm(const sim_kernel *k, int threads, size_t dynamic) {
     const drv_limits *l = drv_device_limits();
     size_t warps = up((size_t)threads, LANES) / LANES;
     int n = l->blocks_per_sm, by_threads = (int)((size_t)l->threads_per_sm / (warps * LANES));
-    int by_registers =
-        k->registers ? (int)(65536 / (warps * up(k->registers * LANES, 256))) : n;
+    int by_registers = k->registers ? (int)(65536 / (warps * up(k->registers * LANES, 256))) : n;
     size_t shared = k->shared_static + dynamic + (l->arch >= 80 ? 1024 : 0);
     int by_shared = shared ? (int)((size_t)l->shared_per_sm / up(shared, 128)) : n;
     n = n < by_threads ? n : by_threads;
@@ -141,18 +140,21 @@ static const struct {
     const char *name;
 } errors[] = {
 #define ERROR(e) {e, #e},
-    ERROR(CUDA_SUCCESS) ERROR(CUDA_ERROR_INVALID_VALUE) ERROR(CUDA_ERROR_OUT_OF_MEMORY)
-    ERROR(CUDA_ERROR_NOT_INITIALIZED) ERROR(CUDA_ERROR_NO_DEVICE) ERROR(CUDA_ERROR_INVALID_DEVICE)
-    ERROR(CUDA_ERROR_INVALID_IMAGE) ERROR(CUDA_ERROR_INVALID_CONTEXT) ERROR(CUDA_ERROR_ALREADY_MAPPED)
-    ERROR(CUDA_ERROR_NO_BINARY_FOR_GPU) ERROR(CUDA_ERROR_INVALID_PTX)
-    ERROR(CUDA_ERROR_UNSUPPORTED_PTX_VERSION) ERROR(CUDA_ERROR_INVALID_HANDLE)
-    ERROR(CUDA_ERROR_ILLEGAL_STATE) ERROR(CUDA_ERROR_NOT_FOUND) ERROR(CUDA_ERROR_NOT_READY)
-    ERROR(CUDA_ERROR_ILLEGAL_ADDRESS) ERROR(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES)
-    ERROR(CUDA_ERROR_LAUNCH_TIMEOUT) ERROR(CUDA_ERROR_ILLEGAL_INSTRUCTION)
-    ERROR(CUDA_ERROR_MISALIGNED_ADDRESS) ERROR(CUDA_ERROR_LAUNCH_FAILED)
-    ERROR(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE) ERROR(CUDA_ERROR_NOT_SUPPORTED)
-    ERROR(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED) ERROR(CUDA_ERROR_ECC_UNCORRECTABLE)
-    ERROR(CUDA_ERROR_UNKNOWN)
+    ERROR(CUDA_SUCCESS) ERROR(CUDA_ERROR_INVALID_VALUE) ERROR(CUDA_ERROR_OUT_OF_MEMORY) ERROR(
+        CUDA_ERROR_NOT_INITIALIZED) ERROR(CUDA_ERROR_NO_DEVICE) ERROR(CUDA_ERROR_INVALID_DEVICE)
+        ERROR(CUDA_ERROR_INVALID_IMAGE) ERROR(CUDA_ERROR_INVALID_CONTEXT)
+            ERROR(CUDA_ERROR_ALREADY_MAPPED) ERROR(CUDA_ERROR_NO_BINARY_FOR_GPU)
+                ERROR(CUDA_ERROR_INVALID_PTX) ERROR(CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
+                    ERROR(CUDA_ERROR_INVALID_HANDLE) ERROR(CUDA_ERROR_ILLEGAL_STATE)
+                        ERROR(CUDA_ERROR_NOT_FOUND) ERROR(CUDA_ERROR_NOT_READY) ERROR(
+                            CUDA_ERROR_ILLEGAL_ADDRESS) ERROR(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES)
+                            ERROR(CUDA_ERROR_LAUNCH_TIMEOUT) ERROR(CUDA_ERROR_ILLEGAL_INSTRUCTION)
+                                ERROR(CUDA_ERROR_MISALIGNED_ADDRESS) ERROR(CUDA_ERROR_LAUNCH_FAILED)
+                                    ERROR(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE)
+                                        ERROR(CUDA_ERROR_NOT_SUPPORTED)
+                                            ERROR(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED)
+                                                ERROR(CUDA_ERROR_ECC_UNCORRECTABLE)
+                                                    ERROR(CUDA_ERROR_UNKNOWN)
 #undef ERROR
 };
 

@@ -328,12 +328,14 @@ CUresult cuMemMap(CUdeviceptr p, size_t bytes, size_t offset, CUmemGenericAlloca
     bool reserved = false;
     for (u32 n = 0; n < count; ++n) {
         const region *x = &regions[n];
-        reserved |= x->kind == KIND_RESERVED && p >= x->address && p + bytes <= x->address + x->bytes;
+        reserved |=
+            x->kind == KIND_RESERVED && p >= x->address && p + bytes <= x->address + x->bytes;
         if (x->kind == KIND_MAPPED && p < x->address + x->bytes && x->address < p + bytes)
             return drv_leave(CUDA_ERROR_ALREADY_MAPPED);
     }
     if (!reserved || p % GRANULE || bytes != h->bytes || offset || flags)
-        return drv_leave(CUDA_ERROR_INVALID_VALUE); /* parts of handles: not with real ones either */
+        return drv_leave(
+            CUDA_ERROR_INVALID_VALUE); /* parts of handles: not with real ones either */
     region *x = add_region(KIND_MAPPED, p, bytes);
     x->handle = h;
     ++h->mappings;
@@ -477,8 +479,8 @@ static CUresult set(const char *name, CUdeviceptr to, u32 value, u32 width, size
     if (to % width || !sim_space_at(to, n * width))
         return drv_leave(CUDA_ERROR_INVALID_VALUE);
     CUstream stream = wait ? drv_current()->null_stream : drv_stream(s);
-    drv_enqueue(stream, &(drv_command){.kind = DO_SET, .to = to, .bytes = n, .value = value,
-                                       .width = width});
+    drv_enqueue(stream, &(drv_command){
+                            .kind = DO_SET, .to = to, .bytes = n, .value = value, .width = width});
     return drv_leave(wait ? drv_drain(stream) : CUDA_SUCCESS);
 }
 
@@ -515,12 +517,23 @@ CUresult cuPointerGetAttribute(void *data, CUpointer_attribute a, CUdeviceptr p)
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
         *(unsigned *)data = device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
         break;
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: *(CUdeviceptr *)data = p; break;
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *(int *)data = 0; break;
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED: *(unsigned *)data = 0; break;
-    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: *(CUdeviceptr *)data = base; break;
-    case CU_POINTER_ATTRIBUTE_RANGE_SIZE: *(size_t *)data = bytes; break;
-    default: return drv_leave(CUDA_ERROR_NOT_SUPPORTED);
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+        *(CUdeviceptr *)data = p;
+        break;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+        *(int *)data = 0;
+        break;
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+        *(unsigned *)data = 0;
+        break;
+    case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+        *(CUdeviceptr *)data = base;
+        break;
+    case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+        *(size_t *)data = bytes;
+        break;
+    default:
+        return drv_leave(CUDA_ERROR_NOT_SUPPORTED);
     }
     return drv_leave(CUDA_SUCCESS);
 }

@@ -71,8 +71,9 @@ static char *entry_text(const fatbin_entry *e, const u8 *payload) {
     if (e->flags & FLAG_ZSTD)
         return inflate(payload, e->compressed, e->plain);
     if (e->flags & FLAG_LZ4) {
-        sim_find_ptx(STANDIN_USAGE, "", 0, "PTX compressed with LZ4: build with "
-                                           "--compress-mode=none or size");
+        sim_find_ptx(STANDIN_USAGE, "", 0,
+                     "PTX compressed with LZ4: build with "
+                     "--compress-mode=none or size");
         return NULL;
     }
     char *text = sim_alloc(e->bytes + 1);
@@ -267,19 +268,36 @@ CUresult cuFuncGetAttribute(int *value, CUfunction_attribute a, CUfunction f) {
                  : k->registers * 1024u > 65536 ? (int)(65536 / k->registers / 32 * 32)
                                                 : 1024;
         break;
-    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = (int)k->shared_static; break;
-    case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES: *value = 0; break;
-    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES: *value = (int)k->local_bytes; break;
-    case CU_FUNC_ATTRIBUTE_NUM_REGS: *value = (int)k->registers; break;
+    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
+        *value = (int)k->shared_static;
+        break;
+    case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES:
+        *value = 0;
+        break;
+    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
+        *value = (int)k->local_bytes;
+        break;
+    case CU_FUNC_ATTRIBUTE_NUM_REGS:
+        *value = (int)k->registers;
+        break;
     case CU_FUNC_ATTRIBUTE_PTX_VERSION:
-    case CU_FUNC_ATTRIBUTE_BINARY_VERSION: *value = (int)k->module->arch; break;
+    case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
+        *value = (int)k->module->arch;
+        break;
     case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
         *value = (int)(k->shared_limit - k->shared_static);
         break;
-    case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH: *value = (int)k->cluster[0]; break;
-    case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT: *value = (int)k->cluster[1]; break;
-    case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH: *value = (int)k->cluster[2]; break;
-    default: *value = 0;
+    case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH:
+        *value = (int)k->cluster[0];
+        break;
+    case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT:
+        *value = (int)k->cluster[1];
+        break;
+    case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH:
+        *value = (int)k->cluster[2];
+        break;
+    default:
+        *value = 0;
     }
     return drv_leave(CUDA_SUCCESS);
 }
@@ -290,7 +308,8 @@ CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int value) {
         return r;
     sim_kernel *k = (sim_kernel *)(void *)f;
     if (a == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) {
-        if (value < 0 || (size_t)value + k->shared_static > (size_t)drv_device_limits()->shared_opt_in)
+        if (value < 0 ||
+            (size_t)value + k->shared_static > (size_t)drv_device_limits()->shared_opt_in)
             return drv_leave(CUDA_ERROR_INVALID_VALUE);
         k->shared_limit = (size_t)value + k->shared_static;
     }

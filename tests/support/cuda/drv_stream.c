@@ -93,7 +93,8 @@ static CUresult execute(CUstream s, drv_command *c) {
             s->context->lost = r;
         return (CUresult)r;
     }
-    case DO_COPY: return drv_copy(c->to, c->staged ? (u64)(uintptr_t)c->staged : c->from, c->bytes);
+    case DO_COPY:
+        return drv_copy(c->to, c->staged ? (u64)(uintptr_t)c->staged : c->from, c->bytes);
     case DO_SET: {
         u8 *p = sim_space_at(c->to, c->bytes * c->width);
         for (size_t n = 0; p && n < c->bytes; ++n)
@@ -106,9 +107,13 @@ static CUresult execute(CUstream s, drv_command *c) {
         c->event->done = c->event->done > c->ticket ? c->event->done : c->ticket;
         c->event->time = (double)(sim_random(&drv.rng) % 1000) * 1e-3 + (double)c->ticket;
         return CUDA_SUCCESS;
-    case DO_CALL: c->call(c->argument); return CUDA_SUCCESS;
-    case DO_FREE: return drv_free(c->to);
-    default: return CUDA_SUCCESS;
+    case DO_CALL:
+        c->call(c->argument);
+        return CUDA_SUCCESS;
+    case DO_FREE:
+        return drv_free(c->to);
+    default:
+        return CUDA_SUCCESS;
     }
 }
 
@@ -273,8 +278,7 @@ CUresult cuLaunchHostFunc(CUstream s, CUhostFn call, void *argument) {
     CUresult r = drv_enter(__func__, true);
     if (r != CUDA_SUCCESS)
         return r;
-    drv_enqueue(drv_stream(s),
-                &(drv_command){.kind = DO_CALL, .call = call, .argument = argument});
+    drv_enqueue(drv_stream(s), &(drv_command){.kind = DO_CALL, .call = call, .argument = argument});
     return drv_leave(CUDA_SUCCESS);
 }
 
@@ -398,7 +402,8 @@ CUresult cuStreamIsCapturing(CUstream s, CUstreamCaptureStatus *status) {
     CUresult r = drv_enter(__func__, true);
     if (r != CUDA_SUCCESS)
         return r;
-    *status = drv_stream(s)->capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
+    *status =
+        drv_stream(s)->capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
     return drv_leave(CUDA_SUCCESS);
 }
 

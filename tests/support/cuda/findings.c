@@ -31,13 +31,13 @@ static const char *const kind_names[STANDIN_KINDS] = {
     "in flight", "divergent", "deadlock", "unknown",    "usage"};
 
 #define LANE_BIT(i) UINT32_C(1) << (i)
-const u32 lane_bit[LANES] = {
-    LANE_BIT(0),  LANE_BIT(1),  LANE_BIT(2),  LANE_BIT(3),  LANE_BIT(4),  LANE_BIT(5),
-    LANE_BIT(6),  LANE_BIT(7),  LANE_BIT(8),  LANE_BIT(9),  LANE_BIT(10), LANE_BIT(11),
-    LANE_BIT(12), LANE_BIT(13), LANE_BIT(14), LANE_BIT(15), LANE_BIT(16), LANE_BIT(17),
-    LANE_BIT(18), LANE_BIT(19), LANE_BIT(20), LANE_BIT(21), LANE_BIT(22), LANE_BIT(23),
-    LANE_BIT(24), LANE_BIT(25), LANE_BIT(26), LANE_BIT(27), LANE_BIT(28), LANE_BIT(29),
-    LANE_BIT(30), LANE_BIT(31)};
+const u32 lane_bit[LANES] = {LANE_BIT(0),  LANE_BIT(1),  LANE_BIT(2),  LANE_BIT(3),  LANE_BIT(4),
+                             LANE_BIT(5),  LANE_BIT(6),  LANE_BIT(7),  LANE_BIT(8),  LANE_BIT(9),
+                             LANE_BIT(10), LANE_BIT(11), LANE_BIT(12), LANE_BIT(13), LANE_BIT(14),
+                             LANE_BIT(15), LANE_BIT(16), LANE_BIT(17), LANE_BIT(18), LANE_BIT(19),
+                             LANE_BIT(20), LANE_BIT(21), LANE_BIT(22), LANE_BIT(23), LANE_BIT(24),
+                             LANE_BIT(25), LANE_BIT(26), LANE_BIT(27), LANE_BIT(28), LANE_BIT(29),
+                             LANE_BIT(30), LANE_BIT(31)};
 
 void *sim_alloc(size_t bytes) {
     void *p = calloc(1, bytes ? bytes : 1);
@@ -205,9 +205,11 @@ bool standin_report(const char *path) {
         return false;
     for (u32 i = 0; i < findings; ++i) {
         const standin_finding *x = &finding[i];
-        fprintf(f, "%s\t%s\tline %u\t%llu times, first in block %u,%u,%u warp %d lane %d at 0x%llx\t%s\n",
-                kind_names[x->kind], x->kernel, x->line, (unsigned long long)x->times, x->block[0],
-                x->block[1], x->block[2], x->warp, x->lane, (unsigned long long)x->address, x->text);
+        fprintf(
+            f,
+            "%s\t%s\tline %u\t%llu times, first in block %u,%u,%u warp %d lane %d at 0x%llx\t%s\n",
+            kind_names[x->kind], x->kernel, x->line, (unsigned long long)x->times, x->block[0],
+            x->block[1], x->block[2], x->warp, x->lane, (unsigned long long)x->address, x->text);
     }
     return fclose(f) == 0;
 }

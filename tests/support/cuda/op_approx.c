@@ -15,14 +15,14 @@ enum { EX2, LG2, SIN, COS, TANH, RCP, RSQRT, SQRT, DIV };
 
 /* Relative errors left for us once a float function's and the last rounding's are taken off. */
 static const float relative[] = {
-    [EX2] = 0x1p-23f,           /* 2^-22 */
-    [LG2] = 0x1p-23f,           /* 2^-22, absolute between 0.5 and 2 */
-    [SIN] = 0x1p-22f,           /* absolute: 2^-20.5 in [-pi, pi] */
-    [COS] = 0x1p-22f, [TANH] = 0x1p-12f, /* 2^-11 */
-    [RCP] = 0x1p-24f,           /* 1 unit in the last place */
-    [RSQRT] = 0x1.8p-24f,       /* 2^-22.9 */
-    [SQRT] = 0x1p-24f,          /* 2^-23 */
-    [DIV] = 0x1p-23f,           /* 2 units */
+    [EX2] = 0x1p-23f,                     /* 2^-22 */
+    [LG2] = 0x1p-23f,                     /* 2^-22, absolute between 0.5 and 2 */
+    [SIN] = 0x1p-22f,   [COS] = 0x1p-22f, /* absolute: 2^-20.5 in [-pi, pi] */
+    [TANH] = 0x1p-12f,                    /* 2^-11 */
+    [RCP] = 0x1p-25f,                     /* 1 unit in the last place, which may be 2^-24 of it */
+    [RSQRT] = 0x1p-24f,                   /* 2^-22.9 */
+    [SQRT] = 0x1p-24f,                    /* 2^-23 */
+    [DIV] = 0x1p-24f,                     /* 2 units */
 };
 
 /* In [-1, 1], the same for the same operand while the seed is. */
@@ -34,25 +34,42 @@ static float deviation(u32 bits, u64 seed) {
 }
 
 static float approximate(u32 op, float a, float b, u64 seed) {
-    float r;
+    double r;
     switch (op) {
-    case EX2: r = exp2f(a); break;
-    case LG2: r = log2f(a); break;
-    case SIN: r = sinf(a); break;
-    case COS: r = cosf(a); break;
-    case TANH: r = tanhf(a); break;
-    case RCP: r = 1.0f / a; break;
-    case RSQRT: r = 1.0f / sqrtf(a); break;
-    case SQRT: r = sqrtf(a); break;
-    default: r = a / b; break;
+    case EX2:
+        r = exp2f(a);
+        break;
+    case LG2:
+        r = log2f(a);
+        break;
+    case SIN:
+        r = sinf(a);
+        break;
+    case COS:
+        r = cosf(a);
+        break;
+    case TANH:
+        r = tanhf(a);
+        break;
+    case RCP:
+        r = 1.0 / a;
+        break;
+    case RSQRT:
+        r = 1.0 / sqrt(a);
+        break;
+    case SQRT:
+        r = sqrt(a);
+        break;
+    default:
+        r = (double)a / b;
+        break;
     }
-    if (!isfinite(r) || r == 0 || (op == EX2 && a == nearbyintf(a)) ||
-        (op == DIV && !isfinite(b)))
-        return r;
+    if (!isfinite(r) || r == 0 || (op == EX2 && a == nearbyintf(a)) || (op == DIV && !isfinite(b)))
+        return (float)r;
     float d = deviation(of_f32(a) ^ (op == DIV ? of_f32(b) * 31 : 0), seed) * relative[op];
     if (op == SIN || op == COS || (op == LG2 && a > 0.5f && a < 2.0f))
-        return (float)((double)r + (double)d);
-    return (float)((double)r * (1.0 + (double)d));
+        return (float)(r + (double)d);
+    return (float)(r * (1.0 + (double)d));
 }
 
 static float flushed(float x) {
@@ -111,7 +128,7 @@ static sim_step run_approx64(sim_warp *w, const sim_insn *i, u32 m) {
 }
 
 bool op_approx_decode(ptx_decoder *d) {
-    static const char *const names[] = {"ex2", "lg2", "sin", "cos", "tanh",
+    static const char *const names[] = {"ex2", "lg2",   "sin",  "cos", "tanh",
                                         "rcp", "rsqrt", "sqrt", "div"};
     u32 op = 0;
     while (op < 9 && strcmp(names[op], d->word[0]) != 0)

@@ -31,8 +31,8 @@ static sim_step run_copy(sim_warp *w, const sim_insn *i, u32 m) {
         from[l] = sim_doubles(w, p[0])[l] + ((u64)p[2] | (u64)p[3] << 32);
         if ((from[l] & WINDOW_MASK) != 0 || (a | from[l]) % i->width != 0) {
             --w->copies;
-            return sim_fail(CUDA_ERROR_MISALIGNED_ADDRESS, STANDIN_MISALIGNED, w, i, (int)l, from[l],
-                            "copies %u bytes from 0x%llx to shared offset %llu", i->width,
+            return sim_fail(CUDA_ERROR_MISALIGNED_ADDRESS, STANDIN_MISALIGNED, w, i, (int)l,
+                            from[l], "copies %u bytes from 0x%llx to shared offset %llu", i->width,
                             (unsigned long long)from[l], (unsigned long long)a);
         }
         u32 size = p[1] == PLACE_NONE ? i->width : sim_words(w, p[1])[l];
@@ -130,11 +130,12 @@ bool sim_async_background(sim_warp *w) {
 
 void sim_warp_drop_async(sim_warp *w) {
     w->copies = 0;
+    sim_wgmma_drop(w);
 }
 
 static sim_step run_commit(sim_warp *w, const sim_insn *i, u32 m) {
     (void)i;
-    EACH_LANE_OF(l, m) ++w->group[l];
+    EACH_LANE_OF(l, m)++ w->group[l];
     return STEP_NEXT;
 }
 

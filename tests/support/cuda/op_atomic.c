@@ -11,8 +11,20 @@
 
 #include <cuda.h>
 
-typedef enum atom_op { A_ADD, A_MIN, A_MAX, A_AND, A_OR, A_XOR, A_EXCH, A_CAS, A_INC, A_DEC, A_OPS } atom_op;
-static const char *const op_names[A_OPS] = {"add", "min", "max",  "and", "or",
+typedef enum atom_op {
+    A_ADD,
+    A_MIN,
+    A_MAX,
+    A_AND,
+    A_OR,
+    A_XOR,
+    A_EXCH,
+    A_CAS,
+    A_INC,
+    A_DEC,
+    A_OPS
+} atom_op;
+static const char *const op_names[A_OPS] = {"add", "min",  "max", "and", "or",
                                             "xor", "exch", "cas", "inc", "dec"};
 typedef enum atom_type { T_U, T_S, T_F32, T_F64, T_F16, T_F16X2, T_BF16, T_BF16X2 } atom_type;
 
@@ -25,35 +37,49 @@ static u64 float_op(u64 a, u64 b, u32 type, u32 op) {
     switch (type) {
     case T_F32: /* atomic add flushes nothing in global memory; shared memory may: not modelled */
         return f32_canonical(as_f32((u32)a) + as_f32((u32)b));
-    case T_F64: return of_f64(as_f64(a) + as_f64(b));
+    case T_F64:
+        return of_f64(as_f64(a) + as_f64(b));
     case T_F16:
-    case T_BF16: return half_add((u32)a, (u32)b, type == T_BF16);
+    case T_BF16:
+        return half_add((u32)a, (u32)b, type == T_BF16);
     default: {
         bool bf16 = type == T_BF16X2;
         (void)op;
-        return half_add((u32)(a >> 16), (u32)(b >> 16), bf16) << 16 | half_add((u32)a, (u32)b, bf16);
+        return half_add((u32)(a >> 16), (u32)(b >> 16), bf16) << 16 |
+               half_add((u32)a, (u32)b, bf16);
     }
     }
 }
 
 static u64 integer_op(u64 a, u64 b, u64 c, const sim_insn *i) {
-    bool less = i->type == T_S ? (i->width == 8 ? (s64)a < (s64)b : (s32)(u32)a < (s32)(u32)b) : a < b;
+    bool less =
+        i->type == T_S ? (i->width == 8 ? (s64)a < (s64)b : (s32)(u32)a < (s32)(u32)b) : a < b;
     switch (i->mode) {
-    case A_ADD: return a + b;
-    case A_MIN: return less ? a : b;
-    case A_MAX: return less ? b : a;
-    case A_AND: return a & b;
-    case A_OR: return a | b;
-    case A_XOR: return a ^ b;
-    case A_EXCH: return b;
-    case A_CAS: return a == b ? c : a;
-    case A_INC: return a >= b ? 0 : a + 1;
-    default: return a == 0 || a > b ? b : a - 1;
+    case A_ADD:
+        return a + b;
+    case A_MIN:
+        return less ? a : b;
+    case A_MAX:
+        return less ? b : a;
+    case A_AND:
+        return a & b;
+    case A_OR:
+        return a | b;
+    case A_XOR:
+        return a ^ b;
+    case A_EXCH:
+        return b;
+    case A_CAS:
+        return a == b ? c : a;
+    case A_INC:
+        return a >= b ? 0 : a + 1;
+    default:
+        return a == 0 || a > b ? b : a - 1;
     }
 }
 
 static u64 operand(const sim_warp *w, u32 place, u32 l, u32 width) {
-    return width == 8 ? sim_doubles(w, place)[l]
+    return width == 8   ? sim_doubles(w, place)[l]
            : width == 2 ? sim_words(w, place)[l] & 0xffff
                         : sim_words(w, place)[l];
 }
@@ -100,9 +126,10 @@ static int type_of(const char *s) {
     static const struct {
         const char *name;
         atom_type type;
-    } types[] = {{"u32", T_U},  {"u64", T_U},  {"b16", T_U},   {"b32", T_U},     {"b64", T_U},
-                 {"s32", T_S},  {"s64", T_S},  {"f32", T_F32}, {"f64", T_F64},   {"f16", T_F16},
-                 {"f16x2", T_F16X2}, {"bf16", T_BF16}, {"bf16x2", T_BF16X2}};
+    } types[] = {{"u32", T_U},        {"u64", T_U},   {"b16", T_U},       {"b32", T_U},
+                 {"b64", T_U},        {"s32", T_S},   {"s64", T_S},       {"f32", T_F32},
+                 {"f64", T_F64},      {"f16", T_F16}, {"f16x2", T_F16X2}, {"bf16", T_BF16},
+                 {"bf16x2", T_BF16X2}};
     for (size_t n = 0; n < sizeof types / sizeof *types; ++n)
         if (strcmp(types[n].name, s) == 0)
             return types[n].type;

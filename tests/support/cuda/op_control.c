@@ -120,9 +120,10 @@ void sim_barrier_result(sim_warp *w, const sim_insn *i, u32 m, const sim_barrier
     if (i->mode == BAR_RED_POPC)
         EACH_LANE_OF(l, m) sim_words(w, i->d)[l] = bar->votes_count;
     else
-        sim_set_predicate(w, i->d, m, i->mode == BAR_RED_AND ? bar->votes_and
-                                      : bar->votes_or        ? ~UINT32_C(0)
-                                                             : 0);
+        sim_set_predicate(w, i->d, m,
+                          i->mode == BAR_RED_AND ? bar->votes_and
+                          : bar->votes_or        ? ~UINT32_C(0)
+                                                 : 0);
 }
 
 static sim_step run_cluster_arrive(sim_warp *w, const sim_insn *i, u32 m) {
@@ -156,11 +157,11 @@ static bool decode_barrier(ptx_decoder *d) {
     bool red = ptx_has(d, "red"), bar = strcmp(d->word[0], "bar") == 0;
     i->flags = bar || ptx_has(d, "aligned");
     i->run = run_barrier;
-    i->mode = ptx_has(d, "arrive")            ? BAR_ARRIVE
-              : !red                          ? BAR_SYNC
-              : ptx_has(d, "popc")            ? BAR_RED_POPC
-              : ptx_has(d, "and")             ? BAR_RED_AND
-                                              : BAR_RED_OR;
+    i->mode = ptx_has(d, "arrive") ? BAR_ARRIVE
+              : !red               ? BAR_SYNC
+              : ptx_has(d, "popc") ? BAR_RED_POPC
+              : ptx_has(d, "and")  ? BAR_RED_AND
+                                   : BAR_RED_OR;
     u32 first = red, last = d->operands - red;
     if (d->operands < 1 + 2u * red || last - first > 2)
         return ptx_refuse(d, "%u operands", d->operands);
@@ -239,8 +240,8 @@ static bool decode_brx(ptx_decoder *d) {
 }
 
 bool op_control_decode(ptx_decoder *d) {
-    static const char *const nothing[] = {"membar", "fence", "griddepcontrol", "setmaxnreg",
-                                          "pmevent", "nop", "brkpt"};
+    static const char *const nothing[] = {"membar",  "fence", "griddepcontrol", "setmaxnreg",
+                                          "pmevent", "nop",   "brkpt"};
     sim_insn *i = &d->insn;
     const char *base = d->word[0];
     if (d->opcode[0] == '.')

@@ -13,11 +13,27 @@
 #include <fenv.h>
 
 typedef enum type {
-    U8, S8, U16, S16, U32, S32, U64, S64, F16, BF16, F32, F64, TF32, F16X2, BF16X2, E4M3X2, E5M2X2,
+    U8,
+    S8,
+    U16,
+    S16,
+    U32,
+    S32,
+    U64,
+    S64,
+    F16,
+    BF16,
+    F32,
+    F64,
+    TF32,
+    F16X2,
+    BF16X2,
+    E4M3X2,
+    E5M2X2,
     TYPES
 } type;
-static const char *const names[TYPES] = {"u8",  "s8",   "u16", "s16", "u32",  "s32",
-                                         "u64", "s64",  "f16", "bf16", "f32", "f64",
+static const char *const names[TYPES] = {"u8",   "s8",    "u16",    "s16",    "u32",   "s32",
+                                         "u64",  "s64",   "f16",    "bf16",   "f32",   "f64",
                                          "tf32", "f16x2", "bf16x2", "e4m3x2", "e5m2x2"};
 enum { SATURATE = 1, FLUSH = 2, RELU = 4, TO_INTEGER = 8, FINITE = 16, NARROW = 32, AWAY = 64 };
 
@@ -33,7 +49,8 @@ static bool is_integer(u32 t) {
     return t <= S64;
 }
 static u32 type_bits(u32 t) {
-    static const u8 bits[TYPES] = {8, 8, 16, 16, 32, 32, 64, 64, 16, 16, 32, 64, 32, 32, 32, 16, 16};
+    static const u8 bits[TYPES] = {8,  8,  16, 16, 32, 32, 64, 64, 16,
+                                   16, 32, 64, 32, 32, 32, 16, 16};
     return bits[t];
 }
 static bool is_signed(u32 t) {
@@ -70,10 +87,14 @@ static float flushed(float x) {
 
 static double read_float(u64 x, u32 t, u32 flags) {
     switch (t) {
-    case F16: return f16_to_f32((u32)x & 0xffff);
-    case BF16: return bf16_to_f32((u32)x & 0xffff);
-    case F32: return flags & FLUSH ? flushed(as_f32((u32)x)) : as_f32((u32)x);
-    default: return as_f64(x);
+    case F16:
+        return f16_to_f32((u32)x & 0xffff);
+    case BF16:
+        return bf16_to_f32((u32)x & 0xffff);
+    case F32:
+        return flags & FLUSH ? flushed(as_f32((u32)x)) : as_f32((u32)x);
+    default:
+        return as_f64(x);
     }
 }
 
@@ -85,13 +106,14 @@ static u64 write_float(volatile double x, u32 t, u32 flags, int rounding) {
         x = x > 0 ? (x < 1 ? x : 1) : 0;
     float f;
     switch (t) {
-    case F64: return of_f64(x);
+    case F64:
+        return of_f64(x);
     case F32:
         f = (float)x;
         return f32_canonical(flags & FLUSH ? flushed(f) : f);
     case TF32:
         f = (float)x;
-        return (flags & AWAY) ? f32_to_tf32_rna(f)
+        return (flags & AWAY)                           ? f32_to_tf32_rna(f)
                : rounding == FE_TOWARDZERO && !isnan(f) ? of_f32(f) & ~UINT32_C(0x1fff)
                                                         : f32_to_tf32_rn(f);
     case F16: /* from a double: rounded to odd first */

@@ -18,8 +18,8 @@ static inline u64 pair2(u64 a, u64 b, u32 (*f)(u32, u32)) {
 }
 static inline u64 pair3(u64 a, u64 b, u64 c) {
     u32 low = f32_canonical(__builtin_fmaf(as_f32((u32)a), as_f32((u32)b), as_f32((u32)c)));
-    u32 high = f32_canonical(__builtin_fmaf(as_f32((u32)(a >> 32)), as_f32((u32)(b >> 32)),
-                                            as_f32((u32)(c >> 32))));
+    u32 high = f32_canonical(
+        __builtin_fmaf(as_f32((u32)(a >> 32)), as_f32((u32)(b >> 32)), as_f32((u32)(c >> 32))));
     return (u64)high << 32 | low;
 }
 

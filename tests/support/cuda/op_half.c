@@ -38,15 +38,13 @@ LANE_LOOP half2(sim_warp *w, const sim_insn *i, u32 m, float (*f)(float, float),
     }
     return STEP_NEXT;
 }
-LANE_LOOP half3(sim_warp *w, const sim_insn *i, u32 m, float (*f)(float, float, float),
-                to_float in, from_float out) {
+LANE_LOOP half3(sim_warp *w, const sim_insn *i, u32 m, float (*f)(float, float, float), to_float in,
+                from_float out) {
     u32 *d = sim_words(w, i->d);
     const u32 *a = sim_words(w, i->a), *b = sim_words(w, i->b), *c = sim_words(w, i->c);
     EACH_LANE_OF(l, m) {
         u32 r = out(f(in(a[l] & 0xffff), in(b[l] & 0xffff), in(c[l] & 0xffff)));
-        d[l] = i->count == 1
-                   ? r
-                   : r | out(f(in(a[l] >> 16), in(b[l] >> 16), in(c[l] >> 16))) << 16;
+        d[l] = i->count == 1 ? r : r | out(f(in(a[l] >> 16), in(b[l] >> 16), in(c[l] >> 16))) << 16;
     }
     return STEP_NEXT;
 }

@@ -88,10 +88,10 @@ static u32 dot2(u32 a, u32 b) {
 #define WX(name, names, e) F1(u64, u32, name, e) RUN(name, lanes_w_x)
 #define XWW(name, names, e) F2(u32, u32, u64, name, e) RUN(name, lanes_x_ww)
 #define XWWX(name, names, e) F3(u32, u32, u64, u64, name, e) RUN(name, lanes_x_wwx)
-#define HH(name, names, e) F1(u32, u32, name, (e) & 0xffff) RUN(name, lanes_w_w)
-#define HHH(name, names, e) F2(u32, u32, u32, name, (e) & 0xffff) RUN(name, lanes_w_ww)
-#define HHHH(name, names, e) F3(u32, u32, u32, u32, name, (e) & 0xffff) RUN(name, lanes_w_www)
-#define HHW(name, names, e) F2(u32, u32, u32, name, (e) & 0xffff) RUN(name, lanes_w_ww)
+#define HH(name, names, e) F1(u32, u32, name, (e)&0xffff) RUN(name, lanes_w_w)
+#define HHH(name, names, e) F2(u32, u32, u32, name, (e)&0xffff) RUN(name, lanes_w_ww)
+#define HHHH(name, names, e) F3(u32, u32, u32, u32, name, (e)&0xffff) RUN(name, lanes_w_www)
+#define HHW(name, names, e) F2(u32, u32, u32, name, (e)&0xffff) RUN(name, lanes_w_ww)
 #define WHH(name, names, e) F2(u32, u32, u32, name, e) RUN(name, lanes_w_ww)
 #define WHHW(name, names, e) F3(u32, u32, u32, u32, name, e) RUN(name, lanes_w_www)
 #include "op_int.def"
@@ -174,8 +174,8 @@ static sim_step run_carry(sim_warp *w, const sim_insn *i, u32 m) {
         u32 in = (i->flags & 1) ? w->pred[i->second] >> l & 1 : 0, out;
         if (i->width == 8) {
             u64 a = sim_doubles(w, i->a)[l], b = sim_doubles(w, i->b)[l];
-            unsigned __int128 r = i->flags & 4 ? (unsigned __int128)a - b - in
-                                               : (unsigned __int128)a + b + in;
+            unsigned __int128 r =
+                i->flags & 4 ? (unsigned __int128)a - b - in : (unsigned __int128)a + b + in;
             sim_doubles(w, i->d)[l] = (u64)r;
             out = (u32)(r >> 64) & 1;
         } else {

@@ -68,8 +68,9 @@ u8 *sim_lane_bytes(sim_warp *w, const sim_insn *i, u32 l, u64 address, u32 bytes
         }
         return p;
     case SPACE_LOCAL:
-        return address + bytes <= k->local_bytes ? w->local + l * k->local_bytes + address
-                                                 : fail_bounds(w, i, (int)l, address, "local memory");
+        return address + bytes <= k->local_bytes
+                   ? w->local + l * k->local_bytes + address
+                   : fail_bounds(w, i, (int)l, address, "local memory");
     case SPACE_PARAM:
         return address + bytes <= k->parameter_bytes && !(access & ACCESS_WRITE)
                    ? w->launch->parameters + address
@@ -170,8 +171,8 @@ static sim_step run_ld(sim_warp *w, const sim_insn *i, u32 m) {
     EACH_LANE_OF(l, m) sim_address(w, i, l, &address[l]);
     const u8 *p = one_allocation(i, address, m, bytes, &base);
     EACH_LANE_OF(l, m) {
-        const u8 *at = p ? p + (address[l] - base)
-                         : sim_lane_bytes(w, i, l, address[l], bytes, ACCESS_READ);
+        const u8 *at =
+            p ? p + (address[l] - base) : sim_lane_bytes(w, i, l, address[l], bytes, ACCESS_READ);
         if (!at)
             return STEP_FAULT;
         if (i->width == 4 && !(i->shape & LOAD_WIDE))
@@ -193,8 +194,8 @@ static sim_step run_st(sim_warp *w, const sim_insn *i, u32 m) {
     EACH_LANE_OF(l, m) sim_address(w, i, l, &address[l]);
     u8 *p = one_allocation(i, address, m, bytes, &base);
     EACH_LANE_OF(l, m) {
-        u8 *at = p ? p + (address[l] - base)
-                   : sim_lane_bytes(w, i, l, address[l], bytes, ACCESS_WRITE);
+        u8 *at =
+            p ? p + (address[l] - base) : sim_lane_bytes(w, i, l, address[l], bytes, ACCESS_WRITE);
         if (!at)
             return STEP_FAULT;
         for (u32 n = 0; n < i->count; ++n) {
@@ -225,10 +226,10 @@ bool sim_decode_space(ptx_decoder *d) {
     static const struct {
         const char *word;
         sim_space space;
-    } spaces[] = {{"global", SPACE_GLOBAL},        {"shared", SPACE_SHARED},
-                  {"shared::cta", SPACE_SHARED},   {"shared::cluster", SPACE_SHARED},
-                  {"local", SPACE_LOCAL},          {"const", SPACE_CONST},
-                  {"param", SPACE_PARAM},          {"param::entry", SPACE_PARAM}};
+    } spaces[] = {{"global", SPACE_GLOBAL},      {"shared", SPACE_SHARED},
+                  {"shared::cta", SPACE_SHARED}, {"shared::cluster", SPACE_SHARED},
+                  {"local", SPACE_LOCAL},        {"const", SPACE_CONST},
+                  {"param", SPACE_PARAM},        {"param::entry", SPACE_PARAM}};
     d->insn.space = SPACE_GENERIC;
     for (u32 n = 1; n < d->words; ++n) {
         for (size_t s = 0; s < sizeof spaces / sizeof *spaces; ++s)
@@ -262,7 +263,11 @@ static bool bind_values(ptx_decoder *d, const ptx_operand *o, bool loads) {
             i->shape |= (u8)((wide ? LOAD_WIDE : 0) | (part[v].bytes == 2 ? LOAD_HALF : 0));
         if (!loads && wide && i->width < 8)
             return ptx_refuse(d, "a store narrower than its 64-bit register");
-        if (!ptx_bind_list(d, &part[v], wide ? 8 : is_register ? 4 : i->width == 1 ? 2 : i->width,
+        if (!ptx_bind_list(d, &part[v],
+                           wide            ? 8
+                           : is_register   ? 4
+                           : i->width == 1 ? 2
+                                           : i->width,
                            loads))
             return false;
     }

@@ -9,8 +9,8 @@
 #include "ptx.h"
 
 enum { ACCESS_READ = 1, ACCESS_WRITE = 2, ACCESS_ATOMIC = 4 };
-enum { ADDRESS_WIDE = 0x80 }; /* insn.flags: the base is 64 bits wide (ptx_bind_address) */
-enum { LOAD_SIGNED = 1 };     /* insn.mode */
+enum { ADDRESS_WIDE = 0x80 };          /* insn.flags: the base is 64 bits wide (ptx_bind_address) */
+enum { LOAD_SIGNED = 1 };              /* insn.mode */
 enum { LOAD_WIDE = 1, LOAD_HALF = 2 }; /* insn.shape: registers of 64 and of 16 bits */
 
 /* The address that lane l names with insn.a and insn.imm. */

@@ -216,8 +216,9 @@ static sim_step run_mma_double(sim_warp *w, const sim_insn *i, u32 m) {
             u32 lane = row % 8 * 4 + n / 2;
             double x = as_f64(sim_doubles(w, c[2 * (row / 8) + n % 2])[lane]);
             for (u32 k = 0; k < i->width; ++k)
-                x = __builtin_fma(as_f64(sim_doubles(w, a[row / 8 + down * (k / 4)])[row % 8 * 4 + k % 4]),
-                                  as_f64(sim_doubles(w, b[k / 4])[n * 4 + k % 4]), x);
+                x = __builtin_fma(
+                    as_f64(sim_doubles(w, a[row / 8 + down * (k / 4)])[row % 8 * 4 + k % 4]),
+                    as_f64(sim_doubles(w, b[k / 4])[n * 4 + k % 4]), x);
             r[row][n] = x;
         }
     for (u32 row = 0; row < i->shape; ++row)

@@ -8,7 +8,17 @@
 #include "formats.h"
 
 typedef enum mma_type {
-    MMA_F16, MMA_BF16, MMA_TF32, MMA_E4M3, MMA_E5M2, MMA_S8, MMA_U8, MMA_S4, MMA_U4, MMA_F64, MMA_TYPES
+    MMA_F16,
+    MMA_BF16,
+    MMA_TF32,
+    MMA_E4M3,
+    MMA_E5M2,
+    MMA_S8,
+    MMA_U8,
+    MMA_S4,
+    MMA_U4,
+    MMA_F64,
+    MMA_TYPES
 } mma_type;
 
 int mma_type_of(const char *word);

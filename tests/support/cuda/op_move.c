@@ -149,7 +149,8 @@ static bool decode_mov(ptx_decoder *d) {
     }
     bool widens = bytes == 8 && in->kind == OPERAND_SPECIAL;
     i->run = widens ? run_widen : bytes == 8 ? run_mov64 : run_mov32;
-    return ptx_bind(d, &i->d, out, bytes, true) && ptx_bind(d, &i->a, in, widens ? 4 : bytes, false);
+    return ptx_bind(d, &i->d, out, bytes, true) &&
+           ptx_bind(d, &i->a, in, widens ? 4 : bytes, false);
 }
 
 static bool find_space(const ptx_decoder *d, u64 *window) {
@@ -192,7 +193,9 @@ bool op_move_decode(ptx_decoder *d) {
         if (!find_space(d, &window))
             return ptx_refuse(d, "this form of isspacep");
         i->imm = (s64)window;
-        i->space = window == 0 ? SPACE_GLOBAL : window == WINDOW_SHARED ? SPACE_SHARED : SPACE_LOCAL;
+        i->space = window == 0               ? SPACE_GLOBAL
+                   : window == WINDOW_SHARED ? SPACE_SHARED
+                                             : SPACE_LOCAL;
         i->mode = ptx_has(d, "shared::cluster");
         i->run = run_isspacep;
         return ptx_bind_predicate(d, &i->d, &d->operand[0], true) &&

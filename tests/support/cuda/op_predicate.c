@@ -6,20 +6,42 @@
 #include "formats.h"
 #include "ptx.h"
 
-typedef enum compare { EQ, NE, LT, LE, GT, GE, EQU, NEU, LTU, LEU, GTU, GEU, NUM, NANS, COMPARES } compare;
-static const char *const compare_names[COMPARES] = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",  "equ",
-                                                    "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};
+typedef enum compare {
+    EQ,
+    NE,
+    LT,
+    LE,
+    GT,
+    GE,
+    EQU,
+    NEU,
+    LTU,
+    LEU,
+    GTU,
+    GEU,
+    NUM,
+    NANS,
+    COMPARES
+} compare;
+static const char *const compare_names[COMPARES] = {
+    "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};
 enum { IS_U, IS_S, IS_F };
 enum { COMBINE_AND = 1, COMBINE_OR, COMBINE_XOR };
 
 static bool ordered(u32 op, int less, int equal) {
     switch (op) {
-    case EQ: return equal;
-    case NE: return !equal;
-    case LT: return less;
-    case LE: return less || equal;
-    case GT: return !less && !equal;
-    default: return !less;
+    case EQ:
+        return equal;
+    case NE:
+        return !equal;
+    case LT:
+        return less;
+    case LE:
+        return less || equal;
+    case GT:
+        return !less && !equal;
+    default:
+        return !less;
     }
 }
 
@@ -45,12 +67,18 @@ static u32 compare32(const u32 *a, const u32 *b, u32 op, u32 flip) {
         eq |= equal[l];
     }
     switch (op) {
-    case EQ: return eq;
-    case NE: return ~eq;
-    case LT: return lt;
-    case LE: return lt | eq;
-    case GT: return ~(lt | eq);
-    default: return ~lt;
+    case EQ:
+        return eq;
+    case NE:
+        return ~eq;
+    case LT:
+        return lt;
+    case LE:
+        return lt | eq;
+    case GT:
+        return ~(lt | eq);
+    default:
+        return ~lt;
     }
 }
 
@@ -98,10 +126,14 @@ static u32 compare_all(const sim_warp *w, const sim_insn *i, u32 m) {
 
 static u32 combined(u32 x, u32 p, u32 how) {
     switch (how) {
-    case COMBINE_AND: return x & p;
-    case COMBINE_OR: return x | p;
-    case COMBINE_XOR: return x ^ p;
-    default: return x;
+    case COMBINE_AND:
+        return x & p;
+    case COMBINE_OR:
+        return x | p;
+    case COMBINE_XOR:
+        return x ^ p;
+    default:
+        return x;
     }
 }
 
@@ -161,11 +193,21 @@ static sim_step run_logic(sim_warp *w, const sim_insn *i, u32 m) {
     u32 a = i->a == PLACE_NONE ? (u32)i->imm : w->pred[i->a];
     u32 b = i->b == PLACE_NONE ? 0 : w->pred[i->b], r;
     switch (i->mode) {
-    case LOGIC_AND: r = a & b; break;
-    case LOGIC_OR: r = a | b; break;
-    case LOGIC_XOR: r = a ^ b; break;
-    case LOGIC_NOT: r = ~a; break;
-    default: r = a; break;
+    case LOGIC_AND:
+        r = a & b;
+        break;
+    case LOGIC_OR:
+        r = a | b;
+        break;
+    case LOGIC_XOR:
+        r = a ^ b;
+        break;
+    case LOGIC_NOT:
+        r = ~a;
+        break;
+    default:
+        r = a;
+        break;
     }
     sim_set_predicate(w, i->d, m, r);
     return STEP_NEXT;
@@ -296,8 +338,8 @@ bool op_predicate_decode(ptx_decoder *d) {
                ptx_bind(d, &i->c, &d->operand[3], 4, false);
     }
     if (strcmp(base, "testp") == 0 && d->operands == 2) {
-        static const char *const tests[] = {"finite", "infinite",   "number",
-                                            "notanumber", "normal", "subnormal"};
+        static const char *const tests[] = {"finite",     "infinite", "number",
+                                            "notanumber", "normal",   "subnormal"};
         for (u32 n = 0; n < 6; ++n)
             if (strcmp(d->word[1], tests[n]) == 0) {
                 i->mode = (u8)n;

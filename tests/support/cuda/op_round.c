@@ -15,29 +15,47 @@ enum { FTZ = 1, SAT = 2, NAN_WINS = 4 };
 
 static double compute64(u32 op, volatile double a, volatile double b, volatile double c) {
     switch (op) {
-    case OP_ADD: return a + b;
-    case OP_SUB: return a - b;
-    case OP_MUL: return a * b;
-    case OP_FMA: return fma(a, b, c);
-    case OP_DIV: return a / b;
-    case OP_RCP: return 1.0 / a;
-    default: return sqrt(a);
+    case OP_ADD:
+        return a + b;
+    case OP_SUB:
+        return a - b;
+    case OP_MUL:
+        return a * b;
+    case OP_FMA:
+        return fma(a, b, c);
+    case OP_DIV:
+        return a / b;
+    case OP_RCP:
+        return 1.0 / a;
+    default:
+        return sqrt(a);
     }
 }
 
 static float compute32(u32 op, volatile float a, volatile float b, volatile float c, u32 flags) {
     switch (op) {
-    case OP_ADD: return a + b;
-    case OP_SUB: return a - b;
-    case OP_MUL: return a * b;
-    case OP_FMA: return fmaf(a, b, c);
-    case OP_DIV: return a / b;
-    case OP_RCP: return 1.0f / a;
-    case OP_MIN: return flags & NAN_WINS ? f32_min_nan(a, b) : f32_min(a, b);
-    case OP_MAX: return flags & NAN_WINS ? f32_max_nan(a, b) : f32_max(a, b);
-    case OP_ABS: return fabsf(a);
-    case OP_NEG: return -a;
-    default: return sqrtf(a);
+    case OP_ADD:
+        return a + b;
+    case OP_SUB:
+        return a - b;
+    case OP_MUL:
+        return a * b;
+    case OP_FMA:
+        return fmaf(a, b, c);
+    case OP_DIV:
+        return a / b;
+    case OP_RCP:
+        return 1.0f / a;
+    case OP_MIN:
+        return flags & NAN_WINS ? f32_min_nan(a, b) : f32_min(a, b);
+    case OP_MAX:
+        return flags & NAN_WINS ? f32_max_nan(a, b) : f32_max(a, b);
+    case OP_ABS:
+        return fabsf(a);
+    case OP_NEG:
+        return -a;
+    default:
+        return sqrtf(a);
     }
 }
 
@@ -83,9 +101,9 @@ bool op_round_decode(ptx_decoder *d) {
     static const struct {
         const char *name;
         u32 op, sources;
-    } ops[] = {{"add", OP_ADD, 2}, {"sub", OP_SUB, 2}, {"mul", OP_MUL, 2},  {"fma", OP_FMA, 3},
-               {"mad", OP_FMA, 3}, {"div", OP_DIV, 2}, {"rcp", OP_RCP, 1},  {"sqrt", OP_SQRT, 1},
-               {"min", OP_MIN, 2}, {"max", OP_MAX, 2}, {"abs", OP_ABS, 1},  {"neg", OP_NEG, 1}};
+    } ops[] = {{"add", OP_ADD, 2}, {"sub", OP_SUB, 2}, {"mul", OP_MUL, 2}, {"fma", OP_FMA, 3},
+               {"mad", OP_FMA, 3}, {"div", OP_DIV, 2}, {"rcp", OP_RCP, 1}, {"sqrt", OP_SQRT, 1},
+               {"min", OP_MIN, 2}, {"max", OP_MAX, 2}, {"abs", OP_ABS, 1}, {"neg", OP_NEG, 1}};
     const char *type = d->word[d->words - 1];
     bool wide = strcmp(type, "f64") == 0;
     if (!wide && strcmp(type, "f32") != 0)

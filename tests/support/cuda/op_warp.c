@@ -19,8 +19,8 @@ static sim_step gather(sim_warp *w, const sim_insn *i, u32 m, u32 place, u32 *wa
     EACH_LANE_OF(l, m) {
         *wanted |= members[l];
         if (!(members[l] & lane_bit[l]))
-            sim_find(STANDIN_USAGE, w, i, (int)l, 0, "a lane that its member mask 0x%08x leaves out",
-                     members[l]);
+            sim_find(STANDIN_USAGE, w, i, (int)l, 0,
+                     "a lane that its member mask 0x%08x leaves out", members[l]);
     }
     return sim_need_lanes(w, i, m, *wanted);
 }
@@ -34,9 +34,15 @@ static u32 shuffle_source(u32 mode, u32 l, u32 b, u32 c, bool *inside) {
         j = (s32)l - (s32)(b & 31);
         *inside = j >= (s32)highest; /* for up, clamp is the lower end */
         return (u32)j & 31;
-    case SHFL_DOWN: j = (s32)(l + (b & 31)); break;
-    case SHFL_BFLY: j = (s32)(l ^ (b & 31)); break;
-    default: j = (s32)(lowest | (b & 31 & ~segment)); break;
+    case SHFL_DOWN:
+        j = (s32)(l + (b & 31));
+        break;
+    case SHFL_BFLY:
+        j = (s32)(l ^ (b & 31));
+        break;
+    default:
+        j = (s32)(lowest | (b & 31 & ~segment));
+        break;
     }
     *inside = j <= (s32)highest;
     return (u32)j & 31;
@@ -120,12 +126,18 @@ enum { REDUX_ADD, REDUX_MIN, REDUX_MAX, REDUX_AND, REDUX_OR, REDUX_XOR };
 static u32 reduce(u32 op, u32 a, u32 b, bool is_signed) {
     bool less = is_signed ? (s32)a < (s32)b : a < b;
     switch (op) {
-    case REDUX_ADD: return a + b;
-    case REDUX_MIN: return less ? a : b;
-    case REDUX_MAX: return less ? b : a;
-    case REDUX_AND: return a & b;
-    case REDUX_OR: return a | b;
-    default: return a ^ b;
+    case REDUX_ADD:
+        return a + b;
+    case REDUX_MIN:
+        return less ? a : b;
+    case REDUX_MAX:
+        return less ? b : a;
+    case REDUX_AND:
+        return a & b;
+    case REDUX_OR:
+        return a | b;
+    default:
+        return a ^ b;
     }
 }
 

@@ -39,12 +39,12 @@ struct ptx_operand {
     ptx_kind kind;
     const char *text;
     u32 length;
-    u32 number;     /* register or special */
-    s32 second;     /* p|q: the predicate behind the bar; -1 none, -2 the sink */
-    u8 bytes;       /* of a register; 0 a predicate */
-    bool negated;   /* !p */
-    bool is_float;  /* an immediate written as 0f, 0d or with a point */
-    u64 value;      /* immediate: bits (a float's: of a double); displacement */
+    u32 number;    /* register or special */
+    s32 second;    /* p|q: the predicate behind the bar; -1 none, -2 the sink */
+    u8 bytes;      /* of a register; 0 a predicate */
+    bool negated;  /* !p */
+    bool is_float; /* an immediate written as 0f, 0d or with a point */
+    u64 value;     /* immediate: bits (a float's: of a double); displacement */
     const sim_variable *variable;
     ptx_operand *part;
     u32 parts;
@@ -75,7 +75,7 @@ typedef struct ptx_decoder {
     u32 references, references_room, code_room;
     /* the statement being decoded */
     const ptx_statement *now;
-    char opcode[128];          /* without the guard */
+    char opcode[128]; /* without the guard */
     char word_text[128];
     const char *word[MAX_WORDS];
     u32 words;
@@ -137,17 +137,17 @@ bool ptx_names_match(const char *names, const char *opcode);
 /* Each family: rows for simple instructions, a function for those with many modifiers. */
 extern const ptx_row op_int_rows[], op_float_rows[];
 bool op_half_decode(ptx_decoder *d);
-bool op_int_decode(ptx_decoder *d); /* lop3, prmt, bfi, carries */
+bool op_int_decode(ptx_decoder *d);       /* lop3, prmt, bfi, carries */
 bool op_predicate_decode(ptx_decoder *d); /* setp, set, selp, slct, logic of predicates */
 bool op_move_decode(ptx_decoder *d);      /* mov, cvta, isspacep, mapa */
 bool op_approx_decode(ptx_decoder *d);
-bool op_round_decode(ptx_decoder *d);     /* f32 and f64 with other roundings, ftz, sat */
+bool op_round_decode(ptx_decoder *d); /* f32 and f64 with other roundings, ftz, sat */
 bool op_cvt_decode(ptx_decoder *d);
-bool op_memory_decode(ptx_decoder *d);    /* ld, st, prefetch */
+bool op_memory_decode(ptx_decoder *d); /* ld, st, prefetch */
 bool op_atomic_decode(ptx_decoder *d);
-bool op_warp_decode(ptx_decoder *d);      /* shfl, vote, match, redux, activemask, elect */
-bool op_control_decode(ptx_decoder *d);   /* bra, exit, barriers, fences */
-bool op_matrix_decode(ptx_decoder *d);    /* ldmatrix, stmatrix, movmatrix */
+bool op_warp_decode(ptx_decoder *d);    /* shfl, vote, match, redux, activemask, elect */
+bool op_control_decode(ptx_decoder *d); /* bra, exit, barriers, fences */
+bool op_matrix_decode(ptx_decoder *d);  /* ldmatrix, stmatrix, movmatrix */
 bool op_mma_decode(ptx_decoder *d);
 bool op_async_decode(ptx_decoder *d);
 bool op_mbarrier_decode(ptx_decoder *d);

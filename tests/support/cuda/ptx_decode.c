@@ -29,9 +29,11 @@ bool ptx_decode_row(ptx_decoder *d, const ptx_row *row) {
     for (u32 i = 0; i < n; ++i) {
         char c = row->operands[i];
         bool good = c == 'p' ? ptx_bind_predicate(d, field[i], &d->operand[i], i == 0)
-                             : ptx_bind(d, field[i], &d->operand[i], c == 'x'   ? 8
-                                                                     : c == 'h' ? 2
-                                                                                : 4, i == 0);
+                             : ptx_bind(d, field[i], &d->operand[i],
+                                        c == 'x'   ? 8
+                                        : c == 'h' ? 2
+                                                   : 4,
+                                        i == 0);
         if (!good)
             return false;
     }
@@ -53,10 +55,11 @@ static bool decode_instruction(ptx_decoder *d) {
     if (row)
         return ptx_decode_row(d, row);
     static bool (*const family[])(ptx_decoder *) = {
-        op_int_decode, op_half_decode, op_move_decode,   op_memory_decode,  op_predicate_decode, op_control_decode,
-        op_cvt_decode,    op_mma_decode,     op_matrix_decode,    op_async_decode,
-        op_warp_decode,   op_atomic_decode,  op_approx_decode,    op_round_decode,
-        op_mbarrier_decode, op_bulk_decode,  op_wgmma_decode};
+        op_int_decode,       op_half_decode,    op_move_decode,     op_memory_decode,
+        op_predicate_decode, op_control_decode, op_cvt_decode,      op_mma_decode,
+        op_matrix_decode,    op_async_decode,   op_warp_decode,     op_atomic_decode,
+        op_approx_decode,    op_round_decode,   op_mbarrier_decode, op_bulk_decode,
+        op_wgmma_decode};
     for (size_t f = 0; f < sizeof family / sizeof *family; ++f) {
         if (family[f](d) && d->insn.run)
             return true;
@@ -139,8 +142,8 @@ static bool take_statement(ptx_decoder *d, const char *s, const char *end, u32 l
         return true;
     if (*s == '.' && !ptx_word_is(s, end, ".branchtargets"))
         return declare_variable(d, s, end, room);
-    d->statement = sim_grow(d->statement, &d->statements_room, d->statements + 1,
-                            sizeof *d->statement);
+    d->statement =
+        sim_grow(d->statement, &d->statements_room, d->statements + 1, sizeof *d->statement);
     d->statement[d->statements++] = (ptx_statement){s, end, line, scope};
     return true;
 }

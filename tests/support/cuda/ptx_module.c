@@ -41,7 +41,8 @@ bool ptx_number(const char **s, const char *end, u64 *value, bool *is_float) {
     if (t == end || !isdigit((unsigned char)*t))
         return false;
     *is_float = false;
-    if (t + 1 < end && t[0] == '0' && strchr("fFdD", t[1]) && t + 2 < end && isxdigit((unsigned char)t[2])) {
+    if (t + 1 < end && t[0] == '0' && strchr("fFdD", t[1]) && t + 2 < end &&
+        isxdigit((unsigned char)t[2])) {
         bool wide = tolower((unsigned char)t[1]) == 'd';
         char *stop;
         char digits[17] = {0};
@@ -87,11 +88,11 @@ u32 ptx_type_bytes(const char *type) {
     static const struct {
         const char *name;
         u32 bytes;
-    } types[] = {{"b8", 1},     {"u8", 1},      {"s8", 1},    {"b16", 2},  {"u16", 2},
-                 {"s16", 2},    {"f16", 2},     {"bf16", 2},  {"e4m3x2", 2}, {"e5m2x2", 2},
-                 {"b32", 4},    {"u32", 4},     {"s32", 4},   {"f32", 4},  {"f16x2", 4},
-                 {"bf16x2", 4}, {"tf32", 4},    {"b64", 8},   {"u64", 8},  {"s64", 8},
-                 {"f64", 8},    {"b128", 16},   {"u16x2", 4}, {"s16x2", 4}, {"f32x2", 8}};
+    } types[] = {{"b8", 1},     {"u8", 1},    {"s8", 1},    {"b16", 2},    {"u16", 2},
+                 {"s16", 2},    {"f16", 2},   {"bf16", 2},  {"e4m3x2", 2}, {"e5m2x2", 2},
+                 {"b32", 4},    {"u32", 4},   {"s32", 4},   {"f32", 4},    {"f16x2", 4},
+                 {"bf16x2", 4}, {"tf32", 4},  {"b64", 8},   {"u64", 8},    {"s64", 8},
+                 {"f64", 8},    {"b128", 16}, {"u16x2", 4}, {"s16x2", 4},  {"f32x2", 8}};
     for (size_t i = 0; i < sizeof types / sizeof *types; ++i)
         if (strcmp(types[i].name, type) == 0)
             return types[i].bytes;

@@ -15,10 +15,10 @@
 #include <string.h>
 
 enum {
-    MAX_RESIDENT = 3,    /* clusters at a time, unless cooperative */
-    LONGEST_TURN = 400,  /* instructions */
-    LONGEST_SPIN = 64,   /* instructions without a failed wait: more than a loop that waits has */
-    IDLE_LIMIT = 20000,  /* turns in which everybody only waited: a deadlock */
+    MAX_RESIDENT = 3,   /* clusters at a time, unless cooperative */
+    LONGEST_TURN = 400, /* instructions */
+    LONGEST_SPIN = 64,  /* instructions without a failed wait: more than a loop that waits has */
+    IDLE_LIMIT = 20000, /* turns in which everybody only waited: a deadlock */
 };
 
 typedef struct runner {
@@ -267,6 +267,7 @@ static void set_special(sim_warp *w, sim_special slot, u32 value) {
 static void start_warp(sim_block *b, sim_warp *w, u32 id) {
     sim_launch *L = b->launch;
     const sim_kernel *k = L->kernel;
+    sim_warp_drop_async(w);
     u32 *registers = w->bank[0], *pred = w->pred;
     u8 *local = w->local;
     sim_copy *copy = w->copy;

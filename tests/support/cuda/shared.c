@@ -80,8 +80,8 @@ static void tell_write(sim_warp *w, const sim_insn *i, int lane, u32 offset, u64
     else
         sim_find(STANDIN_RACE, w, i, lane, offset,
                  "%s shared offset %u, written by %s %u lane %d without a barrier between", what,
-                 offset, stamp_agent(s) < MAX_WARPS ? "warp" : "mbarrier", stamp_agent(s) % MAX_WARPS,
-                 stamp_lane(s));
+                 offset, stamp_agent(s) < MAX_WARPS ? "warp" : "mbarrier",
+                 stamp_agent(s) % MAX_WARPS, stamp_lane(s));
 }
 
 /* Whether a write happened before what w does now; `lane` < 0: all lanes of w. */
@@ -196,8 +196,8 @@ void sim_shared_read_async(sim_warp *w, const sim_insn *i, u32 offset, u32 bytes
         else if (!(s & BY_ASYNC) && stamp_agent(s) < b->warps &&
                  b->warp[stamp_agent(s)].fenced < stamp_clock(s))
             sim_find(STANDIN_RACE, w, i, 0, g << shift,
-                     "reads shared offset %u, written by warp %u without fence.proxy.async", g << shift,
-                     stamp_agent(s));
+                     "reads shared offset %u, written by warp %u without fence.proxy.async",
+                     g << shift, stamp_agent(s));
         reads[g] = READ_PENDING;
     }
 }

@@ -22,7 +22,7 @@ typedef int64_t s64;
 
 enum {
     LANES = 32,
-    MAX_WARPS = 32,    /* of a block: 1024 threads */
+    MAX_WARPS = 32,     /* of a block: 1024 threads */
     MAX_MBARRIERS = 32, /* of a block; more are a finding */
     MAX_AGENTS = MAX_WARPS + MAX_MBARRIERS,
     MAX_BARRIERS = 16,
@@ -46,12 +46,12 @@ typedef struct sim_module sim_module;
 
 /* What a handler tells the walk of its warp. */
 typedef enum sim_step {
-    STEP_NEXT,    /* go on behind it */
-    STEP_JUMPED,  /* the fragments were changed: look again */
-    STEP_PARK,    /* needs the lanes of warp->wanted at this instruction: come back then */
-    STEP_YIELD,   /* done, but let others go first (a failed wait) */
-    STEP_RETRY,   /* not done: let others go first, then again */
-    STEP_FAULT,   /* the launch ends with launch->fault */
+    STEP_NEXT,   /* go on behind it */
+    STEP_JUMPED, /* the fragments were changed: look again */
+    STEP_PARK,   /* needs the lanes of warp->wanted at this instruction: come back then */
+    STEP_YIELD,  /* done, but let others go first (a failed wait) */
+    STEP_RETRY,  /* not done: let others go first, then again */
+    STEP_FAULT,  /* the launch ends with launch->fault */
 } sim_step;
 
 /* Executes one instruction for the lanes of `m`, a subset of the lanes at it. */
@@ -73,21 +73,21 @@ typedef enum sim_space {
 
 struct sim_insn {
     sim_handler *run;
-    u32 d, a, b, c;   /* places, or numbers of predicates */
-    u32 list;         /* first of further places in kernel->list */
-    u16 guard;        /* predicate; 0 is always true */
-    u16 second;       /* a second predicate: the other result of setp, the operand of selp */
+    u32 d, a, b, c; /* places, or numbers of predicates */
+    u32 list;       /* first of further places in kernel->list */
+    u16 guard;      /* predicate; 0 is always true */
+    u16 second;     /* a second predicate: the other result of setp, the operand of selp */
     u8 guard_flip, width, count, space; /* width: bytes of an element; count: elements */
     u8 flags, mode, type, shape;        /* what each family makes of them */
-    s64 imm;          /* displacement of an address, number of a barrier, … */
-    u32 target;       /* of a branch */
-    u32 line;         /* of the PTX text */
+    s64 imm;                            /* displacement of an address, number of a barrier, … */
+    u32 target;                         /* of a branch */
+    u32 line;                           /* of the PTX text */
 };
 
 typedef struct sim_variable {
     char *name;
     sim_space space;
-    u64 address;   /* offset for shared, local and parameters */
+    u64 address; /* offset for shared, local and parameters */
     size_t bytes, align;
     bool external; /* dynamic shared memory */
     u8 *initial;   /* NULL: zeros */
@@ -97,7 +97,7 @@ typedef struct sim_variable {
 struct sim_kernel {
     char *name;
     sim_module *module;
-    char *text; /* of its module */
+    char *text;              /* of its module */
     const char *begin, *end; /* its PTX, decoded at first use */
     bool decoded, broken;
     sim_insn *code;
@@ -119,7 +119,7 @@ struct sim_kernel {
     u32 cluster[3]; /* .reqnctapercluster, or zeros */
     bool explicit_cluster;
     bool uses_dynamic;
-    u32 registers;      /* per thread, from the machine code; 0 unknown */
+    u32 registers;       /* per thread, from the machine code; 0 unknown */
     size_t shared_limit; /* attribute MAX_DYNAMIC_SHARED_SIZE_BYTES */
     standin_counters counters;
     sim_kernel *next;
@@ -127,15 +127,46 @@ struct sim_kernel {
 
 /* Slots of special registers, at the start of each warp's registers, 32 words each. */
 typedef enum sim_special {
-    SR_TID_X, SR_TID_Y, SR_TID_Z, SR_NTID_X, SR_NTID_Y, SR_NTID_Z,
-    SR_CTAID_X, SR_CTAID_Y, SR_CTAID_Z, SR_NCTAID_X, SR_NCTAID_Y, SR_NCTAID_Z,
-    SR_LANEID, SR_WARPID, SR_NWARPID, SR_SMID, SR_NSMID, SR_GRIDID,
-    SR_MASK_EQ, SR_MASK_LT, SR_MASK_LE, SR_MASK_GT, SR_MASK_GE,
-    SR_DYNAMIC_SMEM, SR_TOTAL_SMEM,
-    SR_CLUSTERID_X, SR_CLUSTERID_Y, SR_CLUSTERID_Z, SR_NCLUSTERID_X, SR_NCLUSTERID_Y, SR_NCLUSTERID_Z,
-    SR_CLUSTER_CTAID_X, SR_CLUSTER_CTAID_Y, SR_CLUSTER_CTAID_Z,
-    SR_CLUSTER_NCTAID_X, SR_CLUSTER_NCTAID_Y, SR_CLUSTER_NCTAID_Z,
-    SR_CLUSTER_CTARANK, SR_CLUSTER_NCTARANK, SR_EXPLICIT_CLUSTER,
+    SR_TID_X,
+    SR_TID_Y,
+    SR_TID_Z,
+    SR_NTID_X,
+    SR_NTID_Y,
+    SR_NTID_Z,
+    SR_CTAID_X,
+    SR_CTAID_Y,
+    SR_CTAID_Z,
+    SR_NCTAID_X,
+    SR_NCTAID_Y,
+    SR_NCTAID_Z,
+    SR_LANEID,
+    SR_WARPID,
+    SR_NWARPID,
+    SR_SMID,
+    SR_NSMID,
+    SR_GRIDID,
+    SR_MASK_EQ,
+    SR_MASK_LT,
+    SR_MASK_LE,
+    SR_MASK_GT,
+    SR_MASK_GE,
+    SR_DYNAMIC_SMEM,
+    SR_TOTAL_SMEM,
+    SR_CLUSTERID_X,
+    SR_CLUSTERID_Y,
+    SR_CLUSTERID_Z,
+    SR_NCLUSTERID_X,
+    SR_NCLUSTERID_Y,
+    SR_NCLUSTERID_Z,
+    SR_CLUSTER_CTAID_X,
+    SR_CLUSTER_CTAID_Y,
+    SR_CLUSTER_CTAID_Z,
+    SR_CLUSTER_NCTAID_X,
+    SR_CLUSTER_NCTAID_Y,
+    SR_CLUSTER_NCTAID_Z,
+    SR_CLUSTER_CTARANK,
+    SR_CLUSTER_NCTARANK,
+    SR_EXPLICIT_CLUSTER,
     SR_COUNT
 } sim_special;
 
@@ -149,10 +180,10 @@ typedef struct sim_fragment {
 
 /* An asynchronous copy of one instruction: per lane, until delivered. */
 typedef struct sim_copy {
-    u32 mask;      /* lanes whose copy is pending */
+    u32 mask; /* lanes whose copy is pending */
     u32 line;
-    u8 bytes;      /* 4, 8, 16; 0: an arrival at the mbarrier in to[] */
-    bool early;    /* the source was read at issue */
+    u8 bytes;   /* 4, 8, 16; 0: an arrival at the mbarrier in to[] */
+    bool early; /* the source was read at issue */
     u32 group[LANES];
     u32 to[LANES];
     u8 from_bytes[LANES];
@@ -167,18 +198,18 @@ struct sim_warp {
     u32 *pred;
     sim_block *block;
     sim_launch *launch;
-    u32 id;        /* in its block */
-    u32 live;      /* lanes that have not exited */
+    u32 id;   /* in its block */
+    u32 live; /* lanes that have not exited */
     sim_fragment fragment[LANES];
     u32 fragments;
-    u32 here;      /* index of the fragment that runs */
+    u32 here; /* index of the fragment that runs */
     u32 wanted;
     bool done;
-    bool blocked;  /* no fragment is ready */
-    bool idle;     /* the last turn ended with a failed wait */
-    u32 cluster_phase; /* when it arrived at the cluster's barrier */
-    u32 clock;     /* of its memory accesses: rises at each release */
-    u32 fenced;    /* clock at the last fence.proxy.async */
+    bool blocked;       /* no fragment is ready */
+    bool idle;          /* the last turn ended with a failed wait */
+    u32 cluster_phase;  /* when it arrived at the cluster's barrier */
+    u32 clock;          /* of its memory accesses: rises at each release */
+    u32 fenced;         /* clock at the last fence.proxy.async */
     u32 vc[MAX_AGENTS]; /* clocks known to have happened before */
     u32 group[LANES];   /* cp.async groups committed */
     sim_copy *copy;
@@ -205,15 +236,15 @@ typedef struct sim_mbarrier {
 
 struct sim_block {
     sim_launch *launch;
-    u32 id[3], rank;      /* place in the grid, rank in the cluster */
-    sim_block **cluster;  /* blocks of its cluster by rank */
+    u32 id[3], rank;     /* place in the grid, rank in the cluster */
+    sim_block **cluster; /* blocks of its cluster by rank */
     u32 cluster_size;
     u32 warps, live_warps, live_threads;
     sim_warp *warp;
     u8 *shared;
     size_t shared_bytes;
-    u64 *written;         /* stamp of the last write of each granule; 0: never */
-    u32 *read;            /* [warp][granule]: clock of the last read */
+    u64 *written; /* stamp of the last write of each granule; 0: never */
+    u32 *read;    /* [warp][granule]: clock of the last read */
     size_t granules;
     sim_barrier barrier[MAX_BARRIERS + 1];
     sim_mbarrier mbarrier[MAX_MBARRIERS];
@@ -233,7 +264,7 @@ struct sim_launch {
     u64 rng;
     u64 steps, ticks;
     u32 idle_turns; /* since anything moved */
-    int fault; /* CUresult */
+    int fault;      /* CUresult */
     standin_counters counters;
 };
 
@@ -312,10 +343,13 @@ void sim_async_settle(sim_warp *w, const sim_insn *i, u32 mask, const u32 *upto)
 bool sim_async_background(sim_warp *w); /* delivers what nobody waits for; whether anything was */
 sim_step sim_mbarrier_arrive_at(sim_warp *w, const sim_insn *i, int lane, sim_block *b, u32 offset,
                                 u32 count, s64 expect, u64 *state);
+/* The agent that copies completing on this mbarrier write as, and the clock of its phase. */
+u32 sim_mbarrier_agent(sim_block *b, u32 offset, u32 *clock);
 bool sim_mbarrier_raise(sim_warp *w, const sim_insn *i, int lane, u32 offset);
 void sim_mbarrier_complete_tx(sim_block *b, u32 offset, s64 bytes);
 bool sim_bulk_background(sim_block *b, bool force);
 void sim_warp_drop_async(sim_warp *w);
+void sim_wgmma_drop(sim_warp *w);
 void sim_bulk_drop(sim_block *b);
 
 static inline u32 *sim_words(const sim_warp *w, u32 place) {
@@ -335,7 +369,7 @@ extern const u32 lane_bit[LANES];
 
 #define EACH_LANE(l) for (int l = 0; l < LANES; ++l)
 #define EACH_LANE_OF(l, m)                                                                         \
-    for (u32 left_##l = (m), l = 0; left_##l && (l = (u32)__builtin_ctz(left_##l), true);           \
+    for (u32 left_##l = (m), l = 0; left_##l && (l = (u32)__builtin_ctz(left_##l), true);          \
          left_##l &= left_##l - 1)
 
 static inline const u32 *sim_list_of(const sim_kernel *k, const sim_insn *i) {

@@ -23,10 +23,10 @@ typedef struct extent {
     size_t bytes;
 } extent;
 
-static u8 *host_range;  /* where bytes lie */
+static u8 *host_range;   /* where bytes lie */
 static u64 device_range; /* what addresses say */
-static u64 used;        /* of the range, from its start */
-static extent *backing; /* sorted */
+static u64 used;         /* of the range, from its start */
+static extent *backing;  /* sorted */
 static u32 backings, backings_room;
 static extent *former; /* no longer backed */
 static u32 formers, formers_room;
@@ -103,8 +103,8 @@ void sim_space_unback(u64 address) {
         return;
     u64 start = address / PAGE * PAGE;
     size_t length = (size_t)((address + backing[at].bytes + PAGE - 1) / PAGE * PAGE - start);
-    mmap(host_of(start), length, PROT_NONE,
-         MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    mmap(host_of(start), length, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+         -1, 0);
     former = sim_grow(former, &formers_room, formers + 1, sizeof *former);
     former[formers++] = backing[at];
     memmove(&backing[at], &backing[at + 1], (backings - at - 1) * sizeof *backing);

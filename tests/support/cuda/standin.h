@@ -56,7 +56,7 @@ STANDIN_API bool standin_report(const char *path);
 /* Counted per kernel over all launches since standin_clear, in warp instructions. */
 typedef struct standin_counters {
     uint64_t launches, instructions, mma, mma_flops;
-    uint64_t shared_requests;   /* loads, stores and rows of ldmatrix/stmatrix, in ideal wavefronts */
+    uint64_t shared_requests; /* loads, stores and rows of ldmatrix/stmatrix, in ideal wavefronts */
     uint64_t shared_wavefronts; /* what bank conflicts make of them */
     uint64_t global_requests;
     uint64_t global_sectors; /* 32-byte sectors touched, summed over requests */
