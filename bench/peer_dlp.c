@@ -45,8 +45,19 @@ static void gemm(const bench_peer *peer, const peer_product *p, const void *b, c
     (p->c_type == TENON_S32 ? gemm_integer : gemm_real)(peer->dlp.types[type].gemm, p, b, form);
 }
 
+/* Bytes that reordered B takes; 0: the library refuses. */
+static size_t reordered_bytes(const bench_peer *peer, int type, const peer_product *p) {
+    return (
+        (size_t(*)(char, char, char, int64_t, int64_t, void *))peer->dlp.types[type].reorder_size)(
+        'r', p->b_transposed ? 't' : 'n', 'B', p->k, p->n, NULL);
+}
+
+/* A product that the processor lacks instructions for does nothing and says so to nobody but the
+ * terminal, at every call; reordering answers. */
 static bool can_gemm(const bench_peer *peer, const peer_product *p) {
-    return !p->prepacked && p->batch == 1 && type_of(peer, p) >= 0;
+    const int type = type_of(peer, p);
+    return !p->prepacked && p->batch == 1 && type >= 0 &&
+           (!peer->dlp.types[type].reorder_size || reordered_bytes(peer, type, p) > 0);
 }
 static void run_gemm(const bench_peer *peer, const peer_product *p, void *prepared) {
     (void)prepared;
@@ -61,9 +72,7 @@ static bool can_reordered(const bench_peer *peer, const peer_product *p) {
 static void *reorder(const bench_peer *peer, const peer_product *p) {
     const int type = type_of(peer, p);
     const char transposed = p->b_transposed ? 't' : 'n';
-    const size_t bytes =
-        ((size_t(*)(char, char, char, int64_t, int64_t, void *))peer->dlp.types[type].reorder_size)(
-            'r', transposed, 'B', p->k, p->n, NULL);
+    const size_t bytes = reordered_bytes(peer, type, p);
     void *reordered = NULL;
     if (bytes == 0 || posix_memalign(&reordered, 64, bytes) != 0)
         return NULL;

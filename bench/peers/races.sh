@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../.."
 [ $# -ge 2 ] || { sed -n '3,9s/^# \?//p' "$0"; exit 2; }
 folder=$1 peers=$2
 shift 2
-[ $# -gt 0 ] || set -- squares odd skinny small batched llm-1 llm-2 llm-3 packed-1 packed-2 packed-3 f64 torch torch-llm onnx bf16 int8
+[ $# -gt 0 ] || set -- squares squares-4096 odd skinny small batched llm-1 llm-2 llm-3 packed-1 packed-2 packed-3 f64 f64-4096 torch torch-llm onnx bf16 int8
 python=${PYTHON:-python3}
 mkdir -p "$folder"
 
@@ -36,7 +36,8 @@ only() {
 part() {
     local peers=$peers
     case $1 in
-    squares) race squares --suite squares ;;
+    squares) race squares --suite squares --m 128..2048*2 ;;
+    squares-4096) race squares-4096 --suite squares --m 4096 ;;
     odd) race odd --suite odd ;;
     skinny) race skinny --suite skinny ;;
     small) race small --suite small --threads 1 ;;
@@ -47,7 +48,8 @@ part() {
     packed-1) race packed-1 --suite llm --m 1,4,8 --b prepacked ;;
     packed-2) race packed-2 --suite llm --m 16,32,64 --b prepacked ;;
     packed-3) race packed-3 --suite llm --m 128,512 --b prepacked ;;
-    f64) only openblas mkl blis && race f64 --suite squares --dtype f64 ;;
+    f64) only openblas mkl blis && race f64 --suite squares --m 128..2048*2 --dtype f64 ;;
+    f64-4096) only openblas mkl blis && race f64-4096 --suite squares --m 4096 --dtype f64 ;;
     torch) script torch gemm_torch.py --suite squares ;;
     torch-llm) script torch-llm gemm_torch.py --suite llm --layout nt ;;
     onnx) script onnx gemm_onnxruntime.py --suite squares ;;
@@ -55,9 +57,9 @@ part() {
     int8) script int8-torch gemm_torch.py --suite squares --dtype s8 && script int8-onnx gemm_onnxruntime.py --suite squares --dtype u8s8 ;;
     pictures)
         plot() { "$python" bench/plots/plot.py "$@" --caption "${CAPTION:-}"; }
-        plot ratios "$folder"/{squares,torch,onnx,odd,skinny}.jsonl --dtype f32 --way plain -o docs/img/ratios.svg
+        plot ratios "$folder"/{squares,squares-4096,torch,onnx,odd,skinny}.jsonl --dtype f32 --way plain -o docs/img/ratios.svg
         plot ratios "$folder"/{llm,packed}-?.jsonl --columns 2 -o docs/img/llm.svg
-        plot limit "$folder"/{squares,f64}.jsonl -o docs/img/limit.svg
+        plot limit "$folder"/{squares,squares-4096,f64,f64-4096}.jsonl -o docs/img/limit.svg
         plot roofline "$folder"/{llm,packed}-?.jsonl --columns 2 -o docs/img/roofline.svg
         ;;
     *) echo "races.sh: no part is called $1" >&2 && exit 2 ;;

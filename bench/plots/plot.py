@@ -5,10 +5,11 @@
     plot.py ratios    FILE… -o OUT.svg    per shape: time of each peer over tenon's, the best peer marked
     plot.py limit     FILE… -o OUT.svg    over the size of cubes: percent of the measured limit
     plot.py roofline  FILE… -o OUT.svg    over flops per byte, by rows of A: GFLOP/s, between bandwidth and peak
-    plot.py table     FILE…               the ratios as a Markdown table, then what was lost
+    plot.py table     FILE…               the ratios as Markdown tables, each with what was lost
+    plot.py summary   FILE…               geometric means of all suites as one table, then what was lost by more than noise
 
 Rows of several files are put together by shape, type, threads and way of giving B; each ratio stays that of its own run.
---suite, --dtype, --way and --layout choose among them. Needs matplotlib, but not for `table`.
+--suite, --dtype, --way and --layout choose among them. Needs matplotlib, but not for text.
 """
 
 from __future__ import annotations
@@ -357,9 +358,30 @@ def table(rows: list[Row], args: argparse.Namespace) -> None:
         print(f"Below 1: {', '.join(lost) or 'none'}.\n")
 
 
+def summary(rows: list[Row], args: argparse.Namespace) -> None:
+    """One line for each suite, type and way; then all shapes that are clearly lost."""
+    del args
+    rows = [row for row in rows if row.ratios]
+    names, groups = peers_of(rows), groups_of(rows)
+    print("| | shapes |" + "".join(f" {name} |" for name in names) + f" best | below 1 | below {CLEARLY} |")
+    print("|---|---:|" + "---:|" * (3 + len(names)))
+    for group, here in groups.items():
+        found = [[row.ratios[name] for row in here if name in row.ratios] for name in names]
+        means = "".join(f" {geometric_mean(ratios):.2f} |" if ratios else " |" for ratios in found)
+        below = [sum(row.best < bound for row in here) for bound in (1, CLEARLY)]
+        best = geometric_mean(row.best for row in here)
+        print(f"| {title_of(group)} | {len(here)} |{means} **{best:.2f}** | {below[0]} | {below[1]} |")
+    print()
+    for group, here in groups.items():
+        lost = sorted((row.best, f"{row.label} {row.best:.2f} ({row.best_name})") for row in here if row.best < CLEARLY)
+        if lost:
+            print(f"- {title_of(group)}: {', '.join(text for _, text in lost)}.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    pictures = {"ratios": ratios, "limit": limit, "roofline": roofline, "table": table}
+    drawn = {"ratios": ratios, "limit": limit, "roofline": roofline}
+    pictures = {**drawn, "table": table, "summary": summary}
     parser.add_argument("picture", choices=pictures)
     parser.add_argument("files", nargs="+", help="JSON lines; - is standard input")
     parser.add_argument("-o", "--out", help=".svg, or whatever matplotlib writes by its name")
@@ -371,7 +393,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=3, help="of panels")
     parser.add_argument("--caption", help="machine, date, commit: a line below")
     args = parser.parse_args()
-    if args.picture != "table" and not args.out:
+    if args.picture in drawn and not args.out:
         parser.error("-o says where the picture goes")
     pictures[args.picture](read(args.files, args), args)
 

@@ -81,6 +81,13 @@ class Plots(unittest.TestCase):
         self.assertIn("| geometric mean | | | | 1.00 | 1.79 | 0.50 | **0.63** |", done.stdout)
         self.assertIn("Below 1: 64³ (0.50, three), 128³ (0.80, one).", done.stdout)
 
+    def test_summary(self):
+        done = self.plot("summary")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("| squares, f32, 2 threads | 2 | 1.00 | 1.79 | **1.00** | 1 | 1 |", done.stdout)
+        self.assertIn("| llm, f32, prepacked, 2 threads | 1 | 3.00 | | **3.00** | 0 | 0 |", done.stdout)
+        self.assertTrue(done.stdout.endswith("\n\n- squares, f32, 2 threads: 128³ 0.80 (one).\n"), done.stdout)
+
     def test_one_line_for_each_number_of_rows(self):
         self.rows.write_text("".join(json.dumps(row(8, n, 64, 1e-5, {"one": r}, suite="llm", spread=0.1)) + "\n"
                                      for n, r in ((64, 0.5), (256, 2.0))))
