@@ -8,7 +8,8 @@
  *   lines    everything else, row by row and chunk by chunk: masks, other types, any strides, long
  *            rows. What a chunk's exponentials are relative to is kept until the row's end;
  *   twice    as lines, but a chunk is reduced again before it is written, so that nothing has to be
- *            kept. Where exponentials cannot wait in y it costs no more;
+ *            kept. Where exponentials cannot wait in y it costs no more, and where y is streamed
+ *            less;
  *   split, split-twice
  *            few long lines: the same with their chunks shared out over the threads.
  * Scores wait on the stack; workspace is taken only by what is kept of rows with very many chunks.
@@ -27,6 +28,13 @@ typedef enum softmax_way {
     WAY_SPLIT_TWICE
 } softmax_way;
 
+/* Where a line's exponentials wait until its sum is known. */
+typedef enum softmax_wait {
+    WAIT_IN_Y,
+    WAIT_ON_STACK, /* those of the whole row */
+    WAIT_IN_BUFFER /* of a chunk, which is finished at once */
+} softmax_wait;
+
 typedef struct softmax_state {
     const tn_softmax_kernels *kernels;
     const tn_gemm_tile *convert; /* loads and stores of other types */
@@ -34,6 +42,8 @@ typedef struct softmax_state {
     int64_t grain;               /* rows, or chunks, of a task */
     size_t worker_bytes;         /* workspace of one worker */
     softmax_way way;
+    softmax_wait wait;
+    bool stream; /* x and y together are more than the caches hold: y is written around them */
 } softmax_state;
 
 _Static_assert(sizeof(softmax_state) <= TN_CHOICE_STATE, "a choice keeps it");
@@ -44,6 +54,9 @@ _Static_assert(sizeof(softmax_state) <= TN_CHOICE_STATE, "a choice keeps it");
 #define SPLIT_PARTS 512
 /* Elements of a task: some microseconds of work. */
 #define TASK_ELEMENTS 32768
+
+/* Shortest row that is streamed: some whole cache lines between its ends. */
+#define STREAM_ELEMENTS 64
 
 /* Scratch of a task over lines: scores of a chunk, and parts of a row's chunks where that is enough
  * room. */
@@ -118,6 +131,26 @@ static int64_t stack_parts(const tn_softmax_problem *p) {
     return (int64_t)((TN_CPU_STACK - buffer_bytes(p)) / sizeof(tn_softmax_part));
 }
 
+/* Whether a whole row's exponentials can wait on the stack, where no scores need a buffer. */
+static bool waits_on_stack(const tn_softmax_problem *p, int64_t chunks) {
+    const size_t row = tn_round64((size_t)tn_round_up(p->length, TN_SOFTMAX_LANES) *
+                                  (size_t)tn_element_size(p->accumulate));
+    return is_plain(p) && p->operand[TN_SOFTMAX_X].dtype == p->accumulate &&
+           p->operand[TN_SOFTMAX_X].step == 1 && !p->log &&
+           row + (size_t)chunks * sizeof(tn_softmax_part) <= TN_CPU_STACK;
+}
+
+/* Elements of rows that do not fit the caches beside each other: y would be fetched to be
+ * overwritten, and thrown out again before anybody reads it. */
+static bool wants_streaming(const tn_softmax_problem *p) {
+    const tn_cpu_caches caches = tn_cpu_cache_sizes();
+    const double bytes =
+        2 * (double)p->rows * (double)p->length * (double)tn_element_size(p->accumulate);
+    return p->operand[TN_SOFTMAX_Y].dtype == p->accumulate && p->operand[TN_SOFTMAX_Y].step == 1 &&
+           p->length >= STREAM_ELEMENTS &&
+           bytes > (double)(caches.l3 > caches.l2 ? caches.l3 : caches.l2);
+}
+
 /*
  * Predicted seconds. An element costs an exponential each time it is reduced, and moving it, which
  * is more if it is converted or gathered; figures in cycles of 3 GHz (Zen 3, November 2026; scalar
@@ -129,8 +162,9 @@ static double predict(const tn_softmax_problem *p, const softmax_state *s, int t
     const double moving =
         (is_real(p) && x->step == 1 && y->step == 1 ? plain : other) + (is_plain(p) ? 0 : other);
     const bool single = s->way == WAY_ROWS || s->way == WAY_COLUMNS;
-    const bool again = !single && s->chunks > 1 &&
-                       (s->way == WAY_TWICE || s->way == WAY_SPLIT_TWICE || !waits_in_y(p));
+    const bool again =
+        !single && s->chunks > 1 &&
+        (s->way == WAY_TWICE || s->way == WAY_SPLIT_TWICE || s->wait == WAIT_IN_BUFFER);
     const bool split = s->way == WAY_SPLIT || s->way == WAY_SPLIT_TWICE;
     const int64_t tasks = split ? p->rows * s->chunks : tn_ceil_div(p->rows, tn_max64(1, s->grain));
     const double workers = (double)tn_min64(tn_max64(tasks, 1), threads);
@@ -167,14 +201,18 @@ static void offer(const tn_softmax_problem *p, const softmax_state *s, int threa
 
 static void offer_lines(const tn_softmax_problem *p, softmax_state s, int threads,
                         tn_choices *out) {
+    const softmax_wait again = s.wait;
     s.grain = tn_max64(1, TASK_ELEMENTS / tn_max64(1, p->length));
-    if (s.chunks <= 1 || waits_in_y(p)) {
+    if (s.wait == WAIT_IN_BUFFER && waits_on_stack(p, s.chunks))
+        s.wait = WAIT_ON_STACK;
+    if (s.chunks <= 1 || s.wait != WAIT_IN_BUFFER) {
         s.way = WAY_LINES;
-        if (s.chunks > stack_parts(p))
+        if (s.wait != WAIT_ON_STACK && s.chunks > stack_parts(p))
             s.worker_bytes = tn_round64((size_t)s.chunks * sizeof(tn_softmax_part));
         offer(p, &s, threads, 0, out);
     }
     s.way = WAY_TWICE;
+    s.wait = again;
     s.worker_bytes = 0;
     offer(p, &s, threads, 0, out);
 }
@@ -198,6 +236,8 @@ tenon_status tn_cpu_softmax_plan(const tn_softmax_problem *p, int threads, tn_cp
     s.kernels = tn_cpu_softmax_find(p->accumulate, level);
     s.convert = tn_cpu_tile_find(p->accumulate, level);
     s.chunks = tn_ceil_div(p->length, TN_SOFTMAX_CHUNK);
+    s.stream = wants_streaming(p);
+    s.wait = waits_in_y(p) && !s.stream ? WAIT_IN_Y : WAIT_IN_BUFFER;
 
     const tn_softmax_operand *x = &p->operand[TN_SOFTMAX_X], *y = &p->operand[TN_SOFTMAX_Y];
     const bool rows = x->step == 1 && y->step == 1;
@@ -252,6 +292,7 @@ static void rows_task(void *arg, int64_t index, int worker) {
     const bool columns = s->way == WAY_COLUMNS, lse_out = lse->dtype != TENON_DTYPE_NONE;
     tn_softmax_rows t = {.length = p->length, .scale = p->scale, .log = p->log};
     tn_softmax_part parts[PARTS];
+    t.stream = s->stream && w->addresses[TN_SOFTMAX_X] != w->addresses[TN_SOFTMAX_Y];
     (void)worker;
 
     t.x_row = columns ? x->step : x->row[w->inner];
@@ -320,7 +361,12 @@ static line line_of(const softmax_work *w, int64_t index, line_scratch *scratch)
     r->scale = p->scale;
     r->log = p->log;
     r->plain = is_plain(p);
-    r->buffer = scratch ? scratch->bytes : NULL; /* for its sink and lse alone */
+    r->stream = s->stream && r->x != r->y;
+    r->buffer = scratch ? scratch->bytes : NULL; /* NULL: for its sink and lse alone */
+    if (s->wait != WAIT_IN_Y) {
+        r->waiting = r->buffer;
+        r->waiting_step = s->wait == WAIT_ON_STACK ? TN_SOFTMAX_CHUNK : 0;
+    }
 
     tn_score_row *score = &r->score;
     if (present(p, TN_SOFTMAX_BIAS)) {
@@ -359,14 +405,15 @@ static void lines_task(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
     const softmax_state *s = w->state;
     line_scratch scratch;
-    char *const kept = s->worker_bytes ? w->workspace + (size_t)worker * s->worker_bytes
-                                       : scratch.bytes + buffer_bytes(w->p);
+    char *const kept = s->worker_bytes            ? w->workspace + (size_t)worker * s->worker_bytes
+                       : s->wait == WAIT_ON_STACK ? scratch.bytes + TN_CPU_STACK -
+                                                        (size_t)s->chunks * sizeof(tn_softmax_part)
+                                                  : scratch.bytes + buffer_bytes(w->p);
     tn_softmax_part *const parts = (tn_softmax_part *)(void *)kept;
     const int64_t end = tn_min64((index + 1) * s->grain, w->p->rows);
 
     for (int64_t r = index * s->grain; r < end; ++r) {
-        line l = line_of(w, r, &scratch);
-        l.row.kept = s->chunks == 1;
+        const line l = line_of(w, r, &scratch);
         for (int64_t c = 0; c < s->chunks; ++c)
             parts[c] = s->kernels->reduce(&l.row, c);
         const tn_softmax_part total = s->kernels->join(parts, s->chunks, l.sink);
@@ -395,12 +442,10 @@ static void join_next(const softmax_state *s, tn_softmax_part *total, const tn_s
 
 static void finish_again(const softmax_state *s, const line *l, int64_t chunk,
                          const tn_softmax_part *total) {
-    tn_softmax_row row = l->row;
     tn_softmax_part own = {0};
-    row.kept = 1;
-    if (!row.log)
-        own = s->kernels->reduce(&row, chunk);
-    s->kernels->finish(&row, chunk, &own, total);
+    if (!l->row.log)
+        own = s->kernels->reduce(&l->row, chunk);
+    s->kernels->finish(&l->row, chunk, &own, total);
 }
 
 static void twice_task(void *arg, int64_t index, int worker) {
@@ -429,12 +474,14 @@ static void twice_task(void *arg, int64_t index, int worker) {
 
 static void split_reduce(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
-    const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
+    const softmax_state *s = w->state;
+    const int64_t r = index / w->pieces, first = index % w->pieces * s->grain;
     line_scratch scratch;
     const line l = line_of(w, r, &scratch);
     (void)worker;
-    for (int64_t c = first; c < tn_min64(first + w->state->grain, w->state->chunks); ++c)
-        w->parts[r * w->state->chunks + c] = w->state->kernels->reduce(&l.row, c);
+    for (int64_t c = first; c < tn_min64(first + s->grain, s->chunks); ++c)
+        w->parts[r * s->chunks + c] =
+            s->wait == WAIT_IN_Y ? s->kernels->reduce(&l.row, c) : probe(s, &l, c);
 }
 
 static void split_join(void *arg, int64_t r, int worker) {
@@ -449,12 +496,17 @@ static void split_join(void *arg, int64_t r, int worker) {
 
 static void split_finish(void *arg, int64_t index, int worker) {
     const softmax_work *w = arg;
-    const int64_t r = index / w->pieces, first = index % w->pieces * w->state->grain;
+    const softmax_state *s = w->state;
+    const int64_t r = index / w->pieces, first = index % w->pieces * s->grain;
     line_scratch scratch;
     const line l = line_of(w, r, &scratch);
     (void)worker;
-    for (int64_t c = first; c < tn_min64(first + w->state->grain, w->state->chunks); ++c)
-        w->state->kernels->finish(&l.row, c, &w->parts[r * w->state->chunks + c], &w->totals[r]);
+    for (int64_t c = first; c < tn_min64(first + s->grain, s->chunks); ++c) {
+        if (s->wait == WAIT_IN_Y)
+            s->kernels->finish(&l.row, c, &w->parts[r * s->chunks + c], &w->totals[r]);
+        else
+            finish_again(s, &l, c, &w->totals[r]);
+    }
 }
 
 static void run_split(softmax_work *w, tn_team *team) {

@@ -147,6 +147,7 @@ enum { LONGEST = 3 * TN_SOFTMAX_CHUNK };
 
 typedef struct row_data {
     double x[LONGEST + 16], y[LONGEST + 16], bias[LONGEST], buffer[TN_SOFTMAX_BUFFER];
+    double waiting[LONGEST + 16];
     uint8_t mask[LONGEST];
     tn_softmax_part parts[4], total;
     tn_softmax_row row;
@@ -183,12 +184,14 @@ static void draw(rng *r, const tn_softmax_kernels *k, row_data *t) {
     t->row.x_step = t->row.y_step = 1;
 }
 
-/* `y_type`: written in that type instead of reals. */
+/* `y_type`: written in that type instead of reals. Exponentials wait where row.waiting_step says: in
+ * y, or beside it. */
 static void compute(const tn_softmax_kernels *k, row_data *t, tenon_dtype y_type, double sink) {
     const int64_t chunks = (t->row.length + TN_SOFTMAX_CHUNK - 1) / TN_SOFTMAX_CHUNK;
     t->row.x = (const char *)t->x;
     t->row.y = (char *)t->y;
     t->row.buffer = t->buffer;
+    t->row.waiting = t->row.waiting_step ? t->waiting : NULL;
     if (y_type != k->type) {
         t->row.y_store = tile_of(k)->store[y_type];
         t->row.y_size = (int64_t)type_bytes(y_type);
@@ -218,6 +221,11 @@ START_TEST(rows_at_every_level) {
         const double sink = rng_below(&r, 3) ? -INFINITY : 0.5;
         draw(&r, k, mine);
         memcpy(other, mine, sizeof *other);
+        /* One way for one level, another for the other. */
+        mine->row.stream = type == k->type && rng_below(&r, 2);
+        mine->row.waiting_step =
+            type != k->type || mine->row.stream || rng_below(&r, 2) ? TN_SOFTMAX_CHUNK : 0;
+        other->row.waiting_step = type != k->type ? TN_SOFTMAX_CHUNK : 0;
         compute(k, mine, type, sink);
         compute(plain, other, type, sink);
         ck_assert_msg(same(mine->total.max, other->total.max) &&
@@ -261,8 +269,15 @@ START_TEST(every_way_through_a_row) {
             put(k, across, i % n * ROWS + i / n, value);
         }
         k->rows(&t);
-        t.x = across;
+        t.stream = 1;
+        t.parts = of_columns;
         t.y = z;
+        k->rows(&t);
+        for (int64_t i = 0; i < ROWS * n; i++)
+            ck_assert_msg(same(get(k, y, i), get(k, z, i)), "%s: streamed, %lld elements",
+                          k->softmax_name, (long long)n);
+        t.stream = 0;
+        t.x = across;
         t.x_row = t.y_row = ROWS;
         t.parts = of_columns;
         k->columns(&t);

@@ -42,51 +42,73 @@ TN_INLINE vd tn_vd_pow2_low(vd z) {
 }
 #endif
 
+/*
+ * The constants, a vector of each: they are added, or multiplied with, straight from L1. Kept in
+ * registers they leave too few for numbers, and a compiler that sees them as constants of a loop
+ * moves them there first. So TN_HIDE makes their address one that it knows nothing of.
+ */
+#if defined(__GNUC__)
+#define TN_HIDE(p) __asm__("" : "+r"(p))
+#else
+#define TN_HIDE(p) ((void)(p))
+#endif
+
+enum { EXP_LEAST, EXP_LOG2E, EXP_MAGIC, EXP_LN2_HIGH, EXP_LN2_LOW, EXP_C2 };
+
+#define TN_EXP_LINE(x)                                                                             \
+    { (x), (x), (x), (x), (x), (x), (x), (x), (x), (x), (x), (x), (x), (x), (x), (x) }
+/* clang-format off */
+_Alignas(64) static const float tn_exp_f32[10][16] = {
+    TN_EXP_LINE(-0x1.60cp+6f), /* -88.1875: exponent -127 */
+    TN_EXP_LINE(0x1.715476p+0f),
+    TN_EXP_LINE(0x1.8p23f + 127.0f), /* rounds, and biases the exponent */
+    TN_EXP_LINE(-0x1.62e400p-1f),    /* ln 2 in two parts, the first of 15 bits: exact */
+    TN_EXP_LINE(-0x1.7f7d1cp-20f),
+    TN_EXP_LINE(0x1.fffffcp-2f), /* of r^2, and so on */
+    TN_EXP_LINE(0x1.555492p-3f),
+    TN_EXP_LINE(0x1.5558f2p-5f),
+    TN_EXP_LINE(0x1.123a20p-7f),
+    TN_EXP_LINE(0x1.6a23d0p-10f),
+};
+/* clang-format on */
+
 /* Replaces x[0 … n) by their exponentials, step by step side by side: one chain of dependent
- * operations alone leaves the multipliers idle (Zen 3 keeps 64 operations waiting, 18 make one
+ * operations alone leaves the multipliers idle (Zen 3 keeps 64 operations waiting, 15 make one
  * exponential). n is a constant where this is called. */
 TN_INLINE void tn_v_exp_negative(vf *x, const int n) {
-    const vf magic = vf_set1(0x1.8p23f + 127.0f); /* rounds, and biases the exponent */
-    vf z[4], r[4], r2[4], p[4], q[4];
+    const float(*c)[16] = tn_exp_f32;
+    vf z[4], r[4], p[4];
+    TN_HIDE(c);
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        x[i] = vf_max(vf_set1(-0x1.60cp+6f),
-                      x[i]); /* -88.1875: exponent -127; max() returns the second on NaN */
+        x[i] = vf_max(vf_load(c[EXP_LEAST]), x[i]); /* max() returns the second on NaN */
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        z[i] = vf_fma(x[i], vf_set1(0x1.715476p+0f), magic);
+        z[i] = vf_fma(x[i], vf_load(c[EXP_LOG2E]), vf_load(c[EXP_MAGIC]));
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        r[i] = vf_fma(vf_sub(z[i], magic), vf_set1(-0x1.62e400p-1f),
-                      x[i]); /* ln 2 in two parts, the first of 15 bits: exact */
+        r[i] = vf_sub(z[i], vf_load(c[EXP_MAGIC]));
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        r[i] = vf_fma(vf_sub(z[i], magic), vf_set1(-0x1.7f7d1cp-20f), r[i]);
-    /* 1 + (r + r^2 (c2 + c3 r + r^2 (c4 + c5 r + c6 r^2))) */
+        x[i] = vf_fma(r[i], vf_load(c[EXP_LN2_HIGH]), x[i]);
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        r2[i] = vf_mul(r[i], r[i]);
+        r[i] = vf_fma(r[i], vf_load(c[EXP_LN2_LOW]), x[i]);
+    /* 2^n (1 + (r + r^2 (c2 + c3 r + c4 r^2 + c5 r^3 + c6 r^4))) */
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        q[i] = vf_fma(r[i], vf_set1(0x1.123a20p-7f), vf_set1(0x1.5558f2p-5f));
+        p[i] = vf_fma(r[i], vf_load(c[EXP_C2 + 4]), vf_load(c[EXP_C2 + 3]));
+    for (int k = 2; k >= 0; k--) {
+        TN_UNROLL
+        for (int i = 0; i < n; i++)
+            p[i] = vf_fma(p[i], r[i], vf_load(c[EXP_C2 + k]));
+    }
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        p[i] = vf_fma(r[i], vf_set1(0x1.555492p-3f), vf_set1(0x1.fffffcp-2f));
+        p[i] = vf_fma(p[i], vf_mul(r[i], r[i]), r[i]);
     TN_UNROLL
     for (int i = 0; i < n; i++)
-        q[i] = vf_fma(r2[i], vf_set1(0x1.6a23d0p-10f), q[i]);
-    TN_UNROLL
-    for (int i = 0; i < n; i++)
-        p[i] = vf_fma(q[i], r2[i], p[i]);
-    TN_UNROLL
-    for (int i = 0; i < n; i++)
-        p[i] = vf_fma(p[i], r2[i], r[i]);
-    TN_UNROLL
-    for (int i = 0; i < n; i++)
-        p[i] = vf_add(p[i], vf_set1(1.0f));
-    TN_UNROLL
-    for (int i = 0; i < n; i++)
-        x[i] = vf_mul(p[i], tn_pow2_low(z[i]));
+        x[i] = vf_fma(p[i], tn_pow2_low(z[i]), tn_pow2_low(z[i]));
 }
 
 TN_INLINE void tn_vd_exp_negative(vd *x, const int n) {

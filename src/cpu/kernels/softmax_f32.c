@@ -9,6 +9,7 @@
 #include "math_f32.h"
 #include "softmax_exp.h"
 #include "softmax_kernels.h"
+#include "softmax_stream.h"
 
 #define REAL float
 #define VEC vf

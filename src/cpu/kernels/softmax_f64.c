@@ -9,6 +9,7 @@
 #include "math_f64.h"
 #include "softmax_exp.h"
 #include "softmax_kernels.h"
+#include "softmax_stream.h"
 
 #define REAL double
 #define VEC vd

@@ -61,9 +61,17 @@ typedef struct tn_softmax_row {
     int64_t length;
     double scale;
     int32_t log;
-    int32_t plain; /* nothing of `score` is in use */
-    int32_t kept;  /* finish of a chunk follows its reduce, and the buffer is as reduce left it */
-    void *buffer;  /* TN_SOFTMAX_BUFFER reals */
+    int32_t plain;  /* nothing of `score` is in use */
+    int32_t stream; /* y is written around the caches (it is an array of reals, and not x) */
+    void *buffer;   /* TN_SOFTMAX_BUFFER reals, where not all is plain and real */
+    /*
+     * Where exponentials wait from reduce to finish, unless the logarithm is wanted: those of chunk
+     * c at waiting + c * waiting_step, TN_SOFTMAX_BUFFER reals (the last chunk: its length, rounded
+     * up to a group); NULL: in y, an array of reals. Steps of 0 where finish follows reduce at once;
+     * may then be the buffer.
+     */
+    void *waiting;
+    int64_t waiting_step;
 } tn_softmax_row;
 
 /* A chunk of scores and room for a group that runs over it. */
@@ -78,6 +86,7 @@ typedef struct tn_softmax_rows {
     int64_t length, rows;
     double scale;
     int32_t log;
+    int32_t stream;         /* rows: as in tn_softmax_row */
     tn_softmax_part *parts; /* NULL, or one per row */
 } tn_softmax_rows;
 
