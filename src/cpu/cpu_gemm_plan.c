@@ -175,7 +175,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
         phases = 2 * members * ceil(k / (double)plan->depth);
         met = members * (double)(c->p->m * c->p->n * c->halves) * k / (double)plan->depth *
               (double)plan->waiting;
-        tasks = plan->waiting ? c->threads : 1;
+        tasks = 1 + ceil((double)plan->waiting / (double)plan->chunk);
         break;
     case TN_GEMM_DIRECT:
         packed = plan->item_n ? of_b * down : 0;
