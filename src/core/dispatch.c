@@ -171,9 +171,9 @@ static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device) {
 }
 
 /* One attempt on the decision's device; `from` is the choice to begin with. */
-static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
-                           const tn_decision *decision, void *const *addresses,
-                           const tenon_workspace *workspace) {
+TN_HOT static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
+                                  const tn_decision *decision, void *const *addresses,
+                                  const tenon_workspace *workspace) {
     const int borrowed = workspace->memory != NULL;
     tenon_status status;
     if (request->empty)
@@ -261,8 +261,8 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     return TENON_OK;
 }
 
-tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, void *const *addresses,
-                             const tenon_workspace *workspace) {
+TN_HOT tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan,
+                                    void *const *addresses, const tenon_workspace *workspace) {
     tn_slot *slot = slot_of(ctx, &plan->decision.device);
     if (!slot)
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,

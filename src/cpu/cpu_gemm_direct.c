@@ -226,7 +226,7 @@ static inline tn_gemm_direct_args args_of(const tn_gemm_problem *p, bool turned,
                                  NULL};
 }
 
-void tn_gemm_run_direct(const tn_run *run) {
+TN_HOT void tn_gemm_run_direct(const tn_run *run) {
     const tn_gemm_problem *p = run->problem;
     const tn_gemm_plan *plan = (const tn_gemm_plan *)(const void *)run->choice->state;
     const bool turned = plan->transposed;

@@ -62,7 +62,7 @@ static __attribute__((noinline)) tenon_status doubtful_address(const tn_placemen
     return tn_check_address(p->message, p->form->operand[role].name, &dense, address);
 }
 
-tenon_status tn_operands_place(tn_placement *p, tn_roles without) {
+TN_HOT tenon_status tn_operands_place(tn_placement *p, tn_roles without) {
     const tn_form *form = p->form;
     const tn_reaches *reaches = p->reaches;
     const void *desc = p->desc;
@@ -125,7 +125,7 @@ tenon_status tn_blocks_apart(tn_message *m, const char *a_name, const void *a, s
     return tn_check_apart(m, a_name, &ta, a, b_name, &tb, b, false);
 }
 
-tenon_status tn_operands_apart(const tn_placement *p) {
+TN_HOT tenon_status tn_operands_apart(const tn_placement *p) {
     tn_roles outputs = p->reaches->outputs & p->placed, others = p->placed;
     while (outputs) {
         const int out = next_role(&outputs);
