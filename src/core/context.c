@@ -55,7 +55,7 @@ static tenon_status enter_late(tenon_context *ctx, const char *call) {
     }
 }
 
-tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
+TN_HOT tenon_status tn_context_enter(tenon_context *ctx, const char *call) {
     uint32_t found = TN_CONTEXT_FREE;
     if (!ctx)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT, "%s: ctx is NULL, expected a context",
@@ -73,7 +73,7 @@ static void name_call(tenon_context *ctx, tenon_status status) {
     tn_fail(&ctx->message, status, "%s: %s", ctx->call, said.text);
 }
 
-tenon_status tn_context_leave(tenon_context *ctx, tenon_status status) {
+TN_HOT tenon_status tn_context_leave(tenon_context *ctx, tenon_status status) {
     if (status != TENON_OK)
         name_call(ctx, status);
     atomic_store_explicit(&ctx->entered, TN_CONTEXT_FREE, memory_order_release);

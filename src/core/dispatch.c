@@ -174,8 +174,8 @@ static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device) {
 }
 
 /* One attempt on the decision's device; `from` is the choice to begin with. */
-static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
-                           const tn_decision *decision, const tn_placement *at) {
+TN_HOT static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
+                                  const tn_decision *decision, const tn_placement *at) {
     const tenon_workspace *workspace = &at->workspace;
     const int borrowed = workspace->memory != NULL;
     tenon_status status;
@@ -263,7 +263,8 @@ tenon_status tn_dispatch_plan(tenon_context *ctx, const tn_plan_request *request
     return TENON_OK;
 }
 
-tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan, const tn_placement *at) {
+TN_HOT tenon_status tn_dispatch_run(tenon_context *ctx, const tenon_plan *plan,
+                                    const tn_placement *at) {
     tn_slot *slot = slot_of(ctx, &plan->decision.device);
     if (!slot)
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,

@@ -123,7 +123,7 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)op);
 }
 
-static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
+TN_HOT static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     switch (r->op) {
     case TN_OP_GEMM:
         tn_cpu_gemm_run(r);

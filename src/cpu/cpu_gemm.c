@@ -44,7 +44,7 @@ void tn_gemm_transpose(const tn_gemm_problem *p, tn_gemm_problem *out) {
     }
 }
 
-void tn_cpu_gemm_run(const tn_run *run) {
+TN_HOT void tn_cpu_gemm_run(const tn_run *run) {
     const tn_gemm_problem *p = run->problem;
     const tn_gemm_plan *plan = (const tn_gemm_plan *)(const void *)run->choice->state;
     tn_gemm_job job;

@@ -60,18 +60,41 @@ static inline char *member_of(const direct_job *job, int role, int64_t index) {
     return (char *)job->address[role] + elements * job->size;
 }
 
+enum { LINE = 64 }; /* of a cache */
+
 /* ---- B in place */
 
-/* A few rows at a time: A's and C's stay in L1 from one panel of B to the next. */
+/* Lines of `rows` rows that are read or written after those being worked on. */
+static tn_gemm_ahead rows_ahead(const direct_job *job, const void *at, int64_t row, int64_t width,
+                                int64_t rows) {
+    tn_gemm_ahead t = {.at = at, .step = row * job->size, .runs = (int32_t)rows};
+    while (LINE << t.shift < width * job->size)
+        t.shift++;
+    return t;
+}
+
+/* Steps from which on a tile takes longer than finding out what it is to fetch. */
+enum { STEPS_TO_FETCH = 64 };
+
+/* A few rows at a time: A's and C's stay in L1 from one panel of B to the next, and those that
+ * follow are fetched meanwhile. */
 static inline void rows_in_place(const direct_job *job, tn_gemm_direct_args *t, int64_t rows) {
     const int64_t some = job->plan->item_m;
+    tn_gemm_ahead ahead[2];
     for (; rows > some; rows -= some) {
+        const char *a = (const char *)t->a + some * t->a_row * job->size;
+        char *c = (char *)t->c + some * t->c_row * job->size;
+        const int64_t next = tn_min64(some, rows - some);
+        ahead[0] = rows_ahead(job, c, t->c_row, t->n, next);
+        ahead[1] = rows_ahead(job, a, t->a_row, t->a_column == 1 ? t->k : 1, next);
         t->m = some;
+        t->ahead = t->k >= STEPS_TO_FETCH ? ahead : NULL;
         job->plan->tile->direct(t);
-        t->a = (const char *)t->a + some * t->a_row * job->size;
-        t->c = (char *)t->c + some * t->c_row * job->size;
+        t->a = a;
+        t->c = c;
     }
     t->m = rows;
+    t->ahead = NULL;
     job->plan->tile->direct(t);
 }
 
@@ -79,7 +102,7 @@ static inline void rows_in_place(const direct_job *job, tn_gemm_direct_args *t, 
 
 /* Rows of B to fetch before the one that is copied: what is on its way at a time, and no more than
  * the ways of a cache, as rows may be a power of two apart. */
-enum { ROWS_AHEAD = 4, LINE = 64 };
+enum { ROWS_AHEAD = 4 };
 
 /* Whole panels of B's columns, by rows: of each all that the strip has of it. */
 static void copy_rows(const direct_job *job, const char *b, int64_t cols, char *to) {
@@ -226,7 +249,7 @@ static inline tn_gemm_direct_args args_of(const tn_gemm_problem *p, bool turned,
                                  NULL};
 }
 
-void tn_gemm_run_direct(const tn_run *run) {
+TN_HOT void tn_gemm_run_direct(const tn_run *run) {
     const tn_gemm_problem *p = run->problem;
     const tn_gemm_plan *plan = (const tn_gemm_plan *)(const void *)run->choice->state;
     const bool turned = plan->transposed;

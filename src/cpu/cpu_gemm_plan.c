@@ -98,7 +98,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
                  across = (double)tn_ceil_div(tn_max64(c->p->n, 1), plan->nc);
     const double of_a = members * (double)c->p->m * k,
                  of_b = members * (double)c->p->n * k * (double)c->halves;
-    /* Panels of a B that stays in no cache of a worker's, its rows contiguous, are short runs too. */
+    /* Panels of a B that is larger than a worker's caches, its rows contiguous, are short runs. */
     const bool far = b_by_rows(c->p) && !c->packed &&
                      c->p->n * c->element > (int64_t)c->caches.l2 / tn_max64(c->p->k, 1);
     const double panel_runs = far ? of_b * down / c->tile->nr : 0;
@@ -132,7 +132,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
         phases = 2 * members * ceil(k / (double)plan->depth);
         met = members * (double)(c->p->m * c->p->n * c->halves) * k / (double)plan->depth *
               (double)plan->waiting;
-        tasks = plan->waiting ? c->threads : 1;
+        tasks = 1 + ceil((double)plan->waiting / (double)plan->chunk);
         break;
     case TN_GEMM_DIRECT:
         packed = plan->item_n ? of_b * down : 0;

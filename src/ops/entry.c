@@ -310,8 +310,8 @@ static const memo *recognise(const op_row *row, const tenon_plan *plan, const vo
     return planned && tn_signature_said(row->form, desc, &planned->signature) ? planned : NULL;
 }
 
-static tenon_status run_inside(tenon_context *ctx, const op_row *row, const tenon_plan *plan,
-                               const void *desc, call *c) {
+TN_HOT static tenon_status run_inside(tenon_context *ctx, const op_row *row, const tenon_plan *plan,
+                                      const void *desc, call *c) {
     tn_message *m = &ctx->message;
 
     if (!plan)
@@ -338,8 +338,8 @@ static tenon_status run_inside(tenon_context *ctx, const op_row *row, const teno
     return tn_dispatch_run(ctx, plan, &c->at);
 }
 
-static tenon_status run(tenon_context *ctx, const op_row *row, const char *name,
-                        const tenon_plan *plan, const void *desc) {
+TN_HOT static tenon_status run(tenon_context *ctx, const op_row *row, const char *name,
+                               const tenon_plan *plan, const void *desc) {
     call c;
     TN_TRY(tn_context_enter(ctx, name));
     return tn_context_leave(ctx, run_inside(ctx, row, plan, desc, &c));
@@ -355,8 +355,8 @@ tenon_status tenon_gemm_plan(tenon_context *ctx, const tenon_gemm_desc *desc, te
     return plan(ctx, &gemm_row, "tenon_gemm_plan", desc, out);
 }
 
-tenon_status tenon_gemm_run(tenon_context *ctx, const tenon_plan *plan,
-                            const tenon_gemm_desc *desc) {
+TN_HOT tenon_status tenon_gemm_run(tenon_context *ctx, const tenon_plan *plan,
+                                   const tenon_gemm_desc *desc) {
     return run(ctx, &gemm_row, "tenon_gemm_run", plan, desc);
 }
 

@@ -106,7 +106,8 @@ bool tn_signature_take(const tn_form *form, const void *desc, tn_signature *out)
 }
 
 /* Each difference ends it at once, so that no compiler makes vectors of loops that turn twice. */
-bool tn_signature_said(const tn_form *form, const void *desc, const tn_signature *signature) {
+TN_HOT bool tn_signature_said(const tn_form *form, const void *desc,
+                              const tn_signature *signature) {
     const char *bytes = desc;
     const uint64_t *word = signature->word;
     const uint16_t *at = signature->tensor, *present = at + signature->present,

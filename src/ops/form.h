@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The form of a descriptor as data: its tensors in the order of the problem's roles with what each
- * may be, and its other fields. From it come the checks that all operations share (operands.h) and the
- * signature by which a run sees, without reading the descriptor anew, that it says what was
+ * may be, and its other fields. From it come the checks that all operations share (operands.h) and
+ * the signature by which a run sees, without reading the descriptor anew, that it says what was
  * planned. Each operation has one, beside its meaning (op_*.c).
  */
 #ifndef TN_FORM_H

@@ -358,7 +358,7 @@ static tenon_status settle_packed(const tn_placement *at, const tn_gemm_problem 
                            "b_packed", g->b_packed, g->b_packed_bytes);
 }
 
-tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
+TN_HOT tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
     enum { OF_MEMBERS = 1u << TN_GEMM_A | 1u << TN_GEMM_B | 1u << TN_GEMM_C };
     const bool packed = tn_gemm_is_packed(p);
     const tn_roles without = p->pointer_array ? OF_MEMBERS : packed ? 1u << TN_GEMM_B : 0;
@@ -371,7 +371,8 @@ tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
     return p->pointer_array ? tn_gemm_settle_arrays(at) : TENON_OK;
 }
 
-tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses, tn_message *m) {
+TN_HOT tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses,
+                                       tn_message *m) {
     const tn_gemm_operand *offsets = &p->operand[TN_GEMM_OFFSETS];
 
     if (!offsets->dtype)

@@ -36,7 +36,7 @@ void tn_operands_reach(const tn_form *form, const void *desc, tn_reaches *out) {
 /* ---------------------------------------------------------------- addresses */
 
 /* The address of what is plainly good: no buffer, aligned, inside the address space. */
-static void *plain_address(const tenon_tensor *t, const tn_reach *r) {
+static inline void *plain_address(const tenon_tensor *t, const tn_reach *r) {
     const uintptr_t data = (uintptr_t)t->data, start = data + t->offset;
     if (t->buffer || !data || start < data || (start & (uintptr_t)(r->alignment - 1)) != 0 ||
         start < (uintptr_t)-r->low || start > UINTPTR_MAX - (uintptr_t)r->high)
@@ -50,39 +50,53 @@ static tenon_tensor with_strides(const tenon_tensor *t) {
     return dense;
 }
 
-tenon_status tn_operands_place(tn_placement *p, tn_roles without) {
-    tn_roles left = p->reaches->present & ~without;
-    memset(p->addresses, 0, (size_t)p->form->operands * sizeof *p->addresses);
-    p->placed = p->elsewhere = 0;
+/* Out of line, as are the other doubts: their copies of tensors would be the good path's burden. */
+static __attribute__((noinline)) tenon_status doubtful_address(tn_placement *p, int role,
+                                                               void **address) {
+    const tenon_tensor *t = tn_tensor_in(p->form, role, p->desc);
+    const tenon_tensor dense = with_strides(t);
+    TN_TRY(tn_check_address(p->message, p->form->operand[role].name, &dense, address));
+    if (*address && t->buffer && tn_buffer_space(t->buffer)) {
+        p->buffers[role] = t->buffer;
+        p->elsewhere |= 1u << role;
+    }
+    return TENON_OK;
+}
+
+TN_HOT tenon_status tn_operands_place(tn_placement *p, tn_roles without) {
+    const tn_form *form = p->form;
+    const tn_reaches *reaches = p->reaches;
+    const void *desc = p->desc;
+    void **addresses = p->addresses;
+    tn_roles left = reaches->present & ~without, placed = left;
+    memset(addresses, 0, (size_t)form->operands * sizeof *addresses);
+    p->elsewhere = 0;
     while (left) {
         const int role = tn_next_role(&left);
-        const tenon_tensor *t = tn_tensor_in(p->form, role, p->desc);
-        void *address = plain_address(t, &p->reaches->of[role]);
+        void *address = plain_address(tn_tensor_in(form, role, desc), &reaches->of[role]);
         if (!address) {
-            const tenon_tensor dense = with_strides(t);
-            TN_TRY(tn_check_address(p->message, p->form->operand[role].name, &dense, &address));
-            if (address && t->buffer && tn_buffer_space(t->buffer)) {
-                p->buffers[role] = t->buffer;
-                p->elsewhere |= 1u << role;
-            }
+            TN_TRY(doubtful_address(p, role, &address));
+            if (!address)
+                placed &= ~(1u << role);
         }
-        p->addresses[role] = address;
-        if (address)
-            p->placed |= 1u << role;
+        addresses[role] = address;
     }
+    p->placed = placed;
     return TENON_OK;
 }
 
 /* ---------------------------------------------------------------- overlap */
 
 /* Whether the ranges of two operands have bytes in common. Both lie inside the address space. */
-static bool ranges_meet(const void *a, const tn_reach *ra, const void *b, const tn_reach *rb) {
+static inline bool ranges_meet(const void *a, const tn_reach *ra, const void *b,
+                               const tn_reach *rb) {
     return (uintptr_t)a + (uintptr_t)ra->high > (uintptr_t)b + (uintptr_t)rb->low &&
            (uintptr_t)b + (uintptr_t)rb->high > (uintptr_t)a + (uintptr_t)ra->low;
 }
 
 /* Two operands whose ranges meet. */
-static tenon_status check_pair(const tn_placement *p, int out, int other) {
+static __attribute__((noinline)) tenon_status check_pair(const tn_placement *p, int out,
+                                                         int other) {
     const tn_operand *o = &p->form->operand[out];
     const tenon_tensor a = with_strides(tn_tensor_in(p->form, out, p->desc)),
                        b = with_strides(tn_tensor_in(p->form, other, p->desc));
@@ -113,7 +127,7 @@ tenon_status tn_blocks_apart(tn_message *m, const char *a_name, const void *a, s
     return tn_check_apart(m, a_name, &ta, a, b_name, &tb, b, false);
 }
 
-tenon_status tn_operands_apart(const tn_placement *p) {
+TN_HOT tenon_status tn_operands_apart(const tn_placement *p) {
     tn_roles outputs = p->reaches->outputs & p->placed, others = p->placed;
     while (outputs) {
         const int out = tn_next_role(&outputs);
