@@ -4,7 +4,7 @@
  * the loops.
  *
  * The loops are those of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication,
- * 2008) in five arrangements (tn_gemm_kind), a file each. In all of them k is cut into blocks of
+ * 2008) in six arrangements (tn_gemm_kind), a file each. In all of them k is cut into blocks of
  * TN_GEMM_KC, a block's sum is one chain per element, and block sums are added in ascending order,
  * in C itself where it has the type of the sums and needs nothing else meanwhile, else in a buffer.
  * So the arrangement never shows in the result.
@@ -76,6 +76,9 @@ void tn_cpu_gemm_run(const tn_run *run) {
         break;
     case TN_GEMM_PRIVATE:
         tn_gemm_run_private(&job, run->team);
+        break;
+    case TN_GEMM_STREAM:
+        tn_gemm_run_stream(&job, run->team);
         break;
     case TN_GEMM_SHARED:
         tn_gemm_run_shared(&job, run->team);
