@@ -77,6 +77,9 @@ TN_HOT void tn_cpu_gemm_run(const tn_run *run) {
     case TN_GEMM_PRIVATE:
         tn_gemm_run_private(&job, run->team);
         break;
+    case TN_GEMM_STREAM:
+        tn_gemm_run_stream(&job, run->team);
+        break;
     case TN_GEMM_SHARED:
         tn_gemm_run_shared(&job, run->team);
         break;

@@ -37,12 +37,21 @@ typedef enum tn_gemm_kind {
     TN_GEMM_VECTOR,  /* a few rows: B is read in place */
     TN_GEMM_PRIVATE, /* each worker packs the panels that it uses; one piece of C from beginning to
                         end is one task */
+    TN_GEMM_STREAM,  /* a few rows more: workers copy panels of B while they multiply the ones
+                        before */
     TN_GEMM_SHARED,  /* workers pack A and B together, as many blocks of k as the cache takes */
     TN_GEMM_SPLIT,   /* long sums of few elements: workers share the blocks of k */
     TN_GEMM_DIRECT,  /* small: all operands are read in place, C is written at once */
     TN_GEMM_SMALL    /* as PRIVATE, with pieces so small, packed so few steps at a time, that they
                         stay on the stack */
 } tn_gemm_kind;
+
+/* What the tiles of the private arrangement fetch meanwhile, of the next panel of B. */
+typedef enum tn_gemm_fetch {
+    TN_GEMM_FETCH_NOTHING,
+    TN_GEMM_FETCH_COLUMNS, /* the columns that it is packed from */
+    TN_GEMM_FETCH_PACKED   /* the caller's packed one */
+} tn_gemm_fetch;
 
 /* What a choice keeps (tn_choice.state). Sizes in bytes are multiples of 64. */
 typedef struct tn_gemm_plan {
@@ -52,13 +61,15 @@ typedef struct tn_gemm_plan {
     bool transposed; /* the problem is run as C^T = B^T A^T */
     bool in_place;   /* sums are kept in C itself */
     bool shared_a;   /* PRIVATE: A is packed once for all, in a phase of its own */
-    bool by_panels;  /* PRIVATE, shared_a: a panel of B goes through all of k before the next */
     bool direct_b;   /* B's rows are read in place where they are whole tiles */
-    bool on_stack;   /* the buffers of a worker are on its stack */
-    bool at_once;    /* DIRECT: one call of the kernel is all */
-    bool own_sums;   /* SHARED: each worker keeps its piece's sums, since no pass follows */
+    bool even_tiles; /* PRIVATE, STREAM: the tiles of a piece share its rows as evenly as can be */
+    tn_gemm_fetch fetch; /* PRIVATE: what the tiles fetch for those that follow */
+    bool on_stack;       /* the buffers of a worker are on its stack */
+    bool at_once;        /* DIRECT: one call of the kernel is all */
+    bool own_sums;       /* SHARED: each worker keeps its piece's sums, since no pass follows */
     int64_t mc, nc;  /* piece of C: rows and columns of a task (all but SHARED), or of a pass over k
-                       (SHARED) */
+                        (SHARED) */
+    int64_t group;   /* PRIVATE, STREAM: columns that go through all of k before the next */
     int64_t depth;   /* SHARED, SPLIT: steps of k of a pass, in whole blocks */
     int64_t waiting; /* SPLIT: blocks of a pass whose sums wait to be added */
     int64_t item_m, item_n; /* SHARED: piece of a pass that is one task; SMALL: columns of a task's
@@ -156,6 +167,20 @@ static inline bool tn_gemm_ungrouped(const tn_gemm_problem *p, int role) {
     return !tn_gemm_present(p, role) || p->group[role] >= p->k;
 }
 
+/* One past the last of `rows` rows that tile `index` of a piece has. Two rows take a tile as long
+ * as four, whose sums' chains fill the multipliers: even shares where there are few rows. */
+static inline int64_t tn_gemm_tile_end(const tn_gemm_plan *plan, const tn_gemm_tile *tile,
+                                       int64_t rows, int64_t index) {
+    return plan->even_tiles ? rows * (index + 1) / tn_ceil_div(rows, tile->mr)
+                            : tn_min64(rows, (index + 1) * tile->mr);
+}
+
+/* STREAM: bytes from one copied panel of B to the next; a line more than it has, or the same step
+ * of all of them would meet in one set of L1. */
+static inline int64_t tn_gemm_copied_panel(const tn_gemm_tile *tile) {
+    return tn_gemm_b_steps(tile, TN_GEMM_KC) + 64;
+}
+
 /* ---- cpu_gemm_plan.c */
 
 tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int threads,
@@ -175,6 +200,7 @@ void tn_cpu_gemm_run(const tn_run *run);
 
 void tn_gemm_run_vector(tn_gemm_job *job, tn_team *team);
 void tn_gemm_run_private(tn_gemm_job *job, tn_team *team);
+void tn_gemm_run_stream(tn_gemm_job *job, tn_team *team); /* pre: k > 0 */
 void tn_gemm_run_shared(tn_gemm_job *job, tn_team *team); /* pre: k > 0 */
 void tn_gemm_run_split(tn_gemm_job *job, tn_team *team);  /* pre: k > 0 */
 void tn_gemm_run_small(tn_gemm_job *job, tn_team *team);
@@ -201,6 +227,11 @@ typedef struct tn_gemm_place {
 void tn_gemm_find_place(const tn_gemm_job *job, int64_t index, tn_gemm_place *at);
 int64_t tn_gemm_pieces_down(const tn_gemm_job *job);
 
+/* Where the only member's A is packed once for all, and its packed panels of block p0 of k, of
+ * which there are rows in all, from row i0 on. */
+void tn_gemm_pack_shared_a(tn_gemm_job *job, tn_team *team);
+char *tn_gemm_shared_a(const tn_gemm_job *job, int64_t rows, int64_t i0, int64_t p0);
+
 /* Where sums are kept: C itself, or a buffer of their own. */
 typedef struct tn_gemm_sums {
     char *at;
@@ -216,11 +247,10 @@ static inline char *tn_gemm_sum_at(const tn_gemm_job *job, const tn_gemm_sums *s
     return s->at + (i * s->ld + half * s->half + j) * (int64_t)job->element;
 }
 
-/* All row tiles of one panel of B, each of which fetches its part of what lies ahead (NULL: nothing
- * does). */
+/* All row tiles of one panel of B, which take the next `pieces` of what lies ahead. */
 void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, const char *b,
                            int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols, bool first,
-                           const tn_gemm_ahead *ahead);
+                           tn_gemm_ahead *ahead, int64_t pieces);
 
 /* The epilogue, for all rows of a piece; nothing where the sums are already what C holds. */
 void tn_gemm_finish_rows(const tn_gemm_job *job, const tn_gemm_member *x, const tn_gemm_sums *s,

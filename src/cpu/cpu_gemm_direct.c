@@ -65,9 +65,9 @@ enum { LINE = 64 }; /* of a cache */
 /* ---- B in place */
 
 /* Lines of `rows` rows that are read or written after those being worked on. */
-static tn_gemm_ahead rows_ahead(const direct_job *job, const void *at, int64_t row, int64_t width,
+static tn_gemm_lines rows_ahead(const direct_job *job, const void *at, int64_t row, int64_t width,
                                 int64_t rows) {
-    tn_gemm_ahead t = {.at = at, .step = row * job->size, .runs = (int32_t)rows};
+    tn_gemm_lines t = {.at = at, .step = row * job->size, .runs = (int32_t)rows};
     while (LINE << t.shift < width * job->size)
         t.shift++;
     return t;
@@ -80,7 +80,7 @@ enum { STEPS_TO_FETCH = 64 };
  * follow are fetched meanwhile. */
 static inline void rows_in_place(const direct_job *job, tn_gemm_direct_args *t, int64_t rows) {
     const int64_t some = job->plan->item_m;
-    tn_gemm_ahead ahead[2];
+    tn_gemm_lines ahead[2];
     for (; rows > some; rows -= some) {
         const char *a = (const char *)t->a + some * t->a_row * job->size;
         char *c = (char *)t->c + some * t->c_row * job->size;

@@ -86,11 +86,12 @@ void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
     const tn_gemm_tile *tile = job->tile;
     const tn_gemm_operand *a = &job->p.operand[TN_GEMM_A];
     const int64_t size = (int64_t)tn_gemm_element(a->dtype);
+    const int64_t tiles = tn_ceil_div(rows, tile->mr);
     tn_gemm_pack_args t = {.along = a->row, .across = a->column, .kc = kc};
-    for (int64_t i = 0; i < rows; i += tile->mr) {
+    for (int64_t n = 0, i = 0; n < tiles; n++, i += t.valid) {
         t.src = x->at[TN_GEMM_A] + ((i0 + i) * a->row + p0 * a->column) * size;
         t.dst = to;
-        t.valid = (int32_t)tn_min64(tile->mr, rows - i);
+        t.valid = (int32_t)(tn_gemm_tile_end(job->plan, tile, rows, n) - i);
         tile->pack_a[a->dtype](&t);
         const factors f = {job, x, TN_GEMM_A_SCALE, TN_GEMM_A_ZERO, i0 + i, t.valid, 0, 1, true};
         tile->scaled ? apply_zeros(&f, tile->mr, p0, kc, to) : apply(&f, tile->mr, p0, kc, to);

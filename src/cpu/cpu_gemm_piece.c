@@ -79,6 +79,29 @@ int64_t tn_gemm_pieces_down(const tn_gemm_job *job) {
     return count;
 }
 
+/* ---- A packed once for all */
+
+char *tn_gemm_shared_a(const tn_gemm_job *job, int64_t rows, int64_t i0, int64_t p0) {
+    const tn_gemm_tile *tile = job->tile;
+    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
+    return job->workspace +
+           p0 / TN_GEMM_KC * tn_ceil_div(rows, tile->mr) * tn_gemm_a_bytes(tile, TN_GEMM_KC) +
+           i0 / tile->mr * tn_gemm_a_bytes(tile, kc);
+}
+
+static void pack_a_task(void *arg, int64_t index, int worker) {
+    const tn_gemm_job *job = arg;
+    const int64_t p0 = index * TN_GEMM_KC, kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
+    (void)worker;
+    tn_gemm_pack_a(job, &job->member, 0, job->member.m, p0, kc,
+                   tn_gemm_shared_a(job, job->member.m, 0, p0));
+}
+
+void tn_gemm_pack_shared_a(tn_gemm_job *job, tn_team *team) {
+    tn_gemm_batch_member(job, 0, &job->member);
+    tn_team_run(team, pack_a_task, job, tn_ceil_div(job->p.k, TN_GEMM_KC));
+}
+
 /* ---- sums */
 
 tn_gemm_sums tn_gemm_sums_in_c(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
@@ -94,28 +117,28 @@ tn_gemm_sums tn_gemm_sums_in_buffer(const tn_gemm_job *job, char *at, int64_t co
 
 void tn_gemm_panel_product(const tn_gemm_job *job, const char *a, int64_t rows, const char *b,
                            int64_t ldb, int64_t kc, char *c, int64_t ldc, int64_t cols, bool first,
-                           const tn_gemm_ahead *ahead) {
+                           tn_gemm_ahead *ahead, int64_t pieces) {
     const tn_gemm_tile *tile = job->tile;
     const int64_t size = (int64_t)job->element, a_step = tn_gemm_a_bytes(tile, kc);
     const int64_t tiles = tn_ceil_div(rows, tile->mr);
+    int64_t top = 0;
     tn_gemm_ukr_args t = {.b = b,
                           .kc = kc,
                           .ldb = ldb,
                           .ldc = ldc,
                           .meet = first ? TN_GEMM_STORE : TN_GEMM_ADD,
-                          .settle = true};
+                          .settle = true,
+                          .ahead = ahead};
     t.cols = (int32_t)cols;
     t.b_tail = b + tn_gemm_b_steps(tile, kc);
     for (int64_t i = 0; i < tiles; i++) {
+        const int64_t end = tn_gemm_tile_end(job->plan, tile, rows, i);
         t.a = a + i * a_step;
-        t.c = c + i * tile->mr * ldc * size;
-        t.rows = (int32_t)tn_min64(tile->mr, rows - i * tile->mr);
-        if (ahead) {
-            const int64_t from = ahead->runs * i / tiles, to = ahead->runs * (i + 1) / tiles;
-            t.ahead = *ahead;
-            t.ahead.at = (const char *)ahead->at + from * ahead->step;
-            t.ahead.runs = (int32_t)(to - from);
-        }
+        t.c = c + top * ldc * size;
+        t.rows = (int32_t)(end - top);
+        top = end;
+        t.pieces = tn_ceil_div(pieces, tiles - i);
+        pieces -= t.pieces;
         tile->ukr(&t);
     }
 }

@@ -19,25 +19,6 @@
 #include <assert.h>
 #include <math.h>
 
-/* Rows up to which B is read in place: if its rows are contiguous, the same if they are converted
- * (for every two rows of A anew), and if its columns are. Beyond, a packed panel pays. Zen 3,
- * 2026-11, weights of 4096 x 4096 f32 on two threads: in place 16 rows take 0.74 of the time of
- * packing, 24 rows as long; one thread, columns: 8 rows 23 GFLOP/s in place and 27 packed, 4 rows
- * 22 and 18. */
-#define VECTOR_ROWS 20
-#define VECTOR_ROWS_CONVERTED 8
-#define VECTOR_ROWS_TRANSPOSED 4
-
-/* Bytes: columns are not transposed, and rows are read in runs that the hardware foresees. Zen 3 as
- * above, s8: columns in place take 0.43 of the time of packing at 8 rows, 0.62 at 32; runs of 2048
- * take 0.39 of that of 512 at one row, 0.82 at 8, where packing takes as long. */
-#define VECTOR_ROWS_DOTS 32
-#define VECTOR_RUN_DOTS 2048
-
-/* Rows up to which A is packed once in whole and every worker packs its own columns of B: no worker
- * then packs anything twice. */
-#define FEW_ROWS 256
-
 /* A pass has at least so many rows and columns, if there are: panels of A that are read from the
  * shared cache then meet enough of B, and the reverse. */
 #define PASS_LEAST 512
@@ -46,17 +27,12 @@
 #define SUM_ROWS 1024
 #define SUM_COLUMNS 2048
 
-/* A that is converted at a time by each worker. */
-#define VECTOR_CHUNK_BYTES ((size_t)128 << 10)
-
-/* What two buffers of a worker may gain by rounding their sizes up to 64. */
-#define ROUNDING 128
-
 /* Cycles of the prediction (Zen 3, two virtual cores, November 2026): an element of A or B that is
- * packed, and one that is packed a few steps at a time; a phase that several workers share; the
+ * packed, one that is packed a few steps at a time, and one that tiles copy between their steps; a phase that several workers share; the
  * start of a run of B that is read in place; a sum that waits outside of L2 for the next pass. */
 #define PACK_CYCLES 0.35
 #define SMALL_PACK_CYCLES 0.8
+#define COPY_CYCLES 0.1
 #define PHASE_CYCLES 10000
 #define RUN_CYCLES 20
 #define MEET_CYCLES 0.25
@@ -68,28 +44,16 @@ static int64_t share_of_cache(const chooser *c) {
     return (int64_t)(c->caches.l3 / 4 > c->caches.l2 ? c->caches.l3 / 4 : c->caches.l2);
 }
 
-static int64_t rows_in_l2(const chooser *c) {
-    const int64_t panels = (int64_t)c->caches.l2 / 2 / tn_gemm_a_bytes(c->tile, TN_GEMM_KC);
-    return clamp64(panels, 4, 64) * c->tile->mr;
-}
-
-static size_t sum_bytes(const chooser *c, int64_t rows, int64_t cols) {
-    return tn_round64((size_t)(rows * c->halves * tn_round_up(cols, c->tile->nr) * c->element));
-}
-
 /* ---- the prediction */
-
-static bool b_by_rows(const tn_gemm_problem *p) {
-    return p->operand[TN_GEMM_B].column == 1 || p->n == 1;
-}
 
 /* Predicted seconds. */
 static double predict(const chooser *c, const tn_gemm_plan *plan) {
     /* Lanes of f32, and what each arrangement reaches of two multiply-adds a cycle. */
     static const double lanes[TN_CPU_LEVELS] = {0.25, 8, 16};
     static const double reached[] = {
-        [TN_GEMM_VECTOR] = 0.5, [TN_GEMM_PRIVATE] = 0.86, [TN_GEMM_SHARED] = 0.9,
-        [TN_GEMM_SPLIT] = 0.8,  [TN_GEMM_DIRECT] = 0.8,   [TN_GEMM_SMALL] = 0.75};
+        [TN_GEMM_VECTOR] = 0.5, [TN_GEMM_PRIVATE] = 0.86, [TN_GEMM_STREAM] = 0.88,
+        [TN_GEMM_SHARED] = 0.9, [TN_GEMM_SPLIT] = 0.8,    [TN_GEMM_DIRECT] = 0.8,
+        [TN_GEMM_SMALL] = 0.75};
     const double rate = c->tile->rate
                             ? c->tile->rate
                             : lanes[c->tile->level] * 4 / (double)c->element * 2 * c->tile->group;
@@ -116,6 +80,10 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
             of_a * (plan->shared_a ? 1 : across) + (c->packed || plan->direct_b ? 0 : of_b * down);
         phases = plan->shared_a ? 2 : 1;
         runs = plan->direct_b ? 0 : panel_runs;
+        break;
+    case TN_GEMM_STREAM:
+        packed = of_a + of_b * COPY_CYCLES / PACK_CYCLES;
+        phases = 2;
         break;
     case TN_GEMM_SHARED:
         packed = of_a * across + (c->packed ? 0 : of_b * down);
@@ -152,85 +120,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
 }
 
-/* ---- the six arrangements: each fills an empty plan or says no */
-
-/* Steps of A that fit into `bytes` for each of m rows, in whole blocks of k. */
-static int64_t chunk_of(const chooser *c, size_t bytes) {
-    const int64_t steps = (int64_t)bytes / (c->p->m * c->element);
-    return tn_min64(steps / TN_GEMM_KC * TN_GEMM_KC, tn_round_up(c->p->k, TN_GEMM_KC));
-}
-
-static bool plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
-    const tn_gemm_operand *a = &c->p->operand[TN_GEMM_A], *b = &c->p->operand[TN_GEMM_B];
-    const int64_t m = c->p->m, unit = c->tile->nr;
-    const bool dots = c->vector->type == TENON_S32;
-    const int64_t rows_most = b->column != 1 ? dots ? VECTOR_ROWS_DOTS : VECTOR_ROWS_TRANSPOSED
-                              : b->dtype == c->tile->type ? VECTOR_ROWS
-                                                          : VECTOR_ROWS_CONVERTED;
-    if (m < 1 || m > rows_most || c->p->experts > 0 || c->halves > 1 || c->packed || c->factors_a ||
-        c->factors_b || !(b_by_rows(c->p) || b->row == 1) || c->p->k == 0 ||
-        !c->vector->gemv[b->dtype])
-        return false;
-    const bool ready = a->dtype == c->tile->type && a->column == 1;
-    /* What one column needs: a sum of the block where rows pass, and a sum where C can't hold
-     * it. */
-    const int64_t column = m * c->element * (b_by_rows(c->p) + !c->in_place);
-    const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members);
-    const int64_t in_l1 = (int64_t)c->caches.l1d / 2 / (m * c->element) / unit * unit;
-    plan->kind = TN_GEMM_VECTOR;
-    plan->tile = c->vector;
-    plan->on_stack = on_stack;
-    /* The outputs wait in L1 while rows pass; columns are read in groups of nr and need only
-     * balance. */
-    plan->nc = clamp64(tn_round_up(tn_ceil_div(c->p->n, pieces), unit), unit,
-                       b->column == 1 && m == 1 ? 2048 : clamp64(in_l1, 4 * unit, 512));
-    const int64_t each = tn_ceil_div(c->p->n, tn_ceil_div(c->threads, c->members));
-    if (dots && b->column == 1)
-        plan->nc = tn_max64(plan->nc, tn_min64(tn_round_up(each, unit), VECTOR_RUN_DOTS));
-    size_t room = VECTOR_CHUNK_BYTES;
-    if (on_stack) {
-        /* Half for the columns: with more, A is converted in shorter chunks. */
-        const int64_t most = (int64_t)(ready ? TN_CPU_STACK : TN_CPU_STACK / 2) - ROUNDING;
-        if (column > 0)
-            plan->nc = tn_min64(plan->nc, most / column / unit * unit);
-        if (plan->nc < unit)
-            return false;
-        room = TN_CPU_STACK - ROUNDING - (size_t)(column * plan->nc);
-    }
-    plan->chunk = ready ? 0 : chunk_of(c, room);
-    if (!ready && plan->chunk == 0)
-        return false;
-    plan->a_bytes = tn_round64((size_t)(m * plan->chunk * c->element));
-    plan->b_bytes = b_by_rows(c->p) ? tn_round64((size_t)(m * plan->nc * c->element)) : 0;
-    plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, m, plan->nc);
-    return true;
-}
-
-static bool plan_private(const chooser *c, const piece_most *most, tn_gemm_plan *plan) {
-    const int64_t mr = c->tile->mr, nr = c->tile->nr, m = tn_max64(c->p->m, 1),
-                  n = tn_max64(c->p->n, 1);
-    const int64_t blocks = tn_ceil_div(c->p->k, TN_GEMM_KC);
-    plan->kind = TN_GEMM_PRIVATE;
-    plan->mc = even_part(m, tn_min64(rows_in_l2(c), most->rows), mr);
-    const int64_t down = tn_ceil_div(m, plan->mc);
-    const int64_t pieces = tn_ceil_div(tasks_wanted(c), c->members * down);
-    plan->nc = clamp64(tn_round_up(tn_ceil_div(n, pieces), nr), nr, tn_min64(512, most->cols));
-    /* A B that stays in cache, or meets one tile only, gains nothing from being packed. */
-    plan->direct_b =
-        b_is_direct(c) && (m <= mr || n * c->p->k * c->element <= (int64_t)c->caches.l1d);
-    plan->shared_a = c->members == 1 && c->p->experts == 0 && n > plan->nc && c->p->k > 0 &&
-                     m <= tn_min64(FEW_ROWS, most->rows) &&
-                     (double)blocks * (double)a_block_bytes(c, m, c->kc) < 64e6;
-    if (plan->shared_a)
-        plan->mc = tn_round_up(m, mr);
-    plan->by_panels = plan->shared_a && c->p->operand[TN_GEMM_B].row == 1 &&
-                      c->p->operand[TN_GEMM_B].column != 1 && !c->packed && c->halves == 1;
-    plan->shared_bytes = plan->shared_a ? (size_t)blocks * a_block_bytes(c, m, c->kc) : 0;
-    plan->a_bytes = plan->shared_a ? 0 : a_block_bytes(c, plan->mc, c->kc);
-    plan->b_bytes = c->packed ? 0 : panel_bytes(c, nr, c->kc);
-    plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, plan->mc, plan->nc);
-    return true;
-}
+/* ---- the arrangements whose pieces all workers share, or none: each fills an empty plan or says no */
 
 /* A pass of at most `depth` steps of k; false if its panels' share of the cache then holds too few
  * rows or columns. */
@@ -356,13 +246,15 @@ static size_t workspace_of(const chooser *c, const tn_gemm_plan *plan) {
 static void offer(const chooser *c, const tn_gemm_plan *plan, tn_choices *out) {
     static const char *const names[] = {
         [TN_GEMM_VECTOR] = "gemm-vector", [TN_GEMM_PRIVATE] = "gemm-panels",
-        [TN_GEMM_SHARED] = "gemm-packed", [TN_GEMM_SPLIT] = "gemm-split",
-        [TN_GEMM_DIRECT] = "gemm-direct", [TN_GEMM_SMALL] = "gemm-small",
+        [TN_GEMM_STREAM] = "gemm-stream", [TN_GEMM_SHARED] = "gemm-packed",
+        [TN_GEMM_SPLIT] = "gemm-split",   [TN_GEMM_DIRECT] = "gemm-direct",
+        [TN_GEMM_SMALL] = "gemm-small",
     };
     static const char *const reasons[] = {
         [TN_GEMM_VECTOR] = "a few rows or columns: B is read in place",
         [TN_GEMM_PRIVATE] =
             "few rows, many members or little workspace: each worker packs for itself",
+        [TN_GEMM_STREAM] = "few rows: B is copied while it is multiplied",
         [TN_GEMM_SHARED] = "large: packed once by all workers",
         [TN_GEMM_SPLIT] = "long sums of few elements: workers share the blocks of k",
         [TN_GEMM_DIRECT] = "short sums: A is read and C written where they lie",
@@ -423,7 +315,7 @@ static void offer_less(const chooser *c, const tn_gemm_plan *empty, tn_choices *
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         tn_gemm_plan shared, alone;
         const bool together = fit(c, plan_shared, preferred / parts[i], empty, &shared),
-                   apart = fit(c, plan_private, preferred / parts[i], empty, &alone);
+                   apart = fit(c, tn_gemm_plan_private, preferred / parts[i], empty, &alone);
         if (together && (!apart || predict(c, &shared) < predict(c, &alone)))
             offer(c, &shared, out);
         else if (apart)
@@ -502,10 +394,13 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
         offer(&c, &plan, out);
     plan = empty;
     offer_split(&c, &empty, out);
-    if (plan_vector(&c, false, &plan)) {
+    if (tn_gemm_plan_stream(&c, &plan))
+        offer(&c, &plan, out);
+    plan = empty;
+    if (tn_gemm_plan_vector(&c, false, &plan)) {
         offer(&c, &plan, out);
         plan = empty;
-        if (plan_vector(&c, true, &plan)) {
+        if (tn_gemm_plan_vector(&c, true, &plan)) {
             offer(&c, &plan, out);
             return TENON_OK;
         }
@@ -513,7 +408,7 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
         if (plan_shared(&c, &any, &plan))
             offer(&c, &plan, out);
         plan = empty;
-        if (plan_private(&c, &any, &plan))
+        if (tn_gemm_plan_private(&c, &any, &plan))
             offer(&c, &plan, out);
         offer_less(&c, &empty, out);
     }

@@ -4,7 +4,8 @@
  * piece of C from beginning to end is one task.
  *
  * For a few rows, many members, experts, and whatever has too little workspace for more. A of few
- * rows is packed once for all, in a phase of its own.
+ * rows is packed once for all, in a phase of its own; what lies ahead in B, which comes from memory
+ * then, is fetched by the tiles meanwhile.
  */
 #include "cpu/cpu_gemm.h"
 
@@ -25,34 +26,41 @@ static const char *panel_of_b(const tn_gemm_job *job, const tn_gemm_member *x, i
     return buffer;
 }
 
-/* A's packed panels of block p0 of k, from row i0 on, where all are packed beforehand. */
-static char *shared_a(const tn_gemm_job *job, int64_t rows, int64_t i0, int64_t p0) {
-    const tn_gemm_tile *tile = job->tile;
-    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
-    return job->workspace +
-           p0 / TN_GEMM_KC * tn_ceil_div(rows, tile->mr) * tn_gemm_a_bytes(tile, TN_GEMM_KC) +
-           i0 / tile->mr * tn_gemm_a_bytes(tile, kc);
+static const char *element_of_b(const tn_gemm_job *job, const tn_gemm_member *x, int64_t p,
+                                int64_t j) {
+    const tn_gemm_operand *b = &job->p.operand[TN_GEMM_B];
+    return x->at[TN_GEMM_B] + (p * b->row + j * b->column) * (int64_t)tn_gemm_element(b->dtype);
 }
 
-/* What of B the panel after this one will read: where B's columns are contiguous that is a run of
- * each, too short and too many for the hardware to foresee. */
-static tn_gemm_ahead ahead_of(const tn_gemm_job *job, const tn_gemm_member *x, int64_t j,
-                              int64_t p) {
+/* Where B's columns are contiguous, the panel after that of column j, block p of k, is a run of
+ * each: too short and too many for the hardware to foresee. */
+static tn_gemm_ahead columns_ahead(const tn_gemm_job *job, const tn_gemm_member *x, int64_t j,
+                                   int64_t p) {
     const tn_gemm_operand *b = &job->p.operand[TN_GEMM_B];
-    const int64_t size = (int64_t)tn_gemm_element(b->dtype);
-    tn_gemm_ahead t = {NULL, 0, 0, 0};
+    const int64_t size = (int64_t)tn_gemm_element(b->dtype),
+                  piece = job->tile->nr * (int64_t)job->element;
+    tn_gemm_ahead t = {.side = 1, .length = 1, .read = {.on = piece}};
+    p += TN_GEMM_KC;
     if (p >= job->p.k) {
         p = 0;
         j += job->tile->nr;
     }
     if (j >= job->p.n)
         return t;
-    t.at = x->at[TN_GEMM_B] + (j * b->column + p) * size;
-    t.step = b->column * size;
-    t.runs = (int32_t)tn_min64(job->tile->nr, job->p.n - j);
-    while (128 << t.shift <= tn_min64(TN_GEMM_KC, job->p.k - p) * size)
-        t.shift++;
+    while (2 * t.length * piece <= tn_min64(TN_GEMM_KC, job->p.k - p) * size)
+        t.length *= 2;
+    t.from = element_of_b(job, x, p, j);
+    t.left = tn_min64(job->tile->nr, job->p.n - j) * t.length;
+    t.read.next = b->column * size - (t.length - 1) * piece;
     return t;
+}
+
+/* The caller's packed panels follow each other. */
+static tn_gemm_ahead packed_ahead(const tn_gemm_job *job, const char *b, int64_t kc) {
+    const int64_t bytes = tn_gemm_b_bytes(job->tile, kc),
+                  piece = job->tile->nr * (int64_t)job->element;
+    return (tn_gemm_ahead){
+        .from = b + bytes, .left = bytes / piece, .side = 1, .length = 1, .read = {.next = piece}};
 }
 
 /* A piece's panel at columns j ... j + width, block p0 of k. */
@@ -62,44 +70,43 @@ static void panel(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm
     const int64_t width = tn_min64(job->tile->nr, at->cols - j);
     int64_t ldb;
     const char *b = panel_of_b(job, &at->x, half, at->j0 + j, width, p0, kc, b_buffer, &ldb);
-    const tn_gemm_ahead ahead =
-        job->plan->by_panels ? ahead_of(job, &at->x, at->j0 + j, p0 + kc) : (tn_gemm_ahead){0};
+    tn_gemm_ahead ahead = {0};
+    if (job->plan->fetch == TN_GEMM_FETCH_COLUMNS)
+        ahead = columns_ahead(job, &at->x, at->j0 + j, p0);
+    else if (job->plan->fetch == TN_GEMM_FETCH_PACKED)
+        ahead = packed_ahead(job, b, kc);
     tn_gemm_panel_product(job, a, at->rows, b, ldb, kc, tn_gemm_sum_at(job, s, half, 0, j), s->ld,
-                          width, p0 == 0, ahead.at ? &ahead : NULL);
+                          width, p0 == 0, &ahead, ahead.left);
+}
+
+/* A piece's columns j0 ... j0 + cols, all of k. */
+static void columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
+                    int64_t j0, int64_t cols, char *own) {
+    const int64_t k = job->p.k, nr = job->tile->nr;
+    char *b_buffer = own + job->plan->a_bytes;
+    for (int64_t p0 = 0; p0 < k; p0 += TN_GEMM_KC) {
+        const char *a = own;
+        if (job->plan->shared_a)
+            a = tn_gemm_shared_a(job, at->x.m, at->i0, p0);
+        else
+            tn_gemm_pack_a(job, &at->x, at->i0, at->rows, p0, tn_min64(TN_GEMM_KC, k - p0), own);
+        for (int half = 0; half < job->halves; half++)
+            for (int64_t j = j0; j < j0 + cols; j += nr)
+                panel(job, at, s, half, j, p0, a, b_buffer);
+    }
 }
 
 static void piece(const tn_gemm_job *job, const tn_gemm_place *at, char *own) {
     const tn_gemm_plan *plan = job->plan;
-    const int64_t k = job->p.k, nr = job->tile->nr;
-    char *a_buffer = own, *b_buffer = own + plan->a_bytes, *sum_buffer = b_buffer + plan->b_bytes;
+    char *b_buffer = own + plan->a_bytes, *sum_buffer = b_buffer + plan->b_bytes;
     const tn_gemm_sums s = plan->in_place ? tn_gemm_sums_in_c(job, &at->x, at->i0, at->j0)
                                           : tn_gemm_sums_in_buffer(job, sum_buffer, at->cols);
 
-    if (k == 0)
+    if (job->p.k == 0)
         tn_gemm_zero_sums(job, &s, at->rows, at->cols);
-    for (int64_t j = 0; plan->by_panels && j < at->cols; j += nr)
-        for (int64_t p0 = 0; p0 < k; p0 += TN_GEMM_KC)
-            panel(job, at, &s, 0, j, p0, shared_a(job, at->x.m, at->i0, p0), b_buffer);
-    for (int64_t p0 = 0; !plan->by_panels && p0 < k; p0 += TN_GEMM_KC) {
-        const char *a = a_buffer;
-        if (plan->shared_a)
-            a = shared_a(job, at->x.m, at->i0, p0);
-        else
-            tn_gemm_pack_a(job, &at->x, at->i0, at->rows, p0, tn_min64(TN_GEMM_KC, k - p0),
-                           a_buffer);
-        for (int half = 0; half < job->halves; half++)
-            for (int64_t j = 0; j < at->cols; j += nr)
-                panel(job, at, &s, half, j, p0, a, b_buffer);
-    }
+    for (int64_t j = 0; j < at->cols; j += plan->group)
+        columns(job, at, &s, j, tn_min64(plan->group, at->cols - j), own);
     tn_gemm_finish_rows(job, &at->x, &s, at->i0, at->rows, at->j0, at->cols);
-}
-
-static void pack_a_task(void *arg, int64_t index, int worker) {
-    const tn_gemm_job *job = arg;
-    const int64_t p0 = index * TN_GEMM_KC, kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
-    (void)worker;
-    tn_gemm_pack_a(job, &job->member, 0, job->member.m, p0, kc,
-                   shared_a(job, job->member.m, 0, p0));
 }
 
 static void piece_task(void *arg, int64_t index, int worker) {
@@ -112,10 +119,8 @@ static void piece_task(void *arg, int64_t index, int worker) {
 }
 
 void tn_gemm_run_private(tn_gemm_job *job, tn_team *team) {
-    if (job->plan->shared_a) {
-        tn_gemm_batch_member(job, 0, &job->member);
-        tn_team_run(team, pack_a_task, job, tn_ceil_div(job->p.k, TN_GEMM_KC));
-    }
+    if (job->plan->shared_a)
+        tn_gemm_pack_shared_a(job, team);
     tn_team_run(team, piece_task, job,
                 tn_gemm_pieces_down(job) * tn_ceil_div(job->p.n, job->plan->nc));
 }

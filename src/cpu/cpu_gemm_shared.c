@@ -121,7 +121,8 @@ static void product_task(void *arg, int64_t index, int worker) {
             for (int64_t j = 0; j < at.cols; j += nr)
                 tn_gemm_panel_product(job, a, at.rows, panel_of_b(job, block, half, at.j0 + j), nr,
                                       kc, tn_gemm_sum_at(job, &s, half, 0, j), s.ld,
-                                      tn_min64(nr, at.cols - j), job->p0 == 0 && block == 0, NULL);
+                                      tn_min64(nr, at.cols - j), job->p0 == 0 && block == 0, NULL,
+                                      0);
         }
     }
     tn_gemm_end(job->tile);

@@ -46,10 +46,10 @@ static char *panels_of(const tn_gemm_job *job, int worker) {
 
 /* What kc steps from p0 on will read of an operand whose elements of one step lie side by side,
  * `width` of them; `step` elements from one step to the next. */
-static tn_gemm_ahead ahead_of(const tn_gemm_job *job, int role, int64_t width, int64_t step,
+static tn_gemm_lines ahead_of(const tn_gemm_job *job, int role, int64_t width, int64_t step,
                               int64_t p0, int64_t kc) {
     const int64_t size = (int64_t)job->element, line = 64;
-    tn_gemm_ahead t = {
+    tn_gemm_lines t = {
         .at = job->member.at[role] + p0 * step * size, .step = step * size, .runs = (int32_t)kc};
     if (step == width) { /* one piece */
         t.step = line;
@@ -70,7 +70,7 @@ static void product_in_place(const tn_gemm_job *job, int64_t p0, int64_t kc, int
                              char *to) {
     const tn_gemm_operand *a = &job->p.operand[TN_GEMM_A], *b = &job->p.operand[TN_GEMM_B];
     const int64_t size = (int64_t)job->element, steps = tn_min64(TN_GEMM_KC, job->p.k - next);
-    tn_gemm_ahead ahead[2] = {{NULL, 0, 0, 0}, {NULL, 0, 0, 0}};
+    tn_gemm_lines ahead[2] = {{NULL, 0, 0, 0}, {NULL, 0, 0, 0}};
     if (steps > 0)
         ahead[0] = ahead_of(job, TN_GEMM_B, job->p.n, b->row, next, steps);
     if (steps > 0 && a->row == 1 && a->column >= job->p.m)
@@ -117,7 +117,7 @@ static void product_of_panels(const tn_gemm_job *job, int64_t p0, int64_t kc, bo
             }
             tn_gemm_panel_product(job, a_panels, job->p.m, panel, ldb, kc,
                                   to + (half * n + j) * (int64_t)job->element, row_of_sums(job),
-                                  width, !add, NULL);
+                                  width, !add, NULL, 0);
         }
     }
 }
@@ -130,6 +130,7 @@ static void product_task(void *arg, int64_t index, int worker) {
     const int64_t blocks = blocks_of_pass(job), lead = blocks - waiting_of_pass(job);
     const int64_t from = index == 0 ? 0 : lead + (index - 1) * job->plan->chunk,
                   to = index == 0 ? lead : tn_min64(from + job->plan->chunk, blocks);
+    tn_gemm_begin(job->tile);
     for (int64_t block = from; block < to; block++) {
         const int64_t p0 = job->p0 + block * TN_GEMM_KC, kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
         const bool add = index == 0 && p0 > 0;
@@ -139,6 +140,7 @@ static void product_task(void *arg, int64_t index, int worker) {
         else
             product_of_panels(job, p0, kc, add, sums, panels_of(job, worker));
     }
+    tn_gemm_end(job->tile);
 }
 
 static void add_task(void *arg, int64_t index, int worker) {

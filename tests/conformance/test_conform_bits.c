@@ -66,6 +66,11 @@ static int make_problems(world *w, problem list[MOST]) {
                           .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1500, 1, 300)};
     list[n++] = (problem){.name = "gemm few rows",
                           .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 3, 700, 300)};
+    list[n++] = (problem){.name = "gemm some rows",
+                          .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 17, 1100, 701)};
+    list[n++] = (problem){.name = "gemm some rows f64, bias",
+                          .gemm = product(w, TENON_F64, TENON_F64, TENON_F32, 29, 1030, 259)};
+    list[n - 1].gemm.bias = filled2(w, TENON_F32, 1, 1030);
     list[n++] = (problem){.name = "gemm gelu",
                           .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 70, 131, 300)};
     list[n - 1].gemm.activation = TENON_ACTIVATION_GELU;

@@ -94,6 +94,76 @@ START_TEST(microkernels) {
 }
 END_TEST
 
+/*
+ * Tiles that copy while they multiply: of four rows at a time, `length` pieces each, into panels as
+ * wide as a piece, in calls of uneven shares, some of which have more pieces than steps. What is
+ * fetched lies beyond the source, where nothing may be read.
+ */
+static void check_copying(const tn_gemm_tile *tile, int rows, int64_t length, int64_t runs) {
+    enum { SIDE = 4, STEPS = 8 };
+    const size_t size = type_bytes(tile->type);
+    const int64_t count = SIDE * runs, row = length * tile->nr + 3, panel = count * tile->nr + 5;
+    const int64_t bytes = (int64_t)size, piece = tile->nr * bytes;
+    void *from = guard_alloc((size_t)((count - 1) * row + length * tile->nr) * size, size, true),
+         *to = guard_alloc((size_t)((length - 1) * panel + count * tile->nr) * size, size, true);
+    void *a = guard_alloc((size_t)(STEPS * tile->mr) * size, size, true),
+         *b = guard_alloc((size_t)(STEPS * tile->nr) * size, size, true),
+         *c = guard_alloc((size_t)(rows * tile->nr) * size, size, true);
+    fill(from, tile->type, (count - 1) * row + length * tile->nr);
+    fill(a, tile->type, STEPS * tile->mr);
+    fill(b, tile->type, STEPS * tile->nr);
+    tn_gemm_ahead ahead = {
+        .from = from,
+        .to = to,
+        .left = count * length,
+        .side = SIDE,
+        .length = length,
+        .reach = SIDE * row * bytes,
+        .read = {row * bytes, piece - (SIDE - 1) * row * bytes, row * bytes - (length - 1) * piece},
+        .write = {piece, panel * bytes - (SIDE - 1) * piece, piece - (length - 1) * panel * bytes},
+    };
+    while (ahead.left) {
+        const int64_t before = ahead.left, share = 1 + rng_below(&r, 2 * STEPS);
+        const tn_gemm_ukr_args t = {.a = a,
+                                    .b = b,
+                                    .c = c,
+                                    .kc = STEPS,
+                                    .ldb = tile->nr,
+                                    .ldc = tile->nr,
+                                    .rows = rows,
+                                    .cols = tile->nr,
+                                    .ahead = &ahead,
+                                    .pieces = share < before ? share : before};
+        tile->ukr(&t);
+        ck_assert_int_eq(ahead.left, before - t.pieces);
+        for (int i = 0; i < rows * tile->nr; i++) {
+            double want = 0;
+            for (int64_t p = 0; p < STEPS; p++)
+                want = chain_step(tile, element_at(a, tile->type, p * tile->mr + i / tile->nr),
+                                  element_at(b, tile->type, p * tile->nr + i % tile->nr), want);
+            ck_assert(element_at(c, tile->type, i) == want);
+        }
+    }
+    for (int64_t p = 0; p < count; p++)
+        for (int64_t j = 0; j < length * tile->nr; j++)
+            ck_assert_msg(
+                element_at(from, tile->type, p * row + j) ==
+                    element_at(to, tile->type, j / tile->nr * panel + p * tile->nr + j % tile->nr),
+                "%s: %d rows, runs of %lld: [%lld,%lld] is not copied", tile->name, rows,
+                (long long)length, (long long)p, (long long)j);
+    ck_assert(guard_free_all());
+}
+
+START_TEST(copying) {
+    const tn_gemm_tile *tile = all_tiles[_i];
+    if (!tile_runs(tile))
+        return;
+    for (int rows = 1; rows <= tile->mr; rows++)
+        for (int64_t length = 1; length <= 8; length *= 2)
+            check_copying(tile, rows, length, 1 + rng_below(&r, 4));
+}
+END_TEST
+
 /* A product of rows x cols where no operand is dense; each ends at a forbidden page. */
 static void check_direct(const tn_gemm_tile *tile, int64_t rows, int64_t cols, int64_t k,
                          bool turned, double alpha, double beta) {
@@ -408,6 +478,7 @@ static Suite *suite(void) {
     tcase_set_timeout(t, 200);
     tcase_add_loop_test(t, table_holds, 0, TILES);
     tcase_add_loop_test(t, microkernels, 0, TILES);
+    tcase_add_loop_test(t, copying, 0, TILES);
     tcase_add_loop_test(t, small_products, 0, TILES);
     tcase_add_loop_test(t, order_shows, 0, TILES);
     tcase_add_loop_test(t, packing, 0, TILES);

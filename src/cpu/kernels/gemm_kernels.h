@@ -25,19 +25,31 @@ typedef enum tn_gemm_meet {
     TN_GEMM_CHAIN  /* the chain starts from c instead of zero: c = fma(a, b, ... c) */
 } tn_gemm_meet;
 
-/* Memory that is wanted soon: runs of 2^shift cache lines, `step` bytes apart. */
+/*
+ * Memory that is wanted soon, in pieces as long as a row of a panel of B: a piece of each of `side`
+ * rows in turn, `length` times, then of as many rows more (side and length are powers of two).
+ * Pieces are fetched; or copied, and what lies `reach` bytes further is fetched. A cursor: who takes
+ * pieces moves it on.
+ */
+typedef struct tn_gemm_walk { /* bytes from a piece to ... */
+    int64_t down;             /* that in the next row */
+    int64_t on;               /* from the last row: the next in the first row */
+    int64_t next;             /* and after `length` of these: the first of more rows */
+} tn_gemm_walk;
 typedef struct tn_gemm_ahead {
-    const void *at;
-    int64_t step;
-    int32_t shift, runs;
+    const char *from;
+    char *to;     /* NULL: fetched */
+    int64_t left; /* pieces, of whole rows */
+    int64_t side, length, reach;
+    tn_gemm_walk read, write;
 } tn_gemm_ahead;
 
 /*
  * One tile: c[i * ldc + j] meets sum over p < kc of A[i, p] * B[p, j], for i < rows <= mr and j <
  * cols <= nr. a is a panel of width mr. b is a panel of width nr, or, where the family's panels are
  * of its own type in groups of one step, any rows that are ldb apart: B[p, j] = b[p * ldb + j]; it
- * must have nr readable columns, c (of the family's type) only cols. Meanwhile what lies ahead is
- * fetched, a line with each step.
+ * must have nr readable columns, c (of the family's type) only cols. Meanwhile pieces of what lies
+ * ahead are fetched or copied, spread over the steps.
  */
 typedef struct tn_gemm_ukr_args {
     const void *a, *b;
@@ -45,11 +57,19 @@ typedef struct tn_gemm_ukr_args {
     int64_t kc, ldb, ldc;
     int32_t rows, cols;
     tn_gemm_meet meet;
-    const void *b_tail;  /* families with tails: that of B's panel */
-    bool settle;         /* B's panel ends with this call's steps: the sums in its tail count */
-    tn_gemm_ahead ahead; /* zero: nothing */
+    const void *b_tail; /* families with tails: that of B's panel */
+    bool settle;        /* B's panel ends with this call's steps: the sums in its tail count */
+    int64_t pieces;     /* of what lies ahead */
+    tn_gemm_ahead *ahead;
 } tn_gemm_ukr_args;
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
+
+/* Memory to fetch: `runs` runs of 2^shift lines, `step` bytes apart. */
+typedef struct tn_gemm_lines {
+    const void *at;
+    int64_t step;
+    int32_t runs, shift;
+} tn_gemm_lines;
 
 /*
  * A whole product of operands where they lie: c[i * c_row + j] = alpha * sum over p < k of a[i *
@@ -63,7 +83,7 @@ typedef struct tn_gemm_direct_args {
     int64_t m, n, k;
     int64_t a_row, a_column, b_row, c_row;
     double alpha, beta;
-    const tn_gemm_ahead *ahead;
+    const tn_gemm_lines *ahead;
 } tn_gemm_direct_args;
 typedef void tn_gemm_direct_fn(const tn_gemm_direct_args *t);
 
