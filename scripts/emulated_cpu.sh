@@ -6,7 +6,8 @@
 #
 #   scripts/emulated_cpu.sh [-m MODEL] [-l LEVEL] [-e BOCHS] [-b BUILD] [TEST…]
 #
-#   MODEL   of `bochs -help cpu`: corei7_skylake_x (default); tigerlake has VNNI too. With a newer Bochs sapphire_rapids, which has everything
+#   MODEL   of `bochs -help cpu`: corei7_skylake_x (default; newer ones hang as Debian has them). With a newer Bochs
+#           sapphire_rapids, which has VNNI, BF16 and AMX
 #   LEVEL   what TENON_CPU is set to in the emulated machine: avx512 (default), amx, avx2, scalar
 #   BOCHS   another one than Debian's, built in its source tree with --with-nogui and without the debugger: for AMX, which Debian's does not know.
 #           Bochs of August 2026 (git 783b58f) needs two things mended for it: it lacks XFD (two MSRs, two bits of cpuid, #NM), without which Linux
