@@ -225,12 +225,12 @@ static tenon_status merge_parts(merge_run *r, int phase, int64_t first) {
                       .dims = sums ? 2 : 1,
                       .global = {(size_t)(sums ? p->dv : p->rows), (size_t)p->rows},
                       .scratch_only = true};
-    for (int side = sums ? 0 : 1; side < 2; side++)
+    for (int which = sums ? 0 : 1; which < 2; which++)
         for (int i = 0; i < PARTS; i++) {
             /* a memory for every argument: the first again where there are no more parts */
             const int64_t at = first + (i < count ? i : 0);
-            const tn_place *place = &part[side * TN_MERGE_MAX_PARTS + at];
-            if (side == 0)
+            const tn_place *place = &part[which * TN_MERGE_MAX_PARTS + at];
+            if (which == 0)
                 r->n.o[i] = numbers_of(p, &p->o_part[at], place);
             else
                 r->n.lse[i] = numbers_of(p, &p->lse_part[at], place);

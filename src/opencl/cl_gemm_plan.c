@@ -85,22 +85,40 @@ static int64_t members_of(const tn_gemm_problem *p) {
 /* ---- the prediction */
 
 /*
- * Multiply-adds a second of one compute unit, as far as only their order matters: PoCL on Zen 3
- * (November 2026) makes 45e9 of packed operands and 0.1e9 element by element. A launch there costs
- * about 15 us.
+ * Multiply-adds a second of one compute unit, as far as only their order matters (PoCL on Zen 3,
+ * November 2026): of packed operands, of those read in place or packed in private memory, of B that
+ * is read once for a few rows, element by element. A launch costs about 15 us there, an element that
+ * is packed 0.3 ns.
  */
+static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
+    switch ((tn_cl_gemm_kind)plan->kind) {
+    case TN_CL_GEMM_PLAIN:
+        return 0.1e9;
+    case TN_CL_GEMM_LOCAL:
+        return 30e9;
+    case TN_CL_GEMM_SMALL: {
+        /* rows that a micro-tile is filled up with are multiplied too */
+        const double filled = (double)p->m / (double)tn_cl_round(p->m, plan->mr);
+        const bool in_place = p->operand[TN_GEMM_A].dtype == p->accumulate &&
+                              p->operand[TN_GEMM_B].dtype == p->accumulate &&
+                              p->operand[TN_GEMM_B].column == 1;
+        return filled * (in_place ? 25e9 : 6e9);
+    }
+    case TN_CL_GEMM_ROWS:
+        return 4e9 * (double)p->m;
+    case TN_CL_GEMM_TILE:
+        break;
+    }
+    return 40e9;
+}
+
 static double seconds_of(const tn_cl_limits *limits, const tn_gemm_problem *p,
                          const tn_cl_gemm_state *plan, double packed, double launches) {
-    static const double rate[] = {[TN_CL_GEMM_PLAIN] = 0.1e9,
-                                  [TN_CL_GEMM_LOCAL] = 30e9,
-                                  [TN_CL_GEMM_SMALL] = 15e9,
-                                  [TN_CL_GEMM_ROWS] = 3e9,
-                                  [TN_CL_GEMM_TILE] = 40e9};
     const double halves = p->gated != TENON_GATED_NONE ? 2 : 1;
     const double work = (double)p->m * (double)p->n * halves * (double)p->k *
                         (p->experts > 0 ? 1 : (double)p->batch_count);
     const double units = limits->units > 0 ? (double)limits->units : 1;
-    return work / (rate[plan->kind] * units) + packed * 1e-9 / units + launches * 15e-6;
+    return work / (rate_of(p, plan) * units) + packed * 0.3e-9 / units + launches * 15e-6;
 }
 
 static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,
@@ -198,7 +216,6 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
 
 static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
                           const tn_cl_gemm_state *plain, tn_choices *out) {
-    const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
     tn_cl_gemm_state plan = *plain;
     if (plan.sum == 2 && !exact_in_f32(p))
         return;
@@ -215,12 +232,10 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
 
     const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
     if (p->m <= 4 && p->experts == 0 && halves == 1 && !scaled && p->k > 0 && plan.sum != 2) {
-        const int64_t size = tn_cl_element(b->dtype);
         tn_cl_gemm_state rows = plan;
         rows.kind = TN_CL_GEMM_ROWS;
         rows.mr = p->m == 1 ? 1 : p->m == 2 ? 2 : 4;
         rows.cols = 256;
-        (void)size;
         offer(limits, p, &rows, 0, 0, 1, out);
     }
     if (p->k == 0)

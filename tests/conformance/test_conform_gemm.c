@@ -515,7 +515,7 @@ START_TEST(block_types) {
             .a = tenon_matrix(a, TENON_F32, m, k),
             .c = tenon_matrix(c, TENON_F32, m, n),
             .b = tenon_transposed(tenon_matrix(blocks, (tenon_dtype)type, n, k))};
-        world_answered(&w, tenon_gemm(w.ctx, &g), "cpu reference");
+        world_answered(&w, tenon_gemm(w.ctx, &g), "cpu opencl reference");
     }
     world_end(&w);
 }

@@ -19,6 +19,8 @@
 #define ROWS (NV * TN_WIDTH)
 #define BLOCK 256
 #define LANES_OF_SUM 16
+/* Keys whose weights, and lines of whose values, stay in a first cache of 32 KiB while all columns pass. */
+#define SOME_KEYS 128
 #define NOTHING (-(E)INFINITY)
 #define EACH_KEY _Pragma("unroll") for (int i = 0; i < MR; i++)
 #define EACH_VECTOR _Pragma("unroll") for (int j = 0; j < NV; j++)
@@ -272,14 +274,36 @@ EV join_lanes(EV *t) {
     return t[0];
 }
 
+/* Maxima of scores that are what they are. Four of each at a time: which is first does not matter. */
+void plain_max(const S *s, int from, int to, EV *max_of) {
+    EV best[4][NV];
+    int key = from;
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        EACH_VECTOR best[i][j] = V(NOTHING);
+    for (; key + 4 <= to; key += 4)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            EACH_VECTOR best[i][j] =
+                MAX_OF(S_LOAD(s + (key + i) * ROWS + j * TN_WIDTH), best[i][j]);
+    for (; key < to; key++)
+        EACH_VECTOR best[0][j] = MAX_OF(S_LOAD(s + key * ROWS + j * TN_WIDTH), best[0][j]);
+    EACH_VECTOR max_of[j] =
+        MAX_OF(MAX_OF(best[0][j], best[1][j]), MAX_OF(best[2][j], best[3][j]));
+}
+
 /* Scores to weights of keys [from, to); the block's maxima and sums. */
 void block_weights(const attention *a, const memories *m, const unit *u, long first, int from, int to,
                    const long *outer, const long *row, S *s, uchar *dead, EV *max_of, EV *sum_of) {
     const E cap = TO_NUMBER(a->softcap);
     const bool addends = present(a, BIAS) || present(a, MASK);
+    const bool plain = !addends && !present(a, K_SCALE) && !present(a, ALIBI) && !(cap > 0) &&
+                       first + from >= u->inner_low && first + to <= u->inner_high;
     EV shift[NV], lanes[LANES_OF_SUM * NV];
     EACH_VECTOR max_of[j] = V(NOTHING);
-    for (int key = from; key < to; key++) {
+    if (plain)
+        plain_max(s, from, to, max_of);
+    for (int key = from; key < to && !plain; key++) {
         S *at = s + key * ROWS;
         E factor = 1;
         if (present(a, K_SCALE))
@@ -318,7 +342,17 @@ void block_weights(const attention *a, const memories *m, const unit *u, long fi
     EACH_VECTOR shift[j] = SELECT(max_of[j], V(0), max_of[j] == V(NOTHING));
     for (int l = 0; l < LANES_OF_SUM * NV; l++)
         lanes[l] = V(0);
-    for (int key = from; key < to; key++) {
+    const bool as_is = !present(a, V_SCALE) && !u->careful;
+    for (int key = from; key < to && as_is; key++) {
+        S *at = s + key * ROWS;
+        EV *lane = lanes + (key & (LANES_OF_SUM - 1)) * NV;
+        EACH_VECTOR {
+            const EV w = exp_negative(S_LOAD(at + j * TN_WIDTH) - shift[j]);
+            lane[j] += w;
+            S_STORE(w, at + j * TN_WIDTH);
+        }
+    }
+    for (int key = from; key < to && !as_is; key++) {
         S *at = s + key * ROWS;
         E factor = 1;
         if (present(a, V_SCALE))
@@ -342,15 +376,15 @@ void block_weights(const attention *a, const memories *m, const unit *u, long fi
     EACH_VECTOR sum_of[j] = join_lanes(lanes + j);
 }
 
-/* Sums of MR columns of v over the keys [from, to): chains over the keys. columns[i]: the i-th one's
- * place in a line. */
-void value_sums(const value_line *line, const int *columns, int from, int to, const S *weights,
-                SV *sums) {
+/* Adds keys [from, to) to the sums of MR columns of v, or begins them: chains over the keys.
+ * columns[i]: the i-th one's place in a line. */
+void value_sums(const value_line *line, const int *columns, int from, int to, bool begin,
+                const S *weights, S *sums) {
     SV acc[MR][NV];
     int at[MR];
     EACH_KEY {
         at[i] = columns[i];
-        EACH_VECTOR acc[i][j] = (SV)(0);
+        EACH_VECTOR acc[i][j] = begin ? (SV)(0) : S_LOAD(sums + i * ROWS + j * TN_WIDTH);
     }
     for (int key = from; key < to; key++) {
         const value_line values = line[key];
@@ -361,23 +395,20 @@ void value_sums(const value_line *line, const int *columns, int from, int to, co
             EACH_VECTOR acc[i][j] = fma(x, w[j], acc[i][j]);
         }
     }
-    EACH_KEY EACH_VECTOR sums[i * NV + j] = acc[i][j];
+    EACH_KEY EACH_VECTOR S_STORE(acc[i][j], sums + i * ROWS + j * TN_WIDTH);
 }
 
 /* The same for each row by itself, without the keys that are dead for it: what is not finite in
  * their values does not count. */
-void careful_sums(const value_line *line, const int *columns, int from, int to, const S *weights,
-                  const uchar *dead, SV *sums) {
+void careful_sums(const value_line *line, const int *columns, int from, int to, bool begin,
+                  const S *weights, const uchar *dead, S *sums) {
     for (int i = 0; i < MR; i++)
-        for (int j = 0; j < NV; j++) {
-            S t[TN_WIDTH];
-            for (int l = 0; l < TN_WIDTH; l++) {
-                t[l] = 0;
-                for (int key = from; key < to; key++)
-                    if (!dead[key * ROWS + j * TN_WIDTH + l])
-                        t[l] = fma(line[key][columns[i]], weights[key * ROWS + j * TN_WIDTH + l], t[l]);
-            }
-            sums[i * NV + j] = S_LOAD(t);
+        for (int r = 0; r < ROWS; r++) {
+            S sum = begin ? (S)0 : sums[i * ROWS + r];
+            for (int key = from; key < to; key++)
+                if (!dead[key * ROWS + r])
+                    sum = fma(line[key][columns[i]], weights[key * ROWS + r], sum);
+            sums[i * ROWS + r] = sum;
         }
 }
 
@@ -411,7 +442,7 @@ void unit_block(const attention *a, const memories *m, unit *u, const S *queries
                 __global E *slot) {
     const long first = block * BLOCK;
     const int from = (int)max(0L, u->low - first), to = (int)min((long)BLOCK, u->high - first);
-    S s[BLOCK * ROWS];
+    S s[BLOCK * ROWS], sums[(TN_DV + MR) * ROWS];
     uchar dead[BLOCK * ROWS];
     long outer[BLOCK], row[BLOCK];
     value_line line[BLOCK];
@@ -440,39 +471,44 @@ void unit_block(const attention *a, const memories *m, unit *u, const S *queries
     } else {
         join_parts(u->max, u->sum, block_max, block_sum, &f);
     }
-    for (int column = 0; column < a->dv; column += MR) {
-        int columns[MR];
-        SV sums[MR * NV];
-        const int count = min(MR, (int)a->dv - column);
+    for (int some = from; some < to; some += SOME_KEYS) {
+        const int end = min(some + SOME_KEYS, to);
+        for (int column = 0; column < a->dv; column += MR) {
+            const int count = min(MR, (int)a->dv - column);
+            S *at = sums + column * ROWS;
+            int columns[MR];
 #if TN_V_PLACED
-        for (int i = 0; i < MR; i++)
-            columns[i] = column + min(i, count - 1);
-#else
-        for (int i = 0; i < MR; i++)
-            columns[i] = i;
-        for (int key = from; key < to; key++) {
-            source at = m->v + stride_of(a, VALUES, outer[key], u->kv_head, row[key]) +
-                        column * a->stride[VALUES][3];
             for (int i = 0; i < MR; i++)
-                values[key * MR + i] = i < count ? (S)get(at + i * a->stride[VALUES][3], type) : (S)0;
-        }
-#endif
-        if (u->careful)
-            careful_sums(line, columns, from, to, s, dead, sums);
-        else
-            value_sums(line, columns, from, to, s, sums);
-        for (int i = 0; i < count; i++)
-            for (int j = 0; j < NV; j++) {
-                if (slot) {
-                    E_STORE(sums[i * NV + j], slot + (column + i) * ROWS + j * TN_WIDTH);
-                } else {
-                    S *at = o + (column + i) * ROWS + j * TN_WIDTH;
-                    const EV old = S_LOAD(at);
-                    const EV joined = fma(old, f.old[j], sums[i * NV + j] * f.more[j]);
-                    S_STORE(SELECT(joined, old, f.empty[j]), at);
-                }
+                columns[i] = column + min(i, count - 1);
+#else
+            for (int i = 0; i < MR; i++)
+                columns[i] = i;
+            for (int key = some; key < end; key++) {
+                source from_ = m->v + stride_of(a, VALUES, outer[key], u->kv_head, row[key]) +
+                               column * a->stride[VALUES][3];
+                for (int i = 0; i < MR; i++)
+                    values[key * MR + i] =
+                        i < count ? (S)get(from_ + i * a->stride[VALUES][3], type) : (S)0;
             }
+#endif
+            if (u->careful)
+                careful_sums(line, columns, some, end, some == from, s, dead, at);
+            else
+                value_sums(line, columns, some, end, some == from, s, at);
+        }
     }
+    for (int e = 0; e < a->dv; e++)
+        EACH_VECTOR {
+            const EV more = S_LOAD(sums + e * ROWS + j * TN_WIDTH);
+            if (slot) {
+                E_STORE(more, slot + e * ROWS + j * TN_WIDTH);
+            } else {
+                S *at = o + e * ROWS + j * TN_WIDTH;
+                const EV old = S_LOAD(at);
+                const EV joined = fma(old, f.old[j], more * f.more[j]);
+                S_STORE(SELECT(joined, old, f.empty[j]), at);
+            }
+        }
 }
 
 void unit_clear(const attention *a, unit *u, S *o) {

@@ -85,7 +85,7 @@ EV tanh_of(EV x) {
 }
 
 /* e^x for x <= 0: at most 1 ulp, exactly 0 below 2^-126.5, NaN kept. */
-EV exp_negative(EV x) {
+inline __attribute__((always_inline)) EV exp_negative(EV x) {
     const EV magic = V(0x1.8p23f + 127.0f); /* rounds, and biases the exponent */
     const EV y = MAX_OF(V(-0x1.60cp+6f), x);
     const EV z = fma(y, V(0x1.715476p+0f), magic);
@@ -132,7 +132,7 @@ EV tanh_of(EV x) {
     return tanh(x);
 }
 
-EV exp_negative(EV x) {
+inline __attribute__((always_inline)) EV exp_negative(EV x) {
     const EV magic = V(0x1.8p52 + 1023.0);
     const EV y = MAX_OF(V(-709.25), x);
     const EV z = fma(y, V(0x1.71547652b82fep+0), magic);
