@@ -176,6 +176,21 @@ static uint32_t e_mul64hi(const uint32_t *a) {
     uint64_t mid = (lo >> 32) + (m1 & 0xffffffff) + (m2 & 0xffffffff);
     return (uint32_t)(hi + (m1 >> 32) + (m2 >> 32) + (mid >> 32));
 }
+static uint32_t e_bfi64(const uint32_t *a) { /* the upper word */
+    uint64_t f = (uint64_t)a[3] << 32 | a[2], x = (uint64_t)a[1] << 32 | a[0];
+    uint32_t pos = a[4] & 0xff, len = a[5] & 0xff;
+    for (uint32_t i = 0; i < len && pos + i <= 63; ++i)
+        f = (f & ~(1ull << (pos + i))) | (i < 64 ? x >> i & 1 : 0) << (pos + i);
+    return (uint32_t)(f >> 32);
+}
+static uint32_t e_bfe64(const uint32_t *a) { /* the upper word */
+    uint64_t x = (uint64_t)a[1] << 32 | a[0], d = 0;
+    uint32_t pos = a[2] & 0xff, len = a[3] & 0xff;
+    uint64_t sign = len == 0 ? 0 : x >> (pos + len - 1 < 63 ? pos + len - 1 : 63) & 1;
+    for (uint32_t i = 0; i <= 63; ++i)
+        d |= (i < len && pos + i <= 63 ? x >> (pos + i) & 1 : sign) << i;
+    return (uint32_t)(d >> 32);
+}
 static uint32_t e_pack_sat(const uint32_t *a) {
     int32_t x = (int32_t)a[0], y = (int32_t)a[1];
     x = x > 127 ? 127 : x < -128 ? -128 : x;
@@ -229,6 +244,8 @@ START_TEST(integers) {
         {"add.cc.u32 %t1, %a0, %a2; addc.u32 %d0, %a1, %a3;", e_carry},
         {"mul.wide.s32 %y0, %a0, %a1; mov.b64 {_, %d0}, %y0;", e_mulwide},
         {"mul.hi.u64 %y0, %x0, %x1; cvt.u32.u64 %d0, %y0;", e_mul64hi},
+        {"bfi.b64 %y0, %x0, %x1, %a4, %a5; mov.b64 {_, %d0}, %y0;", e_bfi64},
+        {"bfe.s64 %y0, %x0, %a2, %a3; mov.b64 {_, %d0}, %y0;", e_bfe64},
         {"cvt.pack.sat.s8.s32.b32 %d0, %a0, %a1, %a2;", e_pack_sat},
         {"setp.ge.u32 %q1, %a2, %a3; setp.lt.and.s32 %q0, %a0, %a1, %q1; selp.u32 %d0, 5, 9, %q0;",
          e_setp},

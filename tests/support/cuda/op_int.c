@@ -167,6 +167,37 @@ static sim_step run_bfi32(sim_warp *w, const sim_insn *i, u32 m) {
     return STEP_NEXT;
 }
 
+static u64 field_mask(u32 pos, u32 len) {
+    return pos > 63 ? 0 : (len < 64 ? (UINT64_C(1) << len) - 1 : ~UINT64_C(0)) << pos;
+}
+
+/* The same on 64 bits: a and b wide, c and length not. */
+static sim_step run_bfi64(sim_warp *w, const sim_insn *i, u32 m) {
+    const u32 *p = sim_list(w, i), *c = sim_words(w, p[2]), *e = sim_words(w, p[3]);
+    const u64 *a = sim_doubles(w, p[0]), *b = sim_doubles(w, p[1]);
+    EACH_LANE_OF(l, m) {
+        u32 pos = c[l] & 0xff;
+        u64 mask = field_mask(pos, e[l] & 0xff);
+        sim_doubles(w, i->d)[l] = (b[l] & ~mask) | (pos < 64 ? a[l] << pos & mask : 0);
+    }
+    return STEP_NEXT;
+}
+
+/* bfe.u64 and, flags 1, bfe.s64: bits beyond the field, and beyond bit 63, are its sign. */
+static sim_step run_bfe64(sim_warp *w, const sim_insn *i, u32 m) {
+    const u32 *b = sim_words(w, i->b), *c = sim_words(w, i->c);
+    EACH_LANE_OF(l, m) {
+        u64 a = sim_doubles(w, i->a)[l];
+        u32 pos = b[l] & 0xff, len = c[l] & 0xff;
+        u32 top = len == 0 ? 0 : pos + len - 1 < 63 ? pos + len - 1 : 63;
+        bool negative = (i->flags & 1) && len > 0 && (a >> top & 1);
+        u64 value = pos < 64 ? a >> pos & field_mask(0, len) : 0;
+        u32 width = pos < 64 ? (top - pos + 1) * (len > 0) : 0;
+        sim_doubles(w, i->d)[l] = negative && width < 64 ? value | ~UINT64_C(0) << width : value;
+    }
+    return STEP_NEXT;
+}
+
 /* add.cc, addc, sub.cc, subc, mad{c}.{lo,hi}.cc: the carry is predicate `second`; for differences
  * it holds the borrow. flags: 1 reads it, 2 writes it, 4 subtracts. width 4 or 8. */
 static sim_step run_carry(sim_warp *w, const sim_insn *i, u32 m) {
@@ -250,13 +281,22 @@ bool op_int_decode(ptx_decoder *d) {
     }
     if (strcmp(d->word[0], "prmt") == 0)
         return decode_prmt(d);
-    if (strcmp(d->opcode, "bfi.b32") == 0 && d->operands == 5) {
+    if (strcmp(d->word[0], "bfi") == 0 && d->operands == 5) {
+        u32 bytes = ptx_type_bytes(ptx_type(d));
         ptx_begin_list(d);
         for (u32 n = 1; n < 5; ++n)
-            if (!ptx_bind_list(d, &d->operand[n], 4, false))
+            if (!ptx_bind_list(d, &d->operand[n], n < 3 ? bytes : 4, false))
                 return false;
-        d->insn.run = run_bfi32;
-        return ptx_bind(d, &d->insn.d, &d->operand[0], 4, true);
+        d->insn.run = bytes == 8 ? run_bfi64 : run_bfi32;
+        return ptx_bind(d, &d->insn.d, &d->operand[0], bytes, true);
+    }
+    if ((ptx_starts(d, "bfe.u64") || ptx_starts(d, "bfe.s64")) && d->operands == 4) {
+        d->insn.flags = d->word[1][0] == 's';
+        d->insn.run = run_bfe64;
+        return ptx_bind(d, &d->insn.d, &d->operand[0], 8, true) &&
+               ptx_bind(d, &d->insn.a, &d->operand[1], 8, false) &&
+               ptx_bind(d, &d->insn.b, &d->operand[2], 4, false) &&
+               ptx_bind(d, &d->insn.c, &d->operand[3], 4, false);
     }
     if (ptx_starts(d, "add.cc.") || ptx_starts(d, "addc.") || ptx_starts(d, "sub.cc.") ||
         ptx_starts(d, "subc."))

@@ -119,30 +119,63 @@ static void count(sim_warp *w, const sim_insn *i) {
     w->launch->counters.mma_flops += 2ull * i->shape * 8 * i->width;
 }
 
+/* C's registers over the lanes: columns 2t and 2t + 1 of row g from two registers, or (f16) one. */
 static void read_c(const sim_warp *w, const sim_insn *i, const u32 *c, float acc[16][8]) {
-    for (u32 r = 0; r < i->shape / 8u; ++r)
-        EACH_LANE(l) {
-            if (i->flags & 2) { /* f16: one register for both */
-                u32 x = sim_words(w, c[r])[l];
-                acc[8 * r + (u32)l / 4][2 * (l % 4)] = f16_to_f32(x & 0xffff);
-                acc[8 * r + (u32)l / 4][2 * (l % 4) + 1] = f16_to_f32(x >> 16);
-            } else
-                for (u32 x = 0; x < 2; ++x)
-                    acc[8 * r + (u32)l / 4][2 * (u32)(l % 4) + x] =
-                        as_f32(sim_words(w, c[2 * r + x])[l]);
+    for (u32 r = 0; r < i->shape / 8u; ++r) {
+        float *to = acc[8 * r];
+        if (i->flags & 2) {
+            mma_to_floats(MMA_F16, sim_words(w, c[r]), to, 64);
+            continue;
         }
+        const u32 *even = sim_words(w, c[2 * r]), *odd = sim_words(w, c[2 * r + 1]);
+        EACH_LANE(l) {
+            to[2 * l] = as_f32(even[l]);
+            to[2 * l + 1] = as_f32(odd[l]);
+        }
+    }
 }
 
 static void write_d(sim_warp *w, const sim_insn *i, const u32 *d, float acc[16][8]) {
-    for (u32 r = 0; r < i->shape / 8u; ++r)
-        EACH_LANE(l) {
-            const float *pair = &acc[8 * r + (u32)l / 4][2 * (l % 4)];
-            if (i->flags & 1)
-                sim_words(w, d[r])[l] = f32_to_f16(pair[0]) | f32_to_f16(pair[1]) << 16;
-            else
-                for (u32 x = 0; x < 2; ++x)
-                    sim_words(w, d[2 * r + x])[l] = f32_canonical(pair[x]);
+    for (u32 r = 0; r < i->shape / 8u; ++r) {
+        const float *from = acc[8 * r];
+        if (i->flags & 1) {
+            u32 *to = sim_words(w, d[r]);
+            EACH_LANE(l) to[l] = f32_to_f16(from[2 * l]) | f32_to_f16(from[2 * l + 1]) << 16;
+            continue;
         }
+        u32 *even = sim_words(w, d[2 * r]), *odd = sim_words(w, d[2 * r + 1]);
+        EACH_LANE(l) {
+            even[l] = f32_canonical(from[2 * l]);
+            odd[l] = f32_canonical(from[2 * l + 1]);
+        }
+    }
+}
+
+/* Eight chains side by side hide what one waits for. */
+static void eight_rows(const float (*a)[MAX_K], const matrices_b *B, float (*acc)[8], u32 depth) {
+#ifdef __FMA__
+    __m256 sum[8];
+    for (u32 r = 0; r < 8; ++r)
+        sum[r] = _mm256_loadu_ps(acc[r]);
+    for (u32 k = 0; k < depth; ++k) {
+        __m256 b = _mm256_loadu_ps(B->f[k]);
+        sum[0] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[0][k]), b, sum[0]);
+        sum[1] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[1][k]), b, sum[1]);
+        sum[2] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[2][k]), b, sum[2]);
+        sum[3] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[3][k]), b, sum[3]);
+        sum[4] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[4][k]), b, sum[4]);
+        sum[5] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[5][k]), b, sum[5]);
+        sum[6] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[6][k]), b, sum[6]);
+        sum[7] = _mm256_fmadd_ps(_mm256_broadcast_ss(&a[7][k]), b, sum[7]);
+    }
+    for (u32 r = 0; r < 8; ++r)
+        _mm256_storeu_ps(acc[r], sum[r]);
+#else
+    for (u32 k = 0; k < depth; ++k)
+        for (u32 r = 0; r < 8; ++r)
+            for (u32 n = 0; n < 8; ++n)
+                acc[r][n] = __builtin_fmaf(a[r][k], B->f[k][n], acc[r][n]);
+#endif
 }
 
 static sim_step run_mma_float(sim_warp *w, const sim_insn *i, u32 m) {
@@ -155,17 +188,8 @@ static sim_step run_mma_float(sim_warp *w, const sim_insn *i, u32 m) {
     float acc[16][8];
     gather(w, i, list, &A, &B);
     read_c(w, i, list + i->imm, acc);
-    for (u32 r = 0; r < i->shape; ++r) {
-        float row[8];
-        memcpy(row, acc[r], sizeof row);
-        for (u32 k = 0; k < i->width; ++k) {
-            float a = A.f[r][k];
-#pragma omp simd
-            for (u32 n = 0; n < 8; ++n)
-                row[n] = __builtin_fmaf(a, B.f[k][n], row[n]);
-        }
-        memcpy(acc[r], row, sizeof row);
-    }
+    for (u32 r = 0; r < i->shape; r += 8)
+        eight_rows(&A.f[r], &B, acc + r, i->width);
     write_d(w, i, list, acc);
     count(w, i);
     return STEP_NEXT;
