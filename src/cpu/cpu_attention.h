@@ -24,13 +24,15 @@
 typedef struct tn_attention_state {
     const tn_softmax_kernels *kernels;
     const tn_gemm_tile *tile;
-    int64_t unit_rows; /* most rows of a unit */
-    int64_t units;     /* most units */
+    int64_t unit_rows;  /* most rows of a unit */
+    int64_t group_rows; /* rows of it, whole tiles, whose scores exist at a time */
+    int64_t units;      /* most units */
     int64_t wave; /* > 0: blocks of keys are shared out over the threads, this many of each unit at
                      a time */
     /*
-     * 0: a unit's queries are packed once, a block's values once for all of its tiles. > 0: lean:
-     * so many elements of d, or keys of the values, are packed at a time, again for each block.
+     * 0: a unit's queries are packed once, a block's keys and values once for all of its rows. > 0:
+     * lean: so many elements of d, or keys of the values, are packed at a time, again for each
+     * block, and scores of all rows exist at once.
      */
     int64_t step;
     int64_t columns;     /* of o that a unit sums at a time, whole panels; scores are computed again
@@ -39,7 +41,7 @@ typedef struct tn_attention_state {
     size_t slot_bytes;   /* split: o and parts of one unit */
     int32_t threads;
     bool on_stack;       /* the scratch is on the worker's stack, not in the workspace */
-    bool walk_k, walk_v; /* every unit is one row that goes without packing k, v */
+    bool walk_k, walk_v; /* every unit goes through k, v as they lie */
     bool direct_v;       /* the tiles read v where it lies */
 } tn_attention_state;
 
@@ -48,14 +50,14 @@ _Static_assert(sizeof(tn_attention_state) <= TN_CHOICE_STATE, "a choice keeps it
 /* Scratch of one worker. Arrays of reals unless said otherwise; what a state has no use for is
  * empty. */
 typedef struct tn_attention_worker {
-    char *q;      /* packed panels of a unit's scaled queries; a unit of one row: the row */
-    char *gather; /* rows on their way to a panel */
-    char *s;      /* the unit's scores for a block, then weights */
-    char *p;      /* weights, packed: of a tile; lean: of the unit, some keys, where q was */
-    char *k;      /* a packed panel of keys */
-    char *v;      /* packed panels of values: of a block, or of some keys; lean: one, where k was */
-    char *o_block;           /* sums over a block: a tile's; lean: the unit's */
-    char *o;                 /* the unit's result */
+    char *q;       /* packed panels of a unit's scaled queries; walked: the rows */
+    char *gather;  /* rows on their way to a panel */
+    char *s;       /* scores of a group of rows for a block, then weights */
+    char *p;       /* weights, packed: of a group; lean: of the unit, some keys, where q was */
+    char *k;       /* packed panels of keys: of a block; lean: one */
+    char *v;       /* packed panels of values: of a block; lean: one, where k was; walked: sums */
+    char *o_block; /* sums over a block: a group's; lean: the unit's */
+    char *o;       /* the unit's result */
     char *k_scale, *v_scale; /* one element per key of a block */
     uint8_t *dead;           /* one per key of a block */
     tn_softmax_part *parts, *block_parts;
@@ -112,26 +114,29 @@ void tn_attention_unit_close(const tn_attention_unit *u, char *o, tn_softmax_par
 typedef struct tn_attention_keys {
     int64_t first, end; /* those that exist */
     int64_t a, b;       /* those that the unit sees */
-    bool v_packed;
+    bool k_packed, v_packed;
 } tn_attention_keys;
+
+/* Most rows of a unit that goes through k and v as they lie: the vector-matrix kernels take four at
+ * a time, with k or v in L1 for the second four. */
+#define TN_ATTENTION_WALK_ROWS INT64_C(8)
 
 /* Whether the vector-matrix kernels can walk k, or v, as it lies. */
 bool tn_attention_walkable(const tn_attention_problem *p, const tn_gemm_tile *tile,
                            tn_attention_role role);
 
+/* Whether the unit goes through k, or v, so. */
+bool tn_attention_walks(const tn_attention_unit *u, tn_attention_role role);
+
 /* Reads queries into w.q, unless they are packed block by block. */
 void tn_attention_queries(const tn_attention_unit *u);
 
-/* Scores of all rows for the block's keys, into w.s. */
-void tn_attention_scores(const tn_attention_unit *u, const tn_attention_keys *t);
+/* Scores of rows [row, row + n), a group or the unit, for the block's keys, into w.s. */
+void tn_attention_scores(const tn_attention_unit *u, tn_attention_keys *t, int64_t row, int64_t n);
 
-/* Sums of values of the n rows from `row` on, keys [a, b) alone, into o_block. */
+/* Sums of values of the same rows, each over the keys that its tile sees, into o_block. */
 void tn_attention_values(const tn_attention_unit *u, tn_attention_keys *t, int64_t row, int64_t n,
-                         int64_t a, int64_t b, char *o_block);
-
-/* The same for all rows at once, each over the keys that its tile sees: lean states. */
-void tn_attention_values_lean(const tn_attention_unit *u, const tn_attention_keys *t,
-                              char *o_block);
+                         char *o_block);
 
 /* ---- addresses and ranges */
 

@@ -20,14 +20,23 @@
 #include <string.h>
 
 #define BLOCK TN_ATTENTION_BLOCK
-/* Rows of a unit where there are many: packing K and V costs one part in about 60 of the products
- * then (1x32x1024x128, Zen 3, November 2026). */
-#define UNIT_ROWS 128
+/* Rows of a unit where there are many: packing a block of K costs an element some 0.8 cycles, its
+ * products 64. */
+#define UNIT_ROWS 512
+/* Tiles whose scores exist at a time: with a packed block of K and one of V, of 128 columns, they
+ * stay in an L2 of 512 KB. */
+#define GROUP_TILES 8
+/* So many units for each thread, where smaller ones give them: under a causal mask they are of
+ * different work. */
+#define UNITS_PER_THREAD 8
 /* Tasks per thread and wave of a split: what is lost at a wave's end is about one part in this. */
 #define WAVE_TASKS 32
 /* Farthest apart that rows of v may be to be read in place by the tiles (Zen 3: 512 bytes cost
  * nothing, 16 KB a quarter of the speed). */
 #define V_DIRECT_BYTES 1024
+/* Most rows of a unit that reads it so: rows a power of two apart share few sets of L1, where a
+ * packed panel stays for all tiles (1x8x2048x128 causal, units of 512 rows: 2 % more). */
+#define V_DIRECT_ROWS 64
 /* A panel of a lean unit's keys or values: with the tile that meets it, an eighth of L1. */
 #define LEAN_PANEL_BYTES 2048
 /* Cycles of an element that is packed, of an exponential and of a phase (as in cpu_gemm_plan.c and
@@ -66,7 +75,7 @@ int64_t tn_attention_ragged_start(const tn_attention_problem *p, void *const *ad
 static int64_t choose_unit_rows(const tn_attention_problem *p, int threads, int32_t mr) {
     const int64_t all = rows_of(p);
     int64_t rows = UNIT_ROWS;
-    while (rows > 4 * mr && units_of(p, rows) < 4 * (int64_t)threads)
+    while (rows > 4 * mr && units_of(p, rows) < UNITS_PER_THREAD * (int64_t)threads)
         rows /= 2;
     const int64_t pieces = tn_max64(1, (all + rows / 2) / rows);
     return tn_max64(1, tn_min64(tn_ceil_div(tn_ceil_div(all, pieces), mr) * mr, all));
@@ -89,10 +98,12 @@ static bool reads_v_directly(const tn_attention_problem *p, const tn_gemm_tile *
 /* Works out what follows from unit_rows, step and columns. */
 static void complete(const tn_attention_problem *p, tn_attention_state *s) {
     const size_t real = (size_t)tn_element_size(p->accumulate);
+    const bool few = s->unit_rows <= (s->step > 0 ? 1 : TN_ATTENTION_WALK_ROWS);
     s->units = units_of(p, s->unit_rows);
-    s->walk_k = s->unit_rows == 1 && tn_attention_walkable(p, s->tile, TN_ATTENTION_K);
-    s->walk_v = s->unit_rows == 1 && tn_attention_walkable(p, s->tile, TN_ATTENTION_V);
-    s->direct_v = reads_v_directly(p, s->tile);
+    s->group_rows = few ? s->unit_rows : GROUP_TILES * s->tile->mr;
+    s->walk_k = few && tn_attention_walkable(p, s->tile, TN_ATTENTION_K);
+    s->walk_v = few && tn_attention_walkable(p, s->tile, TN_ATTENTION_V);
+    s->direct_v = s->unit_rows <= V_DIRECT_ROWS && reads_v_directly(p, s->tile);
     s->worker_bytes = tn_attention_worker_layout(p, s, NULL, NULL);
     s->on_stack = s->worker_bytes <= TN_CPU_STACK;
     s->slot_bytes =
@@ -134,7 +145,9 @@ static double predict(const tn_attention_problem *p, const tn_attention_state *s
     /* A tile with few rows does the work of a full one. */
     const double filled =
         (double)s->unit_rows / (double)(s->walk_k ? 1 : tn_round_up(s->unit_rows, s->tile->mr));
-    const double reached = (s->step > 0 ? 0.7 : 0.8) * (s->walk_k ? 0.3 : sqrt(filled));
+    const double reached = (s->step > 0 ? 0.7 : 0.8) * (!s->walk_k         ? sqrt(filled)
+                                                        : s->unit_rows > 1 ? 0.6
+                                                                           : 0.3);
     const double products = rows * keys * (passes * d + dv) / (rate * reached);
     double packed = 0;
     if (!s->walk_k)

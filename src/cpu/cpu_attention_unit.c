@@ -29,6 +29,7 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
     const int64_t slack = TN_GEMM_SLACK;
     /* Queries on their way, or keys where a panel of them may lie in two pages. */
     const int64_t lines = p->block_size % nr ? tn_max64(mr, nr) : tn_min64(mr, rows);
+    const int64_t group = s->step > 0 ? rows : tn_min64(rows, s->group_rows);
     tn_attention_worker unused;
     size_t used = 0;
     if (!w)
@@ -37,19 +38,19 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
         w->q = w->p = take(memory, &used, tiles * mr * s->step + slack, real);
         w->k = w->v = take(memory, &used, nr * s->step + slack, real);
         w->gather = take(memory, &used, lines * tn_min64(s->step, p->d), real);
-        w->o_block = take(memory, &used, rows * s->columns, real);
     } else {
-        const int64_t v_keys = s->walk_v || s->direct_v ? 0
-                               : tiles > 1              ? BLOCK
-                                                        : TN_ATTENTION_V_KEYS;
-        w->q = take(memory, &used, s->walk_k ? p->d : tiles * mr * p->d + slack, real);
-        w->k = take(memory, &used, s->walk_k ? 0 : nr * p->d + slack, real);
+        const int64_t sums = (s->walk_k || s->walk_v) && rows > 1
+                                 ? rows * tn_max64(s->columns, BLOCK)
+                                 : 0; /* of the vector-matrix kernels */
+        w->q = take(memory, &used, s->walk_k ? rows * p->d : tiles * mr * p->d + slack, real);
+        w->k = take(memory, &used, s->walk_k ? 0 : BLOCK * p->d + slack, real);
         w->gather = take(memory, &used, s->walk_k ? 0 : lines * p->d, real);
-        w->p = take(memory, &used, s->walk_v ? 0 : mr * BLOCK + slack, real);
-        w->v = take(memory, &used, v_keys ? v_keys * s->columns + slack : 0, real);
-        w->o_block = take(memory, &used, tn_min64(rows, mr) * s->columns, real);
+        w->p = take(memory, &used, s->walk_v ? 0 : tn_round_up(group, mr) * BLOCK + slack, real);
+        w->v =
+            take(memory, &used, s->walk_v || s->direct_v ? sums : BLOCK * s->columns + slack, real);
     }
-    w->s = take(memory, &used, rows * TN_ATTENTION_LD, real);
+    w->o_block = take(memory, &used, group * s->columns, real);
+    w->s = take(memory, &used, group * TN_ATTENTION_LD, real);
     w->o = take(memory, &used, rows * s->columns, real);
     w->k_scale = take(memory, &used, p->operand[TN_ATTENTION_K_SCALE].dtype ? BLOCK : 0, real);
     w->v_scale = take(memory, &used, p->operand[TN_ATTENTION_V_SCALE].dtype ? BLOCK : 0, real);
@@ -135,9 +136,15 @@ static void load_scales(const tn_attention_unit *u, tn_attention_role role, int6
     }
 }
 
-/* Scores of a tile to weights; parts of rows that see nothing are empty. */
-static void tile_weights(const tn_attention_unit *u, const tn_attention_keys *t, char *s,
-                         int64_t row, int64_t n, int64_t a, int64_t b, tn_softmax_part *parts) {
+static void empty_parts(tn_softmax_part *parts, int64_t n) {
+    for (int64_t r = 0; r < n; ++r)
+        parts[r] = (tn_softmax_part){-INFINITY, 0};
+}
+
+/* Scores of rows [row, row + n) to weights, zero for keys of [a, b) that a row does not see; parts
+ * of rows that see nothing are empty. */
+static void weigh_rows(const tn_attention_unit *u, const tn_attention_keys *t, char *s, int64_t row,
+                       int64_t n, int64_t a, int64_t b, tn_softmax_part *parts) {
     const int64_t real = tn_attention_real(u);
     tn_attention_weights x = {
         .k_scale = tn_attention_has(u, TN_ATTENTION_K_SCALE) ? u->w.k_scale : NULL,
@@ -160,30 +167,30 @@ static void tile_weights(const tn_attention_unit *u, const tn_attention_keys *t,
     }
 }
 
-static void empty_parts(tn_softmax_part *parts, int64_t n) {
-    for (int64_t r = 0; r < n; ++r)
-        parts[r] = (tn_softmax_part){-INFINITY, 0};
-}
-
-/* All tiles' weights, then all tiles' sums. */
-static void lean_block(const tn_attention_unit *u, tn_attention_keys *t, char *o_block,
-                       tn_softmax_part *parts) {
-    const int64_t mr = u->state->tile->mr, real = tn_attention_real(u);
-    for (int64_t row = 0; row < u->rows; row += mr) {
-        const int64_t n = tn_min64(mr, u->rows - row);
-        const tn_attention_range seen = tn_attention_seen(u, t, row, n);
-        if (seen.a < seen.b)
-            tile_weights(u, t, u->w.s + row * TN_ATTENTION_LD * real, row, n, seen.a, seen.b,
-                         parts + row);
-        else
-            empty_parts(parts + row, n);
+/* The rows of a group, tile by tile, each with what its tile sees; walked values want the same keys
+ * for all. */
+static void group_weights(const tn_attention_unit *u, const tn_attention_keys *t, int64_t row,
+                          int64_t n, tn_softmax_part *parts) {
+    const int64_t real = tn_attention_real(u);
+    if (tn_attention_walks(u, TN_ATTENTION_V)) {
+        weigh_rows(u, t, u->w.s, row, n, t->a, t->b, parts);
+        return;
     }
-    tn_attention_values_lean(u, t, o_block);
+    for (int64_t i = 0; i < n; i += u->state->tile->mr) {
+        const int64_t rows = tn_min64(u->state->tile->mr, n - i);
+        const tn_attention_range seen = tn_attention_seen(u, t, row + i, rows);
+        if (seen.a < seen.b)
+            weigh_rows(u, t, u->w.s + i * TN_ATTENTION_LD * real, row + i, rows, seen.a, seen.b,
+                       parts + i);
+        else
+            empty_parts(parts + i, rows);
+    }
 }
 
 void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apart, char *o_slot,
                              tn_softmax_part *part_slot) {
-    const int64_t mr = u->state->tile->mr, real = tn_attention_real(u), ld = u->state->columns;
+    const int64_t real = tn_attention_real(u), ld = u->state->columns;
+    const int64_t group = u->state->step > 0 ? u->rows : u->state->group_rows;
     tn_attention_keys t = {.first = block * BLOCK};
     t.end = tn_min64(t.first + BLOCK, u->sequence.keys);
     t.a = tn_max64(u->lo, t.first);
@@ -198,30 +205,20 @@ void tn_attention_unit_block(const tn_attention_unit *u, int64_t block, bool apa
     if (tn_attention_has(u, TN_ATTENTION_V_SCALE))
         load_scales(u, TN_ATTENTION_V_SCALE, t.a, t.b, u->w.v_scale + (t.a - t.first) * real);
 
-    tn_attention_scores(u, &t);
-    if (u->state->step > 0 && u->rows > 1) {
-        char *o_block = apart ? o_slot : u->w.o_block;
-        tn_softmax_part *parts = apart ? part_slot : u->w.block_parts;
-        lean_block(u, &t, o_block, parts);
-        if (!apart)
-            u->state->kernels->merge(u->rows, u->cols, ld, o_slot, part_slot, o_block, parts);
-        return;
-    }
-    for (int64_t row = 0; row < u->rows; row += mr) {
-        const int64_t n = tn_min64(mr, u->rows - row);
+    for (int64_t row = 0; row < u->rows; row += group) {
+        const int64_t n = tn_min64(group, u->rows - row);
         const tn_attention_range seen = tn_attention_seen(u, &t, row, n);
-        char *s = u->w.s + row * TN_ATTENTION_LD * real;
-        char *o_block = apart ? o_slot + row * ld * real : u->w.o_block;
-        tn_softmax_part *parts = apart ? part_slot + row : u->w.block_parts;
+        char *const o = o_slot + row * ld * real, *const o_block = apart ? o : u->w.o_block;
+        tn_softmax_part *const parts = apart ? part_slot + row : u->w.block_parts;
         if (seen.a >= seen.b) {
             empty_parts(parts, n);
             continue;
         }
-        tile_weights(u, &t, s, row, n, seen.a, seen.b, parts);
-        tn_attention_values(u, &t, row, n, seen.a, seen.b, o_block);
+        tn_attention_scores(u, &t, row, n);
+        group_weights(u, &t, row, n, parts);
+        tn_attention_values(u, &t, row, n, o_block);
         if (!apart)
-            u->state->kernels->merge(n, u->cols, ld, o_slot + row * ld * real, part_slot + row,
-                                     o_block, parts);
+            u->state->kernels->merge(n, u->cols, ld, o, part_slot + row, o_block, parts);
     }
 }
 
