@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_attention.c: `tenon bench attention`: prefill and decode shapes as jobs for bench_run.c,
- * and the check of sampled queries against the formula in double.
+ * bench_attention.c: `tenon bench attention`: options and suites become shapes, shapes jobs for
+ * bench_run.c. What a shape is made of is attention_case.c's, what features cost
+ * attention_costs.c's.
  */
+#include "attention_costs.h"
 #include "bench.h"
+#include "json.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
-
-#define MOST_EXTENT (INT64_C(1) << 31)
-#define MOST_HEAD_DIM 576 /* tenon/attention.h */
-/* Multiply-adds spent on checking one result. */
-#define CHECK_BUDGET (INT64_C(1) << 22)
+#include <string.h>
 
 /* clang-format off */
 static const char *const notes =
-    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, dense.\n\n"
+    "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, dense.\n"
+    "Features: a window holds KEYS before the query; bias and mask are q_len x k_len, for all heads;\n"
+    "pages of KEYS lie scattered; mixed lengths are spread evenly over the logarithms from k_len / 64\n"
+    "to k_len, one after the other where q_len = k_len; v as a view of k is the first v_dim columns.\n\n"
     "columns:\n"
     BENCH_NOTES_TIME
-    "  GFLOP/s      4 batch q_heads head_dim operations for each query and key that it may see\n"
-    "  GB/s         q, k, v and o once\n"
+    "  GFLOP/s      2 (head_dim + v_dim) operations for each query and key that it may see\n"
+    "  GB/s         q and o, and the keys and values that some query sees, once\n"
     BENCH_NOTES_ROOF
     "  error        largest |result - exact| of a sample of queries; values lie in [-1, 1)\n\n"
     BENCH_NOTES_METHOD
@@ -31,92 +33,245 @@ static const char *const notes =
 static const char *const dtype_words[] = {"f32", "f64", "f16", "bf16"};
 static const tenon_dtype dtypes[] = {TENON_F32, TENON_F64, TENON_F16, TENON_BF16};
 
-typedef struct attention {
-    int64_t batch, q_heads, kv_heads, q_len, k_len, d;
+/* ---------------------------------------------------------------- shapes */
+
+/* Options as given; absent ones NULL. */
+typedef struct wanted {
+    const char *batch, *q_heads, *kv_heads, *q_len, *k_len, *head_dim, *v_dim, *shape, *with,
+        *suites;
     bool causal;
-    bench_array q, k, v, o;
-} attention;
+} wanted;
 
-static tenon_attention_desc describe(const attention *a) {
-    return (tenon_attention_desc){
-        .struct_size = sizeof(tenon_attention_desc),
-        .q = tenon_tensor4(a->q.data, a->q.dtype, a->batch, a->q_heads, a->q_len, a->d),
-        .k = tenon_tensor4(a->k.data, a->k.dtype, a->batch, a->kv_heads, a->k_len, a->d),
-        .v = tenon_tensor4(a->v.data, a->v.dtype, a->batch, a->kv_heads, a->k_len, a->d),
-        .o = tenon_tensor4(a->o.data, a->o.dtype, a->batch, a->q_heads, a->q_len, a->d),
-        .causal = a->causal ? TENON_CAUSAL_BOTTOM_RIGHT : TENON_CAUSAL_NONE,
-    };
-}
+typedef struct shapes {
+    attention_shape *items;
+    size_t count, capacity;
+} shapes;
 
-static tenon_status plan(void *state, tenon_context *context, size_t workspace, tenon_plan **out) {
-    tenon_attention_desc desc = describe(state);
-    desc.workspace.bytes = workspace;
-    return tenon_attention_plan(context, &desc, out);
-}
-
-static tenon_status run(void *state, tenon_context *context, const tenon_plan *p) {
-    const tenon_attention_desc desc = describe(state);
-    return tenon_attention_run(context, p, &desc);
-}
-
-/* How many keys query i may see. */
-static int64_t visible(const attention *a, int64_t i) {
-    if (!a->causal)
-        return a->k_len;
-    const int64_t position = i + a->k_len - a->q_len;
-    return position < 0 ? 0 : position >= a->k_len ? a->k_len : position + 1;
-}
-
-/* Largest |result - exact| of one query; `weights` has room for k_len numbers. */
-static double query_error(const attention *a, const bench_array *result, int64_t at,
-                          double *weights) {
-    const int64_t i = at % a->q_len, head = at / a->q_len % a->q_heads,
-                  batch = at / a->q_len / a->q_heads;
-    const int64_t kv_head = head / (a->q_heads / a->kv_heads), keys = visible(a, i);
-    const int64_t q = at * a->d, kv = (batch * a->kv_heads + kv_head) * a->k_len * a->d;
-    double highest = -INFINITY, sum = 0, worst = 0;
-    for (int64_t j = 0; j < keys; ++j) {
-        double score = 0;
-        for (int64_t x = 0; x < a->d; ++x)
-            score += bench_array_get(&a->q, q + x) * bench_array_get(&a->k, kv + j * a->d + x);
-        weights[j] = score / sqrt((double)a->d);
-        highest = fmax(highest, weights[j]);
+static bool append(shapes *list, const attention_shape *shape, const char *option) {
+    if (!attention_shape_check(option, shape))
+        return false;
+    if (list->count == list->capacity) {
+        const size_t capacity = list->capacity ? 2 * list->capacity : 64;
+        attention_shape *items = realloc(list->items, capacity * sizeof *items);
+        if (!items) {
+            complain("out of memory");
+            return false;
+        }
+        list->items = items;
+        list->capacity = capacity;
     }
-    for (int64_t j = 0; j < keys; ++j) {
-        weights[j] = exp(weights[j] - highest);
-        sum += weights[j];
-    }
-    for (int64_t x = 0; x < a->d && !isnan(worst); ++x) {
-        double exact = 0;
-        for (int64_t j = 0; j < keys; ++j)
-            exact += weights[j] / sum * bench_array_get(&a->v, kv + j * a->d + x);
-        const double e = fabs(bench_array_get(result, q + x) - exact);
-        if (!(e <= worst))
-            worst = e;
-    }
-    return worst;
+    list->items[list->count++] = *shape;
+    return true;
 }
 
-static double error(void *state, const bench_array *result) {
-    const attention *a = state;
-    const int64_t queries = a->batch * a->q_heads * a->q_len,
-                  affordable = CHECK_BUDGET / (2 * a->k_len * a->d) + 2;
-    double *weights = malloc((size_t)a->k_len * sizeof *weights), worst = 0;
-    uint64_t random = 1;
-    if (!weights)
-        return NAN;
-    for (int64_t s = 0; s < queries && s < affordable && !isnan(worst); ++s) {
-        const int64_t at = queries <= affordable ? s
-                           : s == 0              ? 0
-                           : s == 1              ? queries - 1
-                                    : (int64_t)(bench_random(&random) % (uint64_t)queries);
-        const double e = query_error(a, result, at, weights);
-        if (!(e <= worst))
-            worst = e;
+/* A suite's beginning (summary set) or one of its cases. */
+static const struct row {
+    const char *suite, *summary;
+    int64_t batch, q_heads, kv_heads, q_len, k_len, d, dv;
+    const char *with;
+} rows[] = {
+#define SUITE(name, summary) {name, summary, 0, 0, 0, 0, 0, 0, 0, NULL},
+#define CASE(batch, q_heads, kv_heads, q_len, k_len, d, dv, with)                                  \
+    {NULL, NULL, batch, q_heads, kv_heads, q_len, k_len, d, dv, with},
+#include "attention_suites.def"
+#undef SUITE
+#undef CASE
+};
+#define ROWS (sizeof rows / sizeof *rows)
+
+static bool read_suite(size_t at, shapes *list) {
+    const char *suite = rows[at].suite;
+    for (++at; at < ROWS && !rows[at].suite; ++at) {
+        const struct row *r = &rows[at];
+        attention_shape s = {.suite = suite,
+                             .batch = r->batch,
+                             .q_heads = r->q_heads,
+                             .kv_heads = r->kv_heads,
+                             .q_len = r->q_len,
+                             .k_len = r->k_len,
+                             .d = r->d,
+                             .dv = r->dv};
+        if (!attention_features_read("--suite", r->with, &s.with, s.text) ||
+            !append(list, &s, "--suite"))
+            return false;
     }
-    free(weights);
-    return worst;
+    return true;
 }
+
+static bool read_suites(const wanted *w, shapes *list) {
+    const char *names[ROWS];
+    size_t at[ROWS], count = 0;
+    int chosen[ROWS];
+    if (w->batch || w->q_heads || w->kv_heads || w->q_len || w->k_len || w->head_dim || w->v_dim ||
+        w->shape || w->with || w->causal) {
+        complain("--suite brings its own shapes and features: give no others");
+        return false;
+    }
+    for (size_t i = 0; i < ROWS; ++i)
+        if (rows[i].suite) {
+            names[count] = rows[i].suite;
+            at[count++] = i;
+        }
+    const size_t some = shapes_parse_words("--suite", w->suites, names, count, chosen,
+                                           sizeof chosen / sizeof *chosen);
+    for (size_t i = 0; i < some; ++i)
+        if (!read_suite(at[chosen[i]], list))
+            return false;
+    return some > 0;
+}
+
+static void print_suites(bool json) {
+    for (size_t i = 0; i < ROWS; ++i) {
+        const struct row *r = &rows[i];
+        if (json && r->suite) {
+            json_writer writer = {0};
+            json_object(&writer, NULL);
+            json_text(&writer, "suite", r->suite);
+            json_text(&writer, "summary", r->summary);
+            json_object_end(&writer);
+        } else if (r->suite) {
+            printf("%s%-9s%s\n", i ? "\n" : "", r->suite, r->summary);
+        } else if (!json) {
+            printf("  %lld x %lld/%lld heads, %lld queries x %lld keys, %lld/%lld wide%s%s\n",
+                   (long long)r->batch, (long long)r->q_heads, (long long)r->kv_heads,
+                   (long long)r->q_len, (long long)r->k_len, (long long)r->d, (long long)r->dv,
+                   r->with[0] ? ", " : "", r->with);
+        }
+    }
+}
+
+/* Options of the queries, and what --shape has instead of them. */
+enum { BATCH, Q_HEADS, Q_LEN, D, PARTS };
+
+/* All combinations of the separate lists, as rows of `tuples`. */
+static bool combine_lists(const wanted *w, shapes_list *tuples) {
+    static const char *const names[PARTS] = {"--batch", "--q-heads", "--q-len", "--head-dim"};
+    const char *const texts[PARTS] = {w->batch ? w->batch : "1", w->q_heads ? w->q_heads : "32",
+                                      w->q_len ? w->q_len : "1024",
+                                      w->head_dim ? w->head_dim : "128"};
+    shapes_list lists[PARTS] = {{0}};
+    size_t count = 1;
+    bool ok = true;
+    for (int i = 0; i < PARTS && ok; ++i) {
+        ok = shapes_parse_list(names[i], texts[i], 1,
+                               i == D ? ATTENTION_MOST_HEAD_DIM : ATTENTION_MOST_EXTENT, &lists[i]);
+        count *= lists[i].rows;
+        if (ok && count > SHAPES_MOST_VALUES) {
+            complain("%s: more than %d shapes in all", names[i], SHAPES_MOST_VALUES);
+            ok = false;
+        }
+    }
+    *tuples = (shapes_list){.values = ok ? malloc(count * PARTS * sizeof(int64_t)) : NULL,
+                            .rows = count,
+                            .parts = PARTS};
+    for (size_t r = 0; tuples->values && r < count; ++r) {
+        size_t rest = r;
+        for (int i = PARTS; i-- > 0;) {
+            tuples->values[PARTS * r + (size_t)i] = lists[i].values[rest % lists[i].rows];
+            rest /= lists[i].rows;
+        }
+    }
+    for (int i = 0; i < PARTS; ++i)
+        shapes_free(&lists[i]);
+    return tuples->values != NULL;
+}
+
+/* The queries' tuples with every number of key heads, keys and columns of v; absent ones follow the
+ * queries. */
+static bool combine(const shapes_list *tuples, const shapes_list *kv_heads,
+                    const shapes_list *k_len, const shapes_list *v_dim, attention_shape s,
+                    shapes *list) {
+    for (size_t i = 0; i < tuples->rows; ++i)
+        for (size_t h = 0; h < (kv_heads->rows ? kv_heads->rows : 1); ++h)
+            for (size_t l = 0; l < (k_len->rows ? k_len->rows : 1); ++l)
+                for (size_t c = 0; c < (v_dim->rows ? v_dim->rows : 1); ++c) {
+                    const int64_t *q = tuples->values + PARTS * i;
+                    s.batch = q[BATCH];
+                    s.q_heads = q[Q_HEADS];
+                    s.q_len = q[Q_LEN];
+                    s.d = q[D];
+                    s.kv_heads = kv_heads->rows ? kv_heads->values[h] : s.q_heads;
+                    s.k_len = k_len->rows ? k_len->values[l] : s.q_len;
+                    s.dv = v_dim->rows ? v_dim->values[c] : s.d;
+                    if (s.q_heads % s.kv_heads) {
+                        complain("--kv-heads: %lld does not divide %lld q heads",
+                                 (long long)s.kv_heads, (long long)s.q_heads);
+                        return false;
+                    }
+                    if (!append(list, &s, "--with"))
+                        return false;
+                }
+    return true;
+}
+
+static bool read_options(const wanted *w, shapes *list) {
+    shapes_list tuples = {0}, kv_heads = {0}, k_len = {0}, v_dim = {0};
+    attention_shape s = {0};
+    bool ok = false;
+    if (w->shape && (w->batch || w->q_heads || w->q_len || w->head_dim)) {
+        complain("--shape already says batch, q heads, q length and head dimension");
+        return false;
+    }
+    if (!(w->shape ? shapes_parse_tuples("--shape", w->shape, PARTS, false, &tuples)
+                   : combine_lists(w, &tuples)))
+        goto out;
+    for (size_t i = 0; i < tuples.rows; ++i)
+        if (tuples.values[PARTS * i + D] > ATTENTION_MOST_HEAD_DIM) {
+            complain("--shape: a head dimension of %lld is above %d",
+                     (long long)tuples.values[PARTS * i + D], ATTENTION_MOST_HEAD_DIM);
+            goto out;
+        }
+    if ((w->kv_heads &&
+         !shapes_parse_list("--kv-heads", w->kv_heads, 1, ATTENTION_MOST_EXTENT, &kv_heads)) ||
+        (w->k_len && !shapes_parse_list("--k-len", w->k_len, 1, ATTENTION_MOST_EXTENT, &k_len)) ||
+        (w->v_dim && !shapes_parse_list("--v-dim", w->v_dim, 1, ATTENTION_MOST_HEAD_DIM, &v_dim)) ||
+        (w->with && !attention_features_read("--with", w->with, &s.with, s.text)))
+        goto out;
+    s.with.causal |= w->causal;
+    ok = combine(&tuples, &kv_heads, &k_len, &v_dim, s, list);
+out:
+    shapes_free(&tuples);
+    shapes_free(&kv_heads);
+    shapes_free(&k_len);
+    shapes_free(&v_dim);
+    return ok;
+}
+
+static void print_shapes(const shapes *list, bool json) {
+    for (size_t i = 0; i < list->count; ++i) {
+        const attention_shape *s = &list->items[i];
+        const struct {
+            const char *name;
+            int64_t value;
+        } extents[] = {{"batch", s->batch}, {"q_heads", s->q_heads}, {"kv_heads", s->kv_heads},
+                       {"q_len", s->q_len}, {"k_len", s->k_len},     {"head_dim", s->d},
+                       {"v_dim", s->dv}};
+        json_writer writer = {0};
+        if (json) {
+            json_object(&writer, NULL);
+            json_text(&writer, "op", "attention");
+        } else if (s->suite) {
+            printf("%s ", s->suite);
+        }
+        for (size_t e = 0; e < sizeof extents / sizeof *extents; ++e) {
+            if (json)
+                json_int(&writer, extents[e].name, extents[e].value);
+            else
+                printf("%s=%lld ", extents[e].name, (long long)extents[e].value);
+        }
+        if (json) {
+            json_bool(&writer, "causal", s->with.causal);
+            json_text(&writer, "with", s->text);
+            json_text(&writer, "suite", s->suite);
+            json_object_end(&writer);
+        } else {
+            printf("causal=%s with=%s\n", s->with.causal ? "yes" : "no",
+                   s->text[0] ? s->text : "-");
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- jobs */
 
 static peak_kind arithmetic_limit(tenon_dtype dtype) {
     if (dtype == TENON_F64)
@@ -124,181 +279,106 @@ static peak_kind arithmetic_limit(tenon_dtype dtype) {
     return dtype == TENON_BF16 && peak_best(PEAK_DOT_BF16) ? PEAK_DOT_BF16 : PEAK_FMA_F32;
 }
 
-/* Scores are sums of d products, each at most 1, over sqrt(d); outputs are sums of k_len; then one
- * rounding. */
-static double error_bound(const attention *a, tenon_dtype type) {
-    const double d = (double)a->d,
-                 inner = bench_rounding(type == TENON_F64 ? TENON_F64 : TENON_F32);
-    return (2 * d * sqrt(d) + (double)a->k_len + 64) * inner + bench_rounding(type);
-}
-
-static void job(bench_session *session, attention *a, int dtype) {
-    const tenon_dtype type = dtypes[dtype];
-    const int64_t q = bench_count((const int64_t[]){a->batch, a->q_heads, a->q_len, a->d}, 4);
-    const int64_t kv = bench_count((const int64_t[]){a->batch, a->kv_heads, a->k_len, a->d}, 4);
-    if (!bench_array_make(&a->q, type, q) || !bench_array_make(&a->k, type, kv) ||
-        !bench_array_make(&a->v, type, kv) || !bench_array_make(&a->o, type, q)) {
+static void job(bench_session *session, const attention_shape *s, int dtype) {
+    attention_case a;
+    if (!attention_case_make(&a, s, dtypes[dtype])) {
         ++session->failures;
         goto out;
     }
-    bench_array_fill(&a->q, 1);
-    bench_array_fill(&a->k, 2);
-    bench_array_fill(&a->v, 3);
-    double pairs = 0;
-    for (int64_t i = 0; i < a->q_len; ++i)
-        pairs += (double)visible(a, i);
     const bench_job j = {
         .op = "attention",
+        .suite = s->suite,
         .dtype = dtype_words[dtype],
-        .shape = {{"batch", NULL, a->batch, false},
-                  {"q_heads", NULL, a->q_heads, false},
-                  {"kv_heads", NULL, a->kv_heads, false},
-                  {"q_len", NULL, a->q_len, false},
-                  {"k_len", NULL, a->k_len, false},
-                  {"head_dim", NULL, a->d, false},
-                  {"causal", NULL, a->causal, true}},
-        .shape_count = 7,
-        .flops = 4 * (double)a->batch * (double)a->q_heads * (double)a->d * pairs,
-        .bytes = (double)(a->q.bytes + a->k.bytes + a->v.bytes + a->o.bytes),
-        .arithmetic = arithmetic_limit(type),
+        .shape = {{"batch", NULL, s->batch, false},
+                  {"q_heads", NULL, s->q_heads, false},
+                  {"kv_heads", NULL, s->kv_heads, false},
+                  {"q_len", NULL, s->q_len, false},
+                  {"k_len", NULL, s->k_len, false},
+                  {"head_dim", NULL, s->d, false},
+                  {"v_dim", NULL, s->dv, false},
+                  {"causal", NULL, s->with.causal, true},
+                  {"with", s->text[0] ? s->text : "-", 0, false}},
+        .shape_count = 9,
+        .flops = attention_case_flops(&a),
+        .bytes = a.bytes,
+        .arithmetic = arithmetic_limit(a.dtype),
         .memory = PEAK_READ,
-        .error_bound = error_bound(a, type),
-        .arrays = {&a->q, &a->k, &a->v},
-        .result = &a->o,
-        .plan = plan,
-        .run = run,
-        .error = error,
-        .state = a,
+        .error_bound = attention_case_bound(&a),
+        .arrays = {&a.q, &a.k, s->with.view ? NULL : &a.v, s->with.bias ? &a.bias : NULL},
+        .result = &a.o,
+        .plan = attention_case_plan,
+        .run = attention_case_run,
+        .error = attention_case_error,
+        .state = &a,
     };
     bench_run(session, &j);
 out:
-    bench_array_free(&a->q);
-    bench_array_free(&a->k);
-    bench_array_free(&a->v);
-    bench_array_free(&a->o);
+    attention_case_free(&a);
 }
 
-/* Lists of extents; `shape` rows are batch, q_heads, q_len, head_dim. An absent kv_heads or k_len
- * follows the queries'. */
-typedef struct shapes {
-    bool causal;
-    const char *batch_text, *q_heads_text, *kv_heads_text, *q_len_text, *k_len_text, *d_text,
-        *shape_text;
-    shapes_list shape, kv_heads, k_len;
-} shapes;
-
-/* All combinations of the separate lists, as rows of `shape`. */
-static bool combine_lists(shapes *s) {
-    const char *const names[4] = {"--batch", "--q-heads", "--q-len", "--head-dim"};
-    const char *const texts[4] = {
-        s->batch_text ? s->batch_text : "1", s->q_heads_text ? s->q_heads_text : "32",
-        s->q_len_text ? s->q_len_text : "1024", s->d_text ? s->d_text : "128"};
-    shapes_list lists[4] = {{0}};
-    size_t rows = 1;
-    bool ok = true;
-    for (int i = 0; i < 4 && ok; ++i) {
-        ok = shapes_parse_list(names[i], texts[i], 1, i == 3 ? MOST_HEAD_DIM : MOST_EXTENT,
-                               &lists[i]);
-        rows *= lists[i].rows;
-        if (ok && rows > SHAPES_MOST_VALUES) {
-            complain("%s: more than %d shapes in all", names[i], SHAPES_MOST_VALUES);
-            ok = false;
+static int measure(const shapes *list, bool costs, bench_settings *settings) {
+    if (!bench_settings_parse(settings, dtype_words, sizeof dtypes / sizeof *dtypes))
+        return EXIT_USAGE;
+    bench_session session = {.settings = settings,
+                             .jobs = (int64_t)(list->count * settings->dtype_count)};
+    for (size_t i = 0; i < list->count; ++i)
+        for (size_t d = 0; d < settings->dtype_count; ++d) {
+            const int dtype = settings->dtypes[d];
+            if (!costs)
+                job(&session, &list->items[i], dtype);
+            else if (!attention_costs(&list->items[i], dtypes[dtype], dtype_words[dtype], settings))
+                ++session.failures;
         }
-    }
-    s->shape = (shapes_list){
-        .values = ok ? malloc(rows * 4 * sizeof(int64_t)) : NULL, .rows = rows, .parts = 4};
-    for (size_t r = 0; s->shape.values && r < rows; ++r) {
-        size_t rest = r;
-        for (int i = 3; i >= 0; --i) {
-            s->shape.values[4 * r + (size_t)i] = lists[i].values[rest % lists[i].rows];
-            rest /= lists[i].rows;
-        }
-    }
-    for (int i = 0; i < 4; ++i)
-        shapes_free(&lists[i]);
-    return s->shape.values != NULL;
-}
-
-static bool parse_shapes(shapes *s) {
-    if (s->shape_text && (s->batch_text || s->q_heads_text || s->q_len_text || s->d_text)) {
-        complain("--shape already says batch, q heads, q length and head dimension");
-        return false;
-    }
-    if (!(s->shape_text ? shapes_parse_tuples("--shape", s->shape_text, 4, false, &s->shape)
-                        : combine_lists(s)))
-        return false;
-    for (size_t i = 0; i < s->shape.rows; ++i)
-        if (s->shape.values[4 * i + 3] > MOST_HEAD_DIM) {
-            complain("--shape: a head dimension of %lld is above %d",
-                     (long long)s->shape.values[4 * i + 3], MOST_HEAD_DIM);
-            return false;
-        }
-    if ((s->kv_heads_text &&
-         !shapes_parse_list("--kv-heads", s->kv_heads_text, 1, MOST_EXTENT, &s->kv_heads)) ||
-        (s->k_len_text && !shapes_parse_list("--k-len", s->k_len_text, 1, MOST_EXTENT, &s->k_len)))
-        return false;
-    for (size_t i = 0; i < s->shape.rows; ++i)
-        for (size_t h = 0; h < s->kv_heads.rows; ++h)
-            if (s->shape.values[4 * i + 1] % s->kv_heads.values[h]) {
-                complain("--kv-heads: %lld does not divide %lld q heads",
-                         (long long)s->kv_heads.values[h], (long long)s->shape.values[4 * i + 1]);
-                return false;
-            }
-    return true;
-}
-
-/* Key heads, key lengths and types of one row of `shape`. */
-static void combine(bench_session *session, const shapes *s, const int64_t *shape) {
-    const bench_settings *settings = session->settings;
-    const size_t kv_heads = s->kv_heads.rows ? s->kv_heads.rows : 1,
-                 k_lens = s->k_len.rows ? s->k_len.rows : 1;
-    for (size_t h = 0; h < kv_heads; ++h)
-        for (size_t l = 0; l < k_lens; ++l)
-            for (size_t t = 0; t < settings->dtype_count; ++t) {
-                attention a = {
-                    .batch = shape[0], .q_heads = shape[1], .q_len = shape[2], .d = shape[3]};
-                a.kv_heads = s->kv_heads.rows ? s->kv_heads.values[h] : a.q_heads;
-                a.k_len = s->k_len.rows ? s->k_len.values[l] : a.q_len;
-                a.causal = s->causal;
-                job(session, &a, settings->dtypes[t]);
-            }
+    return bench_session_end(&session);
 }
 
 int bench_attention(int argc, char **argv) {
     bench_settings settings = {0};
-    shapes s = {0};
-    const options_row rows[] = {
-        {"--shape", "LIST", "BATCHxHEADSxLENGTHxHEAD_DIM of the queries", &s.shape_text, NULL},
-        {"--batch", "LIST", "sequences (default: 1)", &s.batch_text, NULL},
-        {"--q-heads", "LIST", "heads of q (default: 32)", &s.q_heads_text, NULL},
-        {"--kv-heads", "LIST", "heads of k and v (default: as q)", &s.kv_heads_text, NULL},
-        {"--q-len", "LIST", "queries of each sequence (default: 1024)", &s.q_len_text, NULL},
-        {"--k-len", "LIST", "keys of each sequence (default: as queries)", &s.k_len_text, NULL},
-        {"--head-dim", "LIST", "length of a head's vectors (default: 128)", &s.d_text, NULL},
-        {"--causal", NULL, "query i sees keys up to i + k_len - q_len", NULL, &s.causal},
+    wanted w = {0};
+    bool list = false, costs = false;
+    const options_row options[] = {
+        {"--shape", "LIST", "BATCHxHEADSxLENGTHxHEAD_DIM of the queries", &w.shape, NULL},
+        {"--batch", "LIST", "sequences (default: 1)", &w.batch, NULL},
+        {"--q-heads", "LIST", "heads of q (default: 32)", &w.q_heads, NULL},
+        {"--kv-heads", "LIST", "heads of k and v (default: as q)", &w.kv_heads, NULL},
+        {"--q-len", "LIST", "queries of each sequence (default: 1024)", &w.q_len, NULL},
+        {"--k-len", "LIST", "keys of each sequence (default: as queries)", &w.k_len, NULL},
+        {"--head-dim", "LIST", "length of a head's vectors (default: 128)", &w.head_dim, NULL},
+        {"--v-dim", "LIST", "the same of v and o (default: as k)", &w.v_dim, NULL},
+        {"--causal", NULL, "query i sees keys up to i + k_len - q_len", NULL, &w.causal},
+        {"--with", "LIST",
+         "features, together: " ATTENTION_FEATURES_FIRST "\n" ATTENTION_FEATURES_LAST, &w.with,
+         NULL},
+        {"--suite", "LIST", "named suites of shapes instead; `--suite list` names them", &w.suites,
+         NULL},
+        {"--list", NULL, "print the shapes instead of measuring them", NULL, &list},
+        {"--costs", NULL, "of each shape, what each feature costs beside the shape without", NULL,
+         &costs},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16 (default: f32)"),
         {0},
     };
     const options_command command = {"tenon bench attention",
-                                     "Measures scaled dot product attention.", notes, rows};
+                                     "Measures scaled dot product attention.", notes, options};
     const options_outcome outcome = options_parse(&command, argc, argv);
     if (outcome != OPTIONS_RUN)
         return outcome == OPTIONS_HELP ? EXIT_FINE : EXIT_USAGE;
+    if (w.suites && strcmp(w.suites, "list") == 0) {
+        print_suites(settings.json);
+        return EXIT_FINE;
+    }
 
     int code = EXIT_USAGE;
-    if (parse_shapes(&s) &&
-        bench_settings_parse(&settings, dtype_words, sizeof dtypes / sizeof *dtypes)) {
-        bench_session session = {.settings = &settings};
-        const size_t each =
-            (s.kv_heads.rows ? s.kv_heads.rows : 1) * (s.k_len.rows ? s.k_len.rows : 1);
-        session.jobs = (int64_t)(s.shape.rows * each * settings.dtype_count);
-        for (size_t i = 0; i < s.shape.rows; ++i)
-            combine(&session, &s, s.shape.values + 4 * i);
-        code = bench_session_end(&session);
+    shapes all = {0};
+    if (w.suites ? !read_suites(&w, &all) : !read_options(&w, &all))
+        goto out;
+    if (list) {
+        print_shapes(&all, settings.json);
+        code = EXIT_FINE;
+    } else {
+        code = measure(&all, costs, &settings);
     }
-    shapes_free(&s.shape);
-    shapes_free(&s.kv_heads);
-    shapes_free(&s.k_len);
+out:
+    free(all.items);
     bench_settings_free(&settings);
     return code;
 }

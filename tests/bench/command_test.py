@@ -25,7 +25,8 @@ MEASURED_KEYS = ["seconds", "seconds_min", "spread", "gflops", "gbps", "percent_
                  "beside_gbps", "error", "vs"]
 GEMM_KEYS = ["m", "n", "k", "batch", "layout"]
 SUITES = ["squares", "llm", "skinny", "small", "batched", "odd"]
-ATTENTION_KEYS = ["batch", "q_heads", "kv_heads", "q_len", "k_len", "head_dim", "causal"]
+ATTENTION_KEYS = ["batch", "q_heads", "kv_heads", "q_len", "k_len", "head_dim", "v_dim", "causal", "with"]
+ATTENTION_SUITES = ["bert", "llama8b", "llama70b", "gemma", "gptoss", "mla", "serving"]
 
 
 def run(*args, env=None):
@@ -104,6 +105,15 @@ class Mistakes(unittest.TestCase):
         (["bench", "attention", "--shape", "1x2x3x4", "--q-len", "2"], "--shape"),
         (["bench", "attention", "--q-heads", "8", "--kv-heads", "3"], "--kv-heads"),
         (["bench", "attention", "--head-dim", "577"], "--head-dim"),
+        (["bench", "attention", "--v-dim", "577"], "--v-dim"),
+        (["bench", "attention", "--suite", "bert,nobody"], "--suite"),
+        (["bench", "attention", "--suite", "bert", "--causal"], "--suite"),
+        (["bench", "attention", "--with", "windows=3"], "--with"),
+        (["bench", "attention", "--with", "softcap"], "--with"),
+        (["bench", "attention", "--with", "mask=1"], "--with"),
+        (["bench", "attention", "--with", "page=0"], "--with"),
+        (["bench", "attention", "--with", "mixed,bias"], "--with"),
+        (["bench", "attention", "--with", "view", "--head-dim", "8", "--v-dim", "9"], "--with"),
         (["bench", "gemm", "--mnk", "4", "--vs", "/nowhere/libblas.so"], "--vs"),
         (["bench", "gemm", "--mnk", "4", "--vs", "libm.so.6"], "cblas_sgemm"),
         (["bench", "gemm", "--mnk", "4", "--vs", "name="], "--vs"),
@@ -251,6 +261,36 @@ class Lines(unittest.TestCase):
         for row in rows:
             flops = 4 * 2 * 4 * 8 * pairs[row["k_len"]]
             self.assertAlmostEqual(row["gflops"] * row["seconds"] * 1e9 / flops, 1, places=3)
+
+    def test_attention_features(self):
+        """Each feature's answer is checked against the formula: a wrong one makes the exit code 1."""
+        shape = ["bench", "attention", "--batch", "3", "--q-heads", "4", "--kv-heads", "2", "--head-dim", "16", *QUICK]
+        for extents, features in [
+            ("5x70", ["window=3", "softcap=2", "alibi", "sinks", "bias", "mask", "lse", "page=16", "mixed", "mixed,page=5",
+                      "causal,window=9,softcap=5,alibi,sinks,bias,mask,lse,page=7", "view"]),
+            ("33x33", ["causal,mixed", "mixed,alibi,lse", "window=4"]),
+        ]:
+            queries, keys = extents.split("x")
+            for with_ in features:
+                row, = self.rows(*shape, "--q-len", queries, "--k-len", keys, "--with", with_)
+                self.assertEqual(row["with"], "+".join(f for f in with_.split(",") if f != "causal") or "-")
+                self.assertEqual(row["causal"], "causal" in with_)
+
+    def test_attention_suites(self):
+        named = self.rows("bench", "attention", "--suite", "list", "--json")
+        self.assertEqual([row["suite"] for row in named], ATTENTION_SUITES)
+        rows = self.rows("bench", "attention", "--suite", ",".join(ATTENTION_SUITES), "--list", "--json")
+        self.assertEqual(list(dict.fromkeys(row["suite"] for row in rows)), ATTENTION_SUITES)
+        for row in rows:
+            self.assertEqual(row["q_heads"] % row["kv_heads"], 0)
+
+    def test_attention_costs(self):
+        rows = self.rows("bench", "attention", "--shape", "2x2x3x8", "--k-len", "520", "--costs", *QUICK)
+        self.assertEqual({row["feature"] for row in rows} >= {"causal", "window=511", "softcap=50", "mask", "page=16", "mixed"}, True)
+        for row in rows:
+            self.assertEqual(row["op"], "attention-cost")
+            self.assertGreater(row["time"], 0)
+            self.assertLessEqual(row["work"], 1)
 
     def test_device_that_is_not_there(self):
         done = run("bench", "gemm", "--mnk", "4", "--device", "cuda:7", "--json")
