@@ -114,6 +114,77 @@ START_TEST(long_rows) {
 }
 END_TEST
 
+/* As many keys as models take, and scores at the ends of what they may be. */
+START_TEST(extremes) {
+    static const attention_case cases[] = {
+        {.name = "128 Ki keys",
+         .heads = 4,
+         .kv_heads = 1,
+         .queries = 1,
+         .keys = 131072,
+         .d = 16,
+         .softcap = 30},
+        {.name = "128 Ki keys, prompt's end",
+         .heads = 1,
+         .queries = 9,
+         .keys = 131072,
+         .d = 8,
+         .amplitude = 3,
+         .causal = TENON_CAUSAL_BOTTOM_RIGHT},
+        {.name = "128 Ki keys, bf16",
+         .heads = 2,
+         .kv_heads = 1,
+         .queries = 1,
+         .keys = 131072,
+         .d = 16,
+         .q = TENON_BF16},
+        {.name = "logits of 1e4",
+         .heads = 2,
+         .queries = 40,
+         .keys = 600,
+         .d = 16,
+         .scale = 1,
+         .amplitude = 35},
+        {.name = "logits of 1e4, one query",
+         .heads = 4,
+         .kv_heads = 1,
+         .queries = 1,
+         .keys = 600,
+         .d = 16,
+         .scale = 1,
+         .amplitude = 35},
+        {.name = "logits of 1e4, soft cap",
+         .heads = 2,
+         .queries = 40,
+         .keys = 600,
+         .d = 16,
+         .scale = 1,
+         .amplitude = 35,
+         .softcap = 50},
+        {.name = "subnormal logits",
+         .heads = 2,
+         .queries = 40,
+         .keys = 600,
+         .d = 16,
+         .amplitude = 1e-21},
+        {.name = "subnormal values",
+         .heads = 2,
+         .queries = 1,
+         .keys = 600,
+         .d = 16,
+         .amplitude = 1e-39},
+        {.name = "runs of -inf",
+         .heads = 2,
+         .queries = 40,
+         .keys = 600,
+         .d = 16,
+         .bias = 1,
+         .mask = 3},
+    };
+    RUN("attention extremes", cases);
+}
+END_TEST
+
 START_TEST(layouts) {
     static const arrangement memory[] = {HEADS_FIRST, LENGTH_FIRST, PACKED_QKV, SHARED_KV,
                                          SPACED,      BACKWARDS,    COLUMNS};
@@ -353,7 +424,7 @@ START_TEST(combinations) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {shapes, head_dims,   long_rows,   layouts,
-                                  types,  every_field, combinations};
+    const TTest *const tests[] = {shapes,  head_dims, long_rows,   extremes,
+                                  layouts, types,     every_field, combinations};
     return conform_main("conformance attention", tests, sizeof tests / sizeof *tests);
 }

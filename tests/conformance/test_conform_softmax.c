@@ -218,6 +218,11 @@ static const softmax_case features[] = {
     {.name = "wide range", .amplitude = 80},
     {.name = "wide range, log", .amplitude = 80, .log = 1},
     {.name = "wide range f64", .amplitude = 600, .x = TENON_F64, .lse = TENON_F64},
+    {.name = "logits of 1e4", .amplitude = 1e4},
+    {.name = "logits of 1e4, log", .amplitude = 1e4, .log = 1, .bias = 1},
+    {.name = "subnormal logits", .amplitude = 1e-41},
+    {.name = "converted", .y = TENON_BF16},
+    {.name = "converted, masked", .y = TENON_F16, .mask = 1},
     {.name = "in place", .in_place = 1},
     {.name = "in place bf16", .in_place = 1, .x = TENON_BF16, .x_layout = STEPPED, .mask = 1},
     {.name = "in place log", .in_place = 1, .log = 1, .causal = TENON_CAUSAL_BOTTOM_RIGHT},
@@ -295,8 +300,12 @@ START_TEST(every_field) {
     run_all(
         &w,
         (const softmax_case[]){
-            {.name = "alibi far", .rank = 3, .shape = {2, 2, 1500}, .alibi = 1, .lse = TENON_F32}},
-        1);
+            {.name = "alibi far", .rank = 3, .shape = {2, 2, 1500}, .alibi = 1, .lse = TENON_F32},
+            {.name = "long", .rank = 2, .shape = {1, 131101}, .lse = TENON_F32},
+            {.name = "long, converted", .rank = 2, .shape = {2, 30011}, .y = TENON_BF16},
+            {.name = "long, log", .rank = 2, .shape = {2, 30011}, .log = 1, .amplitude = 1e4},
+            {.name = "long, masked", .rank = 2, .shape = {2, 30011}, .mask = 1}},
+        5);
     world_end(&w);
 }
 END_TEST
