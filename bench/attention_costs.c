@@ -4,8 +4,9 @@
  *
  * A row is the median of alternating repetitions of two calls in one context, the shape with a
  * feature and the shape without. `time` is their ratio, `work` that of the pairs of query and key,
- * and the cost is what the time is above the work: a mask or soft cap leaves the work alone and costs
- * what it takes; causality and windows take work away, and the cost is what of it was done anyway.
+ * and the cost is what the time is above the work: a mask or soft cap leaves the work alone and
+ * costs what it takes; causality and windows take work away, and the cost is what of it was done
+ * anyway.
  */
 #include "attention_costs.h"
 

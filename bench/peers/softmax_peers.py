@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """tenon's softmax beside torch's and ONNX Runtime's, called in turn in one process, each into an existing output.
 
-    python bench/peers/softmax_peers.py                                 the standard shapes
+    python bench/peers/softmax_peers.py                                        the standard shapes
     python bench/peers/softmax_peers.py 4096x4096 1000x1000 --log --threads 2 --json
 
-Rows are ROWSxCOLUMNS, softmax along the columns. A peer that is not installed is left out. See README.md of this folder.
+Shapes are ROWSxCOLUMNS, softmax along the columns. A peer that is not installed is left out. See README.md of this
+folder.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def main() -> None:
     parser.add_argument("--log", action="store_true", help="log-softmax")
     parser.add_argument("--threads", type=int, default=0, help="of all; default: all cores")
     parser.add_argument("--seconds", type=float, default=3.0, help="per shape, waiting included")
-    parser.add_argument("--json", action="store_true", help="one object per shape and line, as `tenon bench --json` has it")
+    parser.add_argument(
+        "--json", action="store_true", help="one object per shape and line, as `tenon bench --json` has it"
+    )
     args = parser.parse_args()
 
     peers = {}
@@ -114,7 +117,8 @@ def main() -> None:
                     for name, m, r, t, e in zip(peers, medians[1:], ratios, times[1:], errors[1:])
                 ]
                 print(json.dumps({
-                    "op": "softmax", "device": "cpu", "kernel": kernel, "dtype": "f32", "threads": ctx.threads, "cold": False,
+                    "op": "softmax", "device": "cpu", "kernel": kernel, "dtype": "f32", "threads": ctx.threads,
+                    "cold": False,
                     "rows": rows, "cols": columns, "log": args.log, "seconds": medians[0], "seconds_min": min(times[0]),
                     "spread": spread(times[0]), "gbps": gbps, "error": errors[0], "vs": vs}), flush=True)
                 continue

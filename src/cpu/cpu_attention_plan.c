@@ -34,6 +34,9 @@
 /* Farthest apart that rows of v may be to be read in place by the tiles (Zen 3: 512 bytes cost
  * nothing, 16 KB a quarter of the speed). */
 #define V_DIRECT_BYTES 1024
+/* Most rows of a unit that reads it so: rows a power of two apart share few sets of L1, where a
+ * packed panel stays for all tiles (1x8x2048x128 causal, units of 512 rows: 2 % more). */
+#define V_DIRECT_ROWS 64
 /* A panel of a lean unit's keys or values: with the tile that meets it, an eighth of L1. */
 #define LEAN_PANEL_BYTES 2048
 /* Cycles of an element that is packed, of an exponential and of a phase (as in cpu_gemm_plan.c and
@@ -100,7 +103,7 @@ static void complete(const tn_attention_problem *p, tn_attention_state *s) {
     s->group_rows = few ? s->unit_rows : GROUP_TILES * s->tile->mr;
     s->walk_k = few && tn_attention_walkable(p, s->tile, TN_ATTENTION_K);
     s->walk_v = few && tn_attention_walkable(p, s->tile, TN_ATTENTION_V);
-    s->direct_v = s->unit_rows <= 64 && reads_v_directly(p, s->tile);
+    s->direct_v = s->unit_rows <= V_DIRECT_ROWS && reads_v_directly(p, s->tile);
     s->worker_bytes = tn_attention_worker_layout(p, s, NULL, NULL);
     s->on_stack = s->worker_bytes <= TN_CPU_STACK;
     s->slot_bytes =
