@@ -87,8 +87,8 @@ static int64_t members_of(const tn_gemm_problem *p) {
 /*
  * Multiply-adds a second of one compute unit, as far as only their order matters (PoCL on Zen 3,
  * November 2026): of packed operands, of those read in place or packed in private memory, of B that
- * is read once for a few rows, element by element. A launch costs about 15 us there, an element that
- * is packed 0.3 ns.
+ * is read once for a few rows, element by element. A launch costs about 15 us there, an element
+ * that is packed 0.3 ns.
  */
 static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
     switch ((tn_cl_gemm_kind)plan->kind) {
