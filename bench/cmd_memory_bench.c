@@ -2,7 +2,7 @@
 /*
  * cmd_memory_bench.c: `tenon memory bench`: what an allocation and its free cost in tenon's pool
  * (tenon_buffer_alloc and tenon_buffer_free on one shared pool) and in malloc libraries, in turn in
- * one process.
+ * one process for each pattern.
  *
  * A few patterns, the same calls in the same order for everyone; the first byte of each block is
  * written once it is there, so that everyone pays for it alike and page faults of memory that was
@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -49,7 +50,8 @@ static const char *const notes =
     "  large     one block of 8 MiB, allocated and freed\n"
     "  among     the same among the 1000 blocks that \"skewed\" leaves\n"
     "  frames    4 blocks of 8 MiB, freed in reverse order\n"
-    "Writes the first byte of each block. With --threads N all threads draw from one pool (or one\n"
+    "Writes the first byte of each block. Each pattern has a process of its own: what a malloc takes\n"
+    "depends on what its heap has been through. With --threads N all threads draw from one pool (or one\n"
     "malloc), each has its own blocks, and the time is that of the whole machine: N threads that do\n"
     "not hinder each other on N cores take 1/N of one's. With --idle N the process has N more threads,\n"
     "asleep: tenon and glibc do without atomic steps in a process of one thread.\n"
@@ -242,10 +244,23 @@ typedef struct session {
     int count;
     shapes_list threads;
     timing_rules rules;
+    int64_t idle; /* threads that sleep meanwhile */
     bool json;
     table table;
-    bool table_open;
 } session;
+
+static void print_head(session *s) {
+    if (s->json)
+        return;
+    table_begin(&s->table);
+    table_column(&s->table, "pattern", -8);
+    table_column(&s->table, "threads", 7);
+    table_column(&s->table, "allocator", -24);
+    table_column(&s->table, "median", 9);
+    table_column(&s->table, "spread", 7);
+    table_column(&s->table, "ratio", 6);
+    table_end_row(&s->table);
+}
 
 static void print_row(session *s, pattern what, int threads, const allocator *a, timing_stats stats,
                       double ratio) {
@@ -262,17 +277,6 @@ static void print_row(session *s, pattern what, int threads, const allocator *a,
         json_number(&json, "ratio", ratio);
         json_object_end(&json);
         return;
-    }
-    if (!s->table_open) {
-        table_begin(&s->table);
-        table_column(&s->table, "pattern", -8);
-        table_column(&s->table, "threads", 7);
-        table_column(&s->table, "allocator", -24);
-        table_column(&s->table, "median", 9);
-        table_column(&s->table, "spread", 7);
-        table_column(&s->table, "ratio", 6);
-        table_end_row(&s->table);
-        s->table_open = true;
     }
     table_cell(&s->table, "%s", pattern_names[what]);
     table_cell(&s->table, "%d", threads);
@@ -336,7 +340,7 @@ static bool open_budgeted(allocator *a, pattern what) {
     return false;
 }
 
-static bool measure(session *s, pattern what, int threads) {
+static bool run_rows(session *s, pattern what, int threads) {
     static worker workers[CONTENDERS][MOST_THREADS];
     crew crews[CONTENDERS];
     timing_contender contenders[CONTENDERS];
@@ -372,19 +376,6 @@ static bool measure(session *s, pattern what, int threads) {
     return fine;
 }
 
-/* ---- the command ---- */
-
-static bool open_peers(session *s, const options_values *peers) {
-    for (int i = 0; i < peers->count; ++i) {
-        allocator *a = &s->allocators[s->count];
-        if (!peer_malloc_open(peers->items[i], &a->peer))
-            return false;
-        a->name = a->peer.name;
-        ++s->count;
-    }
-    return true;
-}
-
 static void *sleep_for_ever(void *arg) {
     for (;;)
         pause();
@@ -402,12 +393,50 @@ static bool start_idle(int64_t count) {
     return true;
 }
 
+/* The rows of one pattern, in a process of their own: no heap then knows what ran before. */
+static bool measure(session *s, pattern what, int threads) {
+    int status = 0;
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child < 0) {
+        complain("memory bench: no process for %s", pattern_names[what]);
+        return false;
+    }
+    if (child == 0) {
+        bool fine = start_idle(s->idle);
+        if (tenon_pool_create(NULL, &s->allocators[0].pool) != TENON_OK) {
+            complain("%s", tenon_error_message(NULL));
+            fine = false;
+        }
+        fine = fine && run_rows(s, what, threads);
+        tenon_pool_destroy(s->allocators[0].pool);
+        fflush(stdout);
+        _exit(fine ? EXIT_FINE : EXIT_FAILED);
+    }
+    if (waitpid(child, &status, 0) == child && WIFSIGNALED(status))
+        complain("memory bench: %s, %d threads: signal %d", pattern_names[what], threads,
+                 WTERMSIG(status));
+    return WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FINE;
+}
+
+/* ---- the command ---- */
+
+static bool open_peers(session *s, const options_values *peers) {
+    for (int i = 0; i < peers->count; ++i) {
+        allocator *a = &s->allocators[s->count];
+        if (!peer_malloc_open(peers->items[i], &a->peer))
+            return false;
+        a->name = a->peer.name;
+        ++s->count;
+    }
+    return true;
+}
+
 int command_memory_bench(int argc, char **argv) {
     session s = {.rules = {.min_time = 0.2}};
     options_values peers = {0};
     const char *threads = "1", *patterns = "pair,stack,random,skewed,large,among,frames",
                *reps = NULL, *min_time = NULL, *idle = NULL, *budget = NULL;
-    int64_t idle_threads = 0;
     const options_row rows[] = {
         {"--vs", "LIB,...", "malloc libraries, each [NAME=]FILE; this process's malloc always runs",
          NULL, &peers},
@@ -442,7 +471,7 @@ int command_memory_bench(int argc, char **argv) {
         s.allocators[s.count++].name = "tenon, budget";
     if (count == 0 || !open_peers(&s, &peers) ||
         (budget && !shapes_parse_int("--budget", budget, 100, 10000, &s.allocators[2].budget)) ||
-        (idle && !shapes_parse_int("--idle", idle, 0, MOST_THREADS, &idle_threads)) ||
+        (idle && !shapes_parse_int("--idle", idle, 0, MOST_THREADS, &s.idle)) ||
         (reps && !shapes_parse_int("--reps", reps, 1, 1000000, &s.rules.reps)) ||
         (min_time && !shapes_parse_seconds("--min-time", min_time, &s.rules.min_time)) ||
         !shapes_parse_list("--threads", threads, 1, MOST_THREADS, &s.threads))
@@ -450,17 +479,11 @@ int command_memory_bench(int argc, char **argv) {
 
     int code = EXIT_FINE;
     prepare_draws();
-    if (!start_idle(idle_threads))
-        return EXIT_FAILED;
-    if (tenon_pool_create(NULL, &s.allocators[0].pool) != TENON_OK) {
-        complain("%s", tenon_error_message(NULL));
-        code = EXIT_FAILED;
-    }
-    for (size_t t = 0; t < s.threads.rows && s.allocators[0].pool; ++t)
+    print_head(&s);
+    for (size_t t = 0; t < s.threads.rows; ++t)
         for (size_t p = 0; p < count; ++p)
             if (!measure(&s, (pattern)chosen[p], (int)s.threads.values[t]))
                 code = EXIT_FAILED;
-    tenon_pool_destroy(s.allocators[0].pool);
     shapes_free(&s.threads);
     return code;
 }
