@@ -6,6 +6,8 @@
  */
 #include "peer_gemm.h"
 
+#include <string.h>
+
 /* Products up to this are what its code is made for. */
 #define MOST_MULTIPLY_ADDS (INT64_C(128) * 128 * 128)
 
@@ -52,7 +54,7 @@ static void run(const bench_peer *peer, const peer_product *p, void *prepared) {
     (void)peer;
     const int64_t element = p->a_type == TENON_F64 ? 8 : 4;
     kernel *call;
-    *(void **)&call = prepared;
+    memcpy(&call, &prepared, sizeof call); /* an object pointer as a function pointer */
     for (int64_t i = 0; i < p->batch; ++i) {
         parameters q = {0};
         q.a[0] = (char *)(uintptr_t)p->b + i * peer_b_size(p) * element;

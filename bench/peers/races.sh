@@ -32,6 +32,20 @@ script() {
 only() {
     peers=$(tr , '\n' <<<"$peers" | grep -E "^($(IFS='|' && echo "$*"))" | paste -sd,)
 }
+# files NAME…: those parts that have been measured
+files() {
+    local name
+    for name in "$@"; do
+        [ ! -s "$folder/$name.jsonl" ] || printf '%s ' "$folder/$name.jsonl"
+    done
+}
+# plot PICTURE FILES OPTIONS…
+plot() {
+    local picture=$1 files=$2
+    shift 2
+    # shellcheck disable=SC2086 # words of their own
+    "$python" bench/plots/plot.py "$picture" $files --caption "${CAPTION:-}" "$@"
+}
 
 part() {
     local peers=$peers
@@ -56,11 +70,11 @@ part() {
     bf16) script bf16 gemm_torch.py --suite squares --dtype bf16 ;;
     int8) script int8-torch gemm_torch.py --suite squares --dtype s8 && script int8-onnx gemm_onnxruntime.py --suite squares --dtype u8s8 ;;
     pictures)
-        plot() { "$python" bench/plots/plot.py "$@" --caption "${CAPTION:-}"; }
-        plot ratios "$folder"/{squares,squares-4096,torch,onnx,odd,skinny}.jsonl --dtype f32 --way plain -o docs/img/ratios.svg
-        plot ratios "$folder"/{llm,packed}-?.jsonl --columns 2 -o docs/img/llm.svg
-        plot limit "$folder"/{squares,squares-4096,f64,f64-4096}.jsonl -o docs/img/limit.svg
-        plot roofline "$folder"/{llm,packed}-?.jsonl --columns 2 -o docs/img/roofline.svg
+        plot ratios "$(files squares squares-4096 torch onnx small batched)" --dtype f32 --way plain -o docs/img/ratios.svg
+        plot ratios "$(files odd skinny)" --columns 2 -o docs/img/odd.svg
+        plot ratios "$(files llm-{1,2,3} packed-{1,2,3})" --columns 2 -o docs/img/llm.svg
+        plot limit "$(files squares squares-4096 f64 f64-4096)" -o docs/img/limit.svg
+        plot roofline "$(files llm-{1,2,3} packed-{1,2,3})" --columns 2 -o docs/img/roofline.svg
         ;;
     *) echo "races.sh: no part is called $1" >&2 && exit 2 ;;
     esac
