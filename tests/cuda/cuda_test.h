@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cuda_test.h: what the tests of the stand-in CUDA driver share: a device, modules, memory, launches.
+ * cuda_test.h: what the tests of the stand-in CUDA driver share: a device, modules, memory,
+ * launches.
  *
  * Every function fails the running test where the driver says no. Kernels are fatbins that the
  * build compiled into the folder TENON_CUDA_KERNELS, or PTX text.

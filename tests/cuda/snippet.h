@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * snippet.h: a few PTX instructions on one warp, for tests of their semantics, and number formats by
+ * snippet.h: a few PTX instructions on one warp, for tests of their semantics, and number formats
+ * by
  * their definition.
  *
- * A snippet works on registers %a0... (32-bit inputs of the lane), %x0... (pairs of them as 64 bits)
+ * A snippet works on registers %a0... (32-bit inputs of the lane), %x0... (pairs of them as 64
+ * bits)
  * and leaves %d0... and %y0....
  */
 #ifndef TEST_SNIPPET_H

@@ -145,6 +145,38 @@ START_TEST(unknown) {
 }
 END_TEST
 
+/* The same seed: the same run. */
+START_TEST(repeatable) {
+    standin_finding first[2];
+    for (int run = 0; run < 2; ++run) {
+        CU(broken_gemm("gemm_break1", 42));
+        ck_assert_uint_gt(standin_count(), 0);
+        first[run] = *standin_at(0);
+    }
+    ck_assert_mem_eq(&first[0], &first[1], sizeof first[0]);
+}
+END_TEST
+
+START_TEST(options_and_report) {
+    cuda_start(80, 1);
+    standin_options o = standin_get_options();
+    o.check_shared = false;
+    standin_set_options(&o);
+    CU(faulty("overwritten", 64, 64, 0));
+    cuda_expect_clean();
+    cuda_start(80, 1); /* on again */
+    CU(faulty("overwritten", 64, 64, 0));
+    ck_assert(standin_report("standin_findings.txt"));
+    char line[512] = "";
+    FILE *f = fopen("standin_findings.txt", "r");
+    ck_assert(f && fgets(line, sizeof line, f));
+    fclose(f);
+    remove("standin_findings.txt");
+    ck_assert_msg(strncmp(line, "race\toverwritten\t", 17) == 0, "%s", line);
+    ck_assert(!standin_report("/no/such/folder/file"));
+}
+END_TEST
+
 static Suite *checks_suite(void) {
     Suite *s = suite_create("standin_checks");
     TCase *c = tcase_create("checks");
@@ -156,6 +188,8 @@ static Suite *checks_suite(void) {
     tcase_add_test(c, in_flight);
     tcase_add_test(c, broken_pipelines);
     tcase_add_test(c, unknown);
+    tcase_add_test(c, repeatable);
+    tcase_add_test(c, options_and_report);
     suite_add_tcase(s, c);
     return s;
 }

@@ -81,7 +81,7 @@ START_TEST(virtual_memory) {
 }
 END_TEST
 
-/* Work is late: a host that doesn't wait reads poison; a stream that doesn't wait reads too early. */
+/* Work is late: a host that doesn't wait reads poison, a stream that doesn't reads too early. */
 START_TEST(streams) {
     bool early = false, late = false;
     for (uint64_t seed = 1; seed <= 20; ++seed) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * test_standin_tensor.c: fragments of mma.sync, ldmatrix, stmatrix and movmatrix, by the formulas of
+ * test_standin_tensor.c: fragments of mma.sync, ldmatrix, stmatrix and movmatrix, by the formulas
+ * of
  * the PTX manual.
  */
 #include "snippet.h"

@@ -2,7 +2,8 @@
 /*
  * gemm_tile.cuh: a matrix product by ldmatrix, mma.sync and three stages of cp.async, as the tests
  * of the stand-in driver need it: every instruction of a real kernel, ragged edges, and switches
- * that break it. C = A B^T; A is m x k, B n x k, both with k contiguous and rows of a multiple of 16
+ * that break it. C = A B^T; A is m x k, B n x k, both with k contiguous and rows of a multiple of
+ * 16
  * bytes; C is m x n of 32-bit numbers. A block of 4 warps makes 64 x 64, a stage is 64 bytes of k.
  *
  * BREAK (negative controls): 1 leaves out the barrier before a stage is filled again, 2 waits for

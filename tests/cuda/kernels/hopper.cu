@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * hopper.cu: a matrix product by TMA, mbarriers and wgmma: one warp brings tiles of 128 swizzled
- * bytes of k into four stages, a warpgroup multiplies them, the result goes out by TMA. C = A B^T, A m x k,
+ * bytes of k into four stages, a warpgroup multiplies them, the result goes out by TMA. C = A B^T,
+ * A m x k,
  * B n x k of bf16, C m x n of f32; a block makes 64 x 128. cluster_sum: a kernel for clusters.
  *
  * `broken`: 1 expects too few bytes, 2 gives a stage back before its wgmma is waited for, 3 stores

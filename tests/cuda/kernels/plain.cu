@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plain.cu: kernels without tensor cores: a softmax of rows, a sum by shuffles and atomics, code that
+ * plain.cu: kernels without tensor cores: a softmax of rows, a sum by shuffles and atomics, code
+ * that
  * falls apart and meets again, f64, local memory, shared atomics, a grid that waits for itself.
  */
 #include <cuda_fp16.h>

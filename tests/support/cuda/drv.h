@@ -3,7 +3,8 @@
  * drv.h: objects behind the driver API's handles.
  *
  * drv_*.c implement the entry points that cuda.h declares; one lock covers all of them. Every entry
- * point begins with drv_enter, which counts the call, makes it fail where a test asked for that, and
+ * point begins with drv_enter, which counts the call, makes it fail where a test asked for that,
+ * and
  * checks the context, and ends with drv_leave.
  */
 #ifndef TEST_DRV_H
@@ -38,7 +39,6 @@ typedef struct drv_command {
     size_t bytes;
     u8 *staged; /* pageable source, copied at enqueue */
     u32 value, width;
-    size_t rows, row_pitch; /* DO_SET in two dimensions */
     CUevent event;
     u64 ticket;
     CUhostFn call;
@@ -58,7 +58,6 @@ struct CUstream_st {
 struct CUevent_st {
     CUcontext context;
     u64 recorded, done;
-    double time;
     unsigned flags;
     u32 pending; /* commands that name it */
     bool destroyed;
@@ -87,7 +86,6 @@ extern struct drv_state {
     size_t allocated;
     standin_live live;
     u64 rng;
-    CUmodule functions;
 } drv;
 
 /* CUDA_SUCCESS with the lock held, or what the call returns. `context`: it needs a current one. */
@@ -107,7 +105,6 @@ void drv_free_command(drv_command *c);
 drv_command *drv_clone_command(const drv_command *c);
 CUstream drv_new_stream(CUcontext c, bool blocking, int priority);
 void drv_drop_stream(CUstream s);
-int drv_execute_launch(sim_launch *l);
 
 /* Memory. */
 bool drv_is_pinned(const void *p, size_t bytes);

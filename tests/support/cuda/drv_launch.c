@@ -10,10 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int drv_execute_launch(sim_launch *l) {
-    return sim_run(l);
-}
-
 static size_t up(size_t x, size_t to) {
     return (x + to - 1) / to * to;
 }

@@ -3,7 +3,8 @@
  * op_bulk.c: bulk copies: cp.async.bulk and cp.async.bulk.tensor (TMA), both directions, groups,
  * multicast in a cluster.
  *
- * A copy to shared memory owns its destination, which holds NaN, until it completes on its mbarrier:
+ * A copy to shared memory owns its destination, which holds NaN, until it completes on its
+ * mbarrier:
  * at random, or when nobody can go on. A copy from shared memory is made when its group is waited
  * for, or at random: until then nobody may write its source. A tile that reaches over an edge of
  * the tensor is filled with zeros (or NaN) on the way in and cut on the way out.

@@ -73,7 +73,8 @@ static sim_step run_warpsync(sim_warp *w, const sim_insn *i, u32 m) {
 
 enum { BAR_SYNC, BAR_ARRIVE, BAR_RED_POPC, BAR_RED_AND, BAR_RED_OR };
 
-/* a: barrier, b: threads (or none), second: the predicate of bar.red, flags: 1 aligned, 2 negated */
+/* a: barrier, b: threads (or none), second: the predicate of bar.red, flags: 1 aligned, 2 that
+ * predicate negated */
 static sim_step run_barrier(sim_warp *w, const sim_insn *i, u32 m) {
     u32 lane = (u32)__builtin_ctz(m);
     u32 number = sim_words(w, i->a)[lane];

@@ -3,7 +3,8 @@
  * op_memory.c: loads and stores of every state space, with their checks and counters.
  *
  * ld, ldu, st with vectors and all orderings (memory order is taken as program order: see
- * CUDA_STAND_IN.md), prefetches. An access outside what it may touch, or at no multiple of its size,
+ * CUDA_STAND_IN.md), prefetches. An access outside what it may touch, or at no multiple of its
+ * size,
  * is told and ends the launch as hardware would (700, 716). The lanes of one instruction are
  * served in lane order; for stores of several lanes to one place the last wins.
  */
@@ -305,7 +306,7 @@ bool op_memory_decode(ptx_decoder *d) {
     i->run = loads ? run_ld : run_st;
     if (!loads)
         sim_note_store(d, i->width);
-    const ptx_operand *address = &d->operand[1].part[0];
+    const ptx_operand *address = loads ? d->operand[1].part : NULL;
     if (loads && i->space == SPACE_PARAM && address->kind == OPERAND_VARIABLE) {
         i->imm += (s64)address->variable->address;
         if ((u64)i->imm + (u64)i->width * i->count > d->k->parameter_bytes)

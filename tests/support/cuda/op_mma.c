@@ -6,7 +6,8 @@
  * rule: a 32-bit register of A or B, over the lanes, is a tile of 8 rows (of A, or columns of B)
  * by 4e elements along k, e elements to a register, in row-major order; registers go first down
  * the rows of A, then along k. C is 8 columns wide, two to a lane. Products of inputs are exact in
- * float; sums are a chain of fused multiply-adds along ascending k that starts from C. Hardware sums in
+ * float; sums are a chain of fused multiply-adds along ascending k that starts from C. Hardware
+ * sums in
  * another order, and not always rounded to nearest: the manual leaves that open. Of tf32 inputs the
  * low 13 bits are not looked at.
  */

@@ -4,7 +4,8 @@
  * matrix instructions").
  *
  * Each of the four warps computes its 16 of the 64 rows. The product is made at issue, but the
- * accumulators hold NaN until the group is waited for; a further wgmma on the same registers goes on
+ * accumulators hold NaN until the group is waited for; a further wgmma on the same registers goes
+ * on
  * from the hidden value. What it reads of shared memory nobody may write until then. Layouts of
  * operands in shared memory follow the matrix descriptor: the canonical layouts, by rows of 8 and
  * swizzle atoms. Sums as in op_mma.c.
@@ -56,8 +57,8 @@ static u32 chunk_at(const operand *x, u32 row, u32 k, u32 element) {
     return tensor_swizzled(x->start + offset, x->swizzle);
 }
 
-/* rows x k elements to floats, element (row, k) to to[row * row_pitch + k * k_pitch]; the chunks are
- * noted as being read. */
+/* rows x k elements to floats, element (row, k) to to[row * row_pitch + k * k_pitch]; the chunks
+ * are noted as being read. */
 static bool fetch(sim_warp *w, const sim_insn *i, const operand *x, u32 first, u32 rows, u32 depth,
                   u32 type, float *to, u32 row_pitch, u32 k_pitch) {
     u32 element = mma_type_bits(type) / 8, per = 16 / element;
@@ -145,7 +146,8 @@ static void row_of_ints(const sim_insn *i, const float *a, const float *B, u32 r
 }
 
 /* list: accumulators (imm of them), then descriptor of A or its four registers, descriptor of B.
- * second: scale-d's predicate; flags: 1 A in registers, 2 A transposed, 4 B transposed, 8 -A, 16 -B,
+ * second: scale-d's predicate; flags: 1 A in registers, 2 A transposed, 4 B transposed, 8 -A, 16
+ * -B,
  * 32 s32, 64 f16 accumulators; width: columns / 8 */
 static sim_step run_wgmma(sim_warp *w, const sim_insn *i, u32 m) {
     sim_step s = sim_need_lanes(w, i, m, ~UINT32_C(0));

@@ -103,19 +103,18 @@ const char *ptx_type(const ptx_decoder *d);
 bool ptx_read_statement(ptx_decoder *d);
 
 /* Binds operands to fields of d->insn or to new entries of kernel->list. `bytes`: 2, 4 or 8, the
- * width at which an immediate is taken; `wide_ok`: a register may be wider. */
+ * width at which an immediate is taken. */
 bool ptx_bind(ptx_decoder *d, u32 *field, const ptx_operand *o, u32 bytes, bool defines);
 bool ptx_bind_list(ptx_decoder *d, const ptx_operand *o, u32 bytes, bool defines);
 bool ptx_bind_predicate(ptx_decoder *d, u32 *field, const ptx_operand *o, bool defines);
 /* An address operand: base to field a, displacement to imm; says the space of a variable. */
 bool ptx_bind_address(ptx_decoder *d, u32 *field, s64 *imm, const ptx_operand *o);
 u32 ptx_constant(sim_kernel *k, u64 value, u32 bytes);
-bool ptx_variable_address(ptx_decoder *d, const sim_variable *v, u64 *address);
 /* Starts a list for d->insn at the end of kernel->list. */
 void ptx_begin_list(ptx_decoder *d);
 
 /* Declarations in a body or a module (ptx_module.c). */
-bool ptx_parse_variable(sim_module *m, const char *s, const char *end, sim_variable *v);
+bool ptx_parse_variable(const char *s, const char *end, sim_variable *v);
 const char *ptx_skip(const char *s, const char *end); /* white space */
 bool ptx_word_is(const char *s, const char *end, const char *word);
 u32 ptx_identifier(const char *s, const char *end); /* its length */

@@ -116,7 +116,7 @@ static bool declare_variable(ptx_decoder *d, const char *s, const char *end, u32
     sim_kernel *k = d->k;
     k->variable = sim_grow(k->variable, room, k->variables + 1, sizeof *k->variable);
     sim_variable *v = &k->variable[k->variables];
-    if (!ptx_parse_variable(d->module, s, end, v))
+    if (!ptx_parse_variable(s, end, v))
         return ptx_refuse(d, "a variable that can't be read");
     ++k->variables;
     if (v->space == SPACE_LOCAL) {

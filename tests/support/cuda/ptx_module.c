@@ -125,8 +125,7 @@ static bool initialise(sim_variable *v, u32 element, bool floats, const char *s,
 }
 
 /* ".shared .align 16 .b8 name[1024]", ".param .u64 .ptr .align 1 name", ".global .u32 n = 3" */
-bool ptx_parse_variable(sim_module *m, const char *s, const char *end, sim_variable *v) {
-    (void)m;
+bool ptx_parse_variable(const char *s, const char *end, sim_variable *v) {
     memset(v, 0, sizeof *v);
     u32 element = 0, vector = 1;
     bool floats = false;
@@ -221,14 +220,14 @@ static const char *closing(const char *s, char open, char close) {
     return NULL;
 }
 
-static bool parse_parameters(sim_module *m, sim_kernel *k, const char *s, const char *end) {
+static bool parse_parameters(sim_kernel *k, const char *s, const char *end) {
     u32 room = 0;
     while ((s = ptx_skip(s, end)) < end) {
         const char *stop = memchr(s, ',', (size_t)(end - s));
         stop = stop ? stop : end;
         k->parameter = sim_grow(k->parameter, &room, k->parameters + 1, sizeof *k->parameter);
         sim_variable *v = &k->parameter[k->parameters];
-        if (!ptx_parse_variable(m, s, stop, v))
+        if (!ptx_parse_variable(s, stop, v))
             return false;
         ++k->parameters;
         k->parameter_bytes = (k->parameter_bytes + v->align - 1) / v->align * v->align;
@@ -261,8 +260,6 @@ static void parse_limits(sim_kernel *k, const char *s, const char *end) {
             k->max_threads = (u32)(value[0] * value[1] * value[2]);
         else if (ptx_word_is(word, end, "reqntid"))
             k->required_threads = k->max_threads = (u32)(value[0] * value[1] * value[2]);
-        else if (ptx_word_is(word, end, "explicitcluster"))
-            k->explicit_cluster = true;
         else if (ptx_word_is(word, end, "reqnctapercluster"))
             for (int i = 0; i < 3; ++i)
                 k->cluster[i] = (u32)value[i];
@@ -283,7 +280,7 @@ static const char *parse_entry(sim_module *m, const char *s, const char *end) {
     s = ptx_skip(s + n, end);
     if (s < end && *s == '(') {
         const char *close = closing(s, '(', ')');
-        if (!close || !parse_parameters(m, k, s + 1, close))
+        if (!close || !parse_parameters(k, s + 1, close))
             return NULL;
         s = close + 1;
     }
@@ -358,7 +355,7 @@ static const char *parse_item(sim_module *m, const char *s, const char *end, u32
         ++t;
     }
     m->variable = sim_grow(m->variable, room, m->variables + 1, sizeof *m->variable);
-    if (t == end || !ptx_parse_variable(m, s, t, &m->variable[m->variables]))
+    if (t == end || !ptx_parse_variable(s, t, &m->variable[m->variables]))
         return NULL;
     ++m->variables;
     return t + 1;

@@ -348,12 +348,6 @@ u32 ptx_constant(sim_kernel *k, u64 value, u32 bytes) {
     return at | PLACE_CONSTANT;
 }
 
-bool ptx_variable_address(ptx_decoder *d, const sim_variable *v, u64 *address) {
-    (void)d;
-    *address = v->address;
-    return true;
-}
-
 static void refer(ptx_decoder *d, u32 where, bool in_list, u32 number, bool defines) {
     d->reference =
         sim_grow(d->reference, &d->references_room, d->references + 1, sizeof *d->reference);
@@ -381,9 +375,7 @@ static bool locate(ptx_decoder *d, const ptx_operand *o, u32 bytes, bool defines
         *place = PLACE_NONE;
         return defines ? true : ptx_refuse(d, "_ as a source");
     case OPERAND_VARIABLE:
-        if (!ptx_variable_address(d, o->variable, &value))
-            return false;
-        *place = ptx_constant(d->k, value + o->value, bytes);
+        *place = ptx_constant(d->k, o->variable->address + o->value, bytes);
         return !defines;
     case OPERAND_IMMEDIATE:
         if (o->is_float && bytes == 4) {
@@ -453,9 +445,7 @@ bool ptx_bind_address(ptx_decoder *d, u32 *field, s64 *imm, const ptx_operand *o
     }
     u64 address = base->value;
     if (base->kind == OPERAND_VARIABLE) {
-        if (!ptx_variable_address(d, base->variable, &address))
-            return false;
-        address += base->value;
+        address += base->variable->address;
         if (d->insn.space == SPACE_GENERIC) /* a variable names its space */
             d->insn.space = (u8)base->variable->space;
     } else if (base->kind != OPERAND_IMMEDIATE)

@@ -392,7 +392,6 @@ static void start_cluster(runner *r, sim_block **place) {
             b->cluster = sim_alloc(r->cluster_size * sizeof *b->cluster);
         b->live_warps = b->warps;
         b->live_threads = L->block[0] * L->block[1] * L->block[2];
-        b->exited = false;
         b->mbarriers = 0;
         b->cluster_arrived = b->cluster_phase = 0;
         memset(b->barrier, 0, sizeof b->barrier);

@@ -93,7 +93,6 @@ typedef struct sim_variable {
     u8 *initial;   /* NULL: zeros */
 } sim_variable;
 
-/* Traffic of one kernel; the sums are in standin_counters. */
 struct sim_kernel {
     char *name;
     sim_module *module;
@@ -113,15 +112,14 @@ struct sim_kernel {
     size_t parameter_bytes;
     sim_variable *variable; /* shared and local ones of the body */
     u32 variables;
-    size_t shared_static, shared_align, local_bytes;
-    u32 shared_granule; /* log2 of the smallest store to shared memory */
+    size_t shared_static, local_bytes;
+    size_t shared_align; /* where dynamic shared memory starts */
+    u32 shared_granule;  /* log2 of the smallest store to shared memory */
     u32 max_threads, required_threads;
     u32 cluster[3]; /* .reqnctapercluster, or zeros */
-    bool explicit_cluster;
     bool uses_dynamic;
     u32 registers;       /* per thread, from the machine code; 0 unknown */
     size_t shared_limit; /* attribute MAX_DYNAMIC_SHARED_SIZE_BYTES */
-    standin_counters counters;
     sim_kernel *next;
 };
 
@@ -216,7 +214,7 @@ struct sim_warp {
     u32 copies, copies_room;
     u32 bulk_group[LANES]; /* cp.async.bulk groups committed */
     sim_wgmma *wgmma;
-    u32 wgmmas, wgmmas_room, wgmma_group, wgmma_fenced;
+    u32 wgmmas, wgmmas_room, wgmma_group;
     u8 *local;
 };
 
@@ -252,7 +250,6 @@ struct sim_block {
     struct sim_bulk *bulk; /* bulk copies not delivered yet (op_bulk.c) */
     u32 bulks, bulks_room;
     u32 cluster_arrived, cluster_phase;
-    bool exited;
 };
 
 struct sim_launch {
@@ -358,7 +355,6 @@ static inline u32 *sim_words(const sim_warp *w, u32 place) {
 static inline u64 *sim_doubles(const sim_warp *w, u32 place) {
     return (u64 *)(void *)sim_words(w, place);
 }
-static inline const u32 *sim_list(const sim_warp *w, const sim_insn *i);
 
 static inline u32 sim_guard(const sim_warp *w, const sim_insn *i) {
     return w->pred[i->guard] ^ (0u - i->guard_flip);
@@ -372,9 +368,6 @@ extern const u32 lane_bit[LANES];
     for (u32 left_##l = (m), l = 0; left_##l && (l = (u32)__builtin_ctz(left_##l), true);          \
          left_##l &= left_##l - 1)
 
-static inline const u32 *sim_list_of(const sim_kernel *k, const sim_insn *i) {
-    return k->list + i->list;
-}
 static inline const u32 *sim_list(const sim_warp *w, const sim_insn *i) {
     return w->launch->kernel->list + i->list;
 }
