@@ -25,7 +25,7 @@ typedef struct problem {
     tenon_tensor *out;
 } problem;
 
-enum { MOST = 40 };
+enum { MOST = 48 };
 
 static int make_problems(world *w, problem list[MOST]) {
     const int64_t wide[2] = {37, 3000}, tall[2] = {700, 33}, scores[4] = {2, 3, 40, 300};

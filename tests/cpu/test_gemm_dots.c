@@ -324,7 +324,7 @@ END_TEST
 START_TEST(scaled_sums) {
     const tn_gemm_tile *tile = dots[_i];
     enum { N = 101 };
-    uint32_t sums[N];
+    uint32_t sums[2 * N]; /* as long as any type's */
     float b[N], out[N], swapped[1];
     if (!tile_runs(tile) || !tile->scaled)
         return;

@@ -181,8 +181,8 @@ static void check_direct(const tn_gemm_tile *tile, int64_t rows, int64_t cols, i
     fill(c, tile->type, c_count);
     memcpy(old, c, (size_t)c_count * size);
     /* What lies ahead is only fetched: here what is read and, in runs of two lines, what is written. */
-    const tn_gemm_ahead ahead[2] = {{b, 64, 0, (int32_t)rng_below(&r, 40)},
-                                    {c, 192, 1, (int32_t)rng_below(&r, 9)}};
+    const tn_gemm_lines ahead[2] = {{b, 64, (int32_t)rng_below(&r, 40), 0},
+                                    {c, 192, (int32_t)rng_below(&r, 9), 1}};
     const tn_gemm_direct_args t = {a,
                                    b,
                                    c,

@@ -42,7 +42,7 @@ static bool same(const twins *t, int64_t count) {
 
 /* ---- products */
 
-static tenon_gemm_desc product(const twins *t, int which, int64_t m, int64_t n, int64_t k,
+static tenon_gemm_desc desc_of(const twins *t, int which, int64_t m, int64_t n, int64_t k,
                                int layout) {
     tenon_gemm_desc g = {.a = tenon_matrix(t->in[0], TENON_F32, m, k),
                          .b = tenon_matrix(t->in[1], TENON_F32, k, n),
@@ -66,9 +66,9 @@ START_TEST(products) {
     for (size_t s = 0; s < sizeof shape / sizeof *shape; ++s)
         for (int layout = 0; layout < 8; ++layout) {
             const int64_t m = shape[s][0], n = shape[s][1], k = shape[s][2];
-            tenon_gemm_desc g = product(&t, 1, m, n, k, layout);
+            tenon_gemm_desc g = desc_of(&t, 1, m, n, k, layout);
             OK(t.cpu, tenon_gemm(t.cpu, &g));
-            g = product(&t, 0, m, n, k, layout);
+            g = desc_of(&t, 0, m, n, k, layout);
             /* every algorithm: each takes less workspace than the one before */
             for (size_t bytes = SIZE_MAX; bytes > 0;) {
                 tenon_plan *plan;
@@ -85,11 +85,11 @@ START_TEST(products) {
             }
         }
     /* the comparison sees one element of one operand */
-    tenon_gemm_desc g = product(&t, 0, 37, 45, 513, 0);
+    tenon_gemm_desc g = desc_of(&t, 0, 37, 45, 513, 0);
     t.in[0][5 * 513 + 300] += 0.25f;
     OK(t.device, tenon_gemm(t.device, &g));
     t.in[0][5 * 513 + 300] -= 0.25f;
-    g = product(&t, 1, 37, 45, 513, 0);
+    g = desc_of(&t, 1, 37, 45, 513, 0);
     OK(t.cpu, tenon_gemm(t.cpu, &g));
     ck_assert(!same(&t, 37 * 45));
     twins_end(&t);
