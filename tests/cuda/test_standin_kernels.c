@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const uint64_t seeds[] = {1, 2, 3, 77, 123456789};
+static const int archs[] = {80, 120, 90, 100, 80}; /* sm_120's own PTX, sm_80's on the others */
 enum { SEEDS = sizeof seeds / sizeof *seeds };
 
 static float bf16_value(uint16_t h) {
@@ -124,7 +125,7 @@ START_TEST(gemm) {
         {"gemm_bf16", BF16, 2}, {"gemm_f16", F16, 2}, {"gemm_tf32", TF32, 4}, {"gemm_s8", S8, 1}};
     rng r = rng_start("gemm");
     for (int s = 0; s < SEEDS; ++s) {
-        cuda_start(80, seeds[s]);
+        cuda_start(archs[s], seeds[s]);
         CUmodule module = cuda_module("gemm_sm80");
         for (size_t t = 0; t < 4; ++t) {
             CUfunction f = cuda_function(module, rows[t].name);
@@ -157,7 +158,7 @@ START_TEST(softmax) {
     enum { ROWS = 5, LONGEST = 700 };
     static const int lengths[] = {1, 31, 32, 257, LONGEST};
     for (int s = 0; s < SEEDS; ++s) {
-        cuda_start(80, seeds[s]);
+        cuda_start(archs[s], seeds[s]);
         CUfunction f = cuda_function(cuda_module("plain"), "softmax");
         for (int t = 0; t < 5; ++t) {
             int n = lengths[t];
@@ -195,7 +196,7 @@ START_TEST(total) {
     for (int i = 0; i < N; ++i)
         exact += x[i] = (int)rng_between(&r, -1000, 1000);
     for (int s = 0; s < SEEDS; ++s) {
-        cuda_start(80, seeds[s]);
+        cuda_start(archs[s], seeds[s]);
         CUfunction f = cuda_function(cuda_module("plain"), "total");
         CUdeviceptr dx = cuda_upload(x, sizeof x), sum = cuda_zeros(12), most = sum + 4,
                     fsum = sum + 8;
@@ -253,7 +254,7 @@ START_TEST(wander) {
     for (int i = 0; i < N; ++i)
         x[i] = i + 1;
     for (int s = 0; s < SEEDS; ++s) {
-        cuda_start(80, seeds[s]);
+        cuda_start(archs[s], seeds[s]);
         CUfunction f = cuda_function(cuda_module("plain"), "wander");
         CUdeviceptr dx = cuda_upload(x, sizeof x), dy = cuda_zeros(sizeof y);
         int n = N;
