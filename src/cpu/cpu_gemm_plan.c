@@ -28,8 +28,9 @@
 #define SUM_COLUMNS 2048
 
 /* Cycles of the prediction (Zen 3, two virtual cores, November 2026): an element of A or B that is
- * packed, one that is packed a few steps at a time, and one that tiles copy between their steps; a phase that several workers share; the
- * start of a run of B that is read in place; a sum that waits outside of L2 for the next pass. */
+ * packed, one that is packed a few steps at a time, and one that tiles copy between their steps; a
+ * phase that several workers share; the start of a run of B that is read in place; a sum that waits
+ * outside of L2 for the next pass. */
 #define PACK_CYCLES 0.35
 #define SMALL_PACK_CYCLES 0.8
 #define COPY_CYCLES 0.1
@@ -120,7 +121,7 @@ static double predict(const chooser *c, const tn_gemm_plan *plan) {
     return (cycles / workers + (c->threads > 1 ? phases * PHASE_CYCLES : 0)) / CLOCK;
 }
 
-/* ---- the arrangements whose pieces all workers share, or none: each fills an empty plan or says no */
+/* ---- the arrangements that share what they pack, and the one without workspace */
 
 /* A pass of at most `depth` steps of k; false if its panels' share of the cache then holds too few
  * rows or columns. */

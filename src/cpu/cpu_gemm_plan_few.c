@@ -3,8 +3,8 @@
  * cpu_gemm_plan_few.c: the arrangements for a few rows: up to how many each is the fastest, and its
  * pieces.
  *
- * Called by cpu_gemm_plan.c. Such products wait for B, so sizes follow from the order in which it is
- * read from memory; with enough rows from the caches, as for larger products.
+ * Called by cpu_gemm_plan.c. Such products wait for B, so sizes follow from the order in which it
+ * is read from memory; with enough rows from the caches, as for larger products.
  */
 #include "cpu/cpu_gemm_chooser.h"
 

@@ -28,8 +28,8 @@ typedef enum tn_gemm_meet {
 /*
  * Memory that is wanted soon, in pieces as long as a row of a panel of B: a piece of each of `side`
  * rows in turn, `length` times, then of as many rows more (side and length are powers of two).
- * Pieces are fetched; or copied, and what lies `reach` bytes further is fetched. A cursor: who takes
- * pieces moves it on.
+ * Pieces are fetched; or copied, and what lies `reach` bytes further is fetched. A cursor: who
+ * takes pieces moves it on.
  */
 typedef struct tn_gemm_walk { /* bytes from a piece to ... */
     int64_t down;             /* that in the next row */

@@ -67,8 +67,8 @@ typedef struct tn_softmax_row {
     /*
      * Where exponentials wait from reduce to finish, unless the logarithm is wanted: those of chunk
      * c at waiting + c * waiting_step, TN_SOFTMAX_BUFFER reals (the last chunk: its length, rounded
-     * up to a group); NULL: in y, an array of reals. Steps of 0 where finish follows reduce at once;
-     * may then be the buffer.
+     * up to a group); NULL: in y, an array of reals. Steps of 0 where finish follows reduce at
+     * once; may then be the buffer.
      */
     void *waiting;
     int64_t waiting_step;

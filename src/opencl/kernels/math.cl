@@ -91,13 +91,13 @@ inline __attribute__((always_inline)) EV exp_negative(EV x) {
     const EV z = fma(y, V(0x1.715476p+0f), magic);
     EV r = fma(z - magic, V(-0x1.62e400p-1f), y);
     r = fma(z - magic, V(-0x1.7f7d1cp-20f), r);
-    const EV r2 = r * r;
-    EV q = fma(r, V(0x1.123a20p-7f), V(0x1.5558f2p-5f));
-    EV p = fma(r, V(0x1.555492p-3f), V(0x1.fffffcp-2f));
-    q = fma(r2, V(0x1.6a23d0p-10f), q);
-    p = fma(q, r2, p);
-    p = fma(p, r2, r) + V(1);
-    return p * AS_E(AS_INT(z) << (IV)(FRACTION_BITS));
+    EV p = fma(r, V(0x1.6a23d0p-10f), V(0x1.123a20p-7f));
+    p = fma(p, r, V(0x1.5558f2p-5f));
+    p = fma(p, r, V(0x1.555492p-3f));
+    p = fma(p, r, V(0x1.fffffcp-2f));
+    p = fma(p, r * r, r);
+    const EV power = AS_E(AS_INT(z) << (IV)(FRACTION_BITS));
+    return fma(p, power, power);
 }
 
 #else
