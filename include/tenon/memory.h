@@ -133,7 +133,10 @@ TENON_API size_t tenon_buffer_size(const tenon_buffer *buffer);
 /** Host address of the buffer, or NULL if its device's memory has none. */
 TENON_API void *tenon_buffer_host(const tenon_buffer *buffer);
 
-/** The native handle (host address, CUdeviceptr, cl_mem) and the byte offset in it; either pointer may be NULL. */
+/**
+ * The native handle and its kind (a host address, CUdeviceptr, or cl_mem: pools of OpenCL devices always give the cl_mem that their work
+ * uses, whatever was imported), and the byte offset in it; any of the pointers may be NULL.
+ */
 TENON_API tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *kind, void **native, size_t *offset);
 
 /**

@@ -173,6 +173,36 @@ static tn_slot *slot_of(tenon_context *ctx, const tn_device_name *device) {
     return NULL;
 }
 
+/*
+ * Operands that are copied take memory of the same pool as the workspace: while it is short of
+ * that, a smaller workspace is tried. Nothing has been written where that happens.
+ */
+static __attribute__((noinline)) tenon_status run_staged(tenon_context *ctx, tn_slot *slot,
+                                                         const tn_plan_request *request,
+                                                         const tn_decision *decision,
+                                                         const tn_placement *at, tn_run *run) {
+    const tn_choices *choices = &decision->choices;
+    const int borrowed = at->workspace.memory != NULL;
+    const bool own = !borrowed || slot->space; /* the workspace is of the pool */
+    for (;;) {
+        tenon_status status = tn_stage_run(ctx, slot, request, at, run);
+        const int index = (int)(run->choice - choices->choice);
+        if ((status != TENON_ERROR_OUT_OF_MEMORY && status != TENON_ERROR_OVER_BUDGET) || !own ||
+            run->choice->workspace == 0 || index + 1 >= choices->count)
+            return status;
+        (void)tn_arena_drop(&slot->arena);
+        tn_pool_count_rung(slot->pool, TN_RUNG_SMALLER_PLAN);
+        const int next = first_affordable(ctx, slot, choices, index + 1,
+                                          borrowed ? at->workspace.bytes : SIZE_MAX, borrowed,
+                                          &status, &ctx->message);
+        if (next < 0)
+            return status;
+        run->choice = &choices->choice[next];
+        run->workspace =
+            borrowed ? at->workspace.memory : tn_arena_take(&slot->arena, run->choice->workspace);
+    }
+}
+
 /* One attempt on the decision's device; `from` is the choice to begin with. */
 TN_HOT static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_plan_request *request,
                                   const tn_decision *decision, const tn_placement *at) {
@@ -194,7 +224,7 @@ TN_HOT static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_pl
         TN_TRY(request->check_on(slot->name.backend, slot->device, request->problem, at->addresses,
                                  &ctx->message));
     tn_team_limit(ctx->team, decision->threads);
-    const tn_run run = {
+    tn_run run = {
         .op = request->op,
         .problem = request->problem,
         .choice = choice,
@@ -203,7 +233,7 @@ TN_HOT static tenon_status run_on(tenon_context *ctx, tn_slot *slot, const tn_pl
         .team = ctx->team,
     };
     if (__builtin_expect(slot->space != NULL || at->elsewhere != 0, 0))
-        return tn_stage_run(ctx, slot, request, at, &run);
+        return run_staged(ctx, slot, request, decision, at, &run);
     return slot->name.backend->run(slot->device, &run, &ctx->message);
 }
 

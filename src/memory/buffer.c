@@ -187,6 +187,11 @@ tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void 
     tenon_status status = check_new(pool, out, call);
     if (status != TENON_OK)
         return status;
+    if (kind != TENON_NATIVE_OPENCL && bytes > UINTPTR_MAX - (uintptr_t)native)
+        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
+                              "%s: native is %p and bytes %zu, expected memory inside the address "
+                              "space",
+                              call, native, bytes);
     if (pool->space != NULL)
         return import_device(pool, kind, native, bytes, out);
     if (kind != TENON_NATIVE_HOST || !pool->source.host)
@@ -197,11 +202,6 @@ tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void 
     if (native == NULL && bytes != 0)
         return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
                               "%s: native is NULL, expected the address of %zu bytes", call, bytes);
-    if (bytes > UINTPTR_MAX - (uintptr_t)native)
-        return tn_fail_shared(TENON_ERROR_INVALID_ARGUMENT,
-                              "%s: native is %p and bytes %zu, expected memory inside the address "
-                              "space",
-                              call, native, bytes);
     status = take_handle(pool, NULL, out);
     if (status != TENON_OK)
         return status;
@@ -366,9 +366,7 @@ tenon_status tenon_buffer_native(const tenon_buffer *buffer, tenon_native_kind *
     const tn_place at = handles ? tn_buffer_place(buffer, tn_buffer_address(buffer))
                                 : (tn_place){buffer->native, buffer->native, buffer->offset};
     if (kind != NULL)
-        *kind = space != NULL && buffer->root->role == TN_BUFFER_BLOCK
-                    ? space->kind
-                    : (tenon_native_kind)buffer->kind;
+        *kind = handles ? space->kind : (tenon_native_kind)buffer->kind;
     if (native != NULL)
         *native = at.handle;
     if (offset != NULL)

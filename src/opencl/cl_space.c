@@ -255,24 +255,34 @@ static void forget(tn_space *space, tenon_native_kind kind, const tn_segment_mem
         (void)withdraw(space, memory);
 }
 
+/* What a blocking copy answers. A memory that the host may not read or write is the caller's
+ * mistake: nothing was queued, nothing is lost. */
+static tenon_status copied(tn_cl_space *s, cl_int code, const char *call, tn_message *why) {
+    if (code == CL_INVALID_OPERATION || code == CL_INVALID_VALUE || code == CL_INVALID_MEM_OBJECT)
+        return tn_fail(
+            why, TENON_ERROR_INVALID_ARGUMENT,
+            "buffer is one that %s refuses on %s (%s), expected memory that the host may "
+            "read and write",
+            call, s->base.device, tn_cl_error_name(code));
+    return tn_cl_status(s, code, call, true, why);
+}
+
 static tenon_status write_part(tn_space *space, const tn_place *to, const void *host, size_t bytes,
                                tn_message *why) {
     tn_cl_space *s = of(space);
     TN_TRY(tn_cl_space_check(s, why));
-    return tn_cl_status(s,
-                        s->cl->clEnqueueWriteBuffer(s->queue, to->handle, CL_TRUE, to->offset,
-                                                    bytes, host, 0, NULL, NULL),
-                        "clEnqueueWriteBuffer", true, why);
+    const cl_int code = s->cl->clEnqueueWriteBuffer(s->queue, to->handle, CL_TRUE, to->offset,
+                                                    bytes, host, 0, NULL, NULL);
+    return copied(s, code, "clEnqueueWriteBuffer", why);
 }
 
 static tenon_status read_part(tn_space *space, void *host, const tn_place *from, size_t bytes,
                               tn_message *why) {
     tn_cl_space *s = of(space);
     TN_TRY(tn_cl_space_check(s, why));
-    return tn_cl_status(s,
-                        s->cl->clEnqueueReadBuffer(s->queue, from->handle, CL_TRUE, from->offset,
-                                                   bytes, host, 0, NULL, NULL),
-                        "clEnqueueReadBuffer", true, why);
+    const cl_int code = s->cl->clEnqueueReadBuffer(s->queue, from->handle, CL_TRUE, from->offset,
+                                                   bytes, host, 0, NULL, NULL);
+    return copied(s, code, "clEnqueueReadBuffer", why);
 }
 
 static tenon_status fill(tn_space *space, const tn_place *to, unsigned char value, size_t bytes,
@@ -296,7 +306,7 @@ static tenon_status map(tn_space *space, const tn_place *at, size_t bytes, void 
                                       at->offset, bytes, 0, NULL, NULL, &code);
     if (!*host && code == CL_SUCCESS)
         code = CL_MAP_FAILURE;
-    return tn_cl_status(s, code, "clEnqueueMapBuffer", true, why);
+    return copied(s, code, "clEnqueueMapBuffer", why);
 }
 
 static tenon_status unmap(tn_space *space, const tn_place *at, void *host, tn_message *why) {

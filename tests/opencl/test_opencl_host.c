@@ -384,6 +384,25 @@ START_TEST(borrowed_objects) {
     tenon_context *shared;
     wrong = (tenon_context_desc){.device = "opencl", .pool = pool};
     REFUSED(NULL, TENON_ERROR_INVALID_ARGUMENT, "pool", tenon_context_create(&wrong, &shared));
+
+    /* One that the host may not read is refused; nothing is lost by that. */
+    tenon_buffer *hidden;
+    cl_mem closed =
+        clCreateBuffer(context, CL_MEM_READ_WRITE | CL_MEM_HOST_NO_ACCESS, 64, NULL, &code);
+    ck_assert_ptr_nonnull(closed);
+    OK(NULL, tenon_buffer_import(pool, TENON_NATIVE_OPENCL, closed, 64, &hidden));
+    ck_assert_int_eq(clReleaseMemObject(closed), CL_SUCCESS);
+    void *host;
+    REFUSED(ctx, TENON_ERROR_INVALID_ARGUMENT, "buffer",
+            tenon_buffer_read(ctx, hidden, 0, p->c, 64));
+    REFUSED(ctx, TENON_ERROR_INVALID_ARGUMENT, "buffer",
+            tenon_buffer_write(ctx, hidden, 0, p->c, 64));
+    REFUSED(ctx, TENON_ERROR_INVALID_ARGUMENT, "buffer",
+            tenon_buffer_map(ctx, hidden, 0, 64, &host));
+    OK(ctx, tenon_gemm(ctx, &g));
+    tenon_buffer_free(hidden);
+    REFUSED(NULL, TENON_ERROR_INVALID_ARGUMENT, "address space",
+            tenon_buffer_import(pool, TENON_NATIVE_HOST, (void *)~(uintptr_t)4095, 8192, &hidden));
     tenon_buffer_free(c);
     tenon_context_destroy(own);
     tenon_context_destroy(ctx);
@@ -426,6 +445,49 @@ START_TEST(budgets) {
     tenon_context_destroy(ctx);
     free(a);
     free(c);
+}
+END_TEST
+
+/* What is copied and the workspace share a budget: where one budget is enough a larger one is, and
+ * the results are the same. */
+START_TEST(budgets_that_grow) {
+    enum { ROWS = 300, COLUMNS = 350, STEPS = 500 };
+    const size_t of_c = ROWS * COLUMNS * sizeof(float);
+    float *a = calloc(ROWS * STEPS, sizeof *a), *b = calloc(STEPS * COLUMNS, sizeof *b),
+          *c = malloc(of_c), *expected = malloc(of_c);
+    bool enough = false;
+    pretend(_i);
+    for (int i = 0; i < ROWS * STEPS; ++i)
+        a[i] = (float)(i % 7 - 3);
+    for (int i = 0; i < STEPS * COLUMNS; ++i)
+        b[i] = (float)(i % 5 - 2);
+    tenon_gemm_desc g = {.a = tenon_matrix(a, TENON_F32, ROWS, STEPS),
+                         .b = tenon_matrix(b, TENON_F32, STEPS, COLUMNS),
+                         .c = tenon_matrix(expected, TENON_F32, ROWS, COLUMNS)};
+    tenon_context *ctx = context_on("cpu");
+    OK(ctx, tenon_gemm(ctx, &g));
+    tenon_context_destroy(ctx);
+    g.c = tenon_matrix(c, TENON_F32, ROWS, COLUMNS);
+    for (size_t budget = 256 << 10; budget <= 8 << 20; budget += 256 << 10) {
+        const tenon_context_desc desc = {.device = "opencl", .memory_budget = budget};
+        ctx = open_context(&desc);
+        for (int i = 0; i < ROWS * COLUMNS; ++i)
+            c[i] = -777;
+        const tenon_status status = tenon_gemm(ctx, &g);
+        if (status == TENON_OK)
+            ck_assert_mem_eq(c, expected, of_c);
+        else
+            ck_assert_float_eq(c[0], -777);
+        ck_assert_msg(status == TENON_OK || !enough, "budget %zu: %s", budget,
+                      tenon_error_message(ctx));
+        enough |= status == TENON_OK;
+        tenon_context_destroy(ctx);
+    }
+    ck_assert(enough);
+    free(a);
+    free(b);
+    free(c);
+    free(expected);
 }
 END_TEST
 
@@ -558,6 +620,7 @@ static Suite *suite(void) {
                                  borrowed_objects,
                                  merged_parts,
                                  budgets,
+                                 budgets_that_grow,
                                  absurd_limits,
                                  contexts_on_threads,
                                  forked};

@@ -4,7 +4,8 @@
  *
  * The polynomials of src/cpu/kernels/math_f32.h, math_f64.h and softmax_exp.h, operation by
  * operation, so that a device whose fma is exact gives the CPU backend's bits; the functions that
- * OpenCL brings may be 16 units off. max() and min() are written so that NaN stays.
+ * OpenCL brings may be 16 units off. Only erf and tanh of f64, and logarithms, are those. max() and
+ * min() are written so that NaN stays.
  */
 #define V(x) SPREAD((E)(x))
 /* The second on NaN. */
