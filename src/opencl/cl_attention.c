@@ -119,9 +119,9 @@ tenon_status tn_cl_attention_plan(const tn_cl_limits *limits, const tn_attention
     }
     s.k_placed = placed(p, TN_ATTENTION_K);
     s.v_placed = placed(p, TN_ATTENTION_V);
-    s.tiles = tn_cl_ceil(p->queries * group, s.nv * s.width) +
+    s.tiles = tn_ceil_div(p->queries * group, s.nv * s.width) +
               (present(p, TN_ATTENTION_CU_Q) ? p->batch : 0);
-    s.blocks = tn_cl_ceil(p->keys, BLOCK);
+    s.blocks = tn_ceil_div(p->keys, BLOCK);
     offer(limits, p, &s, out);
     s.split = 1;
     if (s.blocks > 1 && s.tiles * p->kv_heads * p->batch < 4 * (int64_t)limits->units &&
@@ -159,7 +159,7 @@ static tenon_status launch(tn_cl_work *work, const tn_run *run, const attention_
                       .kernel = kernel,
                       .options = options,
                       .dims = 3,
-                      .global = {(size_t)tn_cl_round(x, s->group), (size_t)p->kv_heads,
+                      .global = {(size_t)tn_round_up(x, s->group), (size_t)p->kv_heads,
                                  ragged ? 1 : (size_t)p->batch},
                       .local = {(size_t)s->group, 1, 1},
                       .scratch_only = scratch_only};
@@ -185,7 +185,7 @@ tenon_status tn_cl_attention_run(tn_cl_work *work, const tn_run *run, tn_message
                            .left = p->left,
                            .right = p->right,
                            .slots = (int64_t)run->places->scratch.offset,
-                           .blocks = tn_cl_max(s.blocks, 1),
+                           .blocks = tn_max64(s.blocks, 1),
                            .scale = tn_cl_number_of(p->scale),
                            .softcap = tn_cl_number_of(p->softcap),
                            .align_bottom = p->align_bottom,
@@ -195,7 +195,7 @@ tenon_status tn_cl_attention_run(tn_cl_work *work, const tn_run *run, tn_message
         n.type[role] = (int32_t)o->dtype;
         n.start[role] = (int64_t)run->places->operand[role].offset;
         for (int d = 0; d < 4; d++)
-            n.stride[role][d] = o->stride[d] * tn_cl_element(o->dtype);
+            n.stride[role][d] = o->stride[d] * tn_element_size(o->dtype);
     }
     if (!s.split)
         return launch(work, run, &s, &n, "attention_units", s.tiles, false, why);

@@ -105,9 +105,9 @@ tenon_status tn_cl_append_run(tn_cl_work *work, const tn_run *run, tn_message *w
                             .scale_start = (int64_t)places[sides[i].scale].offset,
                             .positions_start = (int64_t)places[TN_APPEND_POSITIONS].offset,
                             .positions_step =
-                                positions->stride[0] * tn_cl_element(positions->dtype),
+                                positions->stride[0] * tn_element_size(positions->dtype),
                             .cu_start = (int64_t)places[TN_APPEND_CU].offset,
-                            .cu_step = cu->stride[0] * tn_cl_element(cu->dtype),
+                            .cu_step = cu->stride[0] * tn_element_size(cu->dtype),
                             .table_start = (int64_t)places[TN_APPEND_BLOCK_TABLE].offset,
                             .x_type = (int32_t)x->dtype,
                             .cache_type = (int32_t)cache->dtype,
@@ -116,19 +116,19 @@ tenon_status tn_cl_append_run(tn_cl_work *work, const tn_run *run, tn_message *w
                             .cu_type = (int32_t)cu->dtype,
                             .table_type = (int32_t)table->dtype};
         for (int d = 0; d < 4; d++) {
-            n.x_stride[d] = x->stride[d] * tn_cl_element(x->dtype);
-            n.cache_stride[d] = cache->stride[d] * tn_cl_element(cache->dtype);
+            n.x_stride[d] = x->stride[d] * tn_element_size(x->dtype);
+            n.cache_stride[d] = cache->stride[d] * tn_element_size(cache->dtype);
             if (d < 3)
-                n.scale_stride[d] = scale->stride[d] * tn_cl_element(scale->dtype);
+                n.scale_stride[d] = scale->stride[d] * tn_element_size(scale->dtype);
             if (d < 2)
-                n.table_stride[d] = table->stride[d] * tn_cl_element(table->dtype);
+                n.table_stride[d] = table->stride[d] * tn_element_size(table->dtype);
         }
         tn_cl_launch l = {.program = "cache",
                           .kernel = "cache_append",
                           .options = options,
                           .dims = 3,
                           .global = {(size_t)(ragged ? p->rows : p->batch * p->rows),
-                                     (size_t)p->kv_heads, (size_t)tn_cl_ceil(n.width, COLUMNS)}};
+                                     (size_t)p->kv_heads, (size_t)tn_ceil_div(n.width, COLUMNS)}};
         tn_cl_arg_memory(&l, &places[sides[i].rows]);
         tn_cl_arg_memory(&l, &places[sides[i].cache]);
         tn_cl_arg_memory(&l, &places[sides[i].scale]);
@@ -178,7 +178,7 @@ typedef struct merge_run {
 } merge_run;
 
 static size_t state_bytes(const tn_merge_problem *p, int sum) {
-    return (size_t)tn_cl_round(2 * p->rows * (sum ? 8 : 4), 4096);
+    return (size_t)tn_round_up(2 * p->rows * (sum ? 8 : 4), 4096);
 }
 
 tenon_status tn_cl_merge_plan(const tn_cl_limits *limits, const tn_merge_problem *p,
@@ -195,14 +195,14 @@ tenon_status tn_cl_merge_plan(const tn_cl_limits *limits, const tn_merge_problem
     offer("merge", "merge_sums", s,
           state_bytes(p, s.sum) + (size_t)(p->rows * p->dv) * (s.sum ? 8 : 4),
           (double)p->rows * (double)p->dv * (double)p->count * 4e-9 +
-              15e-6 * (double)(3 * tn_cl_ceil(p->count, PARTS) + 1),
+              15e-6 * (double)(3 * tn_ceil_div(p->count, PARTS) + 1),
           out);
     return TENON_OK;
 }
 
 static merged_numbers numbers_of(const tn_merge_problem *p, const tn_merge_operand *x,
                                  const tn_place *place) {
-    const int64_t size = tn_cl_element(x->dtype);
+    const int64_t size = tn_element_size(x->dtype);
     merged_numbers n = {
         .start = (int64_t)place->offset, .step = x->step * size, .type = (int32_t)x->dtype};
     for (int32_t d = 0; d < p->rank; d++)
@@ -214,7 +214,7 @@ static merged_numbers numbers_of(const tn_merge_problem *p, const tn_merge_opera
 static tenon_status merge_parts(merge_run *r, int phase, int64_t first) {
     const tn_merge_problem *p = r->p;
     const tn_place *part = r->run->places->part;
-    const int count = (int)tn_cl_min(PARTS, p->count - first);
+    const int count = (int)tn_min64(PARTS, p->count - first);
     const bool sums = phase == ADD;
     r->n.phase = phase;
     r->n.parts = count;

@@ -44,7 +44,7 @@ static void fill(gemm_run *r) {
     if (p->experts > 0)
         g->batch[TN_CL_GEMM_BATCH - 1] = p->experts;
     for (int i = 0; i < 4; i++)
-        g->group[i] = tn_cl_max(p->group[TN_GEMM_A_SCALE + i], 1);
+        g->group[i] = tn_max64(p->group[TN_GEMM_A_SCALE + i], 1);
     g->alpha = tn_cl_number_of(p->alpha);
     g->beta = tn_cl_number_of(p->beta);
     g->low = tn_cl_number_of(p->clamp_low);
@@ -53,7 +53,7 @@ static void fill(gemm_run *r) {
     g->gated = (int32_t)p->gated;
     for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
         const tn_gemm_operand *o = &p->operand[role];
-        const int64_t size = tn_cl_element(o->dtype);
+        const int64_t size = tn_element_size(o->dtype);
         g->type[role] = (int32_t)o->dtype;
         g->start[role] = (int64_t)r->run->places->operand[role].offset;
         g->row[role] = o->row * size;
@@ -76,7 +76,7 @@ static void place_outer(gemm_run *r, int64_t outer) {
             index /= p->batch[d];
         }
         r->numbers.start[role] =
-            (int64_t)r->run->places->operand[role].offset + start * tn_cl_element(o->dtype);
+            (int64_t)r->run->places->operand[role].offset + start * tn_element_size(o->dtype);
     }
 }
 
@@ -132,7 +132,7 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
 
 /* Tiles of `height` rows in the pass; each expert may begin one more. */
 static int64_t tiles_down(const gemm_run *r, int64_t height) {
-    return tn_cl_ceil(r->numbers.rows, height) + r->p->experts;
+    return tn_ceil_div(r->numbers.rows, height) + r->p->experts;
 }
 
 static bool still(const gemm_run *r, int role) {
@@ -152,29 +152,29 @@ static tenon_status pass(gemm_run *r, bool again) {
     const int64_t nr = plan->nv * plan->width;
 
     g->a_panels = tiles_down(r, plan->mr);
-    g->b_panels = tn_cl_ceil(g->cols, nr) * halves;
+    g->b_panels = tn_ceil_div(g->cols, nr) * halves;
     switch ((tn_cl_gemm_kind)plan->kind) {
     case TN_CL_GEMM_PLAIN:
-        return launch(r, "gemm_plain", "gemm_plain", 0, tn_cl_ceil(g->cols, PLAIN_COLUMNS),
+        return launch(r, "gemm_plain", "gemm_plain", 0, tn_ceil_div(g->cols, PLAIN_COLUMNS),
                       tiles_down(r, 1), members, false);
     case TN_CL_GEMM_LOCAL: {
         const bool both = special(operand[TN_GEMM_A].dtype) && special(operand[TN_GEMM_B].dtype);
         const int64_t group = plan->rows / LOCAL_EACH;
         return launch(r, "gemm_local", "gemm_local", both ? (int)operand[TN_GEMM_A].dtype : 0,
-                      tn_cl_ceil(g->cols, plan->cols) * group, tiles_down(r, plan->rows) * group,
+                      tn_ceil_div(g->cols, plan->cols) * group, tiles_down(r, plan->rows) * group,
                       members, false);
     }
     case TN_CL_GEMM_SMALL:
-        return launch(r, "gemm_small", "gemm_small", 0, tn_cl_ceil(g->b_panels * nr, plan->cols),
+        return launch(r, "gemm_small", "gemm_small", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
                       tiles_down(r, plan->rows), members, false);
     case TN_CL_GEMM_ROWS:
         return launch(r, "gemm_rows", "gemm_rows", (int)operand[TN_GEMM_B].dtype,
-                      tn_cl_ceil(g->cols, plan->cols), 1, members, false);
+                      tn_ceil_div(g->cols, plan->cols), 1, members, false);
     case TN_CL_GEMM_TILE:
         break;
     }
 
-    const int64_t blocks = tn_cl_ceil(g->k, TN_CL_GEMM_KC), size = plan->sum == 1 ? 8 : 4;
+    const int64_t blocks = tn_ceil_div(g->k, TN_CL_GEMM_KC), size = plan->sum == 1 ? 8 : 4;
     const bool a_once = r->p->experts > 0 || (still(r, TN_GEMM_A) && still(r, TN_GEMM_A_SCALE) &&
                                               still(r, TN_GEMM_A_ZERO)),
                b_once = r->p->experts == 0 && still(r, TN_GEMM_B) && still(r, TN_GEMM_B_SCALE) &&
@@ -183,12 +183,12 @@ static tenon_status pass(gemm_run *r, bool again) {
     g->b_members = b_once ? 1 : (int32_t)r->members;
     g->a_packed = (int64_t)r->run->places->scratch.offset;
     g->b_packed =
-        g->a_packed + tn_cl_round(g->a_members * g->a_panels * plan->mr * g->k * size, 4096);
+        g->a_packed + tn_round_up(g->a_members * g->a_panels * plan->mr * g->k * size, 4096);
     g->a_pieces = again ? 0 : g->a_panels;
     TN_TRY(launch(r, "gemm_pack", "gemm_pack", 0,
-                  g->a_pieces + tn_cl_ceil(g->b_panels, PACK_PANELS), blocks,
-                  tn_cl_max(g->a_members, g->b_members), true));
-    return launch(r, "gemm_tile", "gemm_tile", 0, tn_cl_ceil(g->b_panels * nr, plan->cols),
+                  g->a_pieces + tn_ceil_div(g->b_panels, PACK_PANELS), blocks,
+                  tn_max64(g->a_members, g->b_members), true));
+    return launch(r, "gemm_tile", "gemm_tile", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
                   tiles_down(r, plan->rows), members, false);
 }
 
@@ -207,13 +207,13 @@ tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why
     for (int64_t o = 0; o < outer; o++) {
         if (outer > 1)
             place_outer(&r, o);
-        const int64_t most = tn_cl_min(r.plan.members, inner);
+        const int64_t most = tn_min64(r.plan.members, inner);
         for (g->member0 = 0; g->member0 < inner; g->member0 += most) {
-            r.members = tn_cl_min(most, inner - g->member0);
+            r.members = tn_min64(most, inner - g->member0);
             for (g->i0 = 0; g->i0 < p->m; g->i0 += r.plan.pass_rows)
                 for (g->j0 = 0; g->j0 < p->n; g->j0 += r.plan.pass_cols) {
-                    g->rows = tn_cl_min(r.plan.pass_rows, p->m - g->i0);
-                    g->cols = tn_cl_min(r.plan.pass_cols, p->n - g->j0);
+                    g->rows = tn_min64(r.plan.pass_rows, p->m - g->i0);
+                    g->cols = tn_min64(r.plan.pass_cols, p->n - g->j0);
                     TN_TRY(pass(&r, g->j0 > 0));
                 }
         }

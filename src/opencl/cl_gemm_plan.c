@@ -98,7 +98,7 @@ static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
         return 30e9;
     case TN_CL_GEMM_SMALL: {
         /* rows that a micro-tile is filled up with are multiplied too */
-        const double filled = (double)p->m / (double)tn_cl_round(p->m, plan->mr);
+        const double filled = (double)p->m / (double)tn_round_up(p->m, plan->mr);
         const bool in_place = p->operand[TN_GEMM_A].dtype == p->accumulate &&
                               p->operand[TN_GEMM_B].dtype == p->accumulate &&
                               p->operand[TN_GEMM_B].column == 1;
@@ -170,11 +170,11 @@ static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_state *pla
                            size_t *a_bytes) {
     const int64_t size = plan->sum == 1 ? 8 : 4, nr = plan->nv * plan->width;
     const int64_t halves = p->gated != TENON_GATED_NONE ? 2 : 1;
-    const int64_t a_panels = tn_cl_ceil(plan->pass_rows, plan->mr) + p->experts,
-                  b_panels = tn_cl_ceil(plan->pass_cols, nr) * halves;
+    const int64_t a_panels = tn_ceil_div(plan->pass_rows, plan->mr) + p->experts,
+                  b_panels = tn_ceil_div(plan->pass_cols, nr) * halves;
     const int64_t a_members = p->experts > 0 ? 1 : plan->members;
-    *a_bytes = (size_t)tn_cl_round(a_members * a_panels * plan->mr * p->k * size, 4096);
-    return *a_bytes + (size_t)tn_cl_round(plan->members * b_panels * nr * p->k * size, 4096);
+    *a_bytes = (size_t)tn_round_up(a_members * a_panels * plan->mr * p->k * size, 4096);
+    return *a_bytes + (size_t)tn_round_up(plan->members * b_panels * nr * p->k * size, 4096);
 }
 
 /* Packed in passes that take at most `room` bytes; false if that would be too many of them. */
@@ -188,12 +188,12 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
     while ((bytes = packed_bytes(p, plan, &a_bytes)) > room) {
         const bool a_larger = a_bytes > bytes - a_bytes;
         if (plan->members > 1 && p->experts == 0)
-            plan->members = tn_cl_ceil(plan->members, 2);
+            plan->members = tn_ceil_div(plan->members, 2);
         else if (p->experts == 0 && plan->pass_rows > 2 * plan->rows &&
                  (a_larger || plan->pass_cols <= 2 * plan->cols))
-            plan->pass_rows = tn_cl_round(tn_cl_ceil(plan->pass_rows, 2), plan->rows);
+            plan->pass_rows = tn_round_up(tn_ceil_div(plan->pass_rows, 2), plan->rows);
         else if (plan->pass_cols > 2 * plan->cols)
-            plan->pass_cols = tn_cl_round(tn_cl_ceil(plan->pass_cols, 2), nr * 2);
+            plan->pass_cols = tn_round_up(tn_ceil_div(plan->pass_cols, 2), nr * 2);
         else
             return false;
     }
@@ -201,10 +201,10 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
     for (int32_t d = 0; d + TN_CL_GEMM_BATCH < p->batch_rank; d++)
         outer *= p->batch[d];
     const int64_t inner = members_of(p) / outer;
-    plan->members = p->experts > 0 ? p->experts : tn_cl_min(plan->members, inner);
-    const int64_t down = tn_cl_ceil(p->m, plan->pass_rows),
-                  across = tn_cl_ceil(p->n, plan->pass_cols),
-                  batches = outer * tn_cl_ceil(inner, plan->members);
+    plan->members = p->experts > 0 ? p->experts : tn_min64(plan->members, inner);
+    const int64_t down = tn_ceil_div(p->m, plan->pass_rows),
+                  across = tn_ceil_div(p->n, plan->pass_cols),
+                  batches = outer * tn_ceil_div(inner, plan->members);
     const double launches = (double)batches * (double)down * (1 + 2 * (double)across);
     if (launches > TN_CL_LAUNCHES)
         return false;

@@ -47,7 +47,7 @@ tenon_status tn_cl_softmax_plan(const tn_cl_limits *limits, const tn_softmax_pro
     if (limits->family == TN_CL_CPU_LIKE) {
         const uint32_t native = s.sum ? limits->double_width : limits->float_width;
         s.width = native >= 8 ? 8 : 4;
-        const int64_t each = ELEMENTS_EACH / tn_cl_max(p->length, 1);
+        const int64_t each = ELEMENTS_EACH / tn_max64(p->length, 1);
         s.rows_each = each < 1 ? 1 : each > 64 ? 64 : (int32_t)each;
         while (s.rows_each > 1 && p->rows / s.rows_each < 4 * (int64_t)limits->units)
             s.rows_each /= 2;
@@ -92,13 +92,13 @@ tenon_status tn_cl_softmax_run(tn_cl_work *work, const tn_run *run, tn_message *
                       .kernel = "softmax_rows",
                       .options = options,
                       .dims = 1,
-                      .global = {(size_t)tn_cl_round(tn_cl_ceil(p->rows, s.rows_each), s.group)},
+                      .global = {(size_t)tn_round_up(tn_ceil_div(p->rows, s.rows_each), s.group)},
                       .local = {(size_t)s.group}};
     for (int32_t d = 0; d < DIMS; d++)
         n.extent[d] = d < p->rank ? p->extent[d] : 1;
     for (int role = 0; role < TN_SOFTMAX_ROLES; role++) {
         const tn_softmax_operand *o = &p->operand[role];
-        const int64_t size = tn_cl_element(o->dtype);
+        const int64_t size = tn_element_size(o->dtype);
         n.type[role] = (int32_t)o->dtype;
         n.start[role] = (int64_t)run->places->operand[role].offset;
         n.step[role] = o->step * size;

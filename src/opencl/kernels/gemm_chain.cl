@@ -35,17 +35,22 @@ inline __attribute__((always_inline)) void chains_join(const chains *x, bool fir
     }
 }
 
+/* All steps; the address spaces of A and B differ, so no function can do it. A_OF_ROW: A's element of
+ * row i; NEXT: moves a and b on. */
+#define CHAINS_STEPS(A_OF_ROW, NEXT)                                                               \
+    for (int p = 0; p < steps; p++, NEXT) {                                                        \
+        S av[MR];                                                                                  \
+        SV bv[NV];                                                                                 \
+        EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);                                              \
+        EACH_ROW av[i] = A_OF_ROW;                                                                 \
+        chains_step(&x, av, bv);                                                                   \
+    }
+
 /* Packed panels: steps of MR elements, and of NR. */
 void chain_packed(__global const S *a, __global const S *b, int steps, bool first, E *sums) {
     chains x;
     chains_clear(&x);
-    for (int p = 0; p < steps; p++, a += MR, b += NR) {
-        S av[MR];
-        SV bv[NV];
-        EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);
-        EACH_ROW av[i] = a[i];
-        chains_step(&x, av, bv);
-    }
+    CHAINS_STEPS(a[i], (a += MR, b += NR))
     chains_join(&x, first, sums);
 }
 

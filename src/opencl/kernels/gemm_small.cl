@@ -15,13 +15,7 @@ void chain_placed(source a, long row, long step, int rows, __global const S *b, 
     chains x;
     chains_clear(&x);
     EACH_ROW line[i] = (__global const S *)(a + min(i, rows - 1) * row);
-    for (int p = 0; p < steps; p++, b += b_step) {
-        S av[MR];
-        SV bv[NV];
-        EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);
-        EACH_ROW av[i] = line[i][p * step];
-        chains_step(&x, av, bv);
-    }
+    CHAINS_STEPS(line[i][p * step], (b += b_step))
     chains_join(&x, first, sums);
 }
 
@@ -31,39 +25,21 @@ void chain_placed_a(source a, long row, long step, int rows, const S *b, int ste
     chains x;
     chains_clear(&x);
     EACH_ROW line[i] = (__global const S *)(a + min(i, rows - 1) * row);
-    for (int p = 0; p < steps; p++, b += NR) {
-        S av[MR];
-        SV bv[NV];
-        EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);
-        EACH_ROW av[i] = line[i][p * step];
-        chains_step(&x, av, bv);
-    }
+    CHAINS_STEPS(line[i][p * step], (b += NR))
     chains_join(&x, first, sums);
 }
 
 void chain_placed_b(const S *a, __global const S *b, long b_step, int steps, bool first, E *sums) {
     chains x;
     chains_clear(&x);
-    for (int p = 0; p < steps; p++, a += MR, b += b_step) {
-        S av[MR];
-        SV bv[NV];
-        EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);
-        EACH_ROW av[i] = a[i];
-        chains_step(&x, av, bv);
-    }
+    CHAINS_STEPS(a[i], (a += MR, b += b_step))
     chains_join(&x, first, sums);
 }
 
 void chain_private(const S *a, const S *b, int steps, bool first, E *sums) {
     chains x;
     chains_clear(&x);
-    for (int p = 0; p < steps; p++, a += MR, b += NR) {
-        S av[MR];
-        SV bv[NV];
-        EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);
-        EACH_ROW av[i] = a[i];
-        chains_step(&x, av, bv);
-    }
+    CHAINS_STEPS(a[i], (a += MR, b += NR))
     chains_join(&x, first, sums);
 }
 
