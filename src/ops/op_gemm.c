@@ -13,7 +13,8 @@ enum {
     INPUTS = TN_DTYPES_FLOAT | TN_DTYPES_F8 | TN_DTYPES_INT8,
     WEIGHTS = INPUTS | TN_DTYPES_BLOCK,
     OUTPUTS = INPUTS | 1 << TENON_S32,
-    ZEROS = TN_DTYPES_FLOAT | TN_DTYPES_INT8 | 1 << TENON_S32
+    ZEROS = TN_DTYPES_FLOAT | TN_DTYPES_INT8 | 1 << TENON_S32,
+    ACTIVATIONS = 1 << TENON_F32 | 1 << TENON_F16 | 1 << TENON_BF16 /* beside blocks */
 };
 
 #define OPERAND(...) TN_OPERAND(tenon_gemm_desc, __VA_ARGS__)
@@ -126,6 +127,9 @@ static tenon_status check_types(tn_message *m, const tenon_gemm_desc *g) {
     const int a_int = g->a.dtype == TENON_S8 || g->a.dtype == TENON_U8,
               b_int = g->b.dtype == TENON_S8 || g->b.dtype == TENON_U8;
 
+    if (TN_DTYPE_BIT(g->b.dtype) & TN_DTYPES_BLOCK && !(TN_DTYPE_BIT(g->a.dtype) & ACTIVATIONS))
+        return INVALID("a.dtype is %s beside b of %s, expected one of f32 f16 bf16 with blocks",
+                       tenon_dtype_name(g->a.dtype), tenon_dtype_name(g->b.dtype));
     if (g->c.dtype == TENON_S32 && !(a_int && b_int))
         return INVALID(
             "c.dtype is s32 with a %s and b %s, expected integer inputs for an integer sum",
@@ -233,6 +237,24 @@ static tenon_status place_all(tn_message *m, const tenon_gemm_desc *g, tn_gemm_p
                  &p->operand[TN_GEMM_B_ZERO]);
 }
 
+/*
+ * Blocks lie along k, as GGUF stores weights: n rows of k. That strides and extents are of whole
+ * blocks has been seen by tn_check_tensor for whichever dimension has stride 1.
+ */
+static tenon_status check_blocks_along_k(tn_message *m, const tenon_tensor *b) {
+    const tn_dtype_info *type = tn_dtype_find(b->dtype);
+    const int32_t along = b->rank - 2;
+    if (type->elements == 1)
+        return TENON_OK;
+    if (b->shape[along] % type->elements != 0)
+        return INVALID("b.shape[%d] is %lld, expected a multiple of %d, the block of %s",
+                       (int)along, (long long)b->shape[along], (int)type->elements, type->name);
+    if (b->stride[along] != 1 && !tn_tensor_empty(b))
+        return INVALID("b.stride[%d] is %lld, expected 1, blocks of %s along k", (int)along,
+                       (long long)b->stride[along], type->name);
+    return TENON_OK;
+}
+
 static tenon_status check_shapes(tn_message *m, const tenon_gemm_desc *g, tn_gemm_problem *p) {
     const tenon_tensor *a = &g->a, *b = &g->b, *t = &g->c;
     const int64_t columns = b->shape[b->rank - 1];
@@ -241,6 +263,7 @@ static tenon_status check_shapes(tn_message *m, const tenon_gemm_desc *g, tn_gem
     p->k = a->shape[a->rank - 1];
     p->n = g->gated ? columns / 2 : columns;
     TN_TRY(tn_check_extent(m, "b", b, b->rank - 2, p->k, "k of a"));
+    TN_TRY(check_blocks_along_k(m, b));
     if (g->gated && columns % 2 != 0)
         return INVALID("b.shape[%d] is %lld, expected an even number of columns with gated",
                        (int)b->rank - 1, (long long)columns);

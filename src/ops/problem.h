@@ -54,7 +54,15 @@ typedef enum tn_gemm_role {
 typedef struct tn_gemm_operand {
     tenon_dtype dtype; /* TENON_DTYPE_NONE: absent */
     int32_t reserved;
-    /* a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p */
+    /*
+     * a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p.
+     *
+     * b of a block type (ops/blocks.h): k is a multiple of the block's elements, row is 1 (unless
+     * k or n is 0), column and batch are multiples of the block's elements (0 where b repeats, and
+     * where there is one column): the block of element p of column j begins
+     * (batch + column·j + p) / elements · bytes after b's address. a is f32, f16 or bf16 then, and
+     * accumulate f32.
+     */
     int64_t row, column;
     int64_t batch[TN_GEMM_BATCH_RANK]; /* per batch dimension, or [0] = per expert when grouped */
 } tn_gemm_operand;
@@ -77,6 +85,11 @@ typedef struct tn_gemm_problem {
     int64_t packed_bytes; /* of B_PACKED */
     tenon_activation activation;
     tenon_gated gated;
+    /*
+     * With b of blocks DEFAULT is as EXACT: b decoded, a as it is. FAST may round each row of a, 32
+     * consecutive p at a time counted from 0, to int8 with an f32 scale: s = max|a| / 127,
+     * q = a / s to nearest even (docs/NUMERICS.md, 3.8).
+     */
     tenon_compute compute;
     /* TENON_F64, TENON_F32, or TENON_S32 (both inputs integers: exact sums, wrapping never: see
      * docs/NUMERICS.md) */
