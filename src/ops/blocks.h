@@ -176,10 +176,13 @@ typedef struct tn_block_type {
 /* NULL for what is no block type. */
 const tn_block_type *tn_block_find(tenon_dtype dtype);
 
-/* The block that holds element `index`, counted from the first of `base`: strides of block tensors
- * count elements. */
-static inline const void *tn_block_at(const tn_block_type *type, const void *base, int64_t index) {
-    return (const char *)base + index / type->elements * type->bytes;
+/*
+ * The block of element `p` of a run of blocks that starts `start` elements after `base`: a multiple
+ * of the block's, of either sign, since strides of block tensors count elements.
+ */
+static inline const void *tn_block_at(const tn_block_type *type, const void *base, int64_t start,
+                                      int64_t p) {
+    return (const char *)base + (start / type->elements + p / type->elements) * type->bytes;
 }
 
 #endif

@@ -58,10 +58,10 @@ typedef struct tn_gemm_operand {
      * a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p.
      *
      * b of a block type (ops/blocks.h): k is a multiple of the block's elements, row is 1 (unless
-     * k or n is 0), column and batch are multiples of the block's elements (0 where b repeats, and
-     * where there is one column): the block of element p of column j begins
-     * (batch + column·j + p) / elements · bytes after b's address. a is f32, f16 or bf16 then, and
-     * accumulate f32.
+     * k or n is 0), column and batch are multiples of the block's elements of either sign (0 where b
+     * repeats, and where there is one column). The block of element p of column j is number
+     * (batch + column·j) / elements + p / elements, counted from b's address: tn_block_at. a is
+     * f32, f16 or bf16 then, and accumulate f32.
      */
     int64_t row, column;
     int64_t batch[TN_GEMM_BATCH_RANK]; /* per batch dimension, or [0] = per expert when grouped */

@@ -5,7 +5,6 @@
  * and no state at all.
  */
 #include "core/backend.h"
-#include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
 
 #include <stdio.h>
@@ -74,14 +73,6 @@ static double work(tn_op op, const void *problem) {
     return 0;
 }
 
-static tenon_status decline_blocks(const tn_gemm_problem *p, tn_message *why) {
-    const tenon_dtype b = p->operand[TN_GEMM_B].dtype;
-    if (!tn_ref_plain(b))
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b.dtype is %s: no block types here",
-                       tenon_dtype_name(b));
-    return TENON_OK;
-}
-
 static tenon_status plan(tn_device *device, tn_op op, const void *problem, int threads,
                          tn_choices *out, tn_message *why) {
     static const char *const algorithm[] = {
@@ -94,8 +85,6 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
     (void)threads;
 
     out->count = 0;
-    if (op == TN_OP_GEMM || op == TN_OP_GEMM_PACK)
-        TN_TRY(decline_blocks(problem, why));
     if (op == TN_OP_GEMM &&
         ((const tn_gemm_problem *)problem)->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE) {
         size_t ignored;

@@ -73,10 +73,6 @@ static double to_integer(double value, double low, double high) {
     return fmin(fmax(rint(value), low), high);
 }
 
-int tn_ref_plain(tenon_dtype dtype) {
-    return dtype >= TENON_F64 && dtype <= TENON_BOOL;
-}
-
 double tn_ref_get(const void *base, tenon_dtype dtype, int64_t index) {
     switch (dtype) {
     case TENON_F64:

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Elements of every plain dtype to and from double: what a stored value means, and how a result is
- * rounded into it. docs/NUMERICS.md, "Types", says the same in words. Block-quantised types are not
- * elements and not here.
+ * rounded into it. docs/NUMERICS.md, "Types", says the same in words. Block types are
+ * ops/blocks.h's.
  */
 #ifndef TN_REF_CONVERT_H
 #define TN_REF_CONVERT_H
 
 #include <tenon/tensor.h>
-
-/* 1 if the two functions below know the type. */
-int tn_ref_plain(tenon_dtype dtype);
 
 /* Element `index` of `base`. Exact for every type (s64: below 2^53). */
 double tn_ref_get(const void *base, tenon_dtype dtype, int64_t index);

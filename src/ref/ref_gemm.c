@@ -4,13 +4,22 @@
  * include/tenon/gemm.h writes it. Sums of integers are exact as long as they stay below 2^53 in
  * magnitude: for u8·s8 without zero points that is k < 2^37.
  */
+#include "ops/blocks.h"
 #include "ops/index.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
 
+/* The block of weights that was decoded last: a sum over p meets each of its elements. */
+typedef struct decoded {
+    const void *block;
+    float value[TN_BLOCK_MOST];
+} decoded;
+
 /* One member of the batch: addresses and, in elements, where the member starts. */
 typedef struct member {
     const tn_gemm_problem *p;
+    const tn_block_type *blocks; /* NULL: B of a plain type */
+    decoded *last;
     tn_gemm_operand operand[TN_GEMM_ROLES];
     void *address[TN_GEMM_ROLES];
     int64_t start[TN_GEMM_ROLES];
@@ -38,10 +47,22 @@ static double a_value(const member *x, int64_t i, int64_t p) {
     return scale * (at(x, TN_GEMM_A, i, p, 0) - zero);
 }
 
+/* B[p,j] of blocks, which lie along p. */
+static double weight(const member *x, int64_t p, int64_t j) {
+    const tn_gemm_operand *o = &x->operand[TN_GEMM_B];
+    const void *block =
+        tn_block_at(x->blocks, x->address[TN_GEMM_B], x->start[TN_GEMM_B] + j * o->column, p);
+    if (block != x->last->block) {
+        x->blocks->decode(block, x->last->value);
+        x->last->block = block;
+    }
+    return (double)x->last->value[p % x->blocks->elements];
+}
+
 static double b_value(const member *x, int64_t p, int64_t j) {
     const double zero = at(x, TN_GEMM_B_ZERO, group_of(x, TN_GEMM_B_ZERO, p), j, 0);
     const double scale = at(x, TN_GEMM_B_SCALE, group_of(x, TN_GEMM_B_SCALE, p), j, 1);
-    return scale * (at(x, TN_GEMM_B, p, j, 0) - zero);
+    return scale * ((x->blocks ? weight(x, p, j) : at(x, TN_GEMM_B, p, j, 0)) - zero);
 }
 
 /* C'[i,j]: what is stored in C, read as it will be written. */
@@ -125,7 +146,8 @@ static void grouped(member *x) {
 }
 
 void tn_ref_gemm(const tn_gemm_problem *p, void *const *addresses) {
-    member x = {.p = p};
+    decoded last = {.block = NULL};
+    member x = {.p = p, .blocks = tn_block_find(p->operand[TN_GEMM_B].dtype), .last = &last};
     for (int role = 0; role < TN_GEMM_ROLES; ++role) {
         x.operand[role] = p->operand[role];
         x.address[role] = addresses[role];

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reference's packed B: a header of 64 bytes and a dense row-major copy of the distinct members
- * of B in its own type. Nothing is gained by it here; it is there so that every call of the API can
+ * The reference's packed B: a header of 64 bytes and a dense copy of the distinct members of B in
+ * its own type, row-major, or column by column where it is of blocks. Nothing is gained by it here; it is there so that every call of the API can
  * be run and compared. A batch dimension along which B repeats (stride 0) is stored once.
  */
+#include "core/checked.h"
+#include "ops/blocks.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
-
-#include "core/checked.h"
 
 #define PACK_MAGIC UINT64_C(0x32464552504e5400) /* "\0TNPREF2" in memory order */
 
@@ -30,6 +30,11 @@ static tn_gemm_operand dense(const tn_gemm_problem *p, int64_t *members) {
     const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
     tn_gemm_operand copy = {.dtype = b->dtype, .row = columns(p), .column = 1};
     int64_t count = 1;
+
+    if (tn_block_find(b->dtype)) {
+        copy.row = 1;
+        copy.column = p->k;
+    }
 
     if (p->experts > 0) {
         copy.batch[0] = p->k * columns(p);
@@ -70,18 +75,16 @@ static pack_header header_of(const tn_gemm_problem *p) {
 
 tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_message *why) {
     const pack_header h = header_of(p);
-    size_t k, n, members, element, size;
+    int64_t elements;
+    size_t k, n, members, bytes_of_one, size;
 
     if (p->pointer_array)
         return tn_fail(why, TENON_ERROR_UNSUPPORTED,
                        "array_count is not 0, expected no pointer arrays beside b_packed");
-    if (!tn_ref_plain(p->operand[TN_GEMM_B].dtype))
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b.dtype is %s, expected a plain type to pack",
-                       tenon_dtype_name(p->operand[TN_GEMM_B].dtype));
-    TN_TRY(tenon_dtype_block(p->operand[TN_GEMM_B].dtype, NULL, &element));
-    if (!tn_size_of_i64(h.k, &k) || !tn_size_of_i64(h.columns, &n) ||
+    TN_TRY(tenon_dtype_block(p->operand[TN_GEMM_B].dtype, &elements, &bytes_of_one));
+    if (!tn_size_of_i64(h.k / elements, &k) || !tn_size_of_i64(h.columns, &n) ||
         !tn_size_of_i64(h.members, &members) || !tn_mul_size(k, n, &size) ||
-        !tn_mul_size(size, members, &size) || !tn_mul_size(size, element, &size) ||
+        !tn_mul_size(size, members, &size) || !tn_mul_size(size, bytes_of_one, &size) ||
         !tn_add_size(size, sizeof h, &size))
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b.shape is too large, expected a packed size that fits 63 bits");
@@ -118,10 +121,23 @@ tenon_status tn_ref_pack_check(const tn_gemm_problem *p, const void *packed, siz
     return TENON_OK;
 }
 
+static void copy_blocks(const tn_gemm_problem *p, const tn_block_type *type, const void *b,
+                        int64_t from, void *copy, int64_t to) {
+    for (int64_t j = 0; j < columns(p); ++j)
+        memcpy((void *)tn_block_at(type, copy, to + j * p->k, 0),
+               tn_block_at(type, b, from + j * p->operand[TN_GEMM_B].column, 0),
+               (size_t)(p->k / type->elements * type->bytes));
+}
+
 /* Copies one k × columns matrix; elements go through double, which every plain type survives. */
 static void copy_matrix(const tn_gemm_problem *p, const void *b, int64_t from, void *copy,
                         int64_t to) {
     const tn_gemm_operand *o = &p->operand[TN_GEMM_B];
+    const tn_block_type *type = tn_block_find(o->dtype);
+    if (type) {
+        copy_blocks(p, type, b, from, copy, to);
+        return;
+    }
     for (int64_t row = 0; row < p->k; ++row)
         for (int64_t j = 0; j < columns(p); ++j)
             tn_ref_put(copy, o->dtype, to + row * columns(p) + j,

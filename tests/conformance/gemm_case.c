@@ -5,6 +5,8 @@
  */
 #include "gemm_case.h"
 
+#include "block_operand.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,8 +102,11 @@ static void make_operands(gemm_run *r) {
     r->a = input(r->w, x->a, rank, shape, x->a_layout, 0,
                  x->reach > 0 ? (range){-x->reach, x->reach} : range_of(x->a));
     rank = batched(x, x->b_once, x->array ? x->array * x->k : x->k, columns(x), shape);
-    r->b = x->experts ? input(r->w, x->b, 3, expert_shape, x->b_layout, 0, range_of(x->b))
-                      : input(r->w, x->b, rank, shape, x->b_layout, 0, range_of(x->b));
+    if (x->experts)
+        memcpy(shape, expert_shape, sizeof expert_shape);
+    r->b = x->b >= TENON_Q8_0
+               ? block_input(r->w, x->b, x->experts ? 3 : rank, shape, x->b_layout)
+               : input(r->w, x->b, x->experts ? 3 : rank, shape, x->b_layout, 0, range_of(x->b));
     rank = batched(x, 0, x->array ? x->array * x->m : x->m, x->n, shape);
     if (x->beta != 0 || x->residual == ALIAS)
         r->c = in_out(r->w, x->c, rank, shape, x->c_layout, range_of(x->c));
@@ -126,8 +131,12 @@ static void make_operands(gemm_run *r) {
 /* ---------------------------------------------------------------- descriptors */
 
 /* Member `index` of a pointer array: rows index·rows … of the stacked operand. */
-static void *member(const tenon_tensor *t, int64_t index, int64_t rows, size_t size) {
-    return (unsigned char *)t->data + index * rows * t->stride[0] * (int64_t)size;
+static void *member(const tenon_tensor *t, int64_t index, int64_t rows) {
+    int64_t elements = 1;
+    size_t bytes_of_one = 0;
+    ck_assert_int_eq(tenon_dtype_block(t->dtype, &elements, &bytes_of_one), TENON_OK);
+    return (unsigned char *)t->data +
+           index * rows * t->stride[0] / elements * (int64_t)bytes_of_one;
 }
 
 static tenon_tensor without_data(tenon_tensor t, int64_t rows) {
@@ -136,20 +145,14 @@ static tenon_tensor without_data(tenon_tensor t, int64_t rows) {
     return t;
 }
 
-static size_t size_of(tenon_dtype dtype) {
-    size_t bytes_of_one = 0;
-    ck_assert_int_eq(tenon_dtype_block(dtype, NULL, &bytes_of_one), TENON_OK);
-    return bytes_of_one;
-}
-
 /* Turns stacked matrices into arrays of addresses. */
 static void use_arrays(gemm_run *r, tenon_gemm_desc *g) {
     const gemm_case *x = &r->x;
     void **pointers = world_alloc(r->w, sizeof(void *) * 3 * (size_t)x->array);
     for (int64_t i = 0; i < x->array; ++i) {
-        pointers[i] = member(&g->a, i, x->m, size_of(g->a.dtype));
-        pointers[x->array + i] = member(&g->b, i, x->k, size_of(g->b.dtype));
-        pointers[2 * x->array + i] = member(&g->c, i, x->m, size_of(g->c.dtype));
+        pointers[i] = member(&g->a, i, x->m);
+        pointers[x->array + i] = member(&g->b, i, x->k);
+        pointers[2 * x->array + i] = member(&g->c, i, x->m);
     }
     g->a_array = (const void *const *)pointers;
     g->b_array = (const void *const *)(pointers + x->array);
@@ -227,8 +230,28 @@ static tenon_tensor magnitudes(gemm_run *r, const operand *x, const operand *sca
             }
             value[f] = fabs(get(s, index[0] * s->shape[1] + index[1]));
         }
-        ((double *)t.data)[i] = value[0] * (fabs(get(&x->exact, i)) + value[1]);
+        const double size = fabs(get(x->size.rank ? &x->size : &x->exact, i));
+        ((double *)t.data)[i] = value[0] * (size + value[1]);
     }
+    return t;
+}
+
+/* Whether A may be rounded to int8. */
+static bool is_fast(const gemm_case *x) {
+    return x->compute == TENON_COMPUTE_FAST && x->b >= TENON_Q8_0;
+}
+
+/* Each element of (…, m, k) becomes the largest of its run of 32 along k (3.8). */
+static tenon_tensor largest_of_runs(tenon_tensor t, int64_t k) {
+    double *value = t.data;
+    for (int64_t i = 0; i < count_of(&t); i += k)
+        for (int64_t run = 0; run < k; run += 32) {
+            double largest = 0;
+            for (int64_t p = run; p < run + 32; ++p)
+                largest = fmax(largest, value[i + p]);
+            for (int64_t p = run; p < run + 32; ++p)
+                value[i + p] = largest;
+        }
     return t;
 }
 
@@ -237,8 +260,9 @@ static void describe_magnitudes(gemm_run *r) {
     memcpy(shape, r->c.t.shape, sizeof shape);
     shape[r->c.t.rank - 1] = columns(&r->x);
     r->products = exact_zeros(r->w, r->c.t.rank, shape);
+    const tenon_tensor a = magnitudes(r, &r->a, &r->a_scale, &r->a_zero, 1);
     r->magnitude = (tenon_gemm_desc){
-        .a = magnitudes(r, &r->a, &r->a_scale, &r->a_zero, 1),
+        .a = is_fast(&r->x) ? largest_of_runs(a, r->x.k) : a,
         .b = magnitudes(r, &r->b, &r->b_scale, &r->b_zero, 0),
         .c = r->products,
         .group_offsets = r->offsets.exact,
@@ -277,6 +301,7 @@ static double error_of(gemm_run *r, int64_t index, double old_c) {
     bound_gemm_element e = {
         .k = x->k,
         .accumulate = accumulate_in(x),
+        .fast = is_fast(x),
         .activation = x->activation,
         .gated = x->gated != TENON_GATED_NONE,
         .clamp = fmax(fabs(x->clamp_low), fabs(x->clamp_high)),

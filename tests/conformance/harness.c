@@ -116,6 +116,10 @@ void *world_alloc(world *w, size_t bytes) {
     return keep(w, calloc(bytes ? bytes : 1, 1), false);
 }
 
+void *world_guarded(world *w, size_t bytes, size_t alignment) {
+    return keep(w, guard_alloc(bytes, alignment, rng_below(&w->random, 4) != 0), true);
+}
+
 static void release(world *w) {
     while (w->blocks) {
         block *b = w->blocks;
@@ -252,7 +256,7 @@ static operand place(world *w, tenon_dtype dtype, int32_t rank, const int64_t *s
         *(reach < 0 ? &low : &high) += reach;
     }
     o.bytes = count_of(&o.t) > 0 ? (size_t)((high - low + 1) * size) : 0;
-    o.memory = keep(w, guard_alloc(o.bytes, (size_t)size, rng_below(&w->random, 4) != 0), true);
+    o.memory = world_guarded(w, o.bytes, (size_t)size);
     o.t.data = o.memory - low * size;
     return o;
 }

@@ -50,6 +50,8 @@ void world_case(world *w, const char *format, ...) __attribute__((format(printf,
 void world_end(world *w);
 /* Plain zeroed memory that lives as long as the case. */
 void *world_alloc(world *w, size_t bytes);
+/* Memory between guard pages, mostly with the forbidden one right behind it. */
+void *world_guarded(world *w, size_t bytes, size_t alignment);
 
 /*
  * Judges the answer of the device under test. False if it is UNSUPPORTED and the device's name is in `unsupported`
@@ -79,6 +81,8 @@ typedef struct range {
 typedef struct operand {
     tenon_tensor t;     /* what the device under test gets */
     tenon_tensor exact; /* dense f64 copy (boolean and index types: of the same type) */
+    tenon_tensor
+        size; /* block types: dense f64, |product| + |minimum| of each element; else rank 0 */
     unsigned char *memory, *before;
     size_t bytes;
     double largest; /* largest finite magnitude */

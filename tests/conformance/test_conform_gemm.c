@@ -604,31 +604,8 @@ START_TEST(combinations) {
 }
 END_TEST
 
-/* Block-quantised weights are in the interface and, so far, in no device: each must say so. */
-START_TEST(block_types) {
-    world w = world_start("gemm block types", device_id[_i]);
-    for (int type = TENON_Q8_0; type <= TENON_NVFP4; ++type) {
-        const int64_t m = 3, n = 5, k = 512;
-        size_t bytes;
-        int64_t elements;
-        world_case(&w, "gemm with b of %s", tenon_dtype_name((tenon_dtype)type));
-        ck_assert_int_eq(tenon_dtype_block((tenon_dtype)type, &elements, &bytes), TENON_OK);
-        void *blocks = world_alloc(&w, (size_t)(n * k / elements) * bytes),
-             *a = world_alloc(&w, (size_t)(m * k) * sizeof(float));
-        float c[15];
-        const tenon_gemm_desc g = {
-            .a = tenon_matrix(a, TENON_F32, m, k),
-            .c = tenon_matrix(c, TENON_F32, m, n),
-            .b = tenon_transposed(tenon_matrix(blocks, (tenon_dtype)type, n, k))};
-        world_answered(&w, tenon_gemm(w.ctx, &g), "cpu opencl reference");
-    }
-    world_end(&w);
-}
-END_TEST
-
 int main(void) {
-    const TTest *const tests[] = {shapes,      layouts,      large,      long_sums,
-                                  short_sums,  types,        byte_sums,  every_field,
-                                  activations, combinations, block_types};
+    const TTest *const tests[] = {shapes, layouts,   large,       long_sums,   short_sums,
+                                  types,  byte_sums, every_field, activations, combinations};
     return conform_main("conformance gemm", tests, sizeof tests / sizeof *tests);
 }

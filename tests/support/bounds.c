@@ -73,12 +73,15 @@ static bool is_exact(tenon_activation a) {
     return a == TENON_ACTIVATION_NONE || a == TENON_ACTIVATION_RELU || a == TENON_ACTIVATION_CLAMP;
 }
 
-/* The bound for an arithmetic of unit u whose sum of products takes `chain` roundings. */
-static double gemm_with(const bound_gemm_element *x, double chain, double u, double eta) {
+/*
+ * The bound for an arithmetic of unit u whose sum of products takes `chain` roundings, after operands were rounded by `coarse`.
+ */
+static double gemm_with(const bound_gemm_element *x, double chain, double coarse, double u,
+                        double eta) {
     double z[2], error[2];
     for (int i = 0; i < 2; ++i) { /* (3.2) */
         z[i] = x->products[i] + x->addends[i];
-        error[i] = bound_gamma(chain + 10, u) * x->products[i] +
+        error[i] = (coarse + bound_gamma(chain + 10, u)) * x->products[i] +
                    bound_gamma(10, u) * x->addends[i] + (double)(x->k + 10) * eta;
     }
 
@@ -106,9 +109,12 @@ static double gemm_with(const bound_gemm_element *x, double chain, double u, dou
 
 double bound_gemm(const bound_gemm_element *x) {
     const double k = (double)x->k, blocks = ceil(k / KC);
-    const double chain = x->accumulate == TENON_S32 ? 0 : min(k, KC) + max(blocks - 1, 0);
-    return gemm_with(x, chain, unit_of(x->accumulate), underflow_of(x->accumulate)) +
-           gemm_with(x, k, 0x1p-53, 0);
+    const double chain = x->accumulate == TENON_S32 ? 0
+                         : x->fast                  ? ceil(k / 16) + 10 /* (3.8) */
+                                                    : min(k, KC) + max(blocks - 1, 0);
+    return gemm_with(x, chain, x->fast ? 1 / 253.0 : 0, unit_of(x->accumulate),
+                     underflow_of(x->accumulate)) +
+           gemm_with(x, k, 0, 0x1p-53, 0);
 }
 
 /* ---- 4. Softmax, 5. Attention ---- */

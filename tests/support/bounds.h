@@ -21,13 +21,14 @@ double bound_gamma(double n, double u);
 
 /*
  * GEMM, one element. products: |alpha|·sum |A'||B'|, addends: |beta·C'| + |bias|; index 1 is for the second
- * column of a gated pair. accumulate: TENON_F32, TENON_F64 or TENON_S32.
+ * column of a gated pair. accumulate: TENON_F32, TENON_F64 or TENON_S32. fast: A may be rounded to int8 beside blocks, and products
+ * are |alpha|·sum M·|W|, of (3.8).
  */
 typedef struct bound_gemm_element {
     int64_t k;
     tenon_dtype accumulate;
     tenon_activation activation;
-    bool gated;
+    bool gated, fast;
     double products[2], addends[2];
     double clamp;    /* largest magnitude of the clamp's ends */
     double residual; /* |residual| */
