@@ -65,15 +65,25 @@ static void write_value(void *memory, tenon_dtype dtype, size_t i, float f) {
     }
 }
 
-static void *memory_for(tenon_dtype dtype, size_t n) {
+static size_t bytes_of(tenon_dtype dtype, size_t n) {
+    int64_t elements = 1;
     size_t bytes = 0;
-    if (tenon_dtype_block(dtype, NULL, &bytes) != TENON_OK)
+    if (tenon_dtype_block(dtype, &elements, &bytes) != TENON_OK)
         abort();
-    return guard_alloc(n * bytes, 64, true);
+    return n / (size_t)elements * bytes;
+}
+
+static void *memory_for(tenon_dtype dtype, size_t n) {
+    return guard_alloc(bytes_of(dtype, n), 64, true);
 }
 
 static void *values(tenon_dtype dtype, size_t n) {
     void *memory = memory_for(dtype, n);
+    if (dtype >= TENON_Q8_0) { /* bytes below 64 make no f16 scale that is not finite */
+        for (size_t i = 0; i < bytes_of(dtype, n); ++i)
+            ((uint8_t *)memory)[i] = (uint8_t)rng_below(&numbers, 64);
+        return memory;
+    }
     for (size_t i = 0; i < n; ++i)
         write_value(memory, dtype, i, (float)rng_between(&numbers, -8, 8) / 8);
     return memory;
@@ -113,11 +123,8 @@ static tenon_tensor indices(const int32_t *from, int64_t a, int64_t b) {
 
 /* An output of the job. */
 static tenon_tensor out_of(job *j, tenon_dtype dtype, int32_t rank, const int64_t *shape) {
-    size_t bytes = 0;
-    if (tenon_dtype_block(dtype, NULL, &bytes) != TENON_OK)
-        abort();
     job_output *out = &j->output[j->outputs++];
-    out->bytes = elements_of(rank, shape) * bytes;
+    out->bytes = bytes_of(dtype, elements_of(rank, shape));
     out->memory = guard_alloc(out->bytes, 64, true);
     return tenon_dense(out->memory, dtype, rank, shape);
 }
@@ -405,6 +412,18 @@ static void append_paged(job *j) {
     j->append.v_scale = all1(TENON_F32, 0.5f, 1);
 }
 
+static void quantize_rows(job *j) {
+    j->op = JOB_QUANTIZE;
+    j->quantize.x = in2(TENON_BF16, 6, 512);
+    j->quantize.y = out2(j, TENON_Q4_K, 6, 512);
+}
+
+static void dequantize_rows(job *j) {
+    j->op = JOB_DEQUANTIZE;
+    j->quantize.x = in2(TENON_Q5_1, 40, 320);
+    j->quantize.y = out2(j, TENON_F16, 40, 320);
+}
+
 const job_kind job_kinds[] = {
     {"gemm_f32", true, gemm_f32},
     {"gemm_row", true, gemm_row},
@@ -430,5 +449,7 @@ const job_kind job_kinds[] = {
     {"merge_three", false, merge_three},
     {"append_rows", false, append_rows},
     {"append_paged", false, append_paged},
+    {"quantize_rows", false, quantize_rows},
+    {"dequantize_rows", false, dequantize_rows},
 };
 const int job_kind_count = (int)(sizeof job_kinds / sizeof job_kinds[0]);
