@@ -329,7 +329,7 @@ static bool plan_and_run(const options *o, tenon_context *planning, const gguf_f
                          const tokenizer *t, const int32_t *tokens, int64_t count,
                          char error[512]) {
     const int64_t needed = count + o->generate;
-    const model_options options = {
+    const model_options wanted = {
         .capacity = o->context > needed ? o->context : needed,
         .rows = o->rows < count ? o->rows : count,
         .all_logits = o->logits != NULL,
@@ -337,12 +337,12 @@ static bool plan_and_run(const options *o, tenon_context *planning, const gguf_f
         .compute = o->exact ? TENON_COMPUTE_EXACT : TENON_COMPUTE_FAST,
         .budget = o->budget,
     };
-    model *m = model_plan(planning, file, &options, error);
+    model *m = model_plan(planning, file, &wanted, error);
     if (!m)
         return false;
     print_memory(model_memory_of(m));
     if (!o->dry_run)
-        return run_planned(m, o, t, tokens, count, options.rows, error);
+        return run_planned(m, o, t, tokens, count, wanted.rows, error);
     model_close(m);
     return true;
 }

@@ -110,11 +110,11 @@ static bool find_vector(model *m, const char *name, int64_t length, const float 
     return true;
 }
 
-static bool find_layer(model *m, int64_t number, layer *out, char error[512]) {
+static bool find_layer(model *m, int64_t number, model_layer *out, char error[512]) {
     const model_shape *s = &m->shape;
     const int64_t q = s->heads * s->head, kv = s->kv_heads * s->head;
     const struct {
-        phase phase;
+        model_phase phase;
         const char *name;
         int64_t rows, k;
     } products[] = {

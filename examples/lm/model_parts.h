@@ -6,7 +6,7 @@
 #include "model.h"
 
 /* The products and the attention of a layer, and the last product, in their order. */
-typedef enum phase {
+typedef enum model_phase {
     PHASE_Q,
     PHASE_K,
     PHASE_V,
@@ -17,10 +17,10 @@ typedef enum phase {
     PHASE_DOWN,
     PHASE_HEAD,
     PHASES
-} phase;
+} model_phase;
 
 /* What lives between them. */
-typedef enum slot {
+typedef enum model_slot {
     SLOT_X,
     SLOT_NORM,
     SLOT_QKV,
@@ -32,7 +32,7 @@ typedef enum slot {
     SLOT_LOGITS,
     SLOT_ROTATION,
     SLOTS
-} slot;
+} model_slot;
 
 /* Weights of a product: `rows` rows of `k` elements. */
 typedef struct matrix {
@@ -41,15 +41,15 @@ typedef struct matrix {
     int64_t rows, k;
 } matrix;
 
-typedef struct layer {
+typedef struct model_layer {
     matrix product[PHASES]; /* none for PHASE_ATTEND and PHASE_HEAD */
     const float *attention_norm, *hidden_norm;
     bool gated; /* the rows of up follow those of gate in the file: one product for both */
-} layer;
+} model_layer;
 
 /* A phase's plan for weights of one type. */
 typedef struct planned {
-    phase phase;
+    model_phase phase;
     tenon_dtype dtype;
     bool gated;
     tenon_plan *plan;
@@ -75,7 +75,7 @@ struct model {
     model_memory memory;
     matrix embedding, head;
     const float *last_norm, *rope_factors; /* factors: NULL if the file has none */
-    layer *layers;
+    model_layer *layers;
     plan_set many, one, rest; /* of options.rows tokens, of one, and of what a prompt leaves over */
     tenon_buffer *block;      /* activations and workspaces, then the cache */
     int64_t position, length; /* tokens in the cache: before, and with the step under way */
@@ -86,7 +86,7 @@ bool plan_set_make(model *m, plan_set *set, int64_t rows, uint64_t budget, char 
 void plan_set_free(plan_set *set);
 
 /* Descriptors, with addresses in a block that begins at `block` (NULL while planning). */
-void describe_product(const model *m, const plan_set *set, phase phase, const matrix *weights,
+void describe_product(const model *m, const plan_set *set, model_phase phase, const matrix *weights,
                       bool gated, char *block, tenon_gemm_desc *out);
 void describe_attention(const model *m, const plan_set *set, int64_t layer, char *block,
                         tenon_attention_desc *out);

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-static float *slot_of(const plan_set *set, slot slot, char *block) {
+static float *slot_of(const plan_set *set, model_slot slot, char *block) {
     return block ? (float *)(void *)(block + set->slots[slot].offset) : NULL;
 }
 
@@ -66,7 +66,7 @@ void describe_attention(const model *m, const plan_set *set, int64_t layer, char
     out->compute = m->options.compute;
 }
 
-void describe_product(const model *m, const plan_set *set, phase phase, const matrix *weights,
+void describe_product(const model *m, const plan_set *set, model_phase phase, const matrix *weights,
                       bool gated, char *block, tenon_gemm_desc *out) {
     const model_shape *s = &m->shape;
     const int64_t rows = set->rows, q = s->heads * s->head, kv = s->kv_heads * s->head;
@@ -108,7 +108,7 @@ void describe_product(const model *m, const plan_set *set, phase phase, const ma
 
 /* ---------------------------------------------------------------- plans */
 
-static bool add_plan(model *m, plan_set *set, phase phase, const matrix *weights, bool gated,
+static bool add_plan(model *m, plan_set *set, model_phase phase, const matrix *weights, bool gated,
                      char error[512]) {
     const tenon_dtype dtype = weights ? weights->dtype : TENON_DTYPE_NONE;
     for (int i = 0; i < set->count; ++i)
@@ -132,13 +132,13 @@ static bool add_plan(model *m, plan_set *set, phase phase, const matrix *weights
     return true;
 }
 
-static bool add_phase(model *m, plan_set *set, phase phase, char error[512]) {
+static bool add_phase(model *m, plan_set *set, model_phase phase, char error[512]) {
     if (phase == PHASE_ATTEND)
         return add_plan(m, set, phase, NULL, false, error);
     if (phase == PHASE_HEAD)
         return add_plan(m, set, phase, &m->head, false, error);
     for (int64_t i = 0; i < m->shape.layers; ++i) {
-        const layer *l = &m->layers[i];
+        const model_layer *l = &m->layers[i];
         const bool gated = l->gated && phase == PHASE_GATE;
         if (!(l->gated && phase == PHASE_UP) &&
             !add_plan(m, set, phase, &l->product[phase], gated, error))
@@ -181,7 +181,7 @@ bool plan_set_make(model *m, plan_set *set, int64_t rows, uint64_t budget, char 
     set->rows = rows;
     for (int i = 0; i < PHASES; ++i) {
         first[i] = set->count;
-        if (!add_phase(m, set, (phase)i, error))
+        if (!add_phase(m, set, (model_phase)i, error))
             return false;
         last[i] = set->count - 1;
     }

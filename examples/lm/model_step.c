@@ -13,11 +13,11 @@ typedef struct run {
     char *error;
 } run;
 
-static float *floats(const run *r, slot slot) {
+static float *floats(const run *r, model_slot slot) {
     return (float *)(void *)(r->block + r->set->slots[slot].offset);
 }
 
-static int find_plan(const plan_set *set, phase phase, tenon_dtype dtype, bool gated) {
+static int find_plan(const plan_set *set, model_phase phase, tenon_dtype dtype, bool gated) {
     int i = 0;
     while (set->planned[i].phase != phase || set->planned[i].dtype != dtype ||
            set->planned[i].gated != gated)
@@ -30,7 +30,7 @@ static tenon_workspace workspace_of(const run *r, int plan) {
     return (tenon_workspace){.memory = r->block + step->offset, .bytes = step->workspace};
 }
 
-static bool product(const run *r, phase phase, const matrix *weights, bool gated) {
+static bool product(const run *r, model_phase phase, const matrix *weights, bool gated) {
     const int plan = find_plan(r->set, phase, weights->dtype, gated);
     tenon_gemm_desc desc;
     describe_product(r->m, r->set, phase, weights, gated, r->block, &desc);
@@ -62,11 +62,11 @@ static bool attend(const run *r, int64_t number) {
 
 static bool run_layer(const run *r, int64_t number) {
     const model_shape *s = &r->m->shape;
-    const layer *l = &r->m->layers[number];
+    const model_layer *l = &r->m->layers[number];
     const int64_t rows = r->set->rows, qkv = (s->heads + 2 * s->kv_heads) * s->head;
     rows_rms_norm(floats(r, SLOT_NORM), floats(r, SLOT_X), l->attention_norm, rows, s->width,
                   s->epsilon);
-    for (phase p = PHASE_Q; p <= PHASE_V; ++p)
+    for (model_phase p = PHASE_Q; p <= PHASE_V; ++p)
         if (!product(r, p, &l->product[p], false))
             return false;
     for (int64_t i = 0; i < rows; ++i) /* queries and keys lie side by side */
