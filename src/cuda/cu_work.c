@@ -152,7 +152,7 @@ tenon_status tn_cu_work_submit(tn_cu_work *work, tn_message *why) {
             continue;
         }
         if (status == TENON_ERROR_DEVICE_LOST || tn_cu_space_captured(s))
-            return status; /* what was captured has not run, and the graph is the caller's to drop */
+            return status; /* what was captured has not run; the graph is the caller's to drop */
         TN_TRY(tn_cu_space_finish(s, why));
         code = launch(work, r);
         status = tn_cu_status(s, code, "cuLaunchKernel", false, why);
