@@ -62,13 +62,9 @@ TN_DEVICE float from_bf16(uint16_t h) {
     return __int_as_float((int)h << 16);
 }
 
-TN_DEVICE float from_e4m3(uint8_t h) {
-    const uint32_t sign = (uint32_t)(h & 0x80) << 24, e = h >> 3 & 15, m = h & 7;
-    const float small = (float)m * 0.001953125f; /* m * 2^-9 */
-    const uint32_t bits = (h & 0x7f) == 0x7f ? 0x7fc00000u
-                          : e == 0           ? (uint32_t)__float_as_int(small)
-                                             : (e + 120) << 23 | m << 20;
-    return __int_as_float((int)(sign | bits));
+TN_DEVICE float from_e4m3(uint8_t h) { /* as f16, whose exponent is biased by 8 more */
+    const float v = from_f16((uint16_t)((h & 0x80) << 8 | (h & 0x7f) << 7)) * 256.0f;
+    return (h & 0x7f) == 0x7f ? TN_NAN : v;
 }
 
 TN_DEVICE float from_e5m2(uint8_t h) {
