@@ -54,6 +54,12 @@ static void device_free(void *user, const tn_segment_memory *memory) {
         tn_host_give(pool, memory);
 }
 
+static bool device_give_part(void *user, const tn_segment_memory *memory, size_t offset,
+                             size_t bytes) {
+    const tenon_pool *pool = user;
+    return pool->space->calls->give_part(pool->space, memory, offset, bytes);
+}
+
 tn_segment_source tn_device_source(tenon_pool *pool) {
     const tn_segment_source host = tn_host_source(pool);
     tn_segment_source source = {.user = pool,
@@ -62,5 +68,9 @@ tn_segment_source tn_device_source(tenon_pool *pool) {
                                 .granularity = pool->space->granularity};
     if (pool->space->host_pages && source.granularity < host.granularity)
         source.granularity = host.granularity;
+    if (!pool->space->host_pages && pool->space->calls->give_part && pool->space->part) {
+        source.give_part = device_give_part;
+        source.part = pool->space->part;
+    }
     return source;
 }

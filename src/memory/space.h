@@ -58,6 +58,11 @@ typedef struct tn_space_calls {
      * driver would only find out at the first use is found out here. NULL where `host_pages`. */
     bool (*alloc)(tn_space *space, size_t bytes, tn_segment_memory *out);
     void (*free)(tn_space *space, const tn_segment_memory *memory);
+    /* Takes a part of a segment back, as in tn_segment_source, when no work uses it any more. NULL,
+     * or `part` 0: segments come and go as wholes. A segment of which every part has gone is not
+     * freed. */
+    bool (*give_part)(tn_space *space, const tn_segment_memory *memory, size_t offset,
+                      size_t bytes);
 
     /*
      * Lets the device use host memory in place, until `withdraw`, which waits for the work that
@@ -104,6 +109,7 @@ struct tn_space {
     size_t most;            /* bytes of one segment */
     size_t total;           /* bytes of the device's memory; 0: unknown */
     size_t granularity;     /* a power of two from 64 */
+    size_t part;            /* what can go back alone: a power of two from granularity; or 0 */
 };
 
 #endif

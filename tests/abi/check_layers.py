@@ -20,7 +20,7 @@ ALLOWED = {
     "cpu": BACKEND + ["core/os.h"],
     "cpu/kernels": ["cpu/cpu_features.h"],  # compiled once per instruction set: nothing shared may slip in
     "blas": [],  # on top of the public headers
-    "cuda": BACKEND,
+    "cuda": BACKEND + ["core/os.h", "memory/space.h"],
     "opencl": BACKEND + ["core/os.h", "memory/space.h"],
 }
 

@@ -91,6 +91,10 @@ static uint32_t e_bfind(const uint32_t *a) {
             return (uint32_t)i;
     return ~0u;
 }
+static uint32_t e_bfind_shift(const uint32_t *a) {
+    const uint32_t at = e_bfind(a);
+    return at == 0xffffffff ? at : 31 - at;
+}
 static uint32_t e_clz(const uint32_t *a) {
     uint32_t n = 0;
     while (n < 32 && !(a[0] >> (31 - n) & 1))
@@ -179,6 +183,7 @@ START_TEST(integers) {
         {"dp4a.s32.u32 %d0, %a0, %a1, %a2;", e_dp4a},
         {"brev.b32 %d0, %a0;", e_brev},
         {"bfind.s32 %d0, %a0;", e_bfind},
+        {"bfind.shiftamt.s32 %d0, %a0;", e_bfind_shift},
         {"clz.b32 %d0, %a0;", e_clz},
         {"popc.b32 %d0, %a0;", e_popc},
         {"{ .reg .b16 s, t; mov.b32 {s, _}, %a0; cvt.u16.u32 t, %a1; mad.wide.s16 %d0, s, t, %a2; "

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gemm_mma.cu: products of 16-bit floats and of bytes by tensor cores (sm_80 and up): tiles of C of
+ * three sizes, k through three or four stages of shared memory filled by cp.async, fragments by
+ * ldmatrix, mma.sync, and the end from shared memory.
+ *
+ * A stage is 128 bytes of k of each row of A and column of B. An operand reaches it in one of three
+ * ways (WIDE): 16 bytes along k (1) or along rows or columns (2, then ldmatrix transposes), or
+ * element by element with conversion (0), which serves any strides and any type that the multiplied
+ * one holds exactly. 16-byte chunks are moved about by XOR so that no request of ldmatrix meets a
+ * bank twice.
+ *
+ * Sums (docs/NUMERICS.md, 3.8): k is cut in segments of 1024; in each an element is one chain of
+ * instructions, 16 steps of k each, from zero; segments are added in ascending order. Split, each
+ * segment is a block's own and gemm_join adds them. Nothing else of a problem enters, so a row has
+ * the same bits in every tile. (Shared-memory permutation and pipelining: CUTLASS.)
+ */
+#include "gemm.cuh"
+
+enum { STAGE = 128, CHUNKS = STAGE / 16 };
+
+TN_DEVICE uint32_t shared_address(const void *p) {
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+TN_DEVICE void copy16(uint32_t to, const void *from, int bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+                 : "memory");
+}
+TN_DEVICE void load4(uint32_t *r, uint32_t from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from)
+                 : "memory");
+}
+TN_DEVICE void load4_turned(uint32_t *r, uint32_t from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(from)
+                 : "memory");
+}
+
+/* ---- what is multiplied */
+
+#define FLOAT_TYPE(name, number, convert, instruction)                                             \
+    struct name {                                                                                  \
+        typedef float sum;                                                                         \
+        enum { BYTES = 2 };                                                                        \
+        static __device__ __forceinline__ uint32_t read(const char *x, int type) {                 \
+            return type == number ? *(const uint16_t *)x : convert(get<float>(x, type));           \
+        }                                                                                          \
+        static __device__ __forceinline__ void multiply(float *c, const uint32_t *a,               \
+                                                        const uint32_t *b) {                       \
+            asm(instruction " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"               \
+                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                   \
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));               \
+        }                                                                                          \
+    }
+#define BYTE_TYPE(name, instruction)                                                               \
+    struct name {                                                                                  \
+        typedef int sum;                                                                           \
+        enum { BYTES = 1 };                                                                        \
+        static __device__ __forceinline__ uint32_t read(const char *x, int) {                      \
+            return *(const uint8_t *)x;                                                            \
+        }                                                                                          \
+        static __device__ __forceinline__ void multiply(int *c, const uint32_t *a,                 \
+                                                        const uint32_t *b) {                       \
+            asm(instruction " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"               \
+                : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])                                   \
+                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));               \
+        }                                                                                          \
+    }
+FLOAT_TYPE(of_f16, F16, to_f16, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32");
+FLOAT_TYPE(of_bf16, BF16, to_bf16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
+BYTE_TYPE(of_s8_s8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32");
+BYTE_TYPE(of_s8_u8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32");
+BYTE_TYPE(of_u8_s8, "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32");
+BYTE_TYPE(of_u8_u8, "mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32");
+
+/* ---- an operand's way to shared memory */
+
+/* LINES rows of A (columns of B) of a tile. */
+template <class M, int LINES, int THREADS> struct loader {
+    enum {
+        EACH = LINES * CHUNKS / THREADS, /* chunks of a thread */
+        STEPS = STAGE / M::BYTES,        /* of k, of a stage */
+        PITCH = LINES * M::BYTES         /* of a step, turned */
+    };
+    const char *at[EACH]; /* chunk's first element at step 0 */
+    int valid[EACH];      /* bytes that there are of it along the lines */
+    int64_t step;         /* bytes from one step of k to the next */
+    int type, wide;
+
+    /* line(n): bytes from `from` to line n, or -1 beyond the edge; `pitch` between lines. */
+    template <class Line>
+    __device__ __forceinline__ void begin(const char *from, int64_t step_bytes, int type_,
+                                          int wide_, Line line) {
+        step = step_bytes;
+        type = type_;
+        wide = wide_;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int n = i * THREADS + threadIdx.x;
+            const int first = wide == 2 ? n % (PITCH / 16) * (16 / M::BYTES) : n / CHUNKS;
+            const int p = wide == 2 ? n / (PITCH / 16) : n % CHUNKS * (16 / M::BYTES);
+            const int64_t place = line(first);
+            at[i] = from + (place < 0 ? 0 : place + p * step);
+            valid[i] = 0;
+            if (wide == 2)
+#pragma unroll 1
+                for (int e = 0; e < 16 / M::BYTES; e++)
+                    valid[i] += line(first + e) < 0 ? 0 : M::BYTES;
+            else
+                valid[i] = place < 0 ? 0 : 16;
+        }
+    }
+
+    /* Steps [p0, p0 + STEPS) to `to`; nothing beyond step `end`. */
+    __device__ __forceinline__ void fill(uint32_t to, int64_t p0, int64_t end) const {
+        const int64_t left = end - p0;
+        if (wide == 2) {
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                const int n = i * THREADS + threadIdx.x, p = n / (PITCH / 16);
+                const int bytes = p < left ? valid[i] : 0;
+                copy16(to + place(p, n % (PITCH / 16)), bytes ? at[i] + p0 * step : at[i], bytes);
+            }
+        } else if (wide == 1) {
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                const int n = i * THREADS + threadIdx.x;
+                const int bytes = there(valid[i], left, n);
+                copy16(to + swizzled(n / CHUNKS, n % CHUNKS), bytes ? at[i] + p0 * step : at[i],
+                       bytes);
+            }
+        } else {
+#pragma unroll 1
+            for (int i = 0; i < EACH; i++) {
+                const int n = i * THREADS + threadIdx.x;
+                const char *from = at[0];
+                int bytes = valid[0];
+#pragma unroll
+                for (int e = 1; e < EACH; e++) { /* registers have no addresses */
+                    from = e == i ? at[e] : from;
+                    bytes = e == i ? valid[e] : bytes;
+                }
+                bytes = there(bytes, left, n);
+                uint64_t words[2] = {};
+#pragma unroll 1
+                for (int e = 0; e * M::BYTES < bytes; e++) {
+                    const uint64_t x = (uint64_t)M::read(from + (p0 + e) * step, type)
+                                       << (e * M::BYTES % 8 * 8);
+                    words[0] |= e * M::BYTES < 8 ? x : 0;
+                    words[1] |= e * M::BYTES < 8 ? 0 : x;
+                }
+                asm volatile(
+                    "st.shared.v2.b64 [%0], {%1,%2};" ::"r"(to + swizzled(n / CHUNKS, n % CHUNKS)),
+                    "l"(words[0]), "l"(words[1])
+                    : "memory");
+            }
+        }
+    }
+
+    /* Bytes of chunk n of a stage, of which `left` steps remain. */
+    static __device__ __forceinline__ int there(int valid, int64_t left, int n) {
+        const int64_t bytes = (left - n % CHUNKS * (16 / M::BYTES)) * M::BYTES;
+        return valid == 0 || bytes < 0 ? 0 : bytes > 16 ? 16 : (int)bytes;
+    }
+
+    /* Along k: offset of chunk c of line n. */
+    static __device__ __forceinline__ uint32_t swizzled(int n, int c) {
+        return (uint32_t)(n * STAGE + (c ^ (n & 7)) * 16);
+    }
+
+    /* Turned: offset of chunk c of step p. A step has PITCH bytes, a multiple of 128 or 32. */
+    static __device__ __forceinline__ uint32_t place(int p, int c) {
+        return PITCH >= 128 ? p * PITCH + ((c ^ (p & 7)) * 16)
+                            : p * PITCH + ((c ^ (p / (128 / PITCH) & (PITCH / 16 - 1))) * 16);
+    }
+
+    /* Fragments of 16 lines from `first` and the 32 bytes (16 steps) h of the stage: rows of A, … */
+    __device__ __forceinline__ void rows16(uint32_t *r, uint32_t stage, int first, int h) const {
+        const int lane = threadIdx.x % 32;
+        if (wide == 2) {
+            load4_turned(r, stage +
+                                place(h * 16 + lane / 16 * 8 + lane % 8, first / 8 + lane / 8 % 2));
+        } else {
+            const int n = first + lane % 16, c = h * 2 + lane / 16;
+            load4(r, stage + swizzled(n, c));
+        }
+    }
+    /* … or columns of B: two times 8. */
+    __device__ __forceinline__ void columns16(uint32_t *r, uint32_t stage, int first, int h) const {
+        const int lane = threadIdx.x % 32;
+        if (wide == 2) {
+            load4_turned(r, stage + place(h * 16 + lane % 16, first / 8 + lane / 16));
+        } else {
+            const int n = first + lane / 16 * 8 + lane % 8, c = h * 2 + lane / 8 % 2;
+            load4(r, stage + swizzled(n, c));
+        }
+    }
+};
+
+/* ---- tiles */
+
+/* BM x BN of C by warps of WM x WN each. */
+template <class M_, int BM_, int BN_, int WM_, int WN_, int STAGES_> struct shape {
+    typedef M_ M;
+    enum {
+        BM = BM_,
+        BN = BN_,
+        WM = WM_,
+        WN = WN_,
+        STAGES = STAGES_,
+        ACROSS = BN / WN,
+        THREADS = BM / WM * ACROSS * 32,
+        X = WM / 16,
+        Y = WN / 8,
+        BYTES = (BM + BN) * STAGE, /* of a stage */
+        PITCH = BN + 8             /* of the sums in shared memory: rows begin 8 banks apart */
+    };
+    typedef typename M::sum sums[X][Y][4];
+};
+
+extern __shared__ __align__(128) char dynamic[];
+
+/* Column of B for column c of a tile: of gated halves 8 columns of each take turns, so that a
+ * thread has an element and its gate. -1: none. */
+TN_DEVICE int64_t b_column(const tn_cu_gemm &g, int64_t tile_across, int width, int c) {
+    if (g.gated == HALVES) {
+        const int64_t j = tile_across * (width / 2) + c / 16 * 8 + c % 8;
+        return j < g.n ? (c / 8 % 2) * g.n + j : -1;
+    }
+    const int64_t j = tile_across * width + c;
+    return j < (g.gated ? 2 * g.n : g.n) ? j : -1;
+}
+
+/* Sums of steps [from, to) of k, a stage's multiple apart but for the end. */
+template <class S>
+TN_DEVICE void steps_of(const loader<typename S::M, S::BM, S::THREADS> &a,
+                        const loader<typename S::M, S::BN, S::THREADS> &b, int64_t from, int64_t to,
+                        typename S::sums &acc, typename S::sums &total) {
+    typedef typename S::M M;
+    const uint32_t base = shared_address(dynamic);
+    const int warp = threadIdx.x / 32, wr = warp / S::ACROSS * S::WM, wc = warp % S::ACROSS * S::WN;
+    const int steps = STAGE / M::BYTES;
+    const int64_t count = ceil_div(to - from, steps);
+    auto issue = [&](int64_t s) {
+        if (s < count) {
+            const uint32_t stage = base + (uint32_t)(s % S::STAGES) * S::BYTES;
+            a.fill(stage, from + s * steps, to);
+            b.fill(stage + S::BM * STAGE, from + s * steps, to);
+        }
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    };
+    for (int64_t s = 1 - S::STAGES; s < count; s++) {
+        if (s >= 0) {
+            asm volatile("cp.async.wait_group %0;" ::"n"(S::STAGES - 2) : "memory");
+            __syncthreads();
+        }
+        issue(s + S::STAGES - 1);
+        if (s < 0)
+            continue;
+        const uint32_t stage = base + (uint32_t)(s % S::STAGES) * S::BYTES;
+#pragma unroll
+        for (int h = 0; h < STAGE / 32; h++) {
+            uint32_t fa[S::X][4], fb[S::Y / 2][4];
+#pragma unroll
+            for (int x = 0; x < S::X; x++)
+                a.rows16(fa[x], stage, wr + x * 16, h);
+#pragma unroll
+            for (int y = 0; y < S::Y / 2; y++)
+                b.columns16(fb[y], stage + S::BM * STAGE, wc + y * 16, h);
+#pragma unroll
+            for (int x = 0; x < S::X; x++)
+#pragma unroll
+                for (int y = 0; y < S::Y; y++)
+                    M::multiply(acc[x][y], fa[x], &fb[y / 2][y % 2 * 2]);
+        }
+        /* A segment ends: its sum joins those before it. */
+        if (M::BYTES == 2 && (s + 1) * steps % TN_CU_GEMM_SEGMENT == 0 && s + 1 < count) {
+            const bool first = (s + 1) * steps == TN_CU_GEMM_SEGMENT;
+#pragma unroll
+            for (int x = 0; x < S::X; x++)
+#pragma unroll
+                for (int y = 0; y < S::Y; y++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++) {
+                        total[x][y][e] = first ? acc[x][y][e] : total[x][y][e] + acc[x][y][e];
+                        acc[x][y][e] = 0;
+                    }
+        }
+    }
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    if (M::BYTES == 2 && to - from > TN_CU_GEMM_SEGMENT) {
+#pragma unroll
+        for (int x = 0; x < S::X; x++)
+#pragma unroll
+            for (int y = 0; y < S::Y; y++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    acc[x][y][e] = total[x][y][e] + acc[x][y][e];
+    }
+}
+
+TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, float sum,
+                      float) {
+    return g.scale_after ? scaled(g, x, i, j, (double)sum) : sum;
+}
+TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, int sum, float) {
+    return scaled(g, x, i, j, (double)sum);
+}
+TN_DEVICE double after(const tn_cu_gemm &, const places &, int64_t, int64_t, int sum, double) {
+    return (double)sum;
+}
+
+/* Elements of C from a tile's sums: those of columns c (and its gate's) of row i of the tile. */
+template <class E, class Sum>
+TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t across,
+                      int width, int i, int c, Sum sum, Sum gate) {
+    const int64_t row = t.i0 + i;
+    const int64_t own = b_column(g, across, width, c);
+    if (own < 0)
+        return;
+    const int64_t j = g.gated == INTERLEAVED ? own / 2 : own;
+    const E z = after(g, x, row, own, sum, (E)0);
+    const E other = g.gated ? after(g, x, row, column_of(g, 1, j), gate, (E)0) : (E)0;
+    finish<E>(g, x, row, j, z, other);
+}
+
+/* Whether column c of a tile is an element's own, not its gate's; where the gate is. */
+TN_DEVICE bool is_gate(const tn_cu_gemm &g, int c) {
+    return g.gated == HALVES ? c / 8 % 2 : g.gated == INTERLEAVED ? c % 2 : false;
+}
+TN_DEVICE int gate_of(const tn_cu_gemm &g, int c) {
+    return g.gated == HALVES ? c + 8 : g.gated == INTERLEAVED ? c + 1 : c;
+}
+
+template <class S, class E> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
+    typedef typename S::M M;
+    typedef typename M::sum Sum;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int wr = warp / S::ACROSS * S::WM, wc = warp % S::ACROSS * S::WN;
+    Sum *sums = (Sum *)dynamic;
+    for (int64_t index = blockIdx.x; index < g.tiles * g.segments; index += gridDim.x) {
+        const int64_t segment = index % g.segments, number = index / g.segments;
+        const int64_t across = number % g.tiles_across;
+        const tile t = tile_of(g, number, S::BM, S::BN);
+        if (t.rows <= 0) /* for all threads alike */
+            continue;
+        const int64_t from = segment * TN_CU_GEMM_SEGMENT;
+        const int64_t to = g.segments > 1 ? min_of(g.k, from + TN_CU_GEMM_SEGMENT) : g.k;
+        loader<M, S::BM, S::THREADS> a;
+        loader<M, S::BN, S::THREADS> b;
+        typename S::sums acc = {}, total = {};
+        a.begin(place(g, A, t.member), g.column[A], g.type[A], g.a_wide,
+                [&](int n) { return n < t.rows ? (t.i0 + n) * g.row[A] : -1; });
+        b.begin(place(g, B, t.member), g.row[B], g.type[B], g.b_wide, [&](int n) {
+            const int64_t j = b_column(g, across, S::BN, n);
+            return j < 0 ? -1 : j * g.column[B];
+        });
+        steps_of<S>(a, b, from, to, acc, total);
+        __syncthreads();
+#pragma unroll
+        for (int x = 0; x < S::X; x++)
+#pragma unroll
+            for (int y = 0; y < S::Y; y++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    sums[(wr + x * 16 + lane / 4 + e / 2 * 8) * S::PITCH + wc + y * 8 +
+                         lane % 4 * 2 + e % 2] = acc[x][y][e];
+        __syncthreads();
+        if (g.segments > 1) {
+            float *part = (float *)g.parts + segment * g.part_elements + number * (S::BM * S::BN);
+            for (int n = threadIdx.x; n < S::BM * S::BN; n += S::THREADS)
+                part[n] = (float)sums[n / S::BN * S::PITCH + n % S::BN];
+        } else {
+            const places at = places_of(g, t.member);
+#pragma unroll 1
+            for (int n = threadIdx.x; n < S::BM * S::BN; n += S::THREADS) {
+                const int i = n / S::BN, c = n % S::BN;
+                if (i < t.rows && !is_gate(g, c))
+                    end_of<E>(g, at, t, across, S::BN, i, c, sums[i * S::PITCH + c],
+                              sums[i * S::PITCH + gate_of(g, c)]);
+            }
+        }
+        __syncthreads();
+    }
+}
+
+/* The segments' sums of tiles of BM x BN, in ascending order, and the end. */
+template <int BM, int BN> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
+    for (int64_t index = blockIdx.x; index < g.tiles; index += gridDim.x) {
+        const tile t = tile_of(g, index, BM, BN);
+        const int64_t across = index % g.tiles_across;
+        if (t.rows <= 0)
+            continue;
+        const places at = places_of(g, t.member);
+        const float *part = (const float *)g.parts + index * (BM * BN);
+#pragma unroll 1
+        for (int n = threadIdx.x; n < BM * BN; n += 256) {
+            const int i = n / BN, c = n % BN;
+            if (i >= t.rows || is_gate(g, c))
+                continue;
+            const int own = i * BN + c, other = i * BN + gate_of(g, c);
+            float z = part[own], gate = part[other];
+            for (int64_t s = 1; s < g.segments; s++) {
+                z = z + part[s * g.part_elements + own];
+                gate = gate + part[s * g.part_elements + other];
+            }
+            end_of<float>(g, at, t, across, BN, i, c, z, gate);
+        }
+    }
+}
+
+#define KERNELS(type, M, E)                                                                        \
+    typedef shape<M, 128, 128, 64, 32, 3> large_##type;                                            \
+    typedef shape<M, 64, 64, 32, 32, 3> middle_##type;                                             \
+    typedef shape<M, 16, 128, 16, 32, 4> flat_##type;                                              \
+    TN_KERNEL __launch_bounds__(256, 1)                                                            \
+        gemm_##type##_128x128(const __grid_constant__ tn_cu_gemm g) {                              \
+        gemm_mma<large_##type, E>(g);                                                              \
+    }                                                                                              \
+    TN_KERNEL __launch_bounds__(128, 2)                                                            \
+        gemm_##type##_64x64(const __grid_constant__ tn_cu_gemm g) {                                \
+        gemm_mma<middle_##type, E>(g);                                                             \
+    }                                                                                              \
+    TN_KERNEL __launch_bounds__(128, 3)                                                            \
+        gemm_##type##_16x128(const __grid_constant__ tn_cu_gemm g) {                               \
+        gemm_mma<flat_##type, E>(g);                                                               \
+    }
+
+#if TN_GEMM_BYTES
+KERNELS(s8_s8, of_s8_s8, double)
+#else
+KERNELS(f16, of_f16, float)
+KERNELS(bf16, of_bf16, float)
+
+TN_KERNEL __launch_bounds__(256) gemm_join_128x128(const __grid_constant__ tn_cu_gemm g) {
+    gemm_join<128, 128>(g);
+}
+TN_KERNEL __launch_bounds__(256) gemm_join_64x64(const __grid_constant__ tn_cu_gemm g) {
+    gemm_join<64, 64>(g);
+}
+TN_KERNEL __launch_bounds__(256) gemm_join_16x128(const __grid_constant__ tn_cu_gemm g) {
+    gemm_join<16, 128>(g);
+}
+#endif
