@@ -308,7 +308,7 @@ bool op_memory_decode(ptx_decoder *d) {
         sim_note_store(d, i->width);
     const ptx_operand *address = loads ? d->operand[1].part : NULL;
     if (loads && i->space == SPACE_PARAM && address->kind == OPERAND_VARIABLE) {
-        i->imm += (s64)address->variable->address;
+        i->imm += (s64)(address->variable->address + address->value);
         if ((u64)i->imm + (u64)i->width * i->count > d->k->parameter_bytes)
             return ptx_refuse(d, "a parameter's end");
         i->run = run_ld_param;
