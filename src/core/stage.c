@@ -138,11 +138,35 @@ static tenon_status take_image(const stage *s, stand_in *x) {
 
 /* ---------------------------------------------------------------- stand-ins */
 
+/*
+ * The bytes of an input in host memory together with those of all inputs that share some with it
+ * (K and V in one tensor, a matrix times itself), so that the device gets one memory for all.
+ */
+static void widen(const stage *s, const tn_placement *at, const tn_operand_memory *home,
+                  char **first, char **end) {
+    tn_operand_memory other;
+    *first = home->address + home->low;
+    *end = home->address + home->high;
+    for (tn_roles left = at->placed & ~at->elsewhere & ~at->reaches->outputs; left;) {
+        const int role = tn_next_role(&left);
+        s->operands->describe(at, role, &other);
+        char *const low = other.address + other.low, *const high = other.address + other.high;
+        if (low >= *end || high <= *first || (low >= *first && high <= *end))
+            continue;
+        *first = low < *first ? low : *first;
+        *end = high > *end ? high : *end;
+        left = at->placed & ~at->elsewhere & ~at->reaches->outputs; /* it may reach others now */
+    }
+}
+
 /* Inputs in host memory stay where they are, if the device can use them there. */
-static bool lend(const stage *s, stand_in *x) {
+static bool lend(const stage *s, const tn_placement *at, stand_in *x) {
     tn_space *space = s->slot->space;
-    return space && space->host_pages && !x->home.output && !x->space &&
-           space->calls->lend(space, first_byte(x), bytes_of(&x->home), &x->lent, NULL) == TENON_OK;
+    char *first, *end;
+    if (!space || !space->host_pages || x->home.output || x->space)
+        return false;
+    widen(s, at, &x->home, &first, &end);
+    return space->calls->lend(space, first, (size_t)(end - first), &x->lent, NULL) == TENON_OK;
 }
 
 static tenon_status copy_in(const stage *s, stand_in *x) {
@@ -166,8 +190,8 @@ static tenon_status copy_in(const stage *s, stand_in *x) {
 }
 
 /* Where the device finds an operand: its place, and its address for the host. */
-static tenon_status place_one(stage *s, const tn_operand_memory *home, tn_place *place,
-                              void **address) {
+static tenon_status place_one(stage *s, const tn_placement *at, const tn_operand_memory *home,
+                              tn_place *place, void **address) {
     tn_space *const space = home->buffer ? tn_buffer_space(home->buffer) : NULL;
     *address = home->address;
     if (bytes_of(home) == 0)
@@ -184,7 +208,7 @@ static tenon_status place_one(stage *s, const tn_operand_memory *home, tn_place 
             home->name, (void *)home->address, s->slot->name.id);
     stand_in *x = &s->instead[s->count++];
     *x = (stand_in){.home = *home, .space = space};
-    if (lend(s, x)) {
+    if (lend(s, at, x)) {
         *place = tn_place_in(&x->lent, home->address);
         return TENON_OK;
     }
@@ -220,11 +244,11 @@ static tenon_status place_all(stage *s, const tn_placement *at, size_t workspace
     for (tn_roles left = at->placed; left;) {
         const int role = tn_next_role(&left);
         s->operands->describe(at, role, &home);
-        TN_TRY(place_one(s, &home, &s->places.operand[role], &s->addresses[role]));
+        TN_TRY(place_one(s, at, &home, &s->places.operand[role], &s->addresses[role]));
     }
     for (int p = -1; s->operands->next_part && (p = s->operands->next_part(at, p + 1)) >= 0;) {
         s->operands->describe_part(at, p, &home);
-        TN_TRY(place_one(s, &home, &s->places.part[p], &s->part[p]));
+        TN_TRY(place_one(s, at, &home, &s->places.part[p], &s->part[p]));
     }
     if (s->operands->move_parts)
         s->operands->move_parts(s->addresses, s->part);

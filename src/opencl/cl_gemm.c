@@ -7,6 +7,7 @@
  * memories of its operands and its numbers (kernels/gemm.cl).
  */
 #include "opencl/cl_gemm.h"
+#include "opencl/cl_work.h"
 
 #include <stdio.h>
 
@@ -192,31 +193,52 @@ static tenon_status pass(gemm_run *r, bool again) {
                   tiles_down(r, plan->rows), members, false);
 }
 
-tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why) {
-    const tn_gemm_problem *p = run->problem;
-    gemm_run r = {.p = p, .run = run, .work = work, .why = why};
-    tn_cl_gemm *g = &r.numbers;
+static tenon_status all_passes(gemm_run *r) {
+    const tn_gemm_problem *p = r->p;
+    tn_cl_gemm *g = &r->numbers;
     int64_t outer = 1, inner = p->experts > 0 ? p->experts : p->batch_count;
 
-    memcpy(&r.plan, run->choice->state, sizeof r.plan);
     for (int32_t d = 0; d + TN_CL_GEMM_BATCH < p->batch_rank && p->experts == 0; d++) {
         outer *= p->batch[d];
         inner /= p->batch[d];
     }
-    fill(&r);
     for (int64_t o = 0; o < outer; o++) {
         if (outer > 1)
-            place_outer(&r, o);
-        const int64_t most = tn_min64(r.plan.members, inner);
+            place_outer(r, o);
+        const int64_t most = tn_min64(r->plan.members, inner);
         for (g->member0 = 0; g->member0 < inner; g->member0 += most) {
-            r.members = tn_min64(most, inner - g->member0);
-            for (g->i0 = 0; g->i0 < p->m; g->i0 += r.plan.pass_rows)
-                for (g->j0 = 0; g->j0 < p->n; g->j0 += r.plan.pass_cols) {
-                    g->rows = tn_min64(r.plan.pass_rows, p->m - g->i0);
-                    g->cols = tn_min64(r.plan.pass_cols, p->n - g->j0);
-                    TN_TRY(pass(&r, g->j0 > 0));
+            r->members = tn_min64(most, inner - g->member0);
+            for (g->i0 = 0; g->i0 < p->m; g->i0 += r->plan.pass_rows)
+                for (g->j0 = 0; g->j0 < p->n; g->j0 += r->plan.pass_cols) {
+                    g->rows = tn_min64(r->plan.pass_rows, p->m - g->i0);
+                    g->cols = tn_min64(r->plan.pass_cols, p->n - g->j0);
+                    TN_TRY(pass(r, g->j0 > 0));
                 }
         }
     }
     return TENON_OK;
+}
+
+/* A kernel that asks for less of the device and its compiler; false: there is none. */
+static bool make_simpler(const tn_gemm_problem *p, tn_cl_gemm_state *plan) {
+    if (plan->kind == TN_CL_GEMM_PLAIN)
+        return false;
+    if (plan->kind == TN_CL_GEMM_LOCAL && plan->rows > TN_CL_GEMM_LOCAL_LEAST)
+        plan->rows = plan->cols = TN_CL_GEMM_LOCAL_LEAST;
+    else
+        *plan = tn_cl_gemm_plain(p, plan->fp64);
+    return true;
+}
+
+tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why) {
+    gemm_run r = {.p = run->problem, .run = run, .work = work, .why = why};
+
+    memcpy(&r.plan, run->choice->state, sizeof r.plan);
+    fill(&r);
+    tenon_status status = all_passes(&r);
+    while (status == TENON_ERROR_UNSUPPORTED && make_simpler(r.p, &r.plan)) {
+        tn_cl_work_end(work); /* nothing of it has been queued */
+        status = all_passes(&r);
+    }
+    return status;
 }

@@ -61,4 +61,10 @@ typedef struct tn_cl_gemm_state {
 
 _Static_assert(sizeof(tn_cl_gemm_state) <= TN_CHOICE_STATE, "a choice keeps it");
 
+/* The smaller of the two tiles of LOCAL, for groups of 64 items. */
+#define TN_CL_GEMM_LOCAL_LEAST 32
+
+/* The kernel that every device can build and run, for the whole of a product. */
+tn_cl_gemm_state tn_cl_gemm_plain(const tn_gemm_problem *p, int fp64);
+
 #endif

@@ -8,6 +8,7 @@
  */
 #include "opencl/cl_gemm.h"
 
+#include "core/checked.h"
 #include "ops/dtype.h"
 
 static bool present(const tn_gemm_problem *p, int role) {
@@ -165,6 +166,16 @@ static void choose_tile(const tn_cl_limits *limits, tn_cl_gemm_state *plan) {
     plan->nv = 2;
 }
 
+/* Bytes of one packed operand: SIZE_MAX if that is more than there can be. */
+static size_t bytes_of(int64_t members, int64_t panels, int64_t lines, int64_t k, int64_t size) {
+    int64_t count;
+    size_t bytes;
+    return tn_mul_i64(members, panels, &count) && tn_mul_i64(count, lines * size, &count) &&
+                   tn_mul_i64(count, k, &count) && tn_align_size((size_t)count, 4096, &bytes)
+               ? bytes
+               : SIZE_MAX;
+}
+
 /* Bytes of the packed operands of a pass. */
 static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_state *plan,
                            size_t *a_bytes) {
@@ -173,8 +184,11 @@ static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_state *pla
     const int64_t a_panels = tn_ceil_div(plan->pass_rows, plan->mr) + p->experts,
                   b_panels = tn_ceil_div(plan->pass_cols, nr) * halves;
     const int64_t a_members = p->experts > 0 ? 1 : plan->members;
-    *a_bytes = (size_t)tn_round_up(a_members * a_panels * plan->mr * p->k * size, 4096);
-    return *a_bytes + (size_t)tn_round_up(plan->members * b_panels * nr * p->k * size, 4096);
+    size_t bytes;
+    *a_bytes = bytes_of(a_members, a_panels, plan->mr, p->k, size);
+    return tn_add_size(*a_bytes, bytes_of(plan->members, b_panels, nr, p->k, size), &bytes)
+               ? bytes
+               : SIZE_MAX;
 }
 
 /* Packed in passes that take at most `room` bytes; false if that would be too many of them. */
@@ -250,22 +264,26 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     }
 }
 
+tn_cl_gemm_state tn_cl_gemm_plain(const tn_gemm_problem *p, int fp64) {
+    return (tn_cl_gemm_state){.kind = TN_CL_GEMM_PLAIN,
+                              .sum = sum_of(p),
+                              .width = 1,
+                              .mr = 1,
+                              .nv = 1,
+                              .rows = 1,
+                              .cols = 16,
+                              .epilogue = has_epilogue(p),
+                              .fp64 = fp64,
+                              .members = members_of(p),
+                              .pass_rows = p->m,
+                              .pass_cols = p->n};
+}
+
 tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_choices *out,
                              tn_message *why) {
     out->count = 0;
     TN_TRY(refuse(limits, p, why));
-    const tn_cl_gemm_state plain = {.kind = TN_CL_GEMM_PLAIN,
-                                    .sum = sum_of(p),
-                                    .width = 1,
-                                    .mr = 1,
-                                    .nv = 1,
-                                    .rows = 1,
-                                    .cols = 16,
-                                    .epilogue = has_epilogue(p),
-                                    .fp64 = limits->fp64,
-                                    .members = members_of(p),
-                                    .pass_rows = p->m,
-                                    .pass_cols = p->n};
+    const tn_cl_gemm_state plain = tn_cl_gemm_plain(p, limits->fp64);
     offer(limits, p, &plain, 0, 0, 1, out);
     if (limits->family == TN_CL_CPU_LIKE) {
         plan_cpu_like(limits, p, &plain, out);
@@ -275,7 +293,7 @@ tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *
         /* 256 items where groups may have so many, else 64. */
         const bool wide = limits->group_items >= 256 && limits->group_extent[0] >= 16 &&
                           limits->group_extent[1] >= 16;
-        local.rows = local.cols = wide ? 64 : 32;
+        local.rows = local.cols = wide ? 64 : TN_CL_GEMM_LOCAL_LEAST;
         offer(limits, p, &local, 0, 0, 1, out);
     }
     return TENON_OK;
