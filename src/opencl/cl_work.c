@@ -8,6 +8,10 @@
 #include <assert.h>
 #include <string.h>
 
+const tn_cl_limits *tn_cl_work_limits(const tn_cl_work *work) {
+    return &work->space->limits;
+}
+
 /* ---------------------------------------------------------------- arguments */
 
 static void add_value(tn_cl_launch *l, const void *value, size_t bytes) {
