@@ -3,6 +3,8 @@
  * A libOpenCL.so for tests. Every function fails when the test says so; otherwise, with
  * STAND_IN_OPENCL=forward in the environment, it does what the machine's libOpenCL.so.1 does, and
  * without it keeps objects and buffers by itself and computes nothing: kernels leave memory alone.
+ * With "unfilled" it forwards all but fills, so that a device which looks for reads of what nobody
+ * wrote finds them in new segments too (oclgrind 21.10 takes filled memory for unwritten for ever).
  * It counts objects, so that a test sees what was not released.
  */
 #define CL_TARGET_OPENCL_VERSION 120
@@ -109,9 +111,13 @@ static void count_objects(int by) {
 
 /* ---- the real one ---- */
 
-static bool forwards(void) {
+static bool has_mode(const char *wanted) {
     const char *mode = getenv("STAND_IN_OPENCL");
-    return mode && strcmp(mode, "forward") == 0;
+    return mode && strcmp(mode, wanted) == 0;
+}
+
+static bool forwards(void) {
+    return has_mode("forward") || has_mode("unfilled");
 }
 
 static void *real(const char *name) {
@@ -578,6 +584,8 @@ EXPORT cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem memory, const v
                                   const cl_event *wait, cl_event *event) {
     FAIL(CL_MEM_OBJECT_ALLOCATION_FAILURE);
     USES(memory);
+    if (has_mode("unfilled"))
+        return CL_SUCCESS;
     if (forwards())
         return REAL(clEnqueueFillBuffer)(queue, memory, pattern, length, offset, bytes, waits, wait,
                                          event);
