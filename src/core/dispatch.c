@@ -363,3 +363,21 @@ tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request
     tn_slot *slot = slot_of(ctx, &decision.device);
     return answer(ctx, run_chain(ctx, slot, request, &decision, at));
 }
+
+tenon_status tn_dispatch_unplanned(tenon_context *ctx, const tn_plan_request *request,
+                                   const tn_placement *at) {
+    static const tn_choice only = {.algorithm = "unplanned"};
+    tn_slot *slot = &ctx->slot[0];
+    const tn_run run = {.op = request->op,
+                        .problem = request->problem,
+                        .choice = &only,
+                        .addresses = at->addresses,
+                        .team = ctx->team};
+    tn_team_limit(ctx->team, ctx->threads);
+    if (!slot->space && at->elsewhere == 0)
+        return slot->name.backend->run(slot->device, &run, &ctx->message);
+    tenon_status status = tn_stage_run(ctx, slot, request, at, &run);
+    if (ctx->refuser && tn_arena_drop(&slot->arena)) /* what earlier calls left reserved */
+        status = tn_stage_run(ctx, slot, request, at, &run);
+    return answer(ctx, status);
+}

@@ -27,4 +27,8 @@ tenon_status tn_dispatch_cached(tenon_context *ctx, tenon_plan *cached, const tn
 tenon_status tn_dispatch_once(tenon_context *ctx, const tn_plan_request *request,
                               const tn_placement *at);
 
+/* Runs what is not planned and takes no workspace on the context's first device. */
+tenon_status tn_dispatch_unplanned(tenon_context *ctx, const tn_plan_request *request,
+                                   const tn_placement *at);
+
 #endif

@@ -56,11 +56,14 @@ typedef struct tn_placement {
 /* One operand, for whoever copies it. */
 typedef struct tn_operand_memory {
     const char *name;           /* the field */
-    const tenon_tensor *tensor; /* all strides may still be 0 */
+    const tenon_tensor *tensor; /* all strides may still be 0; NULL: the bytes as they are */
     char *address;              /* of its first element */
     int64_t low, high;          /* its reach */
     const tenon_buffer *buffer; /* NULL: host memory */
     bool output;
+    /* Of a pointer array, all in host memory: `count` addresses of first elements. Else NULL. */
+    const void *const *members;
+    int64_t count;
 } tn_operand_memory;
 
 typedef void tn_piece(void *arg, int64_t offset, size_t bytes);
@@ -84,8 +87,10 @@ typedef struct tn_operand_calls {
 /* What a device with memory of its own is given in place of addresses. */
 typedef struct tn_places {
     tn_place operand[TN_MAX_ADDRESSES]; /* by role */
-    tn_place scratch;                   /* the workspace, at a multiple of 4096 */
-    tn_place part[TN_MAX_PARTS];        /* of a merge: o parts, from half on lse parts */
+    /* Bytes from a member of a pointer array to the next: they lie side by side. */
+    int64_t step[TN_MAX_ADDRESSES];
+    tn_place scratch;            /* the workspace, at a multiple of 4096 */
+    tn_place part[TN_MAX_PARTS]; /* of a merge: o parts, from half on lse parts */
 } tn_places;
 
 #endif

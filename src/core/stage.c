@@ -38,12 +38,19 @@ typedef struct stage {
 
 /* ---------------------------------------------------------------- one operand's memory */
 
-static char *first_byte(const stand_in *x) {
-    return x->home.address + x->home.low;
-}
-
 static size_t bytes_of(const tn_operand_memory *o) {
     return (size_t)(o->high - o->low);
+}
+
+/* From a member of a pointer array to the next, where they lie side by side. */
+static size_t step_of(const tn_operand_memory *o) {
+    return (bytes_of(o) + TN_CACHE_LINE - 1) & ~(size_t)(TN_CACHE_LINE - 1);
+}
+
+/* All bytes of an operand's image; false if no memory has so many. */
+static bool total_of(const tn_operand_memory *o, size_t *total) {
+    *total = bytes_of(o);
+    return !o->members || tn_mul_size((size_t)o->count, step_of(o), total);
 }
 
 static tn_place block_place(const tn_block *block) {
@@ -60,6 +67,7 @@ static tenon_status read_home(const tn_operand_memory *o, void *memory, tn_messa
 
 typedef struct walk {
     const stand_in *x;
+    char *home, *image; /* first element's, of the member at hand */
     tn_message *message;
     tenon_status status;
     size_t least; /* bytes of the shortest piece */
@@ -67,19 +75,17 @@ typedef struct walk {
 
 static void gather_piece(void *arg, int64_t offset, size_t bytes) {
     const walk *w = arg;
-    memcpy((char *)w->x->image + (offset - w->x->home.low), w->x->home.address + offset, bytes);
+    memcpy(w->image + offset, w->home + offset, bytes);
 }
 
 static void scatter_piece(void *arg, int64_t offset, size_t bytes) {
     walk *w = arg;
-    const stand_in *x = w->x;
-    char *to = x->home.address + offset;
-    const char *from = (const char *)x->image + (offset - x->home.low);
-    if (!x->space) {
-        memcpy(to, from, bytes);
+    tn_space *space = w->x->space;
+    if (!space) {
+        memcpy(w->home + offset, w->image + offset, bytes);
     } else if (w->status == TENON_OK) {
-        const tn_place place = tn_buffer_place(x->home.buffer, to);
-        w->status = x->space->calls->write(x->space, &place, from, bytes, w->message);
+        const tn_place place = tn_buffer_place(w->x->home.buffer, w->home + offset);
+        w->status = space->calls->write(space, &place, w->image + offset, bytes, w->message);
     }
 }
 
@@ -89,28 +95,42 @@ static void measure_piece(void *arg, int64_t offset, size_t bytes) {
     w->least = w->least == 0 || bytes < w->least ? bytes : w->least;
 }
 
+/* Every piece of an operand, of all members of a pointer array. */
+static void each_piece(const stage *s, walk *w, tn_piece *each) {
+    const tn_operand_memory *home = &w->x->home;
+    const int64_t count = home->members ? home->count : 1;
+    for (int64_t i = 0; i < count; ++i) {
+        w->home = home->members ? (char *)(uintptr_t)home->members[i] : home->address;
+        w->image = (char *)w->x->image - home->low + (size_t)i * step_of(home);
+        if (home->tensor)
+            s->operands->pieces(home->tensor, each, w);
+        else
+            each(w, home->low, bytes_of(home));
+    }
+}
+
 /* Elements from their home into the image. */
 static tenon_status load(const stage *s, const stand_in *x) {
     walk w = {.x = x};
     if (x->space)
         return read_home(&x->home, x->image, &s->ctx->message);
-    s->operands->pieces(x->home.tensor, gather_piece, &w);
+    each_piece(s, &w, gather_piece);
     return TENON_OK;
 }
 
 /* And back. */
 static tenon_status store(const stage *s, const stand_in *x) {
     walk w = {.x = x, .message = &s->ctx->message};
-    s->operands->pieces(x->home.tensor, scatter_piece, &w);
+    each_piece(s, &w, scatter_piece);
     return w.status;
 }
 
 /* Host memory whose elements lie without gaps is its own image. */
 static bool is_dense_host(const stage *s, const stand_in *x) {
     walk w = {.x = x};
-    if (x->space)
+    if (x->space || x->home.members)
         return false;
-    s->operands->pieces(x->home.tensor, measure_piece, &w);
+    each_piece(s, &w, measure_piece);
     return w.least == bytes_of(&x->home);
 }
 
@@ -119,8 +139,7 @@ static bool is_dense_host(const stage *s, const stand_in *x) {
  * card's needs some beside it. Outputs have theirs before anything runs, so that bringing them home
  * needs nothing that could be refused.
  */
-static tenon_status take_image(const stage *s, stand_in *x) {
-    const size_t bytes = bytes_of(&x->home);
+static tenon_status take_image(const stage *s, stand_in *x, size_t bytes) {
     const void *stray;
     if (!s->slot->space) {
         x->image = x->block.address;
@@ -138,16 +157,46 @@ static tenon_status take_image(const stage *s, stand_in *x) {
 
 /* ---------------------------------------------------------------- stand-ins */
 
+/*
+ * The bytes of an input in host memory together with those of all inputs that share some with it
+ * (K and V in one tensor, a matrix times itself), so that the device gets one memory for all.
+ */
+static void widen(const stage *s, const tn_placement *at, const tn_operand_memory *home,
+                  char **first, char **end) {
+    tn_operand_memory other;
+    *first = home->address + home->low;
+    *end = home->address + home->high;
+    for (tn_roles left = at->placed & ~at->elsewhere & ~at->reaches->outputs; left;) {
+        const int role = tn_next_role(&left);
+        s->operands->describe(at, role, &other);
+        if (other.members)
+            continue;
+        char *const low = other.address + other.low, *const high = other.address + other.high;
+        if (low >= *end || high <= *first || (low >= *first && high <= *end))
+            continue;
+        *first = low < *first ? low : *first;
+        *end = high > *end ? high : *end;
+        left = at->placed & ~at->elsewhere & ~at->reaches->outputs; /* it may reach others now */
+    }
+}
+
 /* Inputs in host memory stay where they are, if the device can use them there. */
-static bool lend(const stage *s, stand_in *x) {
+static bool lend(const stage *s, const tn_placement *at, stand_in *x) {
     tn_space *space = s->slot->space;
-    return space && space->host_pages && !x->home.output && !x->space &&
-           space->calls->lend(space, first_byte(x), bytes_of(&x->home), &x->lent, NULL) == TENON_OK;
+    char *first, *end;
+    if (!space || !space->host_pages || x->home.output || x->space || x->home.members)
+        return false;
+    widen(s, at, &x->home, &first, &end);
+    return space->calls->lend(space, first, (size_t)(end - first), &x->lent, NULL) == TENON_OK;
 }
 
 static tenon_status copy_in(const stage *s, stand_in *x) {
-    const size_t bytes = bytes_of(&x->home);
     tn_space *space = s->slot->space;
+    size_t bytes;
+    if (!total_of(&x->home, &bytes))
+        return tn_fail(&s->ctx->message, TENON_ERROR_OUT_OF_MEMORY,
+                       "%s has %lld members of %zu bytes, more than any memory", x->home.name,
+                       (long long)x->home.count, bytes_of(&x->home));
     const tenon_status status =
         tn_pool_try(s->slot->pool, bytes, TN_CACHE_LINE, owner, &x->block, &s->ctx->message);
     if (status != TENON_OK) {
@@ -155,19 +204,20 @@ static tenon_status copy_in(const stage *s, stand_in *x) {
         s->ctx->refused = bytes;
         return status;
     }
-    TN_TRY(take_image(s, x));
+    TN_TRY(take_image(s, x, bytes));
     if (x->image)
         TN_TRY(load(s, x));
     if (!space)
         return TENON_OK;
     const tn_place place = block_place(&x->block);
-    return space->calls->write(space, &place, x->image ? x->image : first_byte(x), bytes,
-                               &s->ctx->message);
+    return space->calls->write(space, &place, x->image ? x->image : x->home.address + x->home.low,
+                               bytes, &s->ctx->message);
 }
 
-/* Where the device finds an operand: its place, and its address for the host. */
-static tenon_status place_one(stage *s, const tn_operand_memory *home, tn_place *place,
-                              void **address) {
+/* Where the device finds an operand: its place, how far its members are apart, and its address for
+ * the host. */
+static tenon_status place_one(stage *s, const tn_placement *at, const tn_operand_memory *home,
+                              tn_place *place, int64_t *step, void **address) {
     tn_space *const space = home->buffer ? tn_buffer_space(home->buffer) : NULL;
     *address = home->address;
     if (bytes_of(home) == 0)
@@ -184,12 +234,13 @@ static tenon_status place_one(stage *s, const tn_operand_memory *home, tn_place 
             home->name, (void *)home->address, s->slot->name.id);
     stand_in *x = &s->instead[s->count++];
     *x = (stand_in){.home = *home, .space = space};
-    if (lend(s, x)) {
+    if (lend(s, at, x)) {
         *place = tn_place_in(&x->lent, home->address);
         return TENON_OK;
     }
     TN_TRY(copy_in(s, x));
     *address = (char *)x->block.address - home->low;
+    *step = home->members ? (int64_t)step_of(home) : 0;
     *place = (tn_place){*address, x->block.handle, x->block.offset - (size_t)home->low};
     return TENON_OK;
 }
@@ -216,15 +267,17 @@ static tenon_status make_room(stage *s, int count) {
 
 static tenon_status place_all(stage *s, const tn_placement *at, size_t workspace) {
     tn_operand_memory home;
+    int64_t none;
     TN_TRY(make_room(s, count_operands(s, at)));
     for (tn_roles left = at->placed; left;) {
         const int role = tn_next_role(&left);
         s->operands->describe(at, role, &home);
-        TN_TRY(place_one(s, &home, &s->places.operand[role], &s->addresses[role]));
+        TN_TRY(place_one(s, at, &home, &s->places.operand[role], &s->places.step[role],
+                         &s->addresses[role]));
     }
     for (int p = -1; s->operands->next_part && (p = s->operands->next_part(at, p + 1)) >= 0;) {
         s->operands->describe_part(at, p, &home);
-        TN_TRY(place_one(s, &home, &s->places.part[p], &s->part[p]));
+        TN_TRY(place_one(s, at, &home, &s->places.part[p], &none, &s->part[p]));
     }
     if (s->operands->move_parts)
         s->operands->move_parts(s->addresses, s->part);
@@ -242,9 +295,9 @@ static tenon_status finish(const stage *s) {
     for (int i = 0; i < s->count; ++i) {
         const stand_in *x = &s->instead[i];
         const tn_place place = block_place(&x->block);
-        if (space && x->home.output)
-            TN_TRY(
-                space->calls->read(space, x->image, &place, bytes_of(&x->home), &s->ctx->message));
+        size_t bytes;
+        if (space && x->home.output && total_of(&x->home, &bytes))
+            TN_TRY(space->calls->read(space, x->image, &place, bytes, &s->ctx->message));
     }
     for (int i = 0; i < s->count; ++i)
         if (s->instead[i].home.output)
@@ -257,7 +310,9 @@ static void end(stage *s) {
         stand_in *x = &s->instead[i];
         if (x->lent.handle)
             (void)s->slot->space->calls->withdraw(s->slot->space, &x->lent);
-        tn_host_free(&s->ctx->allocator, x->own, bytes_of(&x->home));
+        size_t bytes;
+        if (x->own && total_of(&x->home, &bytes))
+            tn_host_free(&s->ctx->allocator, x->own, bytes);
         tn_pool_free(s->slot->pool, &x->block);
     }
     if (s->room > TN_MAX_ADDRESSES)

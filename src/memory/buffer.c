@@ -476,7 +476,7 @@ static tenon_status unmap_part(const tenon_buffer *buffer, void *host, tn_messag
     const uintptr_t first = (uintptr_t)part_at(buffer, 0), address = (uintptr_t)host;
     if (space != NULL && host != NULL && buffer->native != NULL) {
         const tn_place place = tn_buffer_place(buffer, part_at(buffer, 0));
-        return space->calls->unmap(space, &place, host, message);
+        return space->calls->unmap(space, &place, buffer->bytes, host, message);
     }
     if (address < first || address - first > buffer->bytes)
         return tn_fail(message, TENON_ERROR_INVALID_ARGUMENT,

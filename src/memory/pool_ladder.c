@@ -166,6 +166,14 @@ tenon_status tn_refusal(const tenon_pool *pool, char why[TN_REASON_BYTES]) {
                  pool->stray, pool->stray_alignment);
         return TENON_ERROR_INVALID_ARGUMENT;
     }
+    tn_space *space = pool->space;
+    if (space != NULL && space->calls->check != NULL) {
+        const tenon_status status = space->calls->check(space, NULL);
+        if (status != TENON_OK) {
+            snprintf(why, TN_REASON_BYTES, "the device was lost");
+            return status;
+        }
+    }
     snprintf(why, TN_REASON_BYTES, "%s",
              pool->refusal != NULL ? pool->refusal : "the system has no more");
     return TENON_ERROR_OUT_OF_MEMORY;

@@ -179,8 +179,8 @@ tenon_status tn_ladder_climb(tenon_pool *pool, const tn_request *request, tn_blo
                              tn_finding *finding, tn_message *message);
 
 /*
- * Why the system, or the caller's hooks, gave nothing: OUT_OF_MEMORY, or INVALID_ARGUMENT for hooks
- * that do not keep to alignments, and the words for it. Pre: slow is held.
+ * Why the system, or the caller's hooks, gave nothing: OUT_OF_MEMORY, INVALID_ARGUMENT for hooks
+ * that do not keep to alignments, or DEVICE_LOST, and the words for it. Pre: slow is held.
  */
 tenon_status tn_refusal(const tenon_pool *pool, char why[TN_REASON_BYTES]);
 

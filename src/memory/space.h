@@ -53,6 +53,8 @@ typedef struct tn_space_calls {
     void (*retain)(tn_space *space);
     /* The last holder's release ends the space. Nothing of it may be in a pool then. */
     void (*release)(tn_space *space);
+    /* DEVICE_LOST if it is known to be. NULL where it never is. */
+    tenon_status (*check)(tn_space *space, tn_message *why);
 
     /* A segment, as in tn_segment_source, that exists from the first byte to the last: what a
      * driver would only find out at the first use is found out here. NULL where `host_pages`. */
@@ -66,8 +68,8 @@ typedef struct tn_space_calls {
 
     /*
      * Lets the device use host memory in place, until `withdraw`, which waits for the work that
-     * does. UNSUPPORTED where it can't; OUT_OF_MEMORY also where this block is too large. NULL
-     * where no host memory ever can. Withdrawing is false if the device was lost and may be at the
+     * does. UNSUPPORTED where it can't, as where the block overlaps what is lent already and is not
+     * the same; OUT_OF_MEMORY also where it is too large. NULL where no host memory ever can. Withdrawing is false if the device was lost and may be at the
      * memory for ever, for all that its driver says: then it must not be given back.
      */
     tenon_status (*lend)(tn_space *space, void *host, size_t bytes, tn_segment_memory *out,
@@ -92,10 +94,12 @@ typedef struct tn_space_calls {
                          tn_message *why);
 
     /* A host address of a part, after the work queued before, until unmap, after which what was
-     * written there is the device's. */
+     * written there is the device's. Unmapping is told the buffer: INVALID_ARGUMENT if `host` is
+     * not where a part of its `bytes` at `at` is mapped. */
     tenon_status (*map)(tn_space *space, const tn_place *at, size_t bytes, void **host,
                         tn_message *why);
-    tenon_status (*unmap)(tn_space *space, const tn_place *at, void *host, tn_message *why);
+    tenon_status (*unmap)(tn_space *space, const tn_place *at, size_t bytes, void *host,
+                          tn_message *why);
 
     /* Waits until everything queued is done, and what was freed meanwhile is really free. */
     tenon_status (*wait)(tn_space *space, tn_message *why);

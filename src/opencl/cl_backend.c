@@ -138,6 +138,8 @@ static tenon_status describe(tn_cl_work *work, const tn_run *r, tn_message *why)
     switch (r->op) {
     case TN_OP_GEMM:
         return tn_cl_gemm_run(work, r, why);
+    case TN_OP_GEMM_PACK:
+        return tn_cl_gemm_pack_run(work, r, why);
     case TN_OP_SOFTMAX:
         return tn_cl_softmax_run(work, r, why);
     case TN_OP_ATTENTION:
@@ -165,15 +167,12 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
 
 static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes,
                               tn_message *why) {
-    (void)device, (void)p;
-    *bytes = 0;
-    return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: opencl has no packed form of b yet");
+    return tn_cl_gemm_pack_size(&device->space->limits, p, bytes, why);
 }
 
 static tenon_status pack_check(tn_device *device, const tn_gemm_problem *p, const void *packed,
                                size_t bytes, tn_message *why) {
-    (void)packed;
-    return pack_size(device, p, &bytes, why);
+    return tn_cl_gemm_pack_check(&device->space->limits, p, packed, bytes, why);
 }
 
 const tn_backend tn_backend_opencl = {

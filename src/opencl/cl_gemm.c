@@ -7,13 +7,12 @@
  * memories of its operands and its numbers (kernels/gemm.cl).
  */
 #include "opencl/cl_gemm.h"
+#include "opencl/cl_work.h"
 
 #include <stdio.h>
 
 /* Of a work-group of gemm_local.cl: items in each direction, and steps of k in local memory. */
 enum { LOCAL_EACH = 4, LOCAL_STEP = 16, PLAIN_COLUMNS = 16 };
-/* Panels of B that an item of gemm_pack.cl packs. */
-enum { PACK_PANELS = 4 };
 
 typedef struct gemm_run {
     const tn_gemm_problem *p;
@@ -29,62 +28,9 @@ static bool present(const tn_gemm_problem *p, int role) {
     return p->operand[role].dtype != TENON_DTYPE_NONE;
 }
 
-/* Everything that is the same for all passes. */
-static void fill(gemm_run *r) {
-    const tn_gemm_problem *p = r->p;
-    tn_cl_gemm *g = &r->numbers;
-    g->m = p->m;
-    g->n = p->n;
-    g->k = p->k;
-    g->experts = p->experts;
-    for (int d = 0; d < TN_CL_GEMM_BATCH; d++)
-        g->batch[d] = 1;
-    for (int32_t d = 0; d < p->batch_rank && d < TN_CL_GEMM_BATCH && p->experts == 0; d++)
-        g->batch[TN_CL_GEMM_BATCH - 1 - d] = p->batch[p->batch_rank - 1 - d];
-    if (p->experts > 0)
-        g->batch[TN_CL_GEMM_BATCH - 1] = p->experts;
-    for (int i = 0; i < 4; i++)
-        g->group[i] = tn_max64(p->group[TN_GEMM_A_SCALE + i], 1);
-    g->alpha = tn_cl_number_of(p->alpha);
-    g->beta = tn_cl_number_of(p->beta);
-    g->low = tn_cl_number_of(p->clamp_low);
-    g->high = tn_cl_number_of(p->clamp_high);
-    g->activation = (int32_t)p->activation;
-    g->gated = (int32_t)p->gated;
-    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
-        const tn_gemm_operand *o = &p->operand[role];
-        const int64_t size = tn_element_size(o->dtype);
-        g->type[role] = (int32_t)o->dtype;
-        g->start[role] = (int64_t)r->run->places->operand[role].offset;
-        g->row[role] = o->row * size;
-        g->column[role] = o->column * size;
-        if (p->experts > 0)
-            g->step[role][TN_CL_GEMM_BATCH - 1] = role == TN_GEMM_OFFSETS ? 0 : o->batch[0] * size;
-        for (int32_t d = 0; d < p->batch_rank && d < TN_CL_GEMM_BATCH && p->experts == 0; d++)
-            g->step[role][TN_CL_GEMM_BATCH - 1 - d] = o->batch[p->batch_rank - 1 - d] * size;
-    }
-}
-
-/* Members of the innermost batch dimensions begin here, for member `outer` of the others. */
-static void place_outer(gemm_run *r, int64_t outer) {
-    const tn_gemm_problem *p = r->p;
-    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
-        const tn_gemm_operand *o = &p->operand[role];
-        int64_t start = 0, index = outer;
-        for (int32_t d = p->batch_rank - TN_CL_GEMM_BATCH - 1; d >= 0; d--) {
-            start += index % p->batch[d] * o->batch[d];
-            index /= p->batch[d];
-        }
-        r->numbers.start[role] =
-            (int64_t)r->run->places->operand[role].offset + start * tn_element_size(o->dtype);
-    }
-}
-
-/* Types that kernels which read an operand in one place only are specialised for. */
-static int special(tenon_dtype type) {
-    return type == TENON_F32 || type == TENON_F16 || type == TENON_BF16 || type == TENON_F64
-               ? (int)type
-               : 0;
+/* Of B as the kernels find it. */
+static tenon_dtype b_type(const gemm_run *r) {
+    return r->plan.b_width ? tn_cl_packed_type(r->p) : r->p->operand[TN_GEMM_B].dtype;
 }
 
 static tenon_status launch(gemm_run *r, const char *program, const char *kernel, int type,
@@ -99,13 +45,12 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
                       .global = {(size_t)x, (size_t)y, (size_t)z},
                       .local = {1, 1, 1},
                       .scratch_only = packs};
-    int used =
+    const int used =
         snprintf(options, sizeof options, "-DTN_SUM=%d -DTN_WIDTH=%d", plan->sum, plan->width);
     char *at = options + used;
     const size_t left = sizeof options - (size_t)used;
     if (packs)
-        snprintf(at, left, " -DTN_EPILOGUE=0 -DTN_MR=%d -DTN_NV=%d -DTN_TYPE_A=%d -DTN_TYPE_B=%d",
-                 plan->mr, plan->nv, special(r->p->operand[TN_GEMM_A].dtype), special(b->dtype));
+        tn_cl_gemm_packing(plan, r->p, options);
     else if (plan->kind == TN_CL_GEMM_PLAIN)
         snprintf(at, left, " -DTN_EPILOGUE=%d", plan->epilogue);
     else if (plan->kind == TN_CL_GEMM_LOCAL)
@@ -113,7 +58,7 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
                  " -DTN_EPILOGUE=%d -DTN_GROUP=%d -DTN_EACH=%d -DTN_STEP=%d -DTN_TYPE_A=%d "
                  "-DTN_TYPE_B=%d",
                  plan->epilogue, plan->rows / LOCAL_EACH, LOCAL_EACH, LOCAL_STEP, type,
-                 type ? (int)b->dtype : 0);
+                 type ? (int)b_type(r) : 0);
     else if (plan->kind == TN_CL_GEMM_ROWS)
         snprintf(at, left,
                  " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=1 -DTN_COLS=%d -DTN_TYPE=%d -DTN_TURNED=%d",
@@ -123,10 +68,7 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
                  plan->epilogue, plan->mr, plan->nv, plan->rows, plan->cols);
     if (plan->kind == TN_CL_GEMM_LOCAL)
         l.local[0] = l.local[1] = (size_t)(plan->rows / LOCAL_EACH);
-    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++)
-        tn_cl_arg_memory(&l, &r->run->places->operand[role]);
-    tn_cl_arg_memory(&l, &r->run->places->scratch);
-    tn_cl_arg_bytes(&l, &r->numbers, sizeof r->numbers);
+    tn_cl_gemm_arguments(&l, r->run->places, &r->run->places->scratch, &r->numbers);
     return tn_cl_launch_add(r->work, &l, r->why);
 }
 
@@ -152,13 +94,15 @@ static tenon_status pass(gemm_run *r, bool again) {
     const int64_t nr = plan->nv * plan->width;
 
     g->a_panels = tiles_down(r, plan->mr);
-    g->b_panels = tn_ceil_div(g->cols, nr) * halves;
+    if (!plan->b_width)
+        g->b_panels = tn_ceil_div(g->cols, nr) * halves;
     switch ((tn_cl_gemm_kind)plan->kind) {
     case TN_CL_GEMM_PLAIN:
         return launch(r, "gemm_plain", "gemm_plain", 0, tn_ceil_div(g->cols, PLAIN_COLUMNS),
                       tiles_down(r, 1), members, false);
     case TN_CL_GEMM_LOCAL: {
-        const bool both = special(operand[TN_GEMM_A].dtype) && special(operand[TN_GEMM_B].dtype);
+        const bool both =
+            tn_cl_gemm_special(operand[TN_GEMM_A].dtype) && tn_cl_gemm_special(b_type(r));
         const int64_t group = plan->rows / LOCAL_EACH;
         return launch(r, "gemm_local", "gemm_local", both ? (int)operand[TN_GEMM_A].dtype : 0,
                       tn_ceil_div(g->cols, plan->cols) * group, tiles_down(r, plan->rows) * group,
@@ -185,38 +129,58 @@ static tenon_status pass(gemm_run *r, bool again) {
     g->b_packed =
         g->a_packed + tn_round_up(g->a_members * g->a_panels * plan->mr * g->k * size, 4096);
     g->a_pieces = again ? 0 : g->a_panels;
-    TN_TRY(launch(r, "gemm_pack", "gemm_pack", 0,
-                  g->a_pieces + tn_ceil_div(g->b_panels, PACK_PANELS), blocks,
-                  tn_max64(g->a_members, g->b_members), true));
+    if (plan->b_width)
+        g->b_members = 0;
+    const int64_t b_pieces = g->b_members ? tn_ceil_div(g->b_panels, TN_CL_PACK_PANELS) : 0;
+    if (g->a_pieces + b_pieces > 0)
+        TN_TRY(launch(r, "gemm_pack", "gemm_pack", 0, g->a_pieces + b_pieces, blocks,
+                      tn_max64(g->a_members, g->b_members), true));
     return launch(r, "gemm_tile", "gemm_tile", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
                   tiles_down(r, plan->rows), members, false);
 }
 
-tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why) {
-    const tn_gemm_problem *p = run->problem;
-    gemm_run r = {.p = p, .run = run, .work = work, .why = why};
-    tn_cl_gemm *g = &r.numbers;
-    int64_t outer = 1, inner = p->experts > 0 ? p->experts : p->batch_count;
+static tenon_status all_passes(gemm_run *r) {
+    const tn_gemm_problem *p = r->p;
+    tn_cl_gemm *g = &r->numbers;
+    const int64_t outer = tn_cl_gemm_outer(p),
+                  inner = (p->experts > 0 ? p->experts : p->batch_count) / outer;
 
-    memcpy(&r.plan, run->choice->state, sizeof r.plan);
-    for (int32_t d = 0; d + TN_CL_GEMM_BATCH < p->batch_rank && p->experts == 0; d++) {
-        outer *= p->batch[d];
-        inner /= p->batch[d];
-    }
-    fill(&r);
     for (int64_t o = 0; o < outer; o++) {
-        if (outer > 1)
-            place_outer(&r, o);
-        const int64_t most = tn_min64(r.plan.members, inner);
+        tn_cl_gemm_place(p, r->run->places, o, g);
+        const int64_t most = tn_min64(r->plan.members, inner);
         for (g->member0 = 0; g->member0 < inner; g->member0 += most) {
-            r.members = tn_min64(most, inner - g->member0);
-            for (g->i0 = 0; g->i0 < p->m; g->i0 += r.plan.pass_rows)
-                for (g->j0 = 0; g->j0 < p->n; g->j0 += r.plan.pass_cols) {
-                    g->rows = tn_min64(r.plan.pass_rows, p->m - g->i0);
-                    g->cols = tn_min64(r.plan.pass_cols, p->n - g->j0);
-                    TN_TRY(pass(&r, g->j0 > 0));
+            r->members = tn_min64(most, inner - g->member0);
+            for (g->i0 = 0; g->i0 < p->m; g->i0 += r->plan.pass_rows)
+                for (g->j0 = 0; g->j0 < p->n; g->j0 += r->plan.pass_cols) {
+                    g->rows = tn_min64(r->plan.pass_rows, p->m - g->i0);
+                    g->cols = tn_min64(r->plan.pass_cols, p->n - g->j0);
+                    TN_TRY(pass(r, g->j0 > 0));
                 }
         }
     }
     return TENON_OK;
+}
+
+/* A kernel that asks for less of the device and its compiler; false: there is none. */
+static bool make_simpler(const tn_gemm_problem *p, tn_cl_gemm_state *plan) {
+    if (plan->kind == TN_CL_GEMM_PLAIN)
+        return false;
+    if (plan->kind == TN_CL_GEMM_LOCAL && plan->rows > TN_CL_GEMM_LOCAL_LEAST)
+        plan->rows = plan->cols = TN_CL_GEMM_LOCAL_LEAST;
+    else
+        *plan = tn_cl_gemm_plain(p, plan->fp64, plan->b_width);
+    return true;
+}
+
+tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why) {
+    gemm_run r = {.p = run->problem, .run = run, .work = work, .why = why};
+
+    memcpy(&r.plan, run->choice->state, sizeof r.plan);
+    tn_cl_gemm_numbers(r.p, run->places, r.plan.b_width, &r.numbers);
+    tenon_status status = all_passes(&r);
+    while (status == TENON_ERROR_UNSUPPORTED && make_simpler(r.p, &r.plan)) {
+        tn_cl_work_end(work); /* nothing of it has been queued */
+        status = all_passes(&r);
+    }
+    return status;
 }

@@ -34,6 +34,7 @@ typedef struct tn_cl_gemm {
     int32_t activation, gated;
     int32_t a_members, b_members; /* that are packed */
     int64_t a_pieces;
+    int64_t b_width; /* columns of a panel of a B that the caller packed; 0: it is not */
 } tn_cl_gemm;
 
 _Static_assert(sizeof(tn_cl_gemm) + (TN_CL_GEMM_OPERANDS + 1) * 8 <= TN_CL_ARGUMENT_BYTES,
@@ -55,10 +56,65 @@ typedef struct tn_cl_gemm_state {
     int32_t mr, nv;     /* the micro-tile: rows, vectors of columns */
     int32_t rows, cols; /* the tile of a work item; LOCAL: of a work-group */
     int32_t epilogue, fp64;
+    int32_t b_width; /* columns of a panel of a B that the caller packed; 0: it is not */
     /* the most members, rows and columns of C that are packed at a time */
     int64_t members, pass_rows, pass_cols;
 } tn_cl_gemm_state;
 
 _Static_assert(sizeof(tn_cl_gemm_state) <= TN_CHOICE_STATE, "a choice keeps it");
+
+/* The sums of a product: TN_SUM of kernels/number.cl; and whether kernels on f32 give them. */
+int32_t tn_cl_gemm_sum(const tn_gemm_problem *p);
+bool tn_cl_gemm_in_f32(const tn_gemm_problem *p);
+/* The largest magnitude of an integer operand less its zero, or 0 if it has no bound of use. */
+int64_t tn_cl_gemm_largest(const tn_gemm_problem *p, int role, int zero_role);
+
+/* Width, rows and vectors of the micro-tile for a kind of sums, which is set. */
+void tn_cl_gemm_tile(const tn_cl_limits *limits, tn_cl_gemm_state *plan);
+
+/* UNSUPPORTED for what no kernel can do. */
+tenon_status tn_cl_gemm_refuse(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                               tn_message *why);
+
+/* ---- cl_gemm_numbers.c */
+
+/*
+ * The numbers of a product but the part of C and the pieces of packing; `b_width` as in the state.
+ * Batch dimensions beyond those that kernels count have tn_cl_gemm_outer members; the numbers are
+ * of the first, tn_cl_gemm_place makes them another's.
+ */
+void tn_cl_gemm_numbers(const tn_gemm_problem *p, const tn_places *places, int64_t b_width,
+                        tn_cl_gemm *out);
+int64_t tn_cl_gemm_outer(const tn_gemm_problem *p);
+void tn_cl_gemm_place(const tn_gemm_problem *p, const tn_places *places, int64_t outer,
+                      tn_cl_gemm *out);
+/* A type that kernels are built for, or 0: they are told it. */
+int tn_cl_gemm_special(tenon_dtype type);
+/* Options of gemm_pack.cl, with room for TN_CL_OPTIONS. */
+void tn_cl_gemm_packing(const tn_cl_gemm_state *plan, const tn_gemm_problem *p, char *options);
+/* Panels of B that an item of it packs. */
+enum { TN_CL_PACK_PANELS = 4 };
+/* What all its kernels take: the operands' memories, the workspace's, the numbers. */
+void tn_cl_gemm_arguments(tn_cl_launch *launch, const tn_places *places, const tn_place *scratch,
+                          const tn_cl_gemm *numbers);
+
+/* ---- cl_gemm_packed.c: a B that the caller has packed */
+
+enum { TN_CL_PACKED_HEAD = 64 /* bytes before its panels */ };
+
+/* Type of its elements, that of the products. */
+tenon_dtype tn_cl_packed_type(const tn_gemm_problem *p);
+/* Bytes of a member in panels of `width` columns. */
+int64_t tn_cl_packed_member(const tn_gemm_problem *p, int64_t width);
+/* Columns of a panel on a device. */
+int32_t tn_cl_packed_width(const tn_cl_limits *limits, const tn_gemm_problem *p);
+/* Whether members differ along a batch dimension, or have been packed once for all of it. */
+bool tn_cl_packed_differs(const tn_gemm_problem *p, int32_t d);
+
+/* The smaller of the two tiles of LOCAL, for groups of 64 items. */
+#define TN_CL_GEMM_LOCAL_LEAST 32
+
+/* The kernel that every device can build and run, for the whole of a product. */
+tn_cl_gemm_state tn_cl_gemm_plain(const tn_gemm_problem *p, int32_t fp64, int32_t b_width);
 
 #endif

@@ -8,6 +8,7 @@
  */
 #include "opencl/cl_gemm.h"
 
+#include "core/checked.h"
 #include "ops/dtype.h"
 
 static bool present(const tn_gemm_problem *p, int role) {
@@ -16,15 +17,11 @@ static bool present(const tn_gemm_problem *p, int role) {
 
 /* ---- what the kernels can't do */
 
-static tenon_status refuse(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_message *why) {
+tenon_status tn_cl_gemm_refuse(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                               tn_message *why) {
     static const char *const names[] = {"a",        "b",       "c",      "bias",
                                         "residual", "a_scale", "a_zero", "b_scale",
                                         "b_zero",   "c_scale", "c_zero"};
-    if (p->pointer_array)
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
-                       "a_array: pointer arrays are not on this device");
-    if (present(p, TN_GEMM_B_PACKED))
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: not yet on this device");
     for (int role = TN_GEMM_A; role <= TN_GEMM_C_ZERO; role++) {
         const tenon_dtype type = p->operand[role].dtype;
         if (type > TENON_BOOL)
@@ -38,9 +35,7 @@ static tenon_status refuse(const tn_cl_limits *limits, const tn_gemm_problem *p,
         return tn_fail(why, TENON_ERROR_UNSUPPORTED,
                        "a.dtype is %s: exact sums need f64, which this device has not got",
                        tenon_dtype_name(p->operand[TN_GEMM_A].dtype));
-    int64_t outer = 1;
-    for (int32_t d = 0; d + TN_CL_GEMM_BATCH < p->batch_rank; d++)
-        outer *= p->batch[d];
+    const int64_t outer = tn_cl_gemm_outer(p);
     if (outer > TN_CL_LAUNCHES)
         return tn_fail(why, TENON_ERROR_UNSUPPORTED,
                        "c.shape has more than %d batch dimensions that can't be joined, which this "
@@ -51,12 +46,11 @@ static tenon_status refuse(const tn_cl_limits *limits, const tn_gemm_problem *p,
 
 /* ---- facts of a product */
 
-static int sum_of(const tn_gemm_problem *p) {
+int32_t tn_cl_gemm_sum(const tn_gemm_problem *p) {
     return p->accumulate == TENON_F64 ? 1 : p->accumulate == TENON_S32 ? 2 : 0;
 }
 
-/* The largest magnitude of an integer operand less its zero, or 0 if it has no bound of use. */
-static int64_t largest(const tn_gemm_problem *p, int role, int zero_role) {
+int64_t tn_cl_gemm_largest(const tn_gemm_problem *p, int role, int zero_role) {
     const tenon_dtype type = p->operand[role].dtype, zero = p->operand[zero_role].dtype;
     if (zero != TENON_DTYPE_NONE && zero != TENON_S8 && zero != TENON_U8)
         return 0;
@@ -66,9 +60,9 @@ static int64_t largest(const tn_gemm_problem *p, int role, int zero_role) {
 }
 
 /* Whether a block's products of integers add up exactly in f32: to at most 2^24. */
-static bool exact_in_f32(const tn_gemm_problem *p) {
-    const int64_t a = largest(p, TN_GEMM_A, TN_GEMM_A_ZERO),
-                  b = largest(p, TN_GEMM_B, TN_GEMM_B_ZERO);
+bool tn_cl_gemm_in_f32(const tn_gemm_problem *p) {
+    const int64_t a = tn_cl_gemm_largest(p, TN_GEMM_A, TN_GEMM_A_ZERO),
+                  b = tn_cl_gemm_largest(p, TN_GEMM_B, TN_GEMM_B_ZERO);
     return a > 0 && b > 0 && a * b * TN_CL_GEMM_KC <= 1 << 24;
 }
 
@@ -100,8 +94,8 @@ static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
         /* rows that a micro-tile is filled up with are multiplied too */
         const double filled = (double)p->m / (double)tn_round_up(p->m, plan->mr);
         const bool in_place = p->operand[TN_GEMM_A].dtype == p->accumulate &&
-                              p->operand[TN_GEMM_B].dtype == p->accumulate &&
-                              p->operand[TN_GEMM_B].column == 1;
+                              (plan->b_width || (p->operand[TN_GEMM_B].dtype == p->accumulate &&
+                                                 p->operand[TN_GEMM_B].column == 1));
         return filled * (in_place ? 25e9 : 6e9);
     }
     case TN_CL_GEMM_ROWS:
@@ -157,12 +151,22 @@ static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,
  * Micro-tiles: as many sums as registers hold beside a row of B and an element of A, of 16 vectors,
  * or of 32 where a vector has 512 bits (AVX-512); 6 x 2 and 12 x 2 as the CPU backend has them.
  */
-static void choose_tile(const tn_cl_limits *limits, tn_cl_gemm_state *plan) {
+void tn_cl_gemm_tile(const tn_cl_limits *limits, tn_cl_gemm_state *plan) {
     const int32_t native = (int32_t)(plan->sum == 1 ? limits->double_width : limits->float_width);
     const int32_t most = plan->sum == 1 ? 8 : 16, least = plan->sum == 1 ? 2 : 4;
     plan->width = native >= most ? most : native >= most / 2 ? most / 2 : least;
     plan->mr = plan->width == most ? 12 : 6;
     plan->nv = 2;
+}
+
+/* Bytes of one packed operand: SIZE_MAX if that is more than there can be. */
+static size_t bytes_of(int64_t members, int64_t panels, int64_t lines, int64_t k, int64_t size) {
+    int64_t count;
+    size_t bytes;
+    return tn_mul_i64(members, panels, &count) && tn_mul_i64(count, lines * size, &count) &&
+                   tn_mul_i64(count, k, &count) && tn_align_size((size_t)count, 4096, &bytes)
+               ? bytes
+               : SIZE_MAX;
 }
 
 /* Bytes of the packed operands of a pass. */
@@ -173,8 +177,11 @@ static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_state *pla
     const int64_t a_panels = tn_ceil_div(plan->pass_rows, plan->mr) + p->experts,
                   b_panels = tn_ceil_div(plan->pass_cols, nr) * halves;
     const int64_t a_members = p->experts > 0 ? 1 : plan->members;
-    *a_bytes = (size_t)tn_round_up(a_members * a_panels * plan->mr * p->k * size, 4096);
-    return *a_bytes + (size_t)tn_round_up(plan->members * b_panels * nr * p->k * size, 4096);
+    size_t bytes;
+    *a_bytes = bytes_of(a_members, a_panels, plan->mr, p->k, size);
+    const int64_t b_members = plan->b_width ? 0 : plan->members;
+    return tn_add_size(*a_bytes, bytes_of(b_members, b_panels, nr, p->k, size), &bytes) ? bytes
+                                                                                        : SIZE_MAX;
 }
 
 /* Packed in passes that take at most `room` bytes; false if that would be too many of them. */
@@ -190,9 +197,9 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
         if (plan->members > 1 && p->experts == 0)
             plan->members = tn_ceil_div(plan->members, 2);
         else if (p->experts == 0 && plan->pass_rows > 2 * plan->rows &&
-                 (a_larger || plan->pass_cols <= 2 * plan->cols))
+                 (a_larger || plan->b_width || plan->pass_cols <= 2 * plan->cols))
             plan->pass_rows = tn_round_up(tn_ceil_div(plan->pass_rows, 2), plan->rows);
-        else if (plan->pass_cols > 2 * plan->cols)
+        else if (plan->pass_cols > 2 * plan->cols && !plan->b_width)
             plan->pass_cols = tn_round_up(tn_ceil_div(plan->pass_cols, 2), nr * 2);
         else
             return false;
@@ -208,8 +215,8 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
     const double launches = (double)batches * (double)down * (1 + 2 * (double)across);
     if (launches > TN_CL_LAUNCHES)
         return false;
-    const double packed =
-        (double)members_of(p) * (double)p->k * ((double)p->m + (double)p->n * (double)down);
+    const double packed = (double)members_of(p) * (double)p->k *
+                          ((double)p->m + (plan->b_width ? 0 : (double)p->n * (double)down));
     offer(limits, p, plan, packed_bytes(p, plan, &a_bytes), packed, launches, out);
     return true;
 }
@@ -217,9 +224,9 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
 static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
                           const tn_cl_gemm_state *plain, tn_choices *out) {
     tn_cl_gemm_state plan = *plain;
-    if (plan.sum == 2 && !exact_in_f32(p))
+    if (plan.sum == 2 && !tn_cl_gemm_in_f32(p))
         return;
-    choose_tile(limits, &plan);
+    tn_cl_gemm_tile(limits, &plan);
 
     /* Small pieces while there are few, so that all units have some. */
     const int64_t halves = p->gated != TENON_GATED_NONE ? 2 : 1;
@@ -231,7 +238,8 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     offer(limits, p, &plan, 0, 0, 1, out);
 
     const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
-    if (p->m <= 4 && p->experts == 0 && halves == 1 && !scaled && p->k > 0 && plan.sum != 2) {
+    if (p->m <= 4 && p->experts == 0 && halves == 1 && !scaled && !plan.b_width && p->k > 0 &&
+        plan.sum != 2) {
         tn_cl_gemm_state rows = plan;
         rows.kind = TN_CL_GEMM_ROWS;
         rows.mr = p->m == 1 ? 1 : p->m == 2 ? 2 : 4;
@@ -250,32 +258,39 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     }
 }
 
+tn_cl_gemm_state tn_cl_gemm_plain(const tn_gemm_problem *p, int32_t fp64, int32_t b_width) {
+    return (tn_cl_gemm_state){.kind = TN_CL_GEMM_PLAIN,
+                              .sum = tn_cl_gemm_sum(p),
+                              .width = 1,
+                              .mr = 1,
+                              .nv = 1,
+                              .rows = 1,
+                              .cols = 16,
+                              .epilogue = has_epilogue(p),
+                              .fp64 = fp64,
+                              .b_width = b_width,
+                              .members = members_of(p),
+                              .pass_rows = p->m,
+                              .pass_cols = p->n};
+}
+
 tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_choices *out,
                              tn_message *why) {
     out->count = 0;
-    TN_TRY(refuse(limits, p, why));
-    const tn_cl_gemm_state plain = {.kind = TN_CL_GEMM_PLAIN,
-                                    .sum = sum_of(p),
-                                    .width = 1,
-                                    .mr = 1,
-                                    .nv = 1,
-                                    .rows = 1,
-                                    .cols = 16,
-                                    .epilogue = has_epilogue(p),
-                                    .fp64 = limits->fp64,
-                                    .members = members_of(p),
-                                    .pass_rows = p->m,
-                                    .pass_cols = p->n};
+    TN_TRY(tn_cl_gemm_refuse(limits, p, why));
+    const bool packed = present(p, TN_GEMM_B_PACKED);
+    const tn_cl_gemm_state plain =
+        tn_cl_gemm_plain(p, limits->fp64, packed ? tn_cl_packed_width(limits, p) : 0);
     offer(limits, p, &plain, 0, 0, 1, out);
     if (limits->family == TN_CL_CPU_LIKE) {
         plan_cpu_like(limits, p, &plain, out);
-    } else if (plain.sum != 2 || exact_in_f32(p)) {
+    } else if (plain.sum != 2 || tn_cl_gemm_in_f32(p)) {
         tn_cl_gemm_state local = plain;
         local.kind = TN_CL_GEMM_LOCAL;
         /* 256 items where groups may have so many, else 64. */
         const bool wide = limits->group_items >= 256 && limits->group_extent[0] >= 16 &&
                           limits->group_extent[1] >= 16;
-        local.rows = local.cols = wide ? 64 : 32;
+        local.rows = local.cols = wide ? 64 : TN_CL_GEMM_LOCAL_LEAST;
         offer(limits, p, &local, 0, 0, 1, out);
     }
     return TENON_OK;

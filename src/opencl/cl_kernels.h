@@ -63,8 +63,9 @@ typedef struct tn_cl_launch {
     _Alignas(16) unsigned char value[TN_CL_ARGUMENT_BYTES];
 } tn_cl_launch;
 
-/* The work of one run. */
+/* The work of one run, and the limits of the device that it is for. */
 typedef struct tn_cl_work tn_cl_work;
+const tn_cl_limits *tn_cl_work_limits(const tn_cl_work *work);
 
 /* A global pointer and a ulong, the offset in bytes. Of an absent operand: NULL and 0. */
 void tn_cl_arg_place(tn_cl_launch *launch, const tn_place *place);
@@ -103,6 +104,13 @@ tenon_status tn_cl_launch_add(tn_cl_work *work, const tn_cl_launch *launch, tn_m
 tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *p, tn_choices *out,
                              tn_message *why);
 tenon_status tn_cl_gemm_run(tn_cl_work *work, const tn_run *run, tn_message *why);
+
+/* A packed B, as in tn_backend. */
+tenon_status tn_cl_gemm_pack_size(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                                  size_t *bytes, tn_message *why);
+tenon_status tn_cl_gemm_pack_check(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                                   const void *packed, size_t bytes, tn_message *why);
+tenon_status tn_cl_gemm_pack_run(tn_cl_work *work, const tn_run *run, tn_message *why);
 
 tenon_status tn_cl_softmax_plan(const tn_cl_limits *limits, const tn_softmax_problem *p,
                                 tn_choices *out, tn_message *why);

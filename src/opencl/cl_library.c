@@ -113,8 +113,7 @@ void tn_cl_limits_read(const tn_cl *cl, cl_device_id id, tn_cl_limits *out) {
 /* ---------------------------------------------------------------- opening */
 
 static struct {
-    atomic_bool tried; /* this process, or one that it was forked from, has opened the library */
-    tn_fork_mark home; /* which of them */
+    _Atomic uint32_t opener; /* the process that first opened the library, or tried to; 0: none */
     tn_mutex lock;
     bool open; /* what follows is complete and never changes again */
     void *handle;
@@ -122,6 +121,10 @@ static struct {
 } found;
 
 static bool load(const char *path, tn_message *why) {
+    if (!path[0]) {
+        tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_OPENCL_LIBRARY is empty, so none is opened");
+        return false;
+    }
     found.handle = tn_os_library_open(path);
     if (!found.handle) {
         tn_fail(why, TENON_ERROR_NO_DEVICE, "%.200s could not be loaded", path);
@@ -184,34 +187,32 @@ static bool find_devices(const char *path, tn_message *why) {
     return l->count > 0;
 }
 
-/* Drivers start threads when they are asked for devices: a child has drivers without threads, which
- * would be waited for in vain. */
-static bool is_the_parents(void) {
-    return atomic_load(&found.tried) && tn_os_forked(&found.home);
+/*
+ * Drivers start threads when they are asked for devices: the child of a fork has drivers without
+ * threads, which would be waited for in vain. The process that comes first says so before it takes
+ * the lock, which a child may find taken by a thread that it has not got.
+ */
+static bool is_ours(void) {
+    const uint32_t self = tn_os_process_id();
+    uint32_t opener = 0;
+    return atomic_compare_exchange_strong(&found.opener, &opener, self) || opener == self;
 }
 
 const tn_cl_library *tn_cl_library_open(tn_message *why) {
-    if (is_the_parents()) {
+    const char *named = tn_os_env("TENON_OPENCL_LIBRARY");
+    const char *path = named ? named : "libOpenCL.so.1";
+    if (!is_ours()) {
         tn_fail(why, TENON_ERROR_NO_DEVICE,
                 "OpenCL was opened before this process was forked: its drivers' threads are the "
                 "parent's");
         return NULL;
     }
     tn_mutex_lock(&found.lock);
-    if (!found.open) {
-        const char *named = tn_os_env("TENON_OPENCL_LIBRARY");
-        const char *path = named ? named : "libOpenCL.so.1";
-        if (!path[0]) {
-            tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_OPENCL_LIBRARY is empty, so none is opened");
-        } else {
-            tn_os_fork_mark(&found.home);
-            atomic_store(&found.tried, true);
-            found.open = load(path, why) && find_devices(path, why);
-        }
-        if (!found.open && found.handle) {
-            tn_os_library_close(found.handle);
-            found.handle = NULL;
-        }
+    if (!found.open)
+        found.open = load(path, why) && find_devices(path, why);
+    if (!found.open && found.handle) {
+        tn_os_library_close(found.handle);
+        found.handle = NULL;
     }
     const bool open = found.open;
     tn_mutex_unlock(&found.lock);

@@ -38,8 +38,6 @@
     F(clEnqueueReadBuffer)                                                                         \
     F(clEnqueueWriteBuffer)                                                                        \
     F(clEnqueueFillBuffer)                                                                         \
-    F(clEnqueueMapBuffer)                                                                          \
-    F(clEnqueueUnmapMemObject)                                                                     \
     F(clEnqueueNDRangeKernel)                                                                      \
     F(clFlush)                                                                                     \
     F(clFinish)                                                                                    \

@@ -194,33 +194,52 @@ static tenon_status make_kernel(tn_cl_space *s, tn_cl_build *build, const char *
     return TENON_OK;
 }
 
-/* The build that a launch wants. Pre: the lock is held. */
-static tenon_status get_build(tn_cl_space *s, const tn_cl_launch *launch, const char *cache,
-                              tn_cl_build **out, tn_message *why) {
-    const char *options = launch->options ? launch->options : "";
-    const uint64_t hash = hash_text(hash_text(0xcbf29ce484222325u, launch->program), options);
-    tn_cl_build *build = find_build(&s->programs, launch->program, options, hash);
-    *out = build;
-    if (build)
-        return TENON_OK;
-    const program_row *row = find_row(launch->program);
-    if (!row || strlen(options) >= TN_CL_OPTIONS)
-        return tn_fail(why, TENON_ERROR_INTERNAL, "there is no program %s with options %.100s",
-                       launch->program, options);
-    build = tn_host_alloc_zero(NULL, sizeof *build, TN_CACHE_LINE);
+/* A new one, at the front of the list, not built yet. */
+static tenon_status add_build(tn_cl_programs *programs, const program_row *row, const char *options,
+                              uint64_t hash, tn_cl_build **out, tn_message *why) {
+    tn_cl_build *build = tn_host_alloc_zero(NULL, sizeof *build, TN_CACHE_LINE);
     if (!build)
         return tn_fail(why, TENON_ERROR_OUT_OF_MEMORY, "no memory for program %s", row->name);
-    const uint64_t loaded = s->programs.loaded;
-    const tenon_status status = make(s, row, options, cache, build, why);
-    if (status != TENON_OK) {
-        tn_host_free(NULL, build, sizeof *build);
-        return status;
-    }
     build->program = row->name;
     build->hash = hash;
     (void)snprintf(build->options, sizeof build->options, "%s", options);
-    build->next = s->programs.first;
-    s->programs.first = build;
+    build->next = programs->first;
+    programs->first = *out = build;
+    return TENON_OK;
+}
+
+/* The build that a launch wants. Pre: the lock is held. */
+static tenon_status get_build(tn_cl_space *s, const tn_cl_launch *launch, const char *cache,
+                              tn_cl_build **out, tn_message *why) {
+    enum { PATIENCE_MOST = 64 };
+    const char *options = launch->options ? launch->options : "";
+    const uint64_t hash = hash_text(hash_text(0xcbf29ce484222325u, launch->program), options);
+    const program_row *row = find_row(launch->program);
+    tn_cl_build *build = find_build(&s->programs, launch->program, options, hash);
+    *out = build;
+    if (build && build->id)
+        return TENON_OK;
+    if (!row || strlen(options) >= TN_CL_OPTIONS)
+        return tn_fail(why, TENON_ERROR_INTERNAL, "there is no program %s with options %.100s",
+                       launch->program, options);
+    if (!build)
+        TN_TRY(add_build(&s->programs, row, options, hash, &build, why));
+    if (build->waited < build->patience) {
+        ++build->waited;
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
+                       "%s: program %s can't be built here, as was found earlier", s->base.device,
+                       row->name);
+    }
+    const uint64_t loaded = s->programs.loaded;
+    const tenon_status status = make(s, row, options, cache, build, why);
+    if (status == TENON_ERROR_UNSUPPORTED) {
+        build->waited = 0;
+        build->patience = build->patience == 0              ? 1
+                          : build->patience < PATIENCE_MOST ? 2 * build->patience
+                                                            : PATIENCE_MOST;
+    }
+    if (status != TENON_OK)
+        return status;
     if (loaded == s->programs.loaded)
         ++s->programs.built;
     *out = build;
@@ -277,7 +296,8 @@ void tn_cl_programs_close(tn_cl_programs *programs, const tn_cl_space *s) {
             (void)s->cl->clReleaseKernel(kernel->id);
             tn_host_free(NULL, kernel, sizeof *kernel);
         }
-        (void)s->cl->clReleaseProgram(build->id);
+        if (build->id)
+            (void)s->cl->clReleaseProgram(build->id);
         tn_host_free(NULL, build, sizeof *build);
     }
 }

@@ -22,10 +22,12 @@ typedef struct tn_cl_kernel {
     size_t group_items; /* most work-items of a group, as the driver says for this kernel */
 } tn_cl_kernel;
 
-/* A program as built with some options. */
+/* A program as built with some options; or one that the compiler refused. As compilers also refuse
+ * what they lack memory for, that is tried again: after 1 use, 2, 4 and so on, up to 64. */
 typedef struct tn_cl_build {
     struct tn_cl_build *next;
-    cl_program id;
+    cl_program id; /* NULL: refused */
+    uint32_t patience, waited;
     const char *program; /* a literal of the table */
     uint64_t hash;       /* of program and options */
     tn_cl_kernel *idle;

@@ -19,6 +19,9 @@
 #include "opencl/cl_library.h"
 #include "opencl/cl_programs.h"
 
+typedef struct tn_cl_lent tn_cl_lent;
+typedef struct tn_cl_mapping tn_cl_mapping;
+
 typedef struct tn_cl_space {
     tn_space base;
     uint32_t holders; /* under the lock of all spaces */
@@ -32,6 +35,9 @@ typedef struct tn_cl_space {
     tn_fork_mark home;
     atomic_bool lost;
     tn_cl_programs programs;
+    tn_mutex memory_lock;
+    tn_cl_lent *lent;        /* host memory that is the device's in place */
+    tn_cl_mapping *mappings; /* of its memory, that the host has */
 } tn_cl_space;
 
 /*
@@ -40,7 +46,12 @@ typedef struct tn_cl_space {
  */
 tenon_status tn_cl_space_open(int index, void *native_context, void *native_queue,
                               tn_cl_space **out, tn_message *why);
+void tn_cl_space_retain(tn_cl_space *space);
 void tn_cl_space_release(tn_cl_space *space);
+
+/* cl_memory.c: its memory, and what is left of that at the end. */
+extern const tn_space_calls tn_cl_space_calls;
+void tn_cl_memory_close(tn_cl_space *space);
 
 /* DEVICE_LOST if nothing can be asked of the device any more. */
 tenon_status tn_cl_space_check(tn_cl_space *space, tn_message *why);
@@ -52,5 +63,8 @@ tenon_status tn_cl_space_check(tn_cl_space *space, tn_message *why);
  */
 tenon_status tn_cl_status(tn_cl_space *space, cl_int code, const char *call, bool waited,
                           tn_message *why);
+
+/* DEVICE_LOST, latched. */
+tenon_status tn_cl_lose(tn_cl_space *space, cl_int code, const char *call, tn_message *why);
 
 #endif

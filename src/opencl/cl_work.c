@@ -8,6 +8,10 @@
 #include <assert.h>
 #include <string.h>
 
+const tn_cl_limits *tn_cl_work_limits(const tn_cl_work *work) {
+    return &work->space->limits;
+}
+
 /* ---------------------------------------------------------------- arguments */
 
 static void add_value(tn_cl_launch *l, const void *value, size_t bytes) {
@@ -67,6 +71,9 @@ static tenon_status check_limits(const tn_cl_limits *limits, const tn_cl_launch 
                                  tn_message *why) {
     size_t items = 1;
     bool chosen = true;
+    if (l->dims < 1 || l->dims > 3)
+        return tn_fail(why, TENON_ERROR_INTERNAL, "kernel %s has %d dimensions", l->kernel,
+                       l->dims);
     for (int d = 0; d < l->dims; ++d) {
         const size_t local = l->local[d];
         if (l->global[d] == 0 || (local != 0 && l->global[d] % local != 0))
@@ -78,9 +85,6 @@ static tenon_status check_limits(const tn_cl_limits *limits, const tn_cl_launch 
         chosen = chosen && local == 0;
         items *= local ? local : 1;
     }
-    if (l->dims < 1 || l->dims > 3)
-        return tn_fail(why, TENON_ERROR_INTERNAL, "kernel %s has %d dimensions", l->kernel,
-                       l->dims);
     if (!chosen && items > limits->group_items)
         return fail_limit(l, "a group's size", items, limits->group_items, why);
     if (l->local_used > limits->local_bytes)

@@ -228,7 +228,9 @@ static tn_plan_request request_of(const op_row *row, const call *c,
         .workspace_limit = limit_of(workspace),
         .empty = row->writes_nothing(&c->problem),
         .describe = row->describe,
-        .operands = row->op == TN_OP_MERGE ? &tn_merge_copying : &tn_operand_copying,
+        .operands = row->op == TN_OP_MERGE  ? &tn_merge_copying
+                    : row->op == TN_OP_GEMM ? &tn_gemm_copying
+                                            : &tn_operand_copying,
     };
     if (row->op == TN_OP_GEMM && tn_gemm_is_packed(&c->problem.gemm)) {
         request.bound = 1;

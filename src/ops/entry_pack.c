@@ -3,7 +3,7 @@
  * tenon_gemm_pack_size and tenon_gemm_pack: B once, in the layout that a device's kernels want. The
  * layout is the backend's; this file checks what the caller gave.
  */
-#include "core/context.h"
+#include "core/dispatch.h"
 #include "core/read_desc.h"
 #include "ops/ops.h"
 
@@ -110,34 +110,34 @@ tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *des
     return tn_context_leave(ctx, status);
 }
 
-/* B, its scale and its zero: where they lie, and that `packed` is apart from them. */
-static tenon_status settle_pack(const tenon_gemm_desc *product, void *packed, size_t size,
-                                void **addresses, tn_message *m) {
-    enum { READ = 1u << TN_GEMM_B | 1u << TN_GEMM_B_SCALE | 1u << TN_GEMM_B_ZERO };
-    const tenon_buffer *buffers[TN_MAX_ADDRESSES];
-    tn_reaches reaches;
-    tn_placement at = {.message = m,
-                       .form = &tn_gemm_form,
-                       .desc = product,
-                       .reaches = &reaches,
-                       .addresses = addresses,
-                       .buffers = buffers};
-    tn_operands_reach(&tn_gemm_form, product, &reaches);
-    TN_TRY(tn_operands_place(&at, ~(tn_roles)READ));
-    if (at.elsewhere)
-        return tn_fail(m, TENON_ERROR_UNSUPPORTED,
-                       "b.buffer is %p, memory of a device, expected host memory",
-                       (const void *)product->b.buffer);
-    addresses[TN_GEMM_B_PACKED] = packed;
-    return tn_operands_avoid(&at, READ, "packed", packed, size);
+/* B, its scale and its zero: where they lie, and that what is written is apart from them. */
+static tenon_status settle_pack(tn_placement *at, tn_reaches *reaches, void *packed, size_t size) {
+    enum {
+        READ = 1u << TN_GEMM_B | 1u << TN_GEMM_B_SCALE | 1u << TN_GEMM_B_ZERO,
+        WRITTEN = 1u << TN_GEMM_B_PACKED
+    };
+    tn_operands_reach(&tn_gemm_form, at->desc, reaches);
+    TN_TRY(tn_operands_place(at, ~(tn_roles)READ));
+    TN_TRY(tn_operands_avoid(at, READ, "packed", packed, size));
+    at->addresses[TN_GEMM_B_PACKED] = packed;
+    at->placed |= WRITTEN;
+    reaches->outputs = WRITTEN;
+    return TENON_OK;
 }
 
 static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed,
                                 size_t bytes) {
-    tn_slot *slot = &ctx->slot[0];
     tenon_gemm_desc product;
     tn_gemm_problem p;
+    tn_reaches reaches;
     void *addresses[TN_MAX_ADDRESSES];
+    const tenon_buffer *buffers[TN_MAX_ADDRESSES];
+    tn_placement at = {.message = &ctx->message,
+                       .form = &tn_gemm_form,
+                       .desc = &product,
+                       .reaches = &reaches,
+                       .addresses = addresses,
+                       .buffers = buffers};
     size_t size;
 
     TN_TRY(pack_problem(ctx, desc, &product, &p, &size));
@@ -148,11 +148,11 @@ static tenon_status pack_inside(tenon_context *ctx, const tenon_gemm_desc *desc,
         return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
                        "bytes is %zu, expected at least %zu, as tenon_gemm_pack_size says", bytes,
                        size);
-    TN_TRY(settle_pack(&product, packed, size, addresses, &ctx->message));
-    const tn_run run = {
-        .op = TN_OP_GEMM_PACK, .problem = &p, .addresses = addresses, .team = ctx->team};
-    tn_team_limit(ctx->team, ctx->threads);
-    return slot->name.backend->run(slot->device, &run, &ctx->message);
+    TN_TRY(settle_pack(&at, &reaches, packed, size));
+    product.b_packed_bytes = size;
+    const tn_plan_request request = {
+        .op = TN_OP_GEMM_PACK, .problem = &p, .operands = &tn_gemm_copying};
+    return tn_dispatch_unplanned(ctx, &request, &at);
 }
 
 tenon_status tenon_gemm_pack(tenon_context *ctx, const tenon_gemm_desc *desc, void *packed,

@@ -382,7 +382,10 @@ static tenon_status settle_packed(const tn_placement *at, const tn_gemm_problem 
 }
 
 TN_HOT tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
-    enum { OF_MEMBERS = 1u << TN_GEMM_A | 1u << TN_GEMM_B | 1u << TN_GEMM_C };
+    enum {
+        OF_MEMBERS = 1u << TN_GEMM_A | 1u << TN_GEMM_B | 1u << TN_GEMM_C,
+        PACKED = 1u << TN_GEMM_B_PACKED
+    };
     const bool packed = tn_gemm_is_packed(p);
     const tn_roles without = p->pointer_array ? OF_MEMBERS : packed ? 1u << TN_GEMM_B : 0;
 
@@ -391,7 +394,10 @@ TN_HOT tenon_status tn_gemm_settle(tn_placement *at, const tn_gemm_problem *p) {
     at->addresses[TN_GEMM_B_PACKED] = NULL;
     if (packed)
         TN_TRY(settle_packed(at, p));
-    return p->pointer_array ? tn_gemm_settle_arrays(at) : TENON_OK;
+    if (p->pointer_array)
+        TN_TRY(tn_gemm_settle_arrays(at));
+    at->placed |= p->pointer_array ? OF_MEMBERS : at->addresses[TN_GEMM_B_PACKED] ? PACKED : 0;
+    return TENON_OK;
 }
 
 TN_HOT tenon_status tn_gemm_check_data(const tn_gemm_problem *p, void *const *addresses,

@@ -56,6 +56,7 @@ tenon_status tn_merge_settle(tn_placement *at, const tn_merge_problem *p,
                              void *parts[2 * TN_MERGE_MAX_PARTS]);
 /* How dispatch copies its operands, parts included. */
 extern const tn_operand_calls tn_merge_copying;
+extern const tn_operand_calls tn_gemm_copying; /* of packing too */
 void tn_merge_cost(const tn_merge_problem *p, double *flops, double *bytes);
 
 tenon_status tn_append_problem_make(tenon_kv_append_desc *desc, tn_append_problem *out,

@@ -327,6 +327,9 @@ void run_attention_case(world *w, const attention_case *given) {
     attention_run run = {.w = w, .x = with_defaults(given)}, *r = &run;
     attention_case *x = &r->x;
 
+    if (world_leaves_out(w, (double)(x->batch * x->heads * x->queries * (x->keys + 16)) *
+                                (double)(x->d + x->dv)))
+        return;
     world_case(w,
                "attention %s: batch %lld, heads %lld/%lld, %lld x %lld, d %lld/%lld, %s %s -> %s",
                x->name, (long long)x->batch, (long long)x->heads, (long long)x->kv_heads,

@@ -27,6 +27,8 @@ typedef struct lacks {
 } lacks;
 static lacks *unsupported_list;
 
+static int sampled; /* cases of this process, see world_leaves_out */
+
 static void find_devices(void) {
     const int count = tenon_device_count();
     const char *only = getenv("TENON_TEST_DEVICE");
@@ -91,6 +93,8 @@ int conform_main(const char *suite_name, const TTest *const *tests, int count) {
     srunner_free(runner);
 
     const int lacking = atomic_load(&unsupported_list->count);
+    if (getenv("TENON_TEST_SAMPLE"))
+        printf("a sample of %d cases\n", sampled);
     printf("answered UNSUPPORTED, as expected: %d\n", lacking);
     for (int i = 0; i < lacking && i < MAX_LACKS; ++i)
         printf("  %s\n", unsupported_list->line[i]);
@@ -167,6 +171,17 @@ void world_end(world *w) {
     release(w);
     tenon_context_destroy(w->ctx);
     tenon_context_destroy(w->reference);
+}
+
+bool world_leaves_out(world *w, double work) {
+    const char *sample = getenv("TENON_TEST_SAMPLE");
+    int every = 1;
+    double most = INFINITY;
+    if (sample && sscanf(sample, "%d,%lf", &every, &most) != 2)
+        ck_abort_msg("TENON_TEST_SAMPLE is %s, expected N,MOST", sample);
+    const bool out = work > most || w->offered++ % every != 0;
+    sampled += sample && !out;
+    return out;
 }
 
 bool world_answered(world *w, tenon_status status, const char *unsupported) {

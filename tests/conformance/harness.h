@@ -42,12 +42,18 @@ typedef struct world {
     struct block *blocks; /* everything a case allocated */
     bool counting; /* negative controls: count what is out of bounds instead of ending the test */
     int64_t failures;
+    int64_t offered; /* cases small enough to be in a sample */
 } world;
 
 world world_start(const char *name, const char *device);
 /* Names the next case and frees what the one before allocated (checking its guards). */
 void world_case(world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void world_end(world *w);
+/*
+ * True if a case that takes about `work` steps is to be left out. TENON_TEST_SAMPLE=N,MOST in the environment, for slow devices, keeps
+ * every N-th case of at most MOST steps; without it none is left out.
+ */
+bool world_leaves_out(world *w, double work);
 /* Plain zeroed memory that lives as long as the case. */
 void *world_alloc(world *w, size_t bytes);
 /* Memory between guard pages, mostly with the forbidden one right behind it. */

@@ -21,6 +21,8 @@ static void run_merge_case(world *w, const merge_case *c) {
     double largest = 0, largest_lse = 0;
     const bool lse_in_place = c->in_place && c->lse == c->lse_part;
 
+    if (world_leaves_out(w, (double)(c->parts * c->batch * c->heads * c->queries * c->dv)))
+        return;
     world_case(w, "merge: %lld parts, %lldx%lldx%lldx%lld, %s -> %s", (long long)c->parts,
                (long long)c->batch, (long long)c->heads, (long long)c->queries, (long long)c->dv,
                tenon_dtype_name(c->o_part), tenon_dtype_name(c->o));
@@ -168,6 +170,8 @@ static void run_append_case(world *w, const append_case *c) {
     const int64_t cu_count = c->batch + 1;
     operand positions, cu = {0}, table = {0};
 
+    if (world_leaves_out(w, (double)(c->batch * c->rows * 64)))
+        return;
     world_case(w, "append: %lld rows of %lld/%lld into %lld%s, %s -> %s", (long long)c->rows,
                (long long)c->d, (long long)c->dv, (long long)c->capacity,
                c->block_size ? " paged" : "", tenon_dtype_name(c->x), tenon_dtype_name(c->cache));

@@ -3,6 +3,8 @@
  * A libOpenCL.so for tests. Every function fails when the test says so; otherwise, with
  * STAND_IN_OPENCL=forward in the environment, it does what the machine's libOpenCL.so.1 does, and
  * without it keeps objects and buffers by itself and computes nothing: kernels leave memory alone.
+ * With "unfilled" it forwards all but fills, so that a device which looks for reads of what nobody
+ * wrote finds them in new segments too (oclgrind 21.10 takes filled memory for unwritten for ever).
  * It counts objects, so that a test sees what was not released.
  */
 #define CL_TARGET_OPENCL_VERSION 120
@@ -66,8 +68,17 @@ static uint64_t tell_launches(void) {
     return queued;
 }
 
-static const stand_in_calls table = {say_fail,  say_only,  tell_calls, tell_struck,
-                                     tell_last, tell_live, say_limits, tell_launches};
+static const char *refused_word;
+
+static void say_refuse(const char *word) {
+    refused_word = word;
+}
+
+static uint64_t tell_overlaps(void);
+
+static const stand_in_calls table = {say_fail,   say_only,     tell_calls, tell_struck,
+                                     tell_last,  tell_live,    say_limits, tell_launches,
+                                     say_refuse, tell_overlaps};
 
 EXPORT const stand_in_calls *stand_in(void);
 const stand_in_calls *stand_in(void) {
@@ -100,9 +111,13 @@ static void count_objects(int by) {
 
 /* ---- the real one ---- */
 
-static bool forwards(void) {
+static bool has_mode(const char *wanted) {
     const char *mode = getenv("STAND_IN_OPENCL");
-    return mode && strcmp(mode, "forward") == 0;
+    return mode && strcmp(mode, wanted) == 0;
+}
+
+static bool forwards(void) {
+    return has_mode("forward") || has_mode("unfilled");
 }
 
 static void *real(const char *name) {
@@ -418,6 +433,45 @@ EXPORT cl_int clGetCommandQueueInfo(cl_command_queue queue, cl_command_queue_inf
 
 /* ---- buffers ---- */
 
+/* Host memory that objects were made over, as long as they live. */
+enum { MAX_OVER = 256 };
+static struct over {
+    cl_mem object;
+    char *first;
+    size_t bytes;
+    int holders;
+} over[MAX_OVER];
+static uint64_t overlapped;
+
+static uint64_t tell_overlaps(void) {
+    return overlapped;
+}
+
+static void note_over(cl_mem made, void *host, size_t bytes) {
+    struct over *room = NULL;
+    char *const first = host;
+    if (!made || !host)
+        return;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < MAX_OVER; ++i) {
+        if (!over[i].object)
+            room = &over[i];
+        else if (first < over[i].first + over[i].bytes && over[i].first < first + bytes)
+            ++overlapped;
+    }
+    if (room)
+        *room = (struct over){made, first, bytes, 1};
+    pthread_mutex_unlock(&lock);
+}
+
+static void note_holder(cl_mem held, int by) {
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < MAX_OVER; ++i)
+        if (over[i].object == held && (over[i].holders += by) == 0)
+            over[i].object = NULL;
+    pthread_mutex_unlock(&lock);
+}
+
 /* Buffers that are made without memory behind them, until they are used. */
 enum { LATE = 64 };
 static cl_mem late[LATE];
@@ -440,6 +494,8 @@ EXPORT cl_mem clCreateBuffer(cl_context context, cl_mem_flags flags, size_t byte
     cl_mem made = forwards() ? REAL(clCreateBuffer)(context, flags, bytes, host, code)
                              : make(context, bytes, host);
     count_objects(made != NULL);
+    if (flags & CL_MEM_USE_HOST_PTR)
+        note_over(made, host, bytes);
     for (int i = 0; made && pretended.late_bytes && bytes >= pretended.late_bytes && i < LATE; ++i)
         if (!late[i]) {
             late[i] = made;
@@ -449,6 +505,7 @@ EXPORT cl_mem clCreateBuffer(cl_context context, cl_mem_flags flags, size_t byte
 }
 
 EXPORT cl_int clRetainMemObject(cl_mem memory) {
+    note_holder(memory, 1);
     RETAIN(clRetainMemObject, memory);
 }
 
@@ -456,6 +513,7 @@ EXPORT cl_int clReleaseMemObject(cl_mem memory) {
     for (int i = 0; i < LATE; ++i)
         if (late[i] == memory)
             late[i] = NULL;
+    note_holder(memory, -1);
     RELEASE(clReleaseMemObject, memory);
 }
 
@@ -526,28 +584,13 @@ EXPORT cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem memory, const v
                                   const cl_event *wait, cl_event *event) {
     FAIL(CL_MEM_OBJECT_ALLOCATION_FAILURE);
     USES(memory);
+    if (has_mode("unfilled"))
+        return CL_SUCCESS;
     if (forwards())
         return REAL(clEnqueueFillBuffer)(queue, memory, pattern, length, offset, bytes, waits, wait,
                                          event);
     memset(part(memory, offset, bytes), *(const unsigned char *)pattern, bytes);
     return CL_SUCCESS;
-}
-
-EXPORT void *clEnqueueMapBuffer(cl_command_queue queue, cl_mem memory, cl_bool blocking,
-                                cl_map_flags flags, size_t offset, size_t bytes, cl_uint waits,
-                                const cl_event *wait, cl_event *event, cl_int *code) {
-    FAIL_MAKING(CL_MAP_FAILURE);
-    if (forwards())
-        return REAL(clEnqueueMapBuffer)(queue, memory, blocking, flags, offset, bytes, waits, wait,
-                                        event, code);
-    return part(memory, offset, bytes);
-}
-
-EXPORT cl_int clEnqueueUnmapMemObject(cl_command_queue queue, cl_mem memory, void *host,
-                                      cl_uint waits, const cl_event *wait, cl_event *event) {
-    FAIL(CL_OUT_OF_HOST_MEMORY);
-    return forwards() ? REAL(clEnqueueUnmapMemObject)(queue, memory, host, waits, wait, event)
-                      : CL_SUCCESS;
 }
 
 EXPORT cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint dims,
@@ -606,6 +649,8 @@ EXPORT cl_int clBuildProgram(cl_program program, cl_uint devices, const cl_devic
                              const char *options, void(CL_CALLBACK *notify)(cl_program, void *),
                              void *user) {
     FAIL(CL_OUT_OF_HOST_MEMORY);
+    if (refused_word && options && strstr(options, refused_word))
+        return CL_BUILD_PROGRAM_FAILURE;
     return forwards() ? REAL(clBuildProgram)(program, devices, device, options, notify, user)
                       : CL_SUCCESS;
 }

@@ -36,6 +36,11 @@ typedef struct stand_in_calls {
     int64_t (*live)(void);     /* objects that were made and not released */
     void (*pretend)(const stand_in_limits *limits);
     uint64_t (*launches)(void); /* kernels queued without a failure, since the start */
+    /* Programs whose options have this word can't be built; NULL: all can. */
+    void (*refuse)(const char *word);
+    /* How often an object was made over host memory that another one had, which OpenCL 1.2 leaves
+     * undefined. */
+    uint64_t (*overlaps)(void);
 } stand_in_calls;
 
 /* The one symbol: const stand_in_calls *stand_in(void). */

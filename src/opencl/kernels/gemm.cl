@@ -29,6 +29,7 @@ typedef struct gemm {
     int activation, gated;
     int a_members, b_members; /* packed: 1 of them where all members have the same A, B */
     long a_pieces;            /* work items of gemm_pack.cl for A */
+    long b_width;             /* B is packed by the caller, in panels of so many columns; 0: it is not */
 } gemm;
 
 /* The operands' memories, by role, and the workspace. */
@@ -131,9 +132,20 @@ E a_of(const gemm *g, const member *x, long i, long p) {
                        get(x->at[A] + i * g->row[A] + p * g->column[A], g->type[A]), i, p);
 }
 
+/* Element (p, j) of B: where the caller has it, or in its packed form (gemm_pack.cl). */
+source b_at(const gemm *g, const member *x, long p, long j) {
+    if (g->b_width == 0)
+        return x->at[B] + p * g->row[B] + j * g->column[B];
+    const bool gated = g->gated != UNGATED;
+    const long half_ = g->gated == INTERLEAVED ? j & 1 : gated && j >= g->n;
+    const long c = g->gated == INTERLEAVED ? j / 2 : j - half_ * g->n;
+    const long panel = c / g->b_width * (gated ? 2 : 1) + half_, block = p / KC * KC;
+    const long lines = block * g->b_panels + panel * min((long)KC, g->k - block) + p - block;
+    return x->at[B] + (lines * g->b_width + c % g->b_width) * type_size(g->type[B]);
+}
+
 E b_of(const gemm *g, const member *x, long p, long j) {
-    return dequantised(g, x, B_SCALE, B_ZERO,
-                       get(x->at[B] + p * g->row[B] + j * g->column[B], g->type[B]), j, p);
+    return dequantised(g, x, B_SCALE, B_ZERO, get(b_at(g, x, p, j), g->type[B]), j, p);
 }
 
 /* Column of B, bias and B's companions that belongs to column j of C. */

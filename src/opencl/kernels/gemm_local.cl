@@ -59,7 +59,7 @@ gemm_local(GEMM_MEMORIES, const gemm g) {
                     S v = 0;
                     if (j0 + c_ < j_end && p0 + p < block_end) {
                         const long j = gated ? column_of(&g, half_, j0 + c_) : j0 + c_;
-                        v = b_plain ? (S)get(x.at[B] + (p0 + p) * g.row[B] + j * g.column[B], type_b)
+                        v = b_plain ? (S)get(b_at(&g, &x, p0 + p, j), type_b)
                                     : (S)b_of(&g, &x, p0 + p, j);
                     }
                     b_tile[p][c_] = v;

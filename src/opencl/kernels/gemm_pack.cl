@@ -118,3 +118,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_pack(GEMM_MEMO
                offsets, work);
     }
 }
+
+/* The head of a packed B of the caller's: what the host has to recognise it by. */
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_label(target packed, ulong offset,
+                                                                        const ulong8 label) {
+    vstore8(label, 0, (__global ulong *)(packed + offset));
+}

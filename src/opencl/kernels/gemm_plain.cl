@@ -17,6 +17,9 @@ long integer_at(source x, int type) {
         return *x;
     case S32:
         return *(__global const int *)x;
+    case F32: /* packed */
+    case F64:
+        return (long)get(x, type);
     default:
         return get_index(x, type);
     }
@@ -24,8 +27,8 @@ long integer_at(source x, int type) {
 
 long integer_of(const gemm *g, const member *x, int role, int zero, long ij, long p) {
     const bool of_a = role == A;
-    long value = integer_at(x->at[role] + (of_a ? ij * g->row[A] + p * g->column[A]
-                                                : p * g->row[B] + ij * g->column[B]),
+    long value = integer_at(of_a ? x->at[A] + ij * g->row[A] + p * g->column[A]
+                                 : b_at(g, x, p, ij),
                             g->type[role]);
     if (present(g, zero)) {
         const long q = p / g->group[zero - A_SCALE];

@@ -39,9 +39,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_rows(GEMM_MEMO
         sums[i] = 0;
     for (long block = 0; block < g.k; block += KC) {
         const int steps = (int)min((long)KC, g.k - block);
-        for (int i = 0; i < rows; i++)
+        for (int i = 0; i < MR; i++) /* rows beyond the last are the last again */
             for (int p = 0; p < steps; p++)
-                a_at[i * KC + p] = (S)a_of(&g, &x, g.i0 + i, block + p);
+                a_at[i * KC + p] = (S)a_of(&g, &x, g.i0 + min(i, rows - 1), block + p);
         for (int i = 0; i < MR * TN_COLS; i++)
             chains_at[i] = 0;
         source b_block = x.at[B] + block * down + (g.j0 + c0) * along;

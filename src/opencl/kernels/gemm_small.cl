@@ -79,6 +79,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_small(GEMM_MEM
     const bool gated = g.gated != UNGATED;
     const int step = g.gated == INTERLEAVED ? 2 : 1;
     const bool a_placed = g.type[A] == S_TYPE && !present(&g, A_SCALE) && !present(&g, A_ZERO);
+    const bool ready = g.b_width != 0;
     const bool b_placed = g.type[B] == S_TYPE && !present(&g, B_SCALE) && !present(&g, B_ZERO) &&
                           step * g.column[B] == sizeof(S);
     E sums[TN_ROWS * TN_COLS];
@@ -95,22 +96,24 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_small(GEMM_MEM
             const long c0 = (gated ? (q0 + q) / 2 : q0 + q) * NR;
             const int count = (int)min((long)NR, g.cols - c0);
             const long j0 = gated ? column_of(&g, (int)((q0 + q) & 1), g.j0 + c0) : g.j0 + c0;
-            const bool b_here = b_placed && count == NR;
-            __global const S *b_at =
-                (__global const S *)(x.at[B] + p * g.row[B] + j0 * g.column[B]);
+            const bool b_here = ready || (b_placed && count == NR);
+            __global const S *b_from =
+                ready ? (__global const S *)x.at[B] + p * g.b_panels * NR + (q0 + q) * steps * NR
+                      : (__global const S *)(x.at[B] + p * g.row[B] + j0 * g.column[B]);
             if (!b_here)
                 small_pack_b(&g, &x, j0, step, count, p, steps, b_packed);
             for (int i = 0; i < t.rows; i += MR) {
                 E *at = sums + i * TN_COLS + q * NR;
                 source a_at = x.at[A] + (t.first + i) * g.row[A] + p * g.column[A];
                 const S *a_there = a_packed + i * KC;
-                const long a_step = g.column[A] / (long)sizeof(S), b_step = g.row[B] / (long)sizeof(S);
+                const long a_step = g.column[A] / (long)sizeof(S);
+                const long b_step = ready ? NR : g.row[B] / (long)sizeof(S);
                 if (a_placed && b_here)
-                    chain_placed(a_at, g.row[A], a_step, t.rows - i, b_at, b_step, steps, p == 0, at);
+                    chain_placed(a_at, g.row[A], a_step, t.rows - i, b_from, b_step, steps, p == 0, at);
                 else if (a_placed)
                     chain_placed_a(a_at, g.row[A], a_step, t.rows - i, b_packed, steps, p == 0, at);
                 else if (b_here)
-                    chain_placed_b(a_there, b_at, b_step, steps, p == 0, at);
+                    chain_placed_b(a_there, b_from, b_step, steps, p == 0, at);
                 else
                     chain_private(a_there, b_packed, steps, p == 0, at);
             }

@@ -17,8 +17,11 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_tile(GEMM_MEMO
     const int panels = (int)min((long)(TN_COLS / NR), g.b_panels - q0);
     __global const S *pa =
         (__global const S *)(work + g.a_packed) + (g.a_members == 1 ? 0 : z * g.a_panels * MR * g.k);
-    __global const S *pb = (__global const S *)(work + g.b_packed) +
-                           (g.b_members == 1 ? 0 : (index - g.member0) * g.b_panels * NR * g.k);
+    const member x = MEMBER_OF(&g, index);
+    __global const S *pb = g.b_width != 0
+                               ? (__global const S *)x.at[B]
+                               : (__global const S *)(work + g.b_packed) +
+                                     (g.b_members == 1 ? 0 : (index - g.member0) * g.b_panels * NR * g.k);
     E sums[TN_ROWS * TN_COLS];
 
     if (g.k == 0)
@@ -33,6 +36,5 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_tile(GEMM_MEMO
                 chain_packed(a_panel, b_panel, steps, p == 0, sums + i * TN_COLS + q * NR);
         }
     }
-    const member x = MEMBER_OF(&g, index);
     finish_tile(&g, &x, t.first, t.rows, q0, panels, sums);
 }

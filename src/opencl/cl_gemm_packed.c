@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cl_gemm_packed.c: a B that the caller has packed once (tenon_gemm_pack): a head of facts with a
+ * checksum, then each distinct member in the layout of kernels/gemm_pack.cl, with scales and zero
+ * points applied, in the type of the products.
+ *
+ * Kernels of the CPU-like family read panels as they would their own, the others element by element
+ * (b_at in kernels/gemm.cl), so the width of panels is all that must agree.
+ */
+#include "opencl/cl_gemm.h"
+
+#include <stddef.h>
+
+#include "core/checked.h"
+
+#define PACK_MAGIC UINT64_C(0x31304c4347544e54) /* "TNTGCL01" in memory order */
+
+typedef struct pack_head {
+    uint64_t magic;
+    int64_t k, n, members;
+    int32_t width, type; /* of panels, of elements (tenon_dtype) */
+    tn_gemm_packed_for made_for;
+    uint64_t checksum; /* of the fields above */
+} pack_head;
+_Static_assert(sizeof(pack_head) == TN_CL_PACKED_HEAD, "panels are aligned as the whole is");
+
+/* Packing knows nothing of A but its type, so this depends on B: f64 where f32 can't hold what an
+ * exact product of integers needs. */
+tenon_dtype tn_cl_packed_type(const tn_gemm_problem *p) {
+    const int32_t sum = tn_cl_gemm_sum(p);
+    return sum == 1 || (sum == 2 && tn_cl_gemm_largest(p, TN_GEMM_B, TN_GEMM_B_ZERO) == 0)
+               ? TENON_F64
+               : TENON_F32;
+}
+
+bool tn_cl_packed_differs(const tn_gemm_problem *p, int32_t d) {
+    return p->operand[TN_GEMM_B].batch[d] != 0 || p->operand[TN_GEMM_B_SCALE].batch[d] != 0 ||
+           p->operand[TN_GEMM_B_ZERO].batch[d] != 0 || p->experts > 0;
+}
+
+/* Columns of all panels of a member. */
+static int64_t columns_of(const tn_gemm_problem *p, int64_t width) {
+    return tn_round_up(p->n, width) * (p->gated != TENON_GATED_NONE ? 2 : 1);
+}
+
+int64_t tn_cl_packed_member(const tn_gemm_problem *p, int64_t width) {
+    return columns_of(p, width) * p->k * tn_element_size(tn_cl_packed_type(p));
+}
+
+/* The problem with the batch dimensions of which B has members of their own. */
+static tn_gemm_problem distinct(const tn_gemm_problem *p) {
+    tn_gemm_problem out = *p;
+    if (p->experts > 0)
+        return out;
+    out.batch_rank = 0;
+    out.batch_count = 1;
+    for (int32_t d = 0; d < p->batch_rank; d++) {
+        const int32_t to = out.batch_rank;
+        if (!tn_cl_packed_differs(p, d))
+            continue;
+        out.batch[to] = p->batch[d];
+        out.batch_count *= p->batch[d];
+        for (int role = 0; role < TN_GEMM_ROLES; role++)
+            out.operand[role].batch[to] = p->operand[role].batch[d];
+        ++out.batch_rank;
+    }
+    return out;
+}
+
+static int64_t members_of(const tn_gemm_problem *p) {
+    const tn_gemm_problem d = distinct(p);
+    return p->experts > 0 ? p->experts : d.batch_count;
+}
+
+/* What packs: the sums' type is that of the elements. */
+static tn_cl_gemm_state packing(const tn_cl_limits *limits, const tn_gemm_problem *p) {
+    tn_cl_gemm_state plan = {.kind = TN_CL_GEMM_TILE,
+                             .sum = tn_cl_packed_type(p) == TENON_F64 ? 1 : tn_cl_gemm_sum(p),
+                             .fp64 = limits->fp64};
+    tn_cl_gemm_tile(limits, &plan);
+    return plan;
+}
+
+int32_t tn_cl_packed_width(const tn_cl_limits *limits, const tn_gemm_problem *p) {
+    const tn_cl_gemm_state plan = packing(limits, p);
+    return plan.width * plan.nv;
+}
+
+static pack_head head_of(const tn_cl_limits *limits, const tn_gemm_problem *p) {
+    pack_head h = {.magic = PACK_MAGIC,
+                   .k = p->k,
+                   .n = p->n,
+                   .members = members_of(p),
+                   .width = tn_cl_packed_width(limits, p),
+                   .type = (int32_t)tn_cl_packed_type(p),
+                   .made_for = tn_gemm_packed_for_of(p)};
+    uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
+    for (size_t i = 0; i < offsetof(pack_head, checksum); i++)
+        sum = (sum ^ ((const unsigned char *)&h)[i]) * UINT64_C(0x100000001b3);
+    h.checksum = sum;
+    return h;
+}
+
+tenon_status tn_cl_gemm_pack_size(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                                  size_t *bytes, tn_message *why) {
+    const int64_t width = tn_cl_packed_width(limits, p);
+    int64_t total;
+    TN_TRY(tn_cl_gemm_refuse(limits, p, why));
+    if (!tn_mul_i64(columns_of(p, width), p->k, &total) ||
+        !tn_mul_i64(total, tn_element_size(tn_cl_packed_type(p)), &total) ||
+        !tn_mul_i64(total, members_of(p), &total) ||
+        !tn_add_i64(total, TN_CL_PACKED_HEAD, &total) || !tn_size_of_i64(total, bytes))
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b has %lld x %lld elements in %lld members, too many to pack",
+                       (long long)p->k, (long long)p->n, (long long)members_of(p));
+    return TENON_OK;
+}
+
+tenon_status tn_cl_gemm_pack_check(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                                   const void *packed, size_t bytes, tn_message *why) {
+    const pack_head expected = head_of(limits, p);
+    pack_head found;
+    size_t needed = 0;
+    TN_TRY(tn_cl_gemm_pack_size(limits, p, &needed, why));
+    if (bytes < sizeof found)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
+    memcpy(&found, packed, sizeof found);
+    if (found.magic != expected.magic)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed was not written by tenon_gemm_pack on an opencl device");
+    if (found.width != expected.width || found.type != expected.type)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed was written for another device or compute type (panels of %d, "
+                       "expected %d)",
+                       (int)found.width, (int)expected.width);
+    TN_TRY(tn_gemm_packed_for_check(&found.made_for, &expected.made_for, why));
+    if (bytes < needed)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
+    if (memcmp(&found, &expected, sizeof found) != 0)
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",
+                       (long long)found.members, (long long)found.k, (long long)found.n,
+                       (long long)expected.members, (long long)expected.k, (long long)expected.n);
+    return TENON_OK;
+}
+
+/* ---- packing */
+
+static tenon_status write_head(tn_cl_work *work, const char *options, const tn_place *packed,
+                               const tn_gemm_problem *p, tn_message *why) {
+    const tn_cl_limits *limits = tn_cl_work_limits(work);
+    const pack_head head = head_of(limits, p);
+    tn_cl_launch l = {.program = "gemm_pack",
+                      .kernel = "gemm_label",
+                      .options = options,
+                      .dims = 1,
+                      .global = {1},
+                      .local = {1}};
+    tn_cl_arg_place(&l, packed);
+    tn_cl_arg_bytes(&l, &head, sizeof head);
+    return tn_cl_launch_add(work, &l, why);
+}
+
+tenon_status tn_cl_gemm_pack_run(tn_cl_work *work, const tn_run *run, tn_message *why) {
+    const tn_cl_limits *limits = tn_cl_work_limits(work);
+    const tn_gemm_problem *given = run->problem, p = distinct(given);
+    const tn_place *to = &run->places->operand[TN_GEMM_B_PACKED];
+    const tn_cl_gemm_state plan = packing(limits, given);
+    const int64_t width = plan.width * plan.nv, outer = tn_cl_gemm_outer(&p),
+                  inner = members_of(given) / outer;
+    char options[TN_CL_OPTIONS];
+    tn_cl_gemm g;
+
+    tn_cl_gemm_packing(&plan, &p, options);
+    tn_cl_gemm_numbers(&p, run->places, 0, &g);
+    g.cols = p.n;
+    g.b_panels = columns_of(&p, width) / width;
+    g.b_members = (int32_t)inner;
+    for (int64_t o = 0; o < outer && p.k > 0 && p.n > 0; o++) {
+        tn_cl_launch l = {.program = "gemm_pack",
+                          .kernel = "gemm_pack",
+                          .options = options,
+                          .dims = 3,
+                          .global = {(size_t)tn_ceil_div(g.b_panels, TN_CL_PACK_PANELS),
+                                     (size_t)tn_ceil_div(p.k, TN_CL_GEMM_KC), (size_t)inner},
+                          .local = {1, 1, 1}};
+        tn_cl_gemm_place(&p, run->places, o, &g);
+        g.b_packed =
+            (int64_t)to->offset + TN_CL_PACKED_HEAD + o * inner * tn_cl_packed_member(given, width);
+        tn_cl_gemm_arguments(&l, run->places, to, &g);
+        TN_TRY(tn_cl_launch_add(work, &l, why));
+    }
+    return write_head(work, options, to, given, why);
+}
