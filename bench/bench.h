@@ -19,7 +19,7 @@
 
 #include <tenon/tenon.h>
 
-#define BENCH_MOST_DTYPES 8
+#define BENCH_MOST_DTYPES 19
 #define BENCH_MOST_ARRAYS 4
 #define BENCH_MOST_SHAPE 10
 #define BENCH_MOST_WORKSPACES 16

@@ -6,6 +6,8 @@
  */
 #include "bench_data.h"
 
+#include "bench_blocks.h"
+
 #include "machine.h"
 #include "options.h"
 
@@ -30,13 +32,14 @@ int64_t bench_count(const int64_t *extents, int count) {
 
 bool bench_array_make(bench_array *array, tenon_dtype dtype, int64_t count) {
     size_t element = 0;
+    int64_t block = 1;
     *array = (bench_array){0};
-    if (tenon_dtype_block(dtype, NULL, &element) != TENON_OK || count < 0 ||
+    if (tenon_dtype_block(dtype, &block, &element) != TENON_OK || count < 0 || count % block != 0 ||
         (uint64_t)count > SIZE_MAX / 2 / element) {
         complain("an operand is too large to be addressed");
         return false;
     }
-    const size_t bytes = (size_t)count * element;
+    const size_t bytes = (size_t)(count / block) * element;
     void *data = NULL;
     if (posix_memalign(&data, CACHE_LINE, bytes ? bytes : 1) != 0) {
         complain("no memory for an operand of %zu bytes", bytes);
@@ -85,6 +88,10 @@ static unsigned small_bits(const small_float *f, double value) {
 
 void bench_array_fill(bench_array *array, uint64_t seed) {
     uint64_t state = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    if (bench_is_block(array->dtype)) {
+        bench_blocks_fill(array->dtype, array->data, array->bytes, &state);
+        return;
+    }
     for (int64_t i = 0; i < array->count; ++i) {
         const uint64_t random = bench_random(&state);
         const double value = even_value(random);
@@ -131,6 +138,8 @@ static double small_value(const small_float *f, unsigned bits) {
 }
 
 double bench_array_get(const bench_array *array, int64_t i) {
+    if (bench_is_block(array->dtype))
+        return bench_blocks_get(array->dtype, array->data, i);
     switch (array->dtype) {
     case TENON_F64:
         return ((const double *)array->data)[i];

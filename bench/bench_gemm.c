@@ -5,6 +5,7 @@
  * independently of tenon's reference.
  */
 #include "bench.h"
+#include "bench_blocks.h"
 #include "gemm_shapes.h"
 
 #include <math.h>
@@ -35,14 +36,21 @@ static const char *const notes =
 /* clang-format on */
 
 /* What --dtype says, and the types of A, B and C that it stands for. */
-static const char *const dtype_words[] = {"f32", "f64", "f16",     "bf16",
-                                          "s8",  "u8",  "f8_e4m3", "f8_e5m2"};
+static const char *const dtype_words[] = {
+    "f32",  "f64",  "f16",  "bf16", "s8",   "u8",   "f8_e4m3", "f8_e5m2", "q8_0", "q4_0",
+    "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k", "iq4_nl",  "mxfp4",   "nvfp4"};
 static const struct types {
     tenon_dtype a, b, c;
 } types[] = {{TENON_F32, TENON_F32, TENON_F32},         {TENON_F64, TENON_F64, TENON_F64},
              {TENON_F16, TENON_F16, TENON_F16},         {TENON_BF16, TENON_BF16, TENON_BF16},
              {TENON_S8, TENON_S8, TENON_S32},           {TENON_U8, TENON_S8, TENON_S32},
-             {TENON_F8_E4M3, TENON_F8_E4M3, TENON_F32}, {TENON_F8_E5M2, TENON_F8_E5M2, TENON_F32}};
+             {TENON_F8_E4M3, TENON_F8_E4M3, TENON_F32}, {TENON_F8_E5M2, TENON_F8_E5M2, TENON_F32},
+             {TENON_F32, TENON_Q8_0, TENON_F32},        {TENON_F32, TENON_Q4_0, TENON_F32},
+             {TENON_F32, TENON_Q4_1, TENON_F32},        {TENON_F32, TENON_Q5_0, TENON_F32},
+             {TENON_F32, TENON_Q5_1, TENON_F32},        {TENON_F32, TENON_Q4_K, TENON_F32},
+             {TENON_F32, TENON_Q5_K, TENON_F32},        {TENON_F32, TENON_Q6_K, TENON_F32},
+             {TENON_F32, TENON_IQ4_NL, TENON_F32},      {TENON_F32, TENON_MXFP4, TENON_F32},
+             {TENON_F32, TENON_NVFP4, TENON_F32}};
 
 /* What --b says. */
 static const char *const b_words[] = {"plain", "prepacked"};
@@ -53,9 +61,13 @@ typedef struct gemm_ways {
     size_t count;
 } gemm_ways;
 
+/* What --compute says. */
+static const char *const compute_words[] = {"default", "exact", "fast"};
+
 typedef struct gemm {
     int64_t m, n, k, batch;
     bool a_transposed, b_transposed, prepacked;
+    tenon_compute compute;
     bench_array a, b, c;
     bench_array packed;   /* B as tenon packs it for the context of the plan; bytes */
     tenon_gemm_desc desc; /* filled once: a call costs a fraction of filling it */
@@ -77,6 +89,7 @@ static tenon_gemm_desc describe(const gemm *g) {
         .a = operand(&g->a, g->batch, g->m, g->k, g->a_transposed),
         .b = operand(&g->b, g->batch, g->k, g->n, g->b_transposed),
         .c = operand(&g->c, g->batch, g->m, g->n, false),
+        .compute = g->compute,
     };
 }
 
@@ -166,8 +179,10 @@ static peer_product product(void *state, const bench_array *result) {
     };
 }
 
-static peak_kind arithmetic_limit(tenon_dtype dtype) {
-    switch (dtype) {
+static peak_kind arithmetic_limit(const struct types *type, tenon_compute compute) {
+    if (bench_is_block(type->b))
+        return compute == TENON_COMPUTE_FAST ? PEAK_DOT_I8 : PEAK_FMA_F32;
+    switch (type->a) {
     case TENON_F64:
         return PEAK_FMA_F64;
     case TENON_BF16: /* which holds both f8 types exactly */
@@ -185,6 +200,11 @@ static peak_kind arithmetic_limit(tenon_dtype dtype) {
 static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dtype,
                 const char *way) {
     const struct types *type = &types[dtype];
+    if (bench_is_block(type->b) && !g->b_transposed) {
+        complain("b of %s: its columns are contiguous, layout nt or tt", dtype_words[dtype]);
+        ++session->failures;
+        return;
+    }
     const double k = (double)g->k;
     const int64_t a = bench_count((const int64_t[]){g->batch, g->m, g->k}, 3);
     const int64_t b = bench_count((const int64_t[]){g->batch, g->k, g->n}, 3);
@@ -211,11 +231,13 @@ static void job(bench_session *session, gemm *g, const gemm_shape *shape, int dt
         .shape_count = way ? 6 : 5,
         .flops = 2 * (double)g->batch * (double)g->m * (double)g->n * k,
         .bytes = (double)(g->a.bytes + g->b.bytes + g->c.bytes),
-        .arithmetic = arithmetic_limit(type->a),
+        .arithmetic = arithmetic_limit(type, g->compute),
         .memory = PEAK_READ,
         /* A sum of k products in any order, in f32 (f64: f64; integers: exact), rounded once to the
            type of C. */
         .error_bound = type->c == TENON_S32 ? 0
+                       : bench_is_block(type->b) && g->compute == TENON_COMPUTE_FAST
+                           ? 1.0 / 127 /* A rounded to bytes: of a block's largest, not of each */
                        : type->c == TENON_F64
                            ? (k + 2) * bench_rounding(TENON_F64) * 2
                            : (k + 2) * bench_rounding(TENON_F32) + bench_rounding(type->c),
@@ -235,7 +257,8 @@ out:
     bench_array_free(&g->packed);
 }
 
-static void measure(bench_session *session, const gemm_shape *shape, const gemm_ways *ways) {
+static void measure(bench_session *session, const gemm_shape *shape, const gemm_ways *ways,
+                    tenon_compute compute) {
     const bench_settings *settings = session->settings;
     for (size_t d = 0; d < settings->dtype_count; ++d)
         for (size_t w = 0; w < ways->count; ++w) {
@@ -245,6 +268,7 @@ static void measure(bench_session *session, const gemm_shape *shape, const gemm_
                       .batch = shape->batch,
                       .a_transposed = shape->layout[0] == 't',
                       .b_transposed = shape->layout[1] == 't',
+                      .compute = compute,
                       .prepacked = ways->items[w] == B_PREPACKED};
             job(session, &g, shape, settings->dtypes[d],
                 ways->text ? b_words[ways->items[w]] : NULL);
@@ -268,15 +292,20 @@ int bench_gemm(int argc, char **argv) {
     gemm_shapes_options wanted = {0};
     gemm_ways ways = {0};
     bool list = false;
+    const char *compute_text = "default";
+    int compute = 0;
     const options_row rows[] = {
         GEMM_SHAPES_ROWS(&wanted),
         {"--b", "LIST",
          "of plain (as it lies) and prepacked (constant: tenon and the\npeers that can have it in "
          "a layout of their own) (default:\nplain)",
          &ways.text, NULL},
+        {"--compute", "MODE", "of default, exact, fast (blocks: A rounded to bytes)", &compute_text,
+         NULL},
         {"--list", NULL, "print the shapes instead of measuring them", NULL, &list},
         BENCH_COMMON_ROWS(&settings, "of f32, f64, f16, bf16, s8 (C is s32), u8 (B is s8, C s32),\n"
-                                     "f8_e4m3, f8_e5m2 (C is f32) (default: f32)"),
+                                     "f8_e4m3, f8_e5m2 (C is f32), and B of a block type, q8_0 to\n"
+                                     "nvfp4 (A and C are f32, layout nt) (default: f32)"),
         {"--vs", "LIST",
          "libraries to race, each FILE.so or NAME=FILE.so: CBLAS (f32\nand f64), AOCL-DLP, "
          "oneDNN, libxsmm (small ones, one thread);\nmay be given several times",
@@ -295,7 +324,8 @@ int bench_gemm(int argc, char **argv) {
 
     int code = EXIT_USAGE;
     gemm_shapes shapes = {0};
-    if (!gemm_shapes_read(&wanted, &shapes))
+    if (!gemm_shapes_read(&wanted, &shapes) ||
+        shapes_parse_words("--compute", compute_text, compute_words, 3, &compute, 1) == 0)
         goto out;
     if (list) {
         gemm_shapes_print(&shapes, settings.json);
@@ -306,7 +336,7 @@ int bench_gemm(int argc, char **argv) {
                                  .jobs =
                                      (int64_t)(shapes.count * settings.dtype_count * ways.count)};
         for (size_t i = 0; i < shapes.count; ++i)
-            measure(&session, &shapes.items[i], &ways);
+            measure(&session, &shapes.items[i], &ways, (tenon_compute)compute);
         code = bench_session_end(&session);
     }
 out:

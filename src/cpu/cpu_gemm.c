@@ -65,6 +65,12 @@ TN_HOT void tn_cpu_gemm_run(const tn_run *run) {
         tn_gemm_transpose(p, &job.p);
     else
         job.p = *p;
+    /* Packed blocks are no panels yet: the arrangements have panels packed from them. */
+    job.blocks = tn_block_find(job.p.operand[TN_GEMM_B].dtype);
+    if (job.blocks && job.p.operand[TN_GEMM_B_PACKED].dtype) {
+        job.packed_blocks = true;
+        job.p.operand[TN_GEMM_B_PACKED].dtype = TENON_DTYPE_NONE;
+    }
     for (int r = 0; r < TN_GEMM_ROLES; r++)
         job.address[r] = run->addresses[plan->transposed ? other_role(r) : r];
 

@@ -20,6 +20,7 @@
 #include "cpu/cpu_features.h"
 #include "cpu/cpu_numbers.h"
 #include "cpu/kernels/gemm_kernels.h"
+#include "ops/blocks.h"
 
 /*
  * Length of the blocks that k is cut into, whatever the machine or the shape: the result depends on
@@ -97,8 +98,10 @@ typedef struct tn_gemm_job {
     const tn_gemm_plan *plan;
     const tn_gemm_tile *tile, *finish;
     char *workspace;
-    size_t element;        /* bytes of a sum */
-    int halves;            /* 2 when gated */
+    size_t element;              /* bytes of a sum */
+    int halves;                  /* 2 when gated */
+    const tn_block_type *blocks; /* B's type, if it is one of blocks */
+    bool packed_blocks;    /* B's blocks are the caller's packed ones; p has no B_PACKED then */
     tn_gemm_member member; /* SHARED, and the others where there is only one */
     /* SHARED: the pass being worked on; p0: its first step of k. */
     int64_t i0, j0, rows, cols, p0;
@@ -107,6 +110,13 @@ typedef struct tn_gemm_job {
 /* Bytes of one element of a plain type. */
 static inline size_t tn_gemm_element(tenon_dtype dtype) {
     return (size_t)tn_element_size(dtype);
+}
+
+/* Bytes from the first to element `elements` of an operand that may be of blocks, of which that is
+ * a multiple then. */
+static inline int64_t tn_gemm_offset(tenon_dtype dtype, int64_t elements) {
+    const tn_block_type *blocks = tn_block_find(dtype);
+    return blocks ? elements / blocks->elements * blocks->bytes : elements * tn_element_size(dtype);
 }
 
 static inline int64_t tn_gemm_panel_element(tenon_dtype dtype) {
@@ -136,15 +146,19 @@ static inline void tn_gemm_end(const tn_gemm_tile *tile) {
 /* Bytes from one packed panel of A to the next, a multiple of 64. Its slack may be written over
  * while the next panel is packed by someone else. */
 static inline int64_t tn_gemm_a_bytes(const tn_gemm_tile *tile, int64_t kc) {
+    const int64_t unit =
+        tile->a_unit ? tile->a_unit : tile->a_group * tn_gemm_panel_element(tile->a_panel);
     return (int64_t)tn_round64(
-        (size_t)(tn_round_up(kc, tile->a_group) * tile->mr * tn_gemm_panel_element(tile->a_panel) +
+        (size_t)(tn_ceil_div(kc, tile->a_group) * unit * tile->mr +
                  (tile->tail * tile->mr + TN_GEMM_SLACK) * tn_element_size(tile->type)));
 }
 
 /* Bytes from the beginning of a packed panel of B to step kc, a multiple of the family's a_group,
  * or to the end of its kc steps. */
 static inline int64_t tn_gemm_b_steps(const tn_gemm_tile *tile, int64_t kc) {
-    return tn_round_up(kc, tile->a_group) * tile->nr * tn_gemm_panel_element(tile->b_panel);
+    const int64_t unit =
+        tile->b_unit ? tile->b_unit : tile->a_group * tn_gemm_panel_element(tile->b_panel);
+    return tn_ceil_div(kc, tile->a_group) * unit * tile->nr;
 }
 
 /* Bytes from one packed panel of B, of kc steps, to the next. */
@@ -160,6 +174,11 @@ static inline int64_t tn_gemm_b_blocks(const tn_gemm_tile *tile, int64_t k) {
 
 static inline bool tn_gemm_present(const tn_gemm_problem *p, int role) {
     return p->operand[role].dtype != TENON_DTYPE_NONE;
+}
+
+/* B of blocks, packed or not, is decoded by whoever packs panels. */
+static inline bool tn_gemm_of_blocks(const tn_gemm_problem *p) {
+    return p->operand[TN_GEMM_B].dtype >= TENON_Q8_0;
 }
 
 /* A scale or zero that is the same for the whole of k, or none. */
@@ -270,6 +289,9 @@ void tn_gemm_pack_a(const tn_gemm_job *job, const tn_gemm_member *x, int64_t i0,
 void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0,
                     int64_t cols, int64_t p0, int64_t kc, char *to);
 
+/* Bytes before the panels of a caller's packed B. */
+#define TN_GEMM_PACK_HEADER 64
+
 /* Which packed member batch member `index` uses. */
 int64_t tn_gemm_packed_member(const tn_gemm_problem *p, int64_t index);
 
@@ -283,6 +305,24 @@ tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, co
                                     size_t bytes, tn_message *why);
 /* Packing is not planned: run->choice and run->workspace are not looked at. */
 void tn_cpu_gemm_pack_run(tn_cpu_isa isa, const tn_run *run);
+
+/* ---- cpu_gemm_blocks.c */
+
+/* The fields of a block, as they are interleaved. */
+tn_block_format tn_gemm_block_format(tenon_dtype dtype);
+
+/* Bytes of a caller's packed B of blocks: `lanes` columns of k steps, and a member. */
+int64_t tn_gemm_block_group_bytes(const tn_block_type *blocks, int32_t lanes, int64_t k);
+int64_t tn_gemm_block_member_bytes(const tn_block_type *blocks, int32_t lanes, int64_t halves,
+                                   int64_t n, int64_t k);
+
+/* As tn_gemm_pack_b, of blocks and without scale and zero. */
+void tn_gemm_pack_blocks(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0,
+                         int64_t cols, int64_t p0, int64_t kc, char *to);
+
+/* Packs, for the caller, group `group` of a member's columns; those of its halves follow each
+ * other. */
+void tn_gemm_pack_block_group(const tn_gemm_job *job, const tn_gemm_member *x, int64_t group);
 
 /* ---- cpu_gemm_epilogue.c */
 

@@ -41,8 +41,18 @@ static bool exact_in_bf16(const tn_gemm_problem *p) {
            !tn_gemm_present(p, TN_GEMM_A_ZERO) && !tn_gemm_present(p, TN_GEMM_B_ZERO);
 }
 
+/* Whether A, beside B of blocks, is rounded to bytes: asked for, and neither has other factors. */
+static bool may_round(const tn_gemm_problem *p) {
+    return p->compute == TENON_COMPUTE_FAST && !tn_gemm_present(p, TN_GEMM_A_SCALE) &&
+           !tn_gemm_present(p, TN_GEMM_A_ZERO) && !tn_gemm_present(p, TN_GEMM_B_SCALE) &&
+           !tn_gemm_present(p, TN_GEMM_B_ZERO);
+}
+
 const tn_gemm_tile *tn_cpu_gemm_tile(tn_cpu_isa isa, const tn_gemm_problem *p) {
     const tn_gemm_tile *dots = NULL;
+    if (tn_gemm_of_blocks(p))
+        return may_round(p) ? tn_cpu_bytes_find(p->operand[TN_GEMM_B].dtype, isa)
+                            : tn_cpu_tile_find(TENON_F32, isa.level);
     if (exact_in_s32(p)) {
         if (tn_gemm_ungrouped(p, TN_GEMM_A_ZERO) && tn_gemm_ungrouped(p, TN_GEMM_B_ZERO))
             dots = tn_cpu_dot_find(TENON_S32, TENON_S8, isa);

@@ -10,6 +10,7 @@
 #include "core/checked.h"
 #include "core/team.h"
 #include "cpu/cpu_gemm.h"
+#include "cpu/cpu_kernels.h"
 
 enum { WIDEST = 64 }; /* at least the widest panel of any tile */
 
@@ -106,15 +107,19 @@ void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, i
     const bool interleaved = job->p.gated == TENON_GATED_INTERLEAVED;
     const int64_t step = interleaved ? 2 : 1, shift = interleaved ? half : half * job->p.n;
     const int64_t offset = (shift + j0 * step) * b->column + p0 * b->row;
-    const tn_gemm_pack_args t = {
-        .src = x->at[TN_GEMM_B] + offset * (int64_t)tn_gemm_element(b->dtype),
-        .dst = to,
-        .along = b->column * step,
-        .across = b->row,
-        .kc = kc,
-        .valid = (int32_t)cols,
-    };
-    tile->pack_b[b->dtype](&t);
+    if (job->blocks) {
+        tn_gemm_pack_blocks(job, x, half, j0, cols, p0, kc, to);
+    } else {
+        const tn_gemm_pack_args t = {
+            .src = x->at[TN_GEMM_B] + offset * (int64_t)tn_gemm_element(b->dtype),
+            .dst = to,
+            .along = b->column * step,
+            .across = b->row,
+            .kc = kc,
+            .valid = (int32_t)cols,
+        };
+        tile->pack_b[b->dtype](&t);
+    }
     const factors f = {job, x, TN_GEMM_B_SCALE, TN_GEMM_B_ZERO, j0, cols, shift, step, false};
     tile->scaled ? apply_zeros(&f, tile->nr, p0, kc, to) : apply(&f, tile->nr, p0, kc, to);
 }
@@ -132,7 +137,7 @@ typedef struct pack_header {
     tn_gemm_packed_for made_for;
     uint64_t checksum; /* of the fields above */
 } pack_header;
-_Static_assert(sizeof(pack_header) == 64, "panels are aligned as the whole is");
+_Static_assert(sizeof(pack_header) == TN_GEMM_PACK_HEADER, "panels are aligned as the whole is");
 
 static int halves_of(const tn_gemm_problem *p) {
     return p->gated != TENON_GATED_NONE ? 2 : 1;
@@ -167,16 +172,18 @@ int64_t tn_gemm_packed_member(const tn_gemm_problem *p, int64_t index) {
     return member;
 }
 
+/* Packed blocks are the same for all families of a level: their columns go by vectors. */
 static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p) {
+    const bool blocks = tn_gemm_of_blocks(p);
     pack_header h = {
         .magic = PACK_MAGIC,
         .k = p->k,
         .n = p->n,
         .members = members_of(p),
-        .nr = tile->nr,
-        .panel = (int16_t)tile->b_panel,
-        .group = (int8_t)tile->group,
-        .a_group = (int8_t)tile->a_group,
+        .nr = blocks ? tile->lanes : tile->nr,
+        .panel = (int16_t)(blocks ? p->operand[TN_GEMM_B].dtype : tile->b_panel),
+        .group = (int8_t)(blocks ? 0 : tile->group),
+        .a_group = (int8_t)(blocks ? 0 : tile->a_group),
         .made_for = tn_gemm_packed_for_of(p),
     };
     uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
@@ -188,6 +195,9 @@ static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p)
 
 /* Bytes of one packed member. */
 static int64_t member_bytes(const tn_gemm_tile *tile, const tn_gemm_problem *p) {
+    if (tn_gemm_of_blocks(p))
+        return tn_gemm_block_member_bytes(tn_block_find(p->operand[TN_GEMM_B].dtype), tile->lanes,
+                                          halves_of(p), p->n, p->k);
     return halves_of(p) * tn_ceil_div(p->n, tile->nr) * tn_gemm_b_blocks(tile, p->k);
 }
 
@@ -213,7 +223,7 @@ tenon_status tn_cpu_gemm_pack_size(tn_cpu_isa isa, const tn_gemm_problem *p, siz
     size_t k, n, members, size;
     if (p->pointer_array)
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: not with pointer arrays");
-    if (b >= TN_GEMM_DTYPES || !tile->pack_b[b])
+    if (!tn_gemm_of_blocks(p) && (b >= TN_GEMM_DTYPES || !tile->pack_b[b]))
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: b.dtype is %s",
                        tenon_dtype_name(b));
     /* Tails: at most one number for a step of the filled panel. */
@@ -262,11 +272,16 @@ tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, co
     return TENON_OK;
 }
 
-/* One panel, all of its blocks of k, of one half and member. */
+/* Columns of a task. */
+static int64_t pack_columns(const tn_gemm_job *job) {
+    return job->blocks ? job->tile->lanes : job->tile->nr;
+}
+
+/* One panel, all of its blocks of k, of one half and member; or a group of columns of blocks. */
 static void pack_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
     const tn_gemm_problem *p = &job->p;
-    const int64_t panels = tn_ceil_div(p->n, job->tile->nr);
+    const int64_t panels = tn_ceil_div(p->n, pack_columns(job));
     const int64_t j0 = index % panels * job->tile->nr, half = index / panels % job->halves,
                   member = index / panels / job->halves;
     tn_gemm_member x = {.packed = member};
@@ -287,8 +302,11 @@ static void pack_task(void *arg, int64_t index, int worker) {
             rest /= p->batch[d];
         }
         if (o->dtype)
-            x.at[roles[r]] =
-                (char *)job->address[roles[r]] + offset * (int64_t)tn_gemm_element(o->dtype);
+            x.at[roles[r]] = (char *)job->address[roles[r]] + tn_gemm_offset(o->dtype, offset);
+    }
+    if (job->blocks) {
+        tn_gemm_pack_block_group(job, &x, index % (panels * job->halves));
+        return;
     }
     for (int64_t p0 = 0; p0 < p->k; p0 += TN_GEMM_KC) {
         const int64_t kc = tn_min64(TN_GEMM_KC, p->k - p0);
@@ -302,6 +320,8 @@ void tn_cpu_gemm_pack_run(tn_cpu_isa isa, const tn_run *run) {
     memset(&job, 0, sizeof job);
     job.p = *(const tn_gemm_problem *)run->problem;
     job.tile = tn_cpu_gemm_tile(isa, &job.p);
+    job.finish = tn_cpu_tile_find(TENON_F32, isa.level);
+    job.blocks = tn_block_find(job.p.operand[TN_GEMM_B].dtype);
     job.element = tn_gemm_element(job.tile->type);
     job.halves = halves_of(&job.p);
     for (int r = 0; r < TN_GEMM_ROLES; r++)
@@ -310,5 +330,5 @@ void tn_cpu_gemm_pack_run(tn_cpu_isa isa, const tn_run *run) {
     const pack_header h = header_of(job.tile, &job.p);
     memcpy(job.workspace, &h, sizeof h);
     tn_team_run(run->team, pack_task, &job,
-                members_of(&job.p) * job.halves * tn_ceil_div(job.p.n, job.tile->nr));
+                members_of(&job.p) * job.halves * tn_ceil_div(job.p.n, pack_columns(&job)));
 }

@@ -12,7 +12,7 @@ static void *member_address(const tn_gemm_job *job, int role, int64_t elements) 
     const tn_gemm_operand *o = &job->p.operand[role];
     if (!o->dtype || !job->address[role])
         return NULL;
-    return (char *)job->address[role] + elements * (int64_t)tn_gemm_element(o->dtype);
+    return (char *)job->address[role] + tn_gemm_offset(o->dtype, elements);
 }
 
 void tn_gemm_batch_member(const tn_gemm_job *job, int64_t index, tn_gemm_member *x) {
@@ -26,7 +26,9 @@ void tn_gemm_batch_member(const tn_gemm_job *job, int64_t index, tn_gemm_member 
                              p->pointer_array ? 0 : tn_gemm_batch_offset(p, &p->operand[r], index));
     }
     x->m = p->m;
-    x->packed = p->operand[TN_GEMM_B_PACKED].dtype ? tn_gemm_packed_member(p, index) : 0;
+    x->packed = p->operand[TN_GEMM_B_PACKED].dtype || job->packed_blocks
+                    ? tn_gemm_packed_member(p, index)
+                    : 0;
 }
 
 static int64_t expert_offset(const tn_gemm_job *job, int64_t e) {

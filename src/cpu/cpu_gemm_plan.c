@@ -220,7 +220,8 @@ static void plan_small(const chooser *c, tn_gemm_plan *plan) {
  * tile, and than half of one where nothing need be packed. */
 static bool prefers_transposed(const tn_gemm_problem *p, const tn_gemm_tile *tile, size_t l1) {
     const tn_gemm_operand *c = &p->operand[TN_GEMM_C];
-    if (p->gated != TENON_GATED_NONE || p->experts > 0 || tn_gemm_present(p, TN_GEMM_B_PACKED))
+    if (p->gated != TENON_GATED_NONE || p->experts > 0 || tn_gemm_present(p, TN_GEMM_B_PACKED) ||
+        tn_gemm_of_blocks(p))
         return false;
     if (p->m == 1 || p->n == 1)
         return p->n == 1 && p->m > 1;
@@ -342,7 +343,7 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
     const tenon_dtype a = p->operand[TN_GEMM_A].dtype, b = p->operand[TN_GEMM_B].dtype;
     tn_gemm_problem turned;
     out->count = 0;
-    if (b >= TN_GEMM_DTYPES || !tile->pack_b[b])
+    if (!tn_gemm_of_blocks(p) && (b >= TN_GEMM_DTYPES || !tile->pack_b[b]))
         return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b.dtype is %s: not yet on this device",
                        tenon_dtype_name(b));
     if (a >= TN_GEMM_DTYPES || !tile->pack_a[a])
@@ -376,7 +377,7 @@ tenon_status tn_cpu_gemm_plan(tn_cpu_isa isa, const tn_gemm_problem *p, int thre
         tile->scaled
             ? tn_gemm_present(c.p, TN_GEMM_B_ZERO) && !tn_gemm_ungrouped(c.p, TN_GEMM_B_ZERO)
             : tn_gemm_present(c.p, TN_GEMM_B_SCALE) || tn_gemm_present(c.p, TN_GEMM_B_ZERO);
-    c.packed = tn_gemm_present(p, TN_GEMM_B_PACKED);
+    c.packed = tn_gemm_present(p, TN_GEMM_B_PACKED) && !tn_gemm_of_blocks(p);
 
     const tn_gemm_tile *finish =
         !integers && tile->group == 1

@@ -43,6 +43,8 @@ static int64_t chunk_of(const chooser *c, size_t bytes) {
 bool tn_gemm_plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
     const tn_gemm_operand *a = &c->p->operand[TN_GEMM_A], *b = &c->p->operand[TN_GEMM_B];
     const int64_t m = c->p->m, n = tn_max64(c->p->n, 1), unit = c->tile->nr;
+    if (tn_gemm_of_blocks(c->p))
+        return false;
     const bool dots = c->vector->type == TENON_S32;
     const int64_t rows_most = b->column != 1 ? dots ? VECTOR_ROWS_DOTS : VECTOR_ROWS_TRANSPOSED
                               : b->dtype == c->tile->type ? VECTOR_ROWS
@@ -92,7 +94,10 @@ bool tn_gemm_plan_vector(const chooser *c, bool on_stack, tn_gemm_plan *plan) {
 static void plan_fetch(const chooser *c, tn_gemm_plan *plan) {
     const tn_gemm_operand *b = &c->p->operand[TN_GEMM_B];
     const int64_t nr = c->tile->nr;
-    if (c->packed) {
+    if (tn_gemm_of_blocks(c->p)) {
+        plan->fetch = TN_GEMM_FETCH_COLUMNS;
+        plan->group = nr;
+    } else if (c->packed) {
         /* One or two tiles take a panel as fast as it comes, and better from the hardware. */
         if (c->p->m > 2 * c->tile->mr)
             plan->fetch = TN_GEMM_FETCH_PACKED;

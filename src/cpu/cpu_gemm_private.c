@@ -71,7 +71,7 @@ static void panel(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm
     int64_t ldb;
     const char *b = panel_of_b(job, &at->x, half, at->j0 + j, width, p0, kc, b_buffer, &ldb);
     tn_gemm_ahead ahead = {0};
-    if (job->plan->fetch == TN_GEMM_FETCH_COLUMNS)
+    if (job->plan->fetch == TN_GEMM_FETCH_COLUMNS && !job->blocks)
         ahead = columns_ahead(job, &at->x, at->j0 + j, p0);
     else if (job->plan->fetch == TN_GEMM_FETCH_PACKED)
         ahead = packed_ahead(job, b, kc);

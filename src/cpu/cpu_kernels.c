@@ -38,6 +38,20 @@ const tn_gemm_tile *tn_cpu_dot_find(tenon_dtype type, tenon_dtype b_panel, tn_cp
     return best;
 }
 
+static const tn_gemm_tile *const bytes[] = {
+#define TN_GEMM_BYTES(variant) tn_gemm_bytes_##variant,
+#include "cpu/kernels/gemm_bytes.def"
+#undef TN_GEMM_BYTES
+};
+
+const tn_gemm_tile *tn_cpu_bytes_find(tenon_dtype b, tn_cpu_isa isa) {
+    const tn_gemm_tile *best = NULL;
+    for (size_t i = 0; i < sizeof bytes / sizeof bytes[0]; ++i)
+        if (bytes[i]->level <= isa.level && (bytes[i]->needs & ~isa.features) == 0)
+            best = &bytes[i][b - TENON_Q8_0];
+    return best;
+}
+
 const tn_softmax_kernels *tn_cpu_softmax_find(tenon_dtype type, tn_cpu_level level) {
     const tn_softmax_kernels *best = NULL;
     for (size_t i = 0; i < sizeof row_kernels / sizeof row_kernels[0]; ++i)

@@ -6,10 +6,11 @@
  * Compiled once per level; exports one constant, tn_gemm_tile_f32_<level>, whose shape is the
  * level's row of gemm_tiles.def.
  */
-#include "vec.h"
+#include "vec_quads.h"
 
 #include "gemm_kernels.h"
 #include "math_f32.h"
+#include "ops/blocks.h"
 
 #include <tenon/gemm.h>
 
@@ -85,6 +86,9 @@
 #define ONE(x) (x)
 #include "gemm_source.inc"
 
+#include "block_values.inc"
+#include "gemm_wide.inc"
+
 ROW_LOAD(s32, int32_t, , vf_load_s32, vf_load_s32_n)
 static void row_load_f64(const void *src_, int64_t stride, int64_t n, void *dst_) {
     const double *src = src_;
@@ -117,6 +121,7 @@ ROW_STORE(s32, int32_t, TO_S32)
     X(TENON_F64, f64)                                                                              \
     X(TENON_S32, s32)
 
+#define TILE_BLOCKS
 #define TILE_FAMILY tn_gemm_tile_f32
 #define TILE_TYPE TENON_F32
 #include "gemm_table.inc"

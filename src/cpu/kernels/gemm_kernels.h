@@ -64,6 +64,9 @@ typedef struct tn_gemm_ukr_args {
 } tn_gemm_ukr_args;
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
 
+/* Panels of B that a family's `wide` kernel takes at a time. */
+#define TN_GEMM_WIDE 4
+
 /* Memory to fetch: `runs` runs of 2^shift lines, `step` bytes apart. */
 typedef struct tn_gemm_lines {
     const void *at;
@@ -105,6 +108,43 @@ typedef void tn_gemm_pack_fn(const tn_gemm_pack_args *t);
 
 #define TN_GEMM_SLACK 16
 
+/* Block types, counted from TENON_Q8_0. */
+enum {
+#define TN_BLOCK_TYPE(type, ...) TN_BLOCK_##type,
+#include "cpu/kernels/block_types.def"
+#undef TN_BLOCK_TYPE
+    TN_BLOCKS
+};
+
+/* Bytes of a block's fields that are narrower than 4 bytes, and 4-byte words between them. */
+typedef struct tn_block_format {
+    int8_t lead, words, trail;
+} tn_block_format;
+
+/*
+ * Block types come into panels in two steps. First the blocks of some columns, as many as a vector
+ * has lanes, are interleaved: field by field, of all these columns. dst has room for as many bytes.
+ * Columns beyond `valid` > 0 repeat the last. Meanwhile as much, `ahead` bytes on, is fetched
+ * (0: nothing).
+ */
+typedef struct tn_gemm_interleave_args {
+    const void *src; /* the first column's first block */
+    void *dst;
+    int64_t along; /* bytes from a column to the next */
+    int64_t blocks, ahead;
+    int32_t valid;
+    tn_block_format format;
+} tn_gemm_interleave_args;
+typedef void tn_gemm_interleave_fn(const tn_gemm_interleave_args *t);
+
+/* Then they become those lanes of a panel of B. `first` and kc are multiples of 32. */
+typedef struct tn_gemm_unblock_args {
+    const void *src;   /* interleaved: the block that has the first step */
+    void *dst;         /* where the first of the lanes is in the panel */
+    int64_t first, kc; /* step in that block that is the panel's first; steps */
+} tn_gemm_unblock_args;
+typedef void tn_gemm_unblock_fn(const tn_gemm_unblock_args *t);
+
 /*
  * A few rows times a matrix that is not packed: y[i * y_step + j] = sum over p < k of a[i * a_step
  * + p] * convert(b[p * row + j * column]) for i < rows, j < n, in blocks of `block` steps of p
@@ -141,8 +181,10 @@ typedef struct tn_row_ops {
 /* Plain types, indexed by tenon_dtype; S32 is the last one that a product takes. */
 #define TN_GEMM_DTYPES ((int)TENON_S32 + 1)
 
-/* Elements of panels that are no type of the interface. */
+/* Elements of panels that are no type of the interface: s16; rows of A rounded to bytes, 32 steps
+ * with their scale and sums (gemm_q8.c). */
 #define TN_S16 ((tenon_dtype)0x100)
+#define TN_Q8 ((tenon_dtype)0x101)
 
 /* One way of computing at one level. */
 typedef struct tn_gemm_tile {
@@ -153,6 +195,7 @@ typedef struct tn_gemm_tile {
     int32_t a_group;              /* and of A, a multiple; both panels are filled up to it */
     int32_t tail;                 /* rows of the panels' tails; 0: they have none */
     int32_t rate;                 /* multiply-adds a cycle; 0: as lanes and groups have it */
+    int32_t a_unit, b_unit;       /* bytes of a lane's a_group steps; 0: elements, nothing more */
     tn_cpu_level level;
     uint32_t needs; /* features of the processor beyond the level's own */
     int32_t mr, nr;
@@ -160,10 +203,17 @@ typedef struct tn_gemm_tile {
     /* A thread calls ukr between these two, which have costs of their own; NULL: nothing to do. */
     void (*begin)(void);
     void (*end)(void);
-    tn_gemm_direct_fn *direct;               /* all operands of `type`; NULL: none */
+    tn_gemm_direct_fn *direct; /* all operands of `type`; NULL: none */
+    tn_gemm_ukr_fn *wide;      /* as ukr: up to 2 rows of TN_GEMM_WIDE panels of B, t->ldb elements
+                             apart, of which cols counts the columns; not t->ahead. NULL: none */
     tn_gemm_pack_fn *pack_a[TN_GEMM_DTYPES]; /* width mr; NULL: not a source of this compute type */
     tn_gemm_pack_fn *pack_b[TN_GEMM_DTYPES]; /* width nr */
-    tn_gemv_fn *gemv[TN_GEMM_DTYPES];        /* by B's type; NULL: none, use the tiles */
+    /* Families that take B of blocks (the others: NULL), `lanes` columns at a time: whole vectors of
+     * a panel, which lie `lane_bytes` apart. */
+    tn_gemm_unblock_fn *unblock[TN_BLOCKS];
+    tn_gemm_interleave_fn *interleave;
+    int32_t lanes, lane_bytes;
+    tn_gemv_fn *gemv[TN_GEMM_DTYPES]; /* by B's type; NULL: none, use the tiles */
     tn_row_load_fn *load[TN_GEMM_DTYPES];
     tn_row_store_fn *store[TN_GEMM_DTYPES];
     tn_row_ops ops;
@@ -179,6 +229,11 @@ typedef struct tn_gemm_tile {
     extern const tn_gemm_tile tn_gemm_tile_##tag##_##level;
 #include "cpu/kernels/gemm_tiles.def"
 #undef TN_GEMM_TILE
+
+/* Products of block types with A rounded to bytes, counted as the types are. */
+#define TN_GEMM_BYTES(variant) extern const tn_gemm_tile tn_gemm_bytes_##variant[TN_BLOCKS];
+#include "cpu/kernels/gemm_bytes.def"
+#undef TN_GEMM_BYTES
 
 #define TN_GEMM_DOT(tag, variant) extern const tn_gemm_tile tn_gemm_tile_##tag##_##variant;
 #include "cpu/kernels/gemm_dots.def"
