@@ -6,7 +6,8 @@
  * Either way a panel is decoded when it is wanted, once for all rows that meet it, so what comes
  * from memory is the blocks' own bytes. Blocks where they lie are interleaved first, a vector's
  * columns and a block of k at a time, on the stack; packed blocks are no more than that, done
- * beforehand: for each member, half and group of columns all of k.
+ * beforehand: for each member, half, panel and block of k those of the panel's vectors, which is the
+ * order in which a few rows read them.
  */
 #include "cpu/cpu_gemm.h"
 
@@ -22,13 +23,35 @@ tn_block_format tn_gemm_block_format(tenon_dtype dtype) {
     return formats[dtype - TENON_Q8_0];
 }
 
+/* Blocks that k steps take; a shift, since this is asked for each panel. */
+static int64_t blocks_of(const tn_block_type *type, int64_t k) {
+    return type->elements == 32 ? k >> 5 : type->elements == 64 ? k >> 6 : k >> 8;
+}
+
 int64_t tn_gemm_block_group_bytes(const tn_block_type *blocks, int32_t lanes, int64_t k) {
-    return k / blocks->elements * blocks->bytes * lanes;
+    return blocks_of(blocks, k) * blocks->bytes * lanes;
 }
 
 int64_t tn_gemm_block_member_bytes(const tn_block_type *blocks, int32_t lanes, int64_t halves,
                                    int64_t n, int64_t k) {
     return halves * tn_ceil_div(n, lanes) * tn_gemm_block_group_bytes(blocks, lanes, k);
+}
+
+/* Where a packed B, has step p of the columns from j on; p begins
+ * a block. A last panel has only the vectors that have columns. */
+static int64_t packed_offset(const tn_gemm_job *job, int64_t member, int half, int64_t j,
+                             int64_t p) {
+    const tn_block_type *type = job->blocks;
+    const int32_t lanes = job->tile->lanes, nr = job->tile->nr;
+    const int64_t n = job->p.n, k = job->p.k, panel = j & -(int64_t)nr;
+    const int64_t p0 = p / TN_GEMM_KC * TN_GEMM_KC, kc = tn_min64(TN_GEMM_KC, k - p0);
+    /* Columns in whole vectors, bytes of one of them: */
+    const int64_t all = (n + lanes - 1) & -(int64_t)lanes, width = tn_min64(nr, all - panel),
+                  column = tn_gemm_block_group_bytes(type, 1, k);
+    return TN_GEMM_PACK_HEADER + ((member * job->halves + half) * all + panel) * column +
+           width * tn_gemm_block_group_bytes(type, 1, p0) +
+           (j - panel) * tn_gemm_block_group_bytes(type, 1, kc) +
+           tn_gemm_block_group_bytes(type, lanes, p - p0);
 }
 
 /* Columns j ... j + valid of one half, from step p on, which begins a block; with what lies `ahead`
@@ -68,21 +91,17 @@ void tn_gemm_pack_blocks(const tn_gemm_job *job, const tn_gemm_member *x, int ha
     const tn_gemm_tile *tile = job->tile;
     const tn_block_type *type = job->blocks;
     tn_gemm_unblock_fn *const unblock = tile->unblock[type->dtype - TENON_Q8_0];
-    const int64_t lanes = tile->lanes, first = p0 % type->elements;
+    const int64_t lanes = tile->lanes, first = p0 & (type->elements - 1);
     const int64_t ahead = job->packed_blocks ? 0 : distance_ahead(job, j0, p0, kc);
     _Alignas(64) char run[MOST_RUN * MOST_LANES];
     tn_gemm_unblock_args t = {.src = run, .first = first, .kc = kc};
 
-    for (int64_t lane = 0; lane < tile->nr; lane += lanes) {
+    for (int64_t lane = 0; lane < tile->nr; lane += lanes, to += tile->lane_bytes) {
         const int64_t used = lane < cols ? lane : 0; /* vectors without columns repeat the first */
-        t.dst = to + lane / lanes * tile->lane_bytes;
+        t.dst = to;
         if (job->packed_blocks)
-            t.src = (const char *)job->address[TN_GEMM_B_PACKED] + TN_GEMM_PACK_HEADER +
-                    x->packed * tn_gemm_block_member_bytes(type, tile->lanes, job->halves, job->p.n,
-                                                           job->p.k) +
-                    (half * tn_ceil_div(job->p.n, lanes) + (j0 + used) / lanes) *
-                        tn_gemm_block_group_bytes(type, tile->lanes, job->p.k) +
-                    tn_gemm_block_group_bytes(type, tile->lanes, p0 - first);
+            t.src = (const char *)job->address[TN_GEMM_B_PACKED] +
+                    packed_offset(job, x->packed, half, j0 + used, p0 - first);
         else
             interleave(job, x, half, j0 + used, tn_min64(lanes, cols - used), p0 - first,
                        tn_ceil_div(first + kc, type->elements), ahead, run);
@@ -90,13 +109,66 @@ void tn_gemm_pack_blocks(const tn_gemm_job *job, const tn_gemm_member *x, int ha
     }
 }
 
+/* ---- a few rows */
+
+/* Of several panels at once only so many steps that they stay in L1, or of one a block of k. */
+static int64_t steps_at_once(const tn_gemm_job *job, int64_t panels) {
+    return panels == 1 ? TN_GEMM_KC : tn_gemm_block_steps(job->blocks);
+}
+
+/* Block p0 of k of some panels, from column j on. Sums of a block that isn't the first wait. */
+static void few_block(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
+                      int half, int64_t j, int64_t cols, int64_t panels, int64_t p0, const char *a,
+                      char *buffer) {
+    const tn_gemm_tile *tile = job->tile;
+    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - p0), most = steps_at_once(job, panels);
+    double waiting[TN_GEMM_WIDE * 32]; /* two rows of f32, of the widest panels */
+    float *to = (float *)(void *)tn_gemm_sum_at(job, s, half, 0, j);
+    const bool wait = p0 > 0 && kc > most;
+    tn_gemm_ukr_args t = {.a = a,
+                          .b = buffer,
+                          .c = wait ? (void *)waiting : to,
+                          .ldb = panels == 1 ? tile->nr : most * tile->nr,
+                          .ldc = wait ? panels * tile->nr : s->ld,
+                          .settle = true};
+    t.rows = (int32_t)at->rows;
+    t.cols = (int32_t)cols;
+    for (int64_t q = 0; q < kc; q += most) {
+        t.kc = tn_min64(most, kc - q);
+        t.a = a + q * (int64_t)sizeof(float) * tile->mr;
+        t.meet = q > 0 ? TN_GEMM_CHAIN : p0 > 0 && !wait ? TN_GEMM_ADD : TN_GEMM_STORE;
+        for (int64_t c = 0; c < cols; c += tile->nr)
+            tn_gemm_pack_b(job, &at->x, half, at->j0 + j + c, tn_min64(tile->nr, cols - c), p0 + q,
+                           t.kc, buffer + c * most * (int64_t)sizeof(float));
+        panels == 1 ? tile->ukr(&t) : tile->wide(&t);
+    }
+    for (int64_t i = 0; i < at->rows && wait; i++)
+        tile->ops.add(to + i * s->ld, (float *)(void *)waiting + i * panels * tile->nr, cols);
+}
+
+bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
+                           int64_t j0, int64_t cols, char *buffer) {
+    const tn_gemm_tile *tile = job->tile;
+    if (!job->blocks || !job->plan->shared_a || at->x.m > tile->mr)
+        return false;
+    const int64_t panels = tile->wide && at->rows <= 2 ? TN_GEMM_WIDE : 1,
+                  width = panels * tile->nr, a_bytes = tn_gemm_a_bytes(tile, TN_GEMM_KC);
+    for (int half = 0; half < job->halves; half++)
+        for (int64_t j = j0; j < j0 + cols; j += width)
+            for (int64_t p0 = 0; p0 < job->p.k; p0 += TN_GEMM_KC)
+                few_block(job, at, s, half, j, tn_min64(width, j0 + cols - j), panels, p0,
+                          job->workspace + p0 / TN_GEMM_KC * a_bytes, buffer);
+    return true;
+}
+
+/* ---- for the caller */
+
 void tn_gemm_pack_block_group(const tn_gemm_job *job, const tn_gemm_member *x, int64_t group) {
     const int64_t lanes = job->tile->lanes, groups = tn_ceil_div(job->p.n, lanes);
-    const int64_t j = group % groups * lanes;
-    char *to = job->workspace + TN_GEMM_PACK_HEADER +
-               x->packed * tn_gemm_block_member_bytes(job->blocks, job->tile->lanes, job->halves,
-                                                      job->p.n, job->p.k) +
-               group * tn_gemm_block_group_bytes(job->blocks, job->tile->lanes, job->p.k);
-    interleave(job, x, (int)(group / groups), j, tn_min64(lanes, job->p.n - j), 0,
-               job->p.k / job->blocks->elements, 0, to);
+    const int64_t j = group % groups * lanes, k = job->p.k;
+    const int half = (int)(group / groups);
+    for (int64_t p = 0; p < k; p += TN_GEMM_KC)
+        interleave(job, x, half, j, tn_min64(lanes, job->p.n - j), p,
+                   tn_min64(TN_GEMM_KC, k - p) / job->blocks->elements, 0,
+                   job->workspace + packed_offset(job, x->packed, half, j, p));
 }

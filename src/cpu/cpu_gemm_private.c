@@ -84,6 +84,8 @@ static void columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_ge
                     int64_t j0, int64_t cols, char *own) {
     const int64_t k = job->p.k, nr = job->tile->nr;
     char *b_buffer = own + job->plan->a_bytes;
+    if (tn_gemm_block_columns(job, at, s, j0, cols, b_buffer))
+        return;
     for (int64_t p0 = 0; p0 < k; p0 += TN_GEMM_KC) {
         const char *a = own;
         if (job->plan->shared_a)

@@ -157,8 +157,8 @@ static inline float tn_e8m0_half(uint8_t e) {
 }
 
 /*
- * Half of an unsigned E4M3 scale. As in GGUF the sign bit is ignored; 0x7f, NaN elsewhere, is 0, and
- * 0xff, of which the same could be said, 240.
+ * Half of an unsigned E4M3 scale. As in GGUF the sign bit is ignored; 0x7f, NaN elsewhere, is 0,
+ * and 0xff, of which the same could be said, 240.
  */
 static inline float tn_ue4m3_half(uint8_t d) {
     const int exponent = d >> 3 & 15, fraction = d & 7;
@@ -187,9 +187,9 @@ static inline void tn_block_k_scales(const uint8_t packed[12], int r, int *scale
 typedef void tn_block_decode(const void *block, float *out);
 
 /*
- * The block for these elements, all bytes of it. Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 and MXFP4 are the gguf
- * package's bit for bit (blocks_encode.c); the others search for scales (blocks_search.c). NaN and
- * infinities make a block whose scale is none (NVFP4: none where that can be said).
+ * The block for these elements, all bytes of it. Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 and MXFP4 are the
+ * gguf package's bit for bit (blocks_encode.c); the others search for scales (blocks_search.c). NaN
+ * and infinities make a block whose scale is not finite, or is NaN to readers other than GGUF's.
  */
 typedef void tn_block_encode(const float *x, void *block);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What quantising and dequantising mean (include/tenon/quantize.h): two tensors of the same
- * extents, one of them of blocks along the last dimension, as rows. Both directions are one problem;
- * which it is, their types say. Called by the entry points.
+ * extents, one of them of blocks along the last dimension, as rows. Both directions are one
+ * problem; which it is, their types say. Called by the entry points.
  */
 #include "ops/operands.h"
 #include "ops/ops.h"

@@ -60,8 +60,8 @@ typedef struct tn_gemm_operand {
      * a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p.
      *
      * b of a block type (ops/blocks.h): k is a multiple of the block's elements, row is 1 (unless
-     * k or n is 0), column and batch are multiples of the block's elements of either sign (0 where b
-     * repeats, and where there is one column). The block of element p of column j is number
+     * k or n is 0), column and batch are multiples of the block's elements of either sign (0 where
+     * b repeats, and where there is one column). The block of element p of column j is number
      * (batch + column·j) / elements + p / elements, counted from b's address: tn_block_at. a is
      * f32, f16 or bf16 then, and accumulate f32.
      */

@@ -14,12 +14,14 @@ static void run_gemm(world *w, const tenon_gemm_desc *g) {
         ck_abort_msg("%s: %s: %s", w->device, w->what, tenon_error_message(w->ctx));
 }
 
-static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, int64_t k) {
+static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, int64_t k,
+                             tenon_compute compute) {
     static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 64, 130};
     const int64_t m = 283, n = 135;
     world_case(w, "gemm %s %s -> %s, k %lld", tenon_dtype_name(a), tenon_dtype_name(b),
                tenon_dtype_name(c), (long long)k);
-    const tenon_gemm_desc whole = product(w, a, b, c, m, n, k);
+    tenon_gemm_desc whole = product(w, a, b, c, m, n, k);
+    whole.compute = compute;
     tenon_gemm_desc g = whole;
     run_gemm(w, &whole);
 
@@ -45,7 +47,7 @@ static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype
         tenon_gemm_desc x = g;
         if (turn & 1)
             x.a = transposed_copy(w, &g.a);
-        if (turn & 2)
+        if (turn & 2 && b < TENON_Q8_0)
             x.b = transposed_copy(w, &g.b);
         if (turn & 4)
             x.c = transposed_copy(w, &g.c);
@@ -72,12 +74,23 @@ START_TEST(parts_of_products) {
     static const int64_t k[] = {1, 37, 256, 300, 1100};
     world w = world_start("parts of products", device_id[_i]);
     for (size_t i = 0; i < sizeof k / sizeof *k; ++i) {
-        parts_of_product(&w, TENON_F32, TENON_F32, TENON_F32, k[i]);
-        parts_of_product(&w, TENON_F64, TENON_F64, TENON_F64, k[i]);
-        parts_of_product(&w, TENON_BF16, TENON_BF16, TENON_BF16, k[i]);
-        parts_of_product(&w, TENON_F32, TENON_F16, TENON_F32, k[i]);
-        parts_of_product(&w, TENON_BF16, TENON_S8, TENON_F32, k[i]);
-        parts_of_product(&w, TENON_S8, TENON_S8, TENON_F32, k[i]);
+        parts_of_product(&w, TENON_F32, TENON_F32, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_F64, TENON_F64, TENON_F64, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_BF16, TENON_BF16, TENON_BF16, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_F32, TENON_F16, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_BF16, TENON_S8, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_S8, TENON_S8, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
+    }
+    world_end(&w);
+}
+END_TEST
+
+START_TEST(parts_of_products_with_blocks) {
+    world w = world_start("parts of products with blocks", device_id[_i]);
+    for (int type = TENON_Q8_0; type <= TENON_NVFP4 && has_blocks(&w); ++type) {
+        parts_of_product(&w, TENON_F32, (tenon_dtype)type, TENON_F32, 768, TENON_COMPUTE_EXACT);
+        parts_of_product(&w, TENON_F32, (tenon_dtype)type, TENON_F32, 768, TENON_COMPUTE_FAST);
+        parts_of_product(&w, TENON_BF16, (tenon_dtype)type, TENON_BF16, 256, TENON_COMPUTE_FAST);
     }
     world_end(&w);
 }
@@ -354,7 +367,12 @@ START_TEST(sequences) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {packed_for_another, parts_of_products,   batches_of_products,
-                                  rows_of_softmaxes,  parts_of_attentions, sequences};
+    const TTest *const tests[] = {packed_for_another,
+                                  parts_of_products,
+                                  parts_of_products_with_blocks,
+                                  batches_of_products,
+                                  rows_of_softmaxes,
+                                  parts_of_attentions,
+                                  sequences};
     return conform_main("conformance parts", tests, sizeof tests / sizeof *tests);
 }

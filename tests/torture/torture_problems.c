@@ -220,6 +220,22 @@ static void gemm_fp8(job *j) {
     j->gemm.compute = TENON_COMPUTE_EXACT;
 }
 
+/* Weights in blocks: decoded, and with rows rounded to int8. */
+static void gemm_blocks(job *j) {
+    j->op = JOB_GEMM;
+    j->gemm.a = in2(TENON_F32, 5, 512);
+    j->gemm.b = tenon_transposed(in2(TENON_Q4_K, 70, 512));
+    j->gemm.c = out2(j, TENON_F32, 5, 70);
+}
+
+static void gemm_blocks_fast(job *j) {
+    j->op = JOB_GEMM;
+    j->gemm.a = in2(TENON_BF16, 37, 256);
+    j->gemm.b = tenon_transposed(in2(TENON_Q8_0, 70, 256));
+    j->gemm.c = out2(j, TENON_F32, 37, 70);
+    j->gemm.compute = TENON_COMPUTE_FAST;
+}
+
 static void gemm_gated(job *j) {
     j->op = JOB_GEMM;
     j->gemm.a = in2(TENON_F16, 10, 70);
@@ -432,6 +448,8 @@ const job_kind job_kinds[] = {
     {"gemm_f64_batch", true, gemm_f64_batch},
     {"gemm_quantised", true, gemm_quantised},
     {"gemm_fp8", true, gemm_fp8},
+    {"gemm_blocks", true, gemm_blocks},
+    {"gemm_blocks_fast", true, gemm_blocks_fast},
     {"gemm_gated", true, gemm_gated},
     {"gemm_grouped", true, gemm_grouped},
     {"gemm_arrays", true, gemm_arrays},

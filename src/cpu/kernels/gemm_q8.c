@@ -74,19 +74,20 @@ TN_INLINE void put_second(const tn_gemm_unblock_args *t, int64_t u, vf second) {
 #define DECODE(type) unblock_##type
 #include "block_decode.inc"
 
-/* ---- panels of A: for each 32 steps, of MR rows: 8 fours of bytes, d, the bias's parts, sum q */
+/*
+ * ---- panels of A: for each 32 steps, of as many rows as the tile that it is for, 8 fours of bytes,
+ * d, the two parts of the bias, sum q. No more rows: those of a single one stay in L1 for any k.
+ */
 
-enum {
-    A_D = 8 * MR,
-    A_BIAS = A_D + MR,
-    A_BIAS1 = A_BIAS + MR,
-    A_SUM = A_BIAS1 + MR,
-    A_UNIT = A_SUM + MR
-};
+#define A_D(rows) (8 * (rows))
+#define A_BIAS(rows) (9 * (rows))
+#define A_BIAS1(rows) (10 * (rows))
+#define A_SUM(rows) (11 * (rows))
+#define A_UNIT(rows) (12 * (rows))
 
 /* 32 steps of one row. A block with NaN or infinity has d = NaN, one whose d would be subnormal
  * counts as zeros. */
-static void round_unit(const float *x, int32_t *to, int bias, bool halves) {
+static void round_unit(const float *x, int rows, int32_t *to, int bias, bool halves) {
     vf most = vf_zero(), any = vf_zero();
     float lane[VF], lane_any[VF], m = 0, bad = 0, rounded[32];
     for (int i = 0; i < 32; i += VF) {
@@ -116,20 +117,19 @@ static void round_unit(const float *x, int32_t *to, int bias, bool halves) {
             four |= bits << 8 * t;
             sum[g / 4] += (int8_t)bits;
         }
-        to[g * MR] = (int32_t)four;
+        to[g * rows] = (int32_t)four;
     }
     const float total = (float)(sum[0] + sum[1]);
-    memcpy(to + A_D, &d, sizeof d);
-    to[A_BIAS] = -bias * (halves ? sum[0] : sum[0] + sum[1]);
-    to[A_BIAS1] = halves ? -bias * sum[1] : 0;
-    memcpy(to + A_SUM, &total, sizeof total);
+    memcpy(to + A_D(rows), &d, sizeof d);
+    to[A_BIAS(rows)] = -bias * (halves ? sum[0] : sum[0] + sum[1]);
+    to[A_BIAS1(rows)] = halves ? -bias * sum[1] : 0;
+    memcpy(to + A_SUM(rows), &total, sizeof total);
 }
 
 #define ROUND_ROWS(tag, type, load, one)                                                           \
     static void round_rows_##tag(const tn_gemm_pack_args *t, int bias, bool halves) {              \
         int32_t *dst = t->dst;                                                                     \
-        memset(dst, 0, (size_t)(t->kc / 32 * A_UNIT) * sizeof *dst);                               \
-        for (int64_t p = 0; p < t->kc; p += 32, dst += A_UNIT) {                                   \
+        for (int64_t p = 0; p < t->kc; p += 32, dst += A_UNIT(t->valid)) {                         \
             for (int i = 0; i < t->valid; i++) {                                                   \
                 const type *src = (const type *)t->src + i * t->along + p * t->across;             \
                 float x[32];                                                                       \
@@ -137,7 +137,7 @@ static void round_unit(const float *x, int32_t *to, int bias, bool halves) {
                     x[s] = one(src[s * t->across]);                                                \
                 for (int s = 0; s < 32 && t->across == 1; s += VF)                                 \
                     vf_store(x + s, load(src + s));                                                \
-                round_unit(x, dst + i, bias, halves);                                              \
+                round_unit(x, t->valid, dst + i, bias, halves);                                    \
             }                                                                                      \
         }                                                                                          \
     }
@@ -174,7 +174,7 @@ TN_INLINE void dots(const int rows, const int vectors, const int bits, const int
             bv[j] = vi_load(b + j * B_UNIT + g * VF);
         TN_UNROLL
         for (int i = 0; i < rows; i++) {
-            const vi av = vi_set1(a[g * MR + i]);
+            const vi av = vi_set1(a[g * rows + i]);
             TN_UNROLL
             for (int j = 0; j < vectors; j++)
                 d[i][j] = vi_quads(bv[j], av, d[i][j]);
@@ -185,6 +185,14 @@ TN_INLINE void dots(const int rows, const int vectors, const int bits, const int
 #else
 
 #define TOGETHER(bits) ((bits) == 4 ? NV : 1)
+
+/* Hides a sum from the compiler, or it would add the products as a tree, for which there are not
+ * registers enough. */
+#if defined(__GNUC__) && !defined(TN_EMULATE_AVX512)
+#define IN_TURN(v) __asm__("" : "+v"(v))
+#else
+#define IN_TURN(v) ((void)0)
+#endif
 
 /* As many fours as s16 has room for, from g on: sum[i][j]; of nibble `part` of bytes. */
 TN_INLINE void few_dots(const int rows, const int vectors, const int from, const int end,
@@ -197,11 +205,12 @@ TN_INLINE void few_dots(const int rows, const int vectors, const int from, const
             bv[j] = vi_load(b + j * B_UNIT + g * VF);
         TN_UNROLL
         for (int i = 0; i < rows; i++) {
-            const vi av = vi_set1(a[g * MR + i]);
+            const vi av = vi_set1(a[g * rows + i]);
             TN_UNROLL
             for (int j = 0; j < vectors; j++) {
                 const vi two = vi_two_quads(bv[j], av);
                 sum[i][j] = g > from ? vi_add16(sum[i][j], two) : two;
+                IN_TURN(sum[i][j]);
             }
         }
     }
@@ -216,10 +225,12 @@ TN_INLINE void byte_dots(const int rows, const int from, const int end, const in
                  bh = vi_and(vi_right(v, 4), VI_BYTES(15));
         TN_UNROLL
         for (int i = 0; i < rows; i++) {
-            const vi av = vi_set1(a[g * MR + i]);
+            const vi av = vi_set1(a[g * rows + i]);
             const vi l = vi_two_quads(bl, av), h = vi_two_quads(bh, av);
             low[i][0] = g > from ? vi_add16(low[i][0], l) : l;
             high[i][0] = g > from ? vi_add16(high[i][0], h) : h;
+            IN_TURN(low[i][0]);
+            IN_TURN(high[i][0]);
         }
     }
 }
@@ -255,10 +266,10 @@ TN_INLINE void dots(const int rows, const int vectors, const int bits, const int
 TN_INLINE void tile(const int rows, const int vectors, const int bits, const int unit,
                     const tn_gemm_ukr_args *t, const int32_t *b, float *acc) {
     const int32_t *a = t->a;
-    for (int64_t p = 0; p < t->kc; p += 32, a += A_UNIT, b += NV * B_UNIT) {
+    for (int64_t p = 0; p < t->kc; p += 32, a += A_UNIT(rows), b += NV * B_UNIT) {
         vi d[MR][NV], d1[MR][NV];
         vf z[MR][NV];
-        dots(rows, vectors, bits, 0, unit == HALVES ? 4 : 8, a, b, a + A_BIAS, d);
+        dots(rows, vectors, bits, 0, unit == HALVES ? 4 : 8, a, b, a + A_BIAS(rows), d);
         TN_UNROLL
         for (int j = 0; j < vectors; j++) {
             const vf s = vf_load((const float *)(const void *)(b + j * B_UNIT + 8 * VF));
@@ -267,7 +278,7 @@ TN_INLINE void tile(const int rows, const int vectors, const int bits, const int
                 z[i][j] = vf_mul(vi_to_f32(d[i][j]), s);
         }
         if (unit == HALVES)
-            dots(rows, vectors, bits, 4, 8, a, b, a + A_BIAS1, d1);
+            dots(rows, vectors, bits, 4, 8, a, b, a + A_BIAS1(rows), d1);
         TN_UNROLL
         for (int j = 0; j < vectors; j++) {
             const vf second = unit == PLAIN
@@ -276,11 +287,11 @@ TN_INLINE void tile(const int rows, const int vectors, const int bits, const int
             TN_UNROLL
             for (int i = 0; i < rows; i++) {
                 float *const at = acc + i * NR + j * VF;
-                const vf by = vi_as_f32(vi_set1(a[A_D + i]));
+                const vf by = vi_as_f32(vi_set1(a[A_D(rows) + i]));
                 if (unit == HALVES)
                     z[i][j] = vf_fma(vi_to_f32(d1[i][j]), second, z[i][j]);
                 if (unit == MINIMUM)
-                    z[i][j] = vf_fma(vi_as_f32(vi_set1(a[A_SUM + i])), second, z[i][j]);
+                    z[i][j] = vf_fma(vi_as_f32(vi_set1(a[A_SUM(rows) + i])), second, z[i][j]);
                 vf_store(at, vf_fma(by, z[i][j], vf_load(at)));
             }
         }
@@ -415,7 +426,7 @@ static void row_add(void *z_, const void *x_, int64_t n) {
         .b_panel = (tenon_dtype)(TENON_Q8_0 + TN_BLOCK_##tag),                                     \
         .group = 32,                                                                               \
         .a_group = 32,                                                                             \
-        .a_unit = A_UNIT / MR * 4,                                                                 \
+        .a_unit = A_UNIT(1) * 4,                                                                   \
         .b_unit = B_VECTORS * 4,                                                                   \
         .rate = RATE(bits),                                                                        \
         .level = LEVEL,                                                                            \
