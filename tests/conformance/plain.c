@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "block_operand.h"
 #include "number.h"
 
 tenon_tensor filled(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape) {
@@ -11,6 +12,8 @@ tenon_tensor filled(world *w, tenon_dtype dtype, int32_t rank, const int64_t *sh
                          : dtype == TENON_U8   ? (range){0, 255}
                          : dtype == TENON_BOOL ? (range){0, 0.8}
                                                : (range){-1, 1};
+    if (dtype >= TENON_Q8_0)
+        return block_input(w, dtype, rank, shape, DENSE).t;
     return input(w, dtype, rank, shape, DENSE, 0, values).t;
 }
 
@@ -54,7 +57,10 @@ void pack_b(world *w, tenon_gemm_desc *g) {
 }
 
 tenon_tensor part(tenon_tensor t, int32_t dim, int64_t from, int64_t count) {
-    t.data = (unsigned char *)t.data + from * t.stride[dim] * (int64_t)number_size(t.dtype);
+    int64_t elements = 1;
+    size_t bytes = 1;
+    ck_assert_int_eq(tenon_dtype_block(t.dtype, &elements, &bytes), TENON_OK);
+    t.data = (unsigned char *)t.data + from * t.stride[dim] / elements * (int64_t)bytes;
     t.shape[dim] = count;
     return t;
 }

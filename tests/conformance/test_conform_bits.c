@@ -25,7 +25,7 @@ typedef struct problem {
     tenon_tensor *out;
 } problem;
 
-enum { MOST = 48 };
+enum { MOST = 64 };
 
 static int make_problems(world *w, problem list[MOST]) {
     const int64_t wide[2] = {37, 3000}, tall[2] = {700, 33}, scores[4] = {2, 3, 40, 300};
@@ -57,6 +57,29 @@ static int make_problems(world *w, problem list[MOST]) {
     list[n++] = (problem){.name = "gemm bf16 scaled",
                           .gemm = product(w, TENON_BF16, TENON_BF16, TENON_F32, 5, 97, 520)};
     list[n - 1].gemm.b_scale = filled2(w, TENON_F32, 1, 97);
+    if (strcmp(w->device, "opencl") != 0) { /* which has no block types yet */
+        static const struct {
+            tenon_dtype b;
+            int64_t m, n;
+            tenon_compute compute;
+        } blocks[] = {{TENON_Q4_0, 1, 197, TENON_COMPUTE_FAST},
+                      {TENON_Q8_0, 5, 70, TENON_COMPUTE_FAST},
+                      {TENON_Q5_1, 37, 97, TENON_COMPUTE_FAST},
+                      {TENON_Q6_K, 300, 97, TENON_COMPUTE_FAST},
+                      {TENON_NVFP4, 9, 33, TENON_COMPUTE_FAST},
+                      {TENON_Q4_K, 2, 130, TENON_COMPUTE_EXACT},
+                      {TENON_MXFP4, 1, 97, TENON_COMPUTE_EXACT},
+                      {TENON_IQ4_NL, 270, 130, TENON_COMPUTE_EXACT}};
+        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; ++i) {
+            list[n] = (problem){.name = tenon_dtype_name(blocks[i].b),
+                                .gemm = product(w, TENON_F32, blocks[i].b, TENON_F32, blocks[i].m,
+                                                blocks[i].n, 768)};
+            list[n].gemm.compute = blocks[i].compute;
+            if (i % 3 == 1)
+                pack_b(w, &list[n].gemm);
+            n++;
+        }
+    }
     list[n++] = (problem){.name = "gemv",
                           .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1, 1500, 900)};
     list[n++] = (problem){.name = "gemv transposed",

@@ -14,12 +14,14 @@ static void run_gemm(world *w, const tenon_gemm_desc *g) {
         ck_abort_msg("%s: %s: %s", w->device, w->what, tenon_error_message(w->ctx));
 }
 
-static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, int64_t k) {
+static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, int64_t k,
+                             tenon_compute compute) {
     static const int64_t sizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 64, 130};
     const int64_t m = 283, n = 135;
     world_case(w, "gemm %s %s -> %s, k %lld", tenon_dtype_name(a), tenon_dtype_name(b),
                tenon_dtype_name(c), (long long)k);
-    const tenon_gemm_desc whole = product(w, a, b, c, m, n, k);
+    tenon_gemm_desc whole = product(w, a, b, c, m, n, k);
+    whole.compute = compute;
     tenon_gemm_desc g = whole;
     run_gemm(w, &whole);
 
@@ -45,7 +47,7 @@ static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype
         tenon_gemm_desc x = g;
         if (turn & 1)
             x.a = transposed_copy(w, &g.a);
-        if (turn & 2)
+        if (turn & 2 && b < TENON_Q8_0) /* blocks lie along k */
             x.b = transposed_copy(w, &g.b);
         if (turn & 4)
             x.c = transposed_copy(w, &g.c);
@@ -72,13 +74,18 @@ START_TEST(parts_of_products) {
     static const int64_t k[] = {1, 37, 256, 300, 1100};
     world w = world_start("parts of products", device_id[_i]);
     for (size_t i = 0; i < sizeof k / sizeof *k; ++i) {
-        parts_of_product(&w, TENON_F32, TENON_F32, TENON_F32, k[i]);
-        parts_of_product(&w, TENON_F64, TENON_F64, TENON_F64, k[i]);
-        parts_of_product(&w, TENON_BF16, TENON_BF16, TENON_BF16, k[i]);
-        parts_of_product(&w, TENON_F32, TENON_F16, TENON_F32, k[i]);
-        parts_of_product(&w, TENON_BF16, TENON_S8, TENON_F32, k[i]);
-        parts_of_product(&w, TENON_S8, TENON_S8, TENON_F32, k[i]);
+        parts_of_product(&w, TENON_F32, TENON_F32, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_F64, TENON_F64, TENON_F64, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_BF16, TENON_BF16, TENON_BF16, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_F32, TENON_F16, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_BF16, TENON_S8, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
+        parts_of_product(&w, TENON_S8, TENON_S8, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
     }
+    if (strcmp(device_id[_i], "opencl") != 0) /* which has no block types yet */
+        for (int b = TENON_Q8_0; b <= TENON_NVFP4; ++b) {
+            parts_of_product(&w, TENON_F32, (tenon_dtype)b, TENON_F32, 256, TENON_COMPUTE_EXACT);
+            parts_of_product(&w, TENON_BF16, (tenon_dtype)b, TENON_F32, 768, TENON_COMPUTE_FAST);
+        }
     world_end(&w);
 }
 END_TEST
