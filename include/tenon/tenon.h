@@ -36,5 +36,6 @@
 #include <tenon/gemm.h>
 #include <tenon/softmax.h>
 #include <tenon/attention.h>
+#include <tenon/quantize.h>
 
 #endif

@@ -45,6 +45,17 @@ CONSTANTS: dict[str, int] = {
     "TENON_S32": 9,
     "TENON_S64": 10,
     "TENON_BOOL": 11,
+    "TENON_Q8_0": 64,
+    "TENON_Q4_0": 65,
+    "TENON_Q4_1": 66,
+    "TENON_Q5_0": 67,
+    "TENON_Q5_1": 68,
+    "TENON_Q4_K": 69,
+    "TENON_Q5_K": 70,
+    "TENON_Q6_K": 71,
+    "TENON_IQ4_NL": 72,
+    "TENON_MXFP4": 73,
+    "TENON_NVFP4": 74,
     "TENON_CONTEXT_DEBUG_MEMORY": 1,
     "TENON_CONTEXT_REDUCED_PRECISION": 8,
     "TENON_COMPUTE_DEFAULT": 0,
@@ -368,6 +379,11 @@ class KvAppendDesc(Structure):
     ]
 
 
+# --- quantize.h ---------------------------------------------------------------------------------------------------
+class QuantizeDesc(Structure):
+    _fields_ = [("struct_size", c_size_t), ("x", Tensor), ("y", Tensor), ("workspace", Workspace)]
+
+
 STRUCTS: dict[str, type[Structure]] = {
     "tenon_allocator": Allocator,
     "tenon_parallel": Parallel,
@@ -390,6 +406,7 @@ STRUCTS: dict[str, type[Structure]] = {
     "tenon_attention_desc": AttentionDesc,
     "tenon_attention_merge_desc": AttentionMergeDesc,
     "tenon_kv_append_desc": KvAppendDesc,
+    "tenon_quantize_desc": QuantizeDesc,
 }
 
 # Name: (result, arguments). Handles (context, plan, pool) are plain addresses.
@@ -427,6 +444,9 @@ PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "tenon_attention_run": (c_int, [c_void_p, c_void_p, POINTER(AttentionDesc)]),
     "tenon_attention_merge": (c_int, [c_void_p, POINTER(AttentionMergeDesc)]),
     "tenon_kv_append": (c_int, [c_void_p, POINTER(KvAppendDesc)]),
+    "tenon_quantize": (c_int, [c_void_p, POINTER(QuantizeDesc)]),
+    "tenon_dequantize": (c_int, [c_void_p, POINTER(QuantizeDesc)]),
+    "tenon_blocks_check": (c_int, [c_void_p, POINTER(Tensor), POINTER(c_int64)]),
 }
 
 

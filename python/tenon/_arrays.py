@@ -29,6 +29,7 @@ class _DType(NamedTuple):
     dlpack: tuple[int, int]  # code, bits
     typestr: str  # of __array_interface__, without the byte order; "" if it has none
     format: str  # of the buffer protocol; "" if it has none
+    elements: int = 1  # of a block, whose bytes `size` then counts
 
 
 _C = _abi.CONSTANTS
@@ -45,7 +46,24 @@ _DTYPES = (
     _DType("s64", _C["TENON_S64"], 8, "int64", (0, 64), "i8", "q"),
     _DType("bool", _C["TENON_BOOL"], 1, "bool", (6, 8), "b1", "?"),
 )
-_BY_NAME = {key: d for d in _DTYPES for key in (d.name, d.full)}
+# Blocks, bit-compatible with GGUF: bytes in arrays of uint8.
+_BLOCKS = tuple(
+    _DType(name, _C["TENON_" + name.upper()], size, "", (0, 0), "", "", elements)
+    for name, elements, size in (
+        ("q8_0", 32, 34),
+        ("q4_0", 32, 18),
+        ("q4_1", 32, 20),
+        ("q5_0", 32, 22),
+        ("q5_1", 32, 24),
+        ("q4_k", 256, 144),
+        ("q5_k", 256, 176),
+        ("q6_k", 256, 210),
+        ("iq4_nl", 32, 18),
+        ("mxfp4", 32, 17),
+        ("nvfp4", 64, 36),
+    )
+)
+_BY_NAME = {key: d for d in _DTYPES for key in (d.name, d.full)} | {d.name: d for d in _BLOCKS}
 _BY_DLPACK = {d.dlpack: d for d in _DTYPES}
 _BY_TYPESTR = {d.typestr: d for d in _DTYPES if d.typestr}
 _BY_FORMAT = {d.format: d for d in _DTYPES if d.format}
@@ -63,8 +81,16 @@ def dtype_name(dtype: Any) -> str:
         key = str(getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or dtype)
     found = _BY_NAME.get(key.removeprefix("torch."))
     if found is None:
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(d.name for d in _DTYPES)}")
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(d.name for d in _DTYPES + _BLOCKS)}")
     return found.name
+
+
+def block_type(dtype: Any) -> tuple[str, int, int]:
+    """Name, elements and bytes of a block of a block type."""
+    d = _BY_NAME[dtype_name(dtype)]
+    if d.elements == 1:
+        raise ValueError(f"dtype is {d.name}, expected a block type: {', '.join(b.name for b in _BLOCKS)}")
+    return d.name, d.elements, d.size
 
 
 def dtype_code(dtype: Any) -> int:
@@ -110,13 +136,22 @@ class Tensor:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of an element."""
+        """Bytes of an element; of a block where the type has blocks."""
         return _BY_NAME[self.dtype].size
 
     @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two dimensions exchanged: n rows of k blocks as the (k, n) matrix b of a product."""
+        if self.ndim < 2:
+            raise ValueError(f"the tensor has {self.ndim} dimensions, expected at least 2")
+        return self._viewed(
+            self.shape[:-2] + (self.shape[-1], self.shape[-2]), self.strides[:-2] + (self.strides[-1], self.strides[-2])
+        )
 
     def with_axis(self, axis: int) -> Tensor:
         """The same elements with an extent of 1 put before dimension `axis`, counted from the end of the new shape."""
@@ -178,7 +213,8 @@ def as_tensor(x: Any, dtype: Any = None) -> Tensor:
     """A view of an array, without a copy.
 
     With `dtype` the bytes are read as elements of that type, which must be as large as the array's own: so come bf16
-    in uint16 arrays and 8-bit floats in uint8 arrays, for libraries that have no such types.
+    in uint16 arrays and 8-bit floats in uint8 arrays, for libraries that have no such types. A block type ("q4_0",
+    "q6_k", ...) takes an array of uint8, each row of it bytes of whole blocks; shape and strides count elements then.
     """
     if isinstance(x, Tensor):
         found, size, foreign = x, x.itemsize, x.dtype
@@ -189,12 +225,34 @@ def as_tensor(x: Any, dtype: Any = None) -> Tensor:
         bits = [d.name for d in _DTYPES if d.size == size and not d.typestr]
         hint = f'; if it holds the bits of another type, say which: tenon.as_tensor(x, "{bits[0]}")' if bits else ""
         raise TypeError(f"elements are {foreign}, expected one of {', '.join(d.name for d in _DTYPES)}{hint}")
+    if wanted != found.dtype and _BY_NAME[wanted].elements > 1:
+        return _as_blocks(found, _BY_NAME[wanted], foreign)
     if wanted != found.dtype:
-        if _BY_NAME[wanted].size != size:
+        if _BY_NAME[wanted].size != size or _BY_NAME[found.dtype or wanted].elements > 1:
             raise TypeError(f"elements of {size} bytes ({foreign}) cannot be read as {wanted}")
         found = found._viewed(found.shape, found.strides)
         found.dtype = wanted
         found.bits = True
+    return found
+
+
+def _as_blocks(t: Tensor, d: _DType, foreign: str) -> Tensor:
+    """(..., bytes) of uint8 as (..., elements)."""
+    if t.dtype != "u8" or not t.ndim:
+        raise TypeError(f"elements are {foreign}, expected rows of uint8 to be read as blocks of {d.name}")
+    if t.shape[-1] % d.size or (t.shape[-1] > 1 and t.strides[-1] != 1):
+        raise ValueError(
+            f"rows are {t.shape[-1]} bytes {t.strides[-1]} apart, expected whole blocks of {d.name}, {d.size} bytes each"
+        )
+    for extent, step in zip(t.shape[:-1], t.strides[:-1]):
+        if step % d.size and extent > 1:
+            raise ValueError(f"a stride of {step} bytes is not a whole number of blocks of {d.size} bytes")
+    found = t._viewed(
+        t.shape[:-1] + (t.shape[-1] // d.size * d.elements,),
+        tuple(step // d.size * d.elements for step in t.strides[:-1]) + (1,),
+    )
+    found.dtype = d.name
+    found.bits = True
     return found
 
 
@@ -373,6 +431,8 @@ def number(name: str, value: Union[int, float], dtype: str) -> Tensor:
 def make_result(like: Tensor, shape: tuple[int, ...], dtype: str, zeros: bool = False) -> Any:
     """A new dense array of the kind of `like`. Contents are undefined unless `zeros`."""
     d = _BY_NAME[dtype]
+    if d.elements > 1:
+        raise ValueError(f"dtype is {dtype}, which only quantize makes")
     if like.kind == "torch":
         torch = sys.modules["torch"]
         return (torch.zeros if zeros else torch.empty)(shape, dtype=getattr(torch, d.full))

@@ -11,7 +11,7 @@ import ctypes
 from typing import Any, Generic, Literal, Optional, Sequence, TypeVar, Union
 
 from . import _abi, _checks
-from ._arrays import Tensor, as_tensor, dtype_code, dtype_name, index_operand, make_result, number, operand
+from ._arrays import Tensor, as_tensor, block_type, dtype_code, dtype_name, index_operand, make_result, number, operand
 from ._errors import InvalidArgument
 
 Desc = TypeVar("Desc", bound=ctypes.Structure)
@@ -573,4 +573,35 @@ def kv_append(
     call.put("block_table", _optional("block_table", block_table))
     call.put("k_scale", _optional_factor("k_scale", k_scale, real))
     call.put("v_scale", _optional_factor("v_scale", v_scale, real))
+    return call
+
+
+def quantize(x: Array, dtype: Any = None, *, out: Optional[Array] = None) -> Call[_abi.QuantizeDesc]:
+    """Blocks of x (..., n) along its last dimension, as a tenon.Tensor of type `dtype` ("q8_0", "q4_k", ...).
+
+    The result's `owner` is its bytes, an array of uint8 (..., bytes of a row). A weight of n rows of k, which products
+    take as b (k, n): tenon.matmul(a, tenon.quantize(w, "q4_0").mT). out: a tensor of blocks in the place of dtype.
+    """
+    call = Call(_abi.QuantizeDesc())
+    tx = operand("x", x)
+    if out is not None:
+        call.result = ty = operand("out", out)
+    else:
+        name, elements, size = block_type(dtype)
+        if not tx.ndim or tx.shape[-1] % elements:
+            raise ValueError(f"x has shape {tx.shape}, expected rows of a multiple of {elements}, the block of {name}")
+        made = make_result(tx, tx.shape[:-1] + (tx.shape[-1] // elements * size,), "u8")
+        call.result = ty = as_tensor(made, name)
+    call.put("x", tx)
+    call.put_output("y", ty)
+    return call
+
+
+def dequantize(x: Array, *, dtype: Any = None, out: Optional[Array] = None) -> Call[_abi.QuantizeDesc]:
+    """The elements of blocks x, a tenon.Tensor of a block type (tenon.as_tensor(bytes, "q4_0")); dtype: "f32" if not said."""
+    call = Call(_abi.QuantizeDesc())
+    tx = operand("x", x)
+    call.result, ty = _result(tx, tx.shape, dtype, "f32", out)
+    call.put("x", tx)
+    call.put_output("y", ty)
     return call

@@ -31,6 +31,8 @@ _C_NAMES = {
     "attention": "tenon_attention",
     "attention_merge": "tenon_attention_merge",
     "kv_append": "tenon_kv_append",
+    "quantize": "tenon_quantize",
+    "dequantize": "tenon_dequantize",
 }
 
 
@@ -269,6 +271,14 @@ class Context:
     attention = _method(_calls.attention)
     attention_merge = _method(_calls.attention_merge)
     kv_append = _method(_calls.kv_append)
+    quantize = _method(_calls.quantize)
+    dequantize = _method(_calls.dequantize)
+
+    def check_blocks(self, blocks: Array) -> None:
+        """Raises InvalidArgument with the number of the first block, if any, whose scale no quantiser writes."""
+        tensor = operand("blocks", blocks).to_c("blocks")
+        self._enter(self._library.tenon_blocks_check, ctypes.byref(tensor), None)
+
     plan_matmul = _planning(_calls.matmul)
     plan_softmax = _planning(_calls.softmax)
     plan_attention = _planning(_calls.attention)
@@ -486,3 +496,10 @@ softmax = _function(_calls.softmax)
 attention = _function(_calls.attention)
 attention_merge = _function(_calls.attention_merge)
 kv_append = _function(_calls.kv_append)
+quantize = _function(_calls.quantize)
+dequantize = _function(_calls.dequantize)
+
+
+def check_blocks(blocks: Array) -> None:
+    """Context.check_blocks on the calling thread's own context."""
+    default_context().check_blocks(blocks)

@@ -117,6 +117,10 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
         return tn_cpu_merge_plan(problem, threads, device->level, out, why);
     case TN_OP_APPEND:
         return tn_cpu_append_plan(problem, threads, device->level, out, why);
+    case TN_OP_QUANTIZE:
+        return tn_cpu_quantize_plan(problem, threads, device->level, out);
+    case TN_OP_DEQUANTIZE:
+        return tn_cpu_dequantize_plan(problem, threads, device->level, out);
     case TN_OP_GEMM_PACK:
         break; /* is not planned */
     }
@@ -142,6 +146,12 @@ TN_HOT static tenon_status run(tn_device *device, const tn_run *r, tn_message *w
         return TENON_OK;
     case TN_OP_APPEND:
         tn_cpu_append_run(r);
+        return TENON_OK;
+    case TN_OP_QUANTIZE:
+        tn_cpu_quantize_run(r);
+        return TENON_OK;
+    case TN_OP_DEQUANTIZE:
+        tn_cpu_dequantize_run(r);
         return TENON_OK;
     }
     return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the cpu", (int)r->op);

@@ -29,4 +29,11 @@ tenon_status tn_cpu_append_plan(const tn_append_problem *p, int threads, tn_cpu_
                                 tn_choices *out, tn_message *why);
 void tn_cpu_append_run(const tn_run *run);
 
+tenon_status tn_cpu_quantize_plan(const tn_quantize_problem *p, int threads, tn_cpu_level level,
+                                  tn_choices *out);
+void tn_cpu_quantize_run(const tn_run *run);
+tenon_status tn_cpu_dequantize_plan(const tn_quantize_problem *p, int threads, tn_cpu_level level,
+                                    tn_choices *out);
+void tn_cpu_dequantize_run(const tn_run *run);
+
 #endif

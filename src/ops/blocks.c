@@ -116,7 +116,10 @@ static void decode_nvfp4(const void *block, float *out) {
 }
 
 #define TYPE(NAME, name, elements)                                                                 \
-    { TENON_##NAME, elements, (int32_t)sizeof(tn_block_##name), decode_##name }
+    {                                                                                              \
+        TENON_##NAME, elements, (int32_t)sizeof(tn_block_##name), decode_##name,                   \
+            tn_block_encode_##name                                                                 \
+    }
 static const tn_block_type types[] = {
     TYPE(Q8_0, q8_0, 32),     TYPE(Q4_0, q4_0, 32),   TYPE(Q4_1, q4_1, 32),   TYPE(Q5_0, q5_0, 32),
     TYPE(Q5_1, q5_1, 32),     TYPE(Q4_K, q4_k, 256),  TYPE(Q5_K, q5_k, 256),  TYPE(Q6_K, q6_k, 256),

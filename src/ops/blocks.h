@@ -129,6 +129,25 @@ static inline float tn_half_value(uint16_t half) {
     return sign ? -tiny : tiny;
 }
 
+/* To nearest, ties to even; overflows to infinity. */
+static inline uint16_t tn_half_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00);
+    if (magnitude >= (uint32_t)(127 + 16) << 23)
+        return (uint16_t)(sign | 0x7c00);
+    if (magnitude < (uint32_t)(127 - 14) << 23) {
+        /* Added to 1/2, a multiple of 2^-24 is what is left of it: the hardware's rounding. */
+        const float shifted = tn_float_of_bits(magnitude) + 0.5f;
+        memcpy(&bits, &shifted, sizeof bits);
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    const uint32_t even = magnitude >> 13 & 1;
+    return (uint16_t)(sign | ((magnitude - ((uint32_t)(127 - 15) << 23) + 0xfff + even) >> 13));
+}
+
 /*
  * Half of an E8M0 scale, 2^(e - 128): what MXFP4's doubled values are multiplied with. e = 255,
  * which OCP reads as NaN, is 2^127 as in GGUF.
@@ -138,8 +157,8 @@ static inline float tn_e8m0_half(uint8_t e) {
 }
 
 /*
- * Half of an unsigned E4M3 scale. As in GGUF the sign bit is ignored; 0x7f, NaN elsewhere, is 0, and
- * 0xff, of which the same could be said, 240.
+ * Half of an unsigned E4M3 scale. As in GGUF the sign bit is ignored; 0x7f, NaN elsewhere, is 0,
+ * and 0xff, of which the same could be said, 240.
  */
 static inline float tn_ue4m3_half(uint8_t d) {
     const int exponent = d >> 3 & 15, fraction = d & 7;
@@ -167,11 +186,23 @@ static inline void tn_block_k_scales(const uint8_t packed[12], int r, int *scale
  */
 typedef void tn_block_decode(const void *block, float *out);
 
+/*
+ * The block for these elements, all bytes of it. Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 and MXFP4 are the
+ * gguf package's bit for bit (blocks_encode.c); the others search for scales (blocks_search.c). NaN
+ * and infinities make a block whose scale is not finite, or is NaN to readers other than GGUF's.
+ */
+typedef void tn_block_encode(const float *x, void *block);
+
 typedef struct tn_block_type {
     tenon_dtype dtype;
     int32_t elements, bytes; /* as in the table of dtype.c */
     tn_block_decode *decode;
+    tn_block_encode *encode;
 } tn_block_type;
+
+tn_block_encode tn_block_encode_q8_0, tn_block_encode_q4_0, tn_block_encode_q4_1,
+    tn_block_encode_q5_0, tn_block_encode_q5_1, tn_block_encode_q4_k, tn_block_encode_q5_k,
+    tn_block_encode_q6_k, tn_block_encode_iq4_nl, tn_block_encode_mxfp4, tn_block_encode_nvfp4;
 
 /* NULL for what is no block type. */
 const tn_block_type *tn_block_find(tenon_dtype dtype);

@@ -137,3 +137,19 @@ void tn_append_describe(const void *problem, char *text, size_t capacity) {
              (long long)p->batch, (long long)p->kv_heads, (long long)p->rows,
              (long long)p->capacity, (long long)p->d);
 }
+
+static void describe_blocks(const char *name, const tn_quantize_problem *p, char *text,
+                            size_t capacity) {
+    snprintf(text, capacity, "%s x=%s y=%s rows=%lld n=%lld", name,
+             tenon_dtype_name(p->operand[TN_QUANTIZE_X].dtype),
+             tenon_dtype_name(p->operand[TN_QUANTIZE_Y].dtype), (long long)p->rows,
+             (long long)p->n);
+}
+
+void tn_quantize_describe(const void *problem, char *text, size_t capacity) {
+    describe_blocks("quantize", problem, text, capacity);
+}
+
+void tn_dequantize_describe(const void *problem, char *text, size_t capacity) {
+    describe_blocks("dequantize", problem, text, capacity);
+}

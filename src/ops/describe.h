@@ -15,6 +15,8 @@ void tn_softmax_describe(const void *problem, char *text, size_t capacity);
 void tn_attention_describe(const void *problem, char *text, size_t capacity);
 void tn_merge_describe(const void *problem, char *text, size_t capacity);
 void tn_append_describe(const void *problem, char *text, size_t capacity);
+void tn_quantize_describe(const void *problem, char *text, size_t capacity);
+void tn_dequantize_describe(const void *problem, char *text, size_t capacity);
 
 /* As in tenon_NAME_plan, of the operations that can be planned; "?" of others. */
 const char *tn_op_name(tn_op op);

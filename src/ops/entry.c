@@ -28,6 +28,7 @@ typedef struct call {
         tenon_attention_desc attention;
         tenon_attention_merge_desc merge;
         tenon_kv_append_desc append;
+        tenon_quantize_desc quantize;
     } desc; /* the caller's, as far as its struct_size goes */
     union {
         tn_gemm_problem gemm;
@@ -35,6 +36,7 @@ typedef struct call {
         tn_attention_problem attention;
         tn_merge_problem merge;
         tn_append_problem append;
+        tn_quantize_problem quantize;
     } problem;
     memo memo;
     void *addresses[TN_MAX_ADDRESSES];
@@ -82,6 +84,8 @@ ADAPT_DATA(attention)
 ADAPT(merge, tenon_attention_merge_desc)
 ADAPT(append, tenon_kv_append_desc)
 ADAPT_DATA(append)
+ADAPT(quantize, tenon_quantize_desc)
+ADAPT(dequantize, tenon_quantize_desc)
 
 static tenon_status plain_settle(tn_placement *at, const void *problem, call *c) {
     (void)problem;
@@ -116,7 +120,10 @@ static const op_row gemm_row = ROW(TN_OP_GEMM, gemm, true, gemm_settle, gemm_che
                     attention_row =
                         ROW(TN_OP_ATTENTION, attention, true, plain_settle, attention_check_data),
                     merge_row = ROW(TN_OP_MERGE, merge, false, merge_settle, no_data),
-                    append_row = ROW(TN_OP_APPEND, append, false, plain_settle, append_check_data);
+                    append_row = ROW(TN_OP_APPEND, append, false, plain_settle, append_check_data),
+                    quantize_row = ROW(TN_OP_QUANTIZE, quantize, false, plain_settle, no_data),
+                    dequantize_row =
+                        ROW(TN_OP_DEQUANTIZE, dequantize, false, plain_settle, no_data);
 
 /* ---------------------------------------------------------------- the walk */
 
@@ -394,4 +401,12 @@ tenon_status tenon_attention_merge(tenon_context *ctx, const tenon_attention_mer
 
 tenon_status tenon_kv_append(tenon_context *ctx, const tenon_kv_append_desc *desc) {
     return once(ctx, &append_row, "tenon_kv_append", desc);
+}
+
+tenon_status tenon_quantize(tenon_context *ctx, const tenon_quantize_desc *desc) {
+    return once(ctx, &quantize_row, "tenon_quantize", desc);
+}
+
+tenon_status tenon_dequantize(tenon_context *ctx, const tenon_quantize_desc *desc) {
+    return once(ctx, &dequantize_row, "tenon_dequantize", desc);
 }

@@ -22,7 +22,7 @@
 #include "ops/problem.h"
 
 extern const tn_form tn_gemm_form, tn_softmax_form, tn_attention_form, tn_merge_form,
-    tn_append_form;
+    tn_append_form, tn_quantize_form, tn_dequantize_form;
 
 tenon_status tn_gemm_problem_make(tenon_gemm_desc *desc, tn_gemm_problem *out, tn_message *m);
 bool tn_gemm_writes_nothing(const tn_gemm_problem *p);
@@ -64,5 +64,18 @@ bool tn_append_writes_nothing(const tn_append_problem *p);
 tenon_status tn_append_check_data(const tn_append_problem *p, void *const *addresses,
                                   tn_message *m);
 void tn_append_cost(const tn_append_problem *p, double *flops, double *bytes);
+
+tenon_status tn_quantize_problem_make(tenon_quantize_desc *desc, tn_quantize_problem *out,
+                                      tn_message *m);
+bool tn_quantize_writes_nothing(const tn_quantize_problem *p);
+void tn_quantize_cost(const tn_quantize_problem *p, double *flops, double *bytes);
+
+tenon_status tn_dequantize_problem_make(tenon_quantize_desc *desc, tn_dequantize_problem *out,
+                                        tn_message *m);
+bool tn_dequantize_writes_nothing(const tn_dequantize_problem *p);
+void tn_dequantize_cost(const tn_dequantize_problem *p, double *flops, double *bytes);
+
+/* Blocks of a checked tensor lie along its last dimension, in whole ones. */
+tenon_status tn_blocks_along_last(tn_message *m, const char *field, const tenon_tensor *t);
 
 #endif

@@ -24,7 +24,9 @@ typedef enum tn_op {
     TN_OP_MERGE = 4,
     TN_OP_APPEND = 5,
     /* problem: tn_gemm_problem; addresses: B, its scale and zero, and TN_GEMM_B_PACKED as output */
-    TN_OP_GEMM_PACK = 6
+    TN_OP_GEMM_PACK = 6,
+    TN_OP_QUANTIZE = 7,
+    TN_OP_DEQUANTIZE = 8 /* both: problem tn_quantize_problem */
 } tn_op;
 
 /* Most operands of any operation. */
@@ -58,8 +60,8 @@ typedef struct tn_gemm_operand {
      * a: i, p. b: p, j. others: i, j; scales and zeros of a and b step once per group along p.
      *
      * b of a block type (ops/blocks.h): k is a multiple of the block's elements, row is 1 (unless
-     * k or n is 0), column and batch are multiples of the block's elements of either sign (0 where b
-     * repeats, and where there is one column). The block of element p of column j is number
+     * k or n is 0), column and batch are multiples of the block's elements of either sign (0 where
+     * b repeats, and where there is one column). The block of element p of column j is number
      * (batch + column·j) / elements + p / elements, counted from b's address: tn_block_at. a is
      * f32, f16 or bf16 then, and accumulate f32.
      */
@@ -233,7 +235,7 @@ void tn_attention_key_row(const tn_attention_problem *p, void *const *addresses,
                           const tn_attention_sequence *s, int64_t b, int64_t j, int64_t *outer,
                           int64_t *row);
 
-/* ---------------------------------------------------------------- merge and append */
+/* ---------------------------------------------------------------- merge */
 
 #define TN_MERGE_MAX_PARTS 64
 
@@ -256,16 +258,45 @@ typedef struct tn_merge_problem {
     tn_merge_operand o_part[TN_MERGE_MAX_PARTS], lse_part[TN_MERGE_MAX_PARTS];
 } tn_merge_problem;
 
-/* Element offset of row `index` (row-major over `extent`) in one operand. */
-static inline int64_t tn_merge_row_start(const tn_merge_problem *p, const tn_merge_operand *x,
-                                         int64_t index) {
+/* Element offset of row `index`, row-major over `extent`, with strides `row`. */
+static inline int64_t tn_row_start(int32_t rank, const int64_t *extent, const int64_t *row,
+                                   int64_t index) {
     int64_t start = 0;
-    for (int32_t d = p->rank - 1; d >= 0; --d) {
-        start += index % p->extent[d] * x->row[d];
-        index /= p->extent[d];
+    for (int32_t d = rank - 1; d >= 0; --d) {
+        start += index % extent[d] * row[d];
+        index /= extent[d];
     }
     return start;
 }
+
+static inline int64_t tn_merge_row_start(const tn_merge_problem *p, const tn_merge_operand *x,
+                                         int64_t index) {
+    return tn_row_start(p->rank, p->extent, x->row, index);
+}
+
+/* ------------------------------------------------ blocks (include/tenon/quantize.h) */
+
+typedef enum tn_quantize_role { TN_QUANTIZE_X, TN_QUANTIZE_Y, TN_QUANTIZE_ROLES } tn_quantize_role;
+
+/* Rows of n elements; the operand of blocks has step 1, row strides of whole blocks, and n is a
+ * multiple of its block. */
+typedef struct tn_quantize_problem {
+    int64_t rows, n;
+    int64_t extent[TENON_MAX_RANK - 1]; /* row dimensions */
+    int32_t rank;
+    int32_t reserved;
+    tn_merge_operand operand[TN_QUANTIZE_ROLES];
+} tn_quantize_problem;
+
+typedef tn_quantize_problem tn_dequantize_problem;
+
+/* Element offset of row `index` (row-major over `extent`) in one operand. */
+static inline int64_t tn_quantize_row_start(const tn_quantize_problem *p, const tn_merge_operand *x,
+                                            int64_t index) {
+    return tn_row_start(p->rank, p->extent, x->row, index);
+}
+
+/* ---------------------------------------------------------------- append */
 
 typedef enum tn_append_role {
     TN_APPEND_K,

@@ -187,9 +187,10 @@ static tenon_status check_blocks(tn_message *m, const char *field, const tenon_t
     int32_t along = 0;
     if (tn_tensor_empty(t))
         return TENON_OK;
-    for (int32_t d = 0; d < t->rank; ++d) {
-        const int64_t number = t->stride[d] == 1 ? t->shape[d] : t->stride[d];
+    for (int32_t d = 0; d < t->rank; ++d)
         along += t->stride[d] == 1 && t->shape[d] > 1;
+    for (int32_t d = 0; d < t->rank && along <= 1; ++d) {
+        const int64_t number = t->stride[d] == 1 ? t->shape[d] : t->stride[d];
         if (t->shape[d] > 1 && number % type->elements != 0)
             return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
                            "%s.%s[%d] is %lld, expected a multiple of %d, the block of %s", field,

@@ -54,6 +54,7 @@ static double work(tn_op op, const void *problem) {
     const tn_attention_problem *a = problem;
     const tn_merge_problem *m = problem;
     const tn_append_problem *n = problem;
+    const tn_quantize_problem *q = problem;
 
     switch (op) {
     case TN_OP_GEMM:
@@ -69,6 +70,9 @@ static double work(tn_op op, const void *problem) {
         return (double)m->rows * (double)m->dv * (double)m->count;
     case TN_OP_APPEND:
         return (double)n->kv_heads * (double)n->rows * (double)(n->d + n->dv);
+    case TN_OP_QUANTIZE:
+    case TN_OP_DEQUANTIZE:
+        return (double)q->rows * (double)q->n;
     }
     return 0;
 }
@@ -79,6 +83,7 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
         [TN_OP_GEMM] = "gemm-reference",           [TN_OP_SOFTMAX] = "softmax-reference",
         [TN_OP_ATTENTION] = "attention-reference", [TN_OP_MERGE] = "merge-reference",
         [TN_OP_APPEND] = "append-reference",       [TN_OP_GEMM_PACK] = "pack-reference",
+        [TN_OP_QUANTIZE] = "quantize-reference",   [TN_OP_DEQUANTIZE] = "dequantize-reference",
     };
     tn_choice *choice = &out->choice[0];
     (void)device;
@@ -122,6 +127,12 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
         return TENON_OK;
     case TN_OP_GEMM_PACK:
         tn_ref_pack(r->problem, r->addresses);
+        return TENON_OK;
+    case TN_OP_QUANTIZE:
+        tn_ref_quantize(r->problem, r->addresses);
+        return TENON_OK;
+    case TN_OP_DEQUANTIZE:
+        tn_ref_dequantize(r->problem, r->addresses);
         return TENON_OK;
     }
     return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached the reference", (int)r->op);

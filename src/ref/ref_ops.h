@@ -19,6 +19,8 @@ void tn_ref_gemm(const tn_gemm_problem *p, void *const *addresses);
 void tn_ref_softmax(const tn_softmax_problem *p, void *const *addresses);
 void tn_ref_merge(const tn_merge_problem *p, void *const *addresses);
 void tn_ref_append(const tn_append_problem *p, void *const *addresses);
+void tn_ref_quantize(const tn_quantize_problem *p, void *const *addresses);
+void tn_ref_dequantize(const tn_quantize_problem *p, void *const *addresses);
 
 /* `sum` holds p->dv doubles: one row of the output while it grows. */
 void tn_ref_attention(const tn_attention_problem *p, void *const *addresses, double *sum);

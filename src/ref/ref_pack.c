@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The reference's packed B: a header of 64 bytes and a dense copy of the distinct members of B in
- * its own type, row-major, or column by column where it is of blocks. Nothing is gained by it here; it is there so that every call of the API can
- * be run and compared. A batch dimension along which B repeats (stride 0) is stored once.
+ * its own type, row-major, or column by column where it is of blocks. Nothing is gained by it here;
+ * it is there so that every call of the API can be run and compared. A batch dimension along which
+ * B repeats (stride 0) is stored once.
  */
 #include "core/checked.h"
 #include "ops/blocks.h"

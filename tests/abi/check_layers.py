@@ -15,10 +15,11 @@ ALLOWED = {
     "memory": ["core/"],
     "ops": ["core/checked.h", "core/message.h", "core/places.h", "memory/buffer.h"],
     "ops/entry.c": ["core/"],  # the public entry points: where validation meets dispatch
+    "ops/entry_blocks.c": ["core/"],
     "ops/entry_pack.c": ["core/"],
     "ref": BACKEND,
     "cpu": BACKEND + ["core/os.h"],
-    "cpu/kernels": ["cpu/cpu_features.h"],  # compiled once per instruction set: nothing shared may slip in
+    "cpu/kernels": ["cpu/cpu_features.h", "ops/blocks.h"],  # compiled once per instruction set: nothing shared may slip in (structs and static inline may)
     "blas": [],  # on top of the public headers
     "cuda": BACKEND,
     "opencl": BACKEND + ["core/os.h", "memory/space.h"],
@@ -38,7 +39,7 @@ WIDEST_KERNEL = 120  # of OpenCL C, which clang-format does not see
 SUFFIXES = {".c", ".h", ".inc", ".def", ".cu", ".cl"}
 
 # What only operations and backends may speak of: the core's code knows none of them.
-OPERATIONS = re.compile(r"\b(?:TN_OP|(?:TN|tn|TENON|tenon)_(?:GEMM|gemm|SOFTMAX|softmax|ATTENTION|attention|KV|kv|MERGE|merge|APPEND|append))_\w+")
+OPERATIONS = re.compile(r"\b(?:TN_OP|(?:TN|tn|TENON|tenon)_(?:GEMM|gemm|SOFTMAX|softmax|ATTENTION|attention|KV|kv|MERGE|merge|APPEND|append|QUANTIZE|quantize|DEQUANTIZE|dequantize))_\w+")
 
 COMMENTS_AND_STRINGS = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)

@@ -45,6 +45,10 @@ tenon_attention_desc attention(world *w, tenon_dtype dtype, int64_t batch, int64
     return x;
 }
 
+bool has_blocks(const world *w) {
+    return strncmp(w->device, "opencl", 6) != 0;
+}
+
 void pack_b(world *w, tenon_gemm_desc *g) {
     size_t bytes;
     if (tenon_gemm_pack_size(w->ctx, g, &bytes) != TENON_OK)
@@ -58,9 +62,9 @@ void pack_b(world *w, tenon_gemm_desc *g) {
 
 tenon_tensor part(tenon_tensor t, int32_t dim, int64_t from, int64_t count) {
     int64_t elements = 1;
-    size_t bytes = 1;
-    ck_assert_int_eq(tenon_dtype_block(t.dtype, &elements, &bytes), TENON_OK);
-    t.data = (unsigned char *)t.data + from * t.stride[dim] / elements * (int64_t)bytes;
+    ck_assert_int_eq(tenon_dtype_block(t.dtype, &elements, NULL), TENON_OK);
+    t.data =
+        (unsigned char *)t.data + from * t.stride[dim] / elements * (int64_t)number_size(t.dtype);
     t.shape[dim] = count;
     return t;
 }

@@ -7,7 +7,8 @@
 
 #include "harness.h"
 
-/* Dense tensors that live as long as the case: random (floats in [-1, 1), all of s8, mostly true), and zeroed. */
+/* Dense tensors that live as long as the case: random (floats in [-1, 1), all of s8, mostly true, blocks along the dimension before the last), and
+ * zeroed. */
 tenon_tensor filled(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape);
 tenon_tensor filled2(world *w, tenon_dtype dtype, int64_t rows, int64_t columns);
 tenon_tensor empty(world *w, tenon_dtype dtype, int32_t rank, const int64_t *shape);
@@ -16,6 +17,8 @@ tenon_gemm_desc product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype c, i
                         int64_t k);
 tenon_attention_desc attention(world *w, tenon_dtype dtype, int64_t batch, int64_t heads,
                                int64_t kv_heads, int64_t queries, int64_t keys, int64_t d);
+/* Whether the device under test multiplies with blocks. */
+bool has_blocks(const world *w);
 /* Packs b where the device can, so that the product uses it. */
 void pack_b(world *w, tenon_gemm_desc *g);
 

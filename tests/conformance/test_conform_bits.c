@@ -25,7 +25,40 @@ typedef struct problem {
     tenon_tensor *out;
 } problem;
 
-enum { MOST = 64 };
+enum { MOST = 72 };
+
+/* Each block type with rows alone, few and many, in the modes in turn; packed, gated and of experts. */
+static int make_block_problems(world *w, problem *list) {
+    static const int64_t m[] = {1, 5, 40};
+    static const int32_t offsets[4] = {0, 3, 3, 30};
+    int n = 0;
+    if (!has_blocks(w))
+        return 0;
+    for (int type = TENON_Q8_0; type <= TENON_NVFP4; ++type) {
+        list[n] = (problem){
+            .name = tenon_dtype_name((tenon_dtype)type),
+            .gemm = product(w, TENON_F32, (tenon_dtype)type, TENON_F32, m[n % 3], 97, 1024)};
+        list[n++].gemm.compute = type % 2 ? TENON_COMPUTE_FAST : TENON_COMPUTE_EXACT;
+    }
+    list[n++] = (problem){.name = "q8_0 one row, fast",
+                          .gemm = product(w, TENON_BF16, TENON_Q8_0, TENON_BF16, 1, 600, 2048)};
+    list[n - 1].gemm.compute = TENON_COMPUTE_FAST;
+    list[n++] = (problem){.name = "q4_k packed, fast",
+                          .gemm = product(w, TENON_F32, TENON_Q4_K, TENON_F32, 33, 130, 1024)};
+    list[n - 1].gemm.compute = TENON_COMPUTE_FAST;
+    pack_b(w, &list[n - 1].gemm);
+    list[n++] = (problem){.name = "q4_0 gated",
+                          .gemm = product(w, TENON_F16, TENON_Q4_0, TENON_F32, 9, 100, 512)};
+    list[n - 1].gemm.gated = TENON_GATED_HALVES;
+    list[n - 1].gemm.activation = TENON_ACTIVATION_SILU;
+    list[n - 1].gemm.c = empty(w, TENON_F32, 2, (const int64_t[2]){9, 50});
+    list[n++] = (problem){.name = "mxfp4 experts",
+                          .gemm = product(w, TENON_F32, TENON_MXFP4, TENON_F32, 30, 70, 256)};
+    list[n - 1].gemm.b = filled(w, TENON_MXFP4, 3, (const int64_t[3]){3, 256, 70});
+    list[n - 1].gemm.group_offsets = tenon_vector(offsets, TENON_S32, 4);
+    list[n - 1].gemm.compute = TENON_COMPUTE_FAST;
+    return n;
+}
 
 static int make_problems(world *w, problem list[MOST]) {
     const int64_t wide[2] = {37, 3000}, tall[2] = {700, 33}, scores[4] = {2, 3, 40, 300};
@@ -57,29 +90,6 @@ static int make_problems(world *w, problem list[MOST]) {
     list[n++] = (problem){.name = "gemm bf16 scaled",
                           .gemm = product(w, TENON_BF16, TENON_BF16, TENON_F32, 5, 97, 520)};
     list[n - 1].gemm.b_scale = filled2(w, TENON_F32, 1, 97);
-    if (strcmp(w->device, "opencl") != 0) { /* which has no block types yet */
-        static const struct {
-            tenon_dtype b;
-            int64_t m, n;
-            tenon_compute compute;
-        } blocks[] = {{TENON_Q4_0, 1, 197, TENON_COMPUTE_FAST},
-                      {TENON_Q8_0, 5, 70, TENON_COMPUTE_FAST},
-                      {TENON_Q5_1, 37, 97, TENON_COMPUTE_FAST},
-                      {TENON_Q6_K, 300, 97, TENON_COMPUTE_FAST},
-                      {TENON_NVFP4, 9, 33, TENON_COMPUTE_FAST},
-                      {TENON_Q4_K, 2, 130, TENON_COMPUTE_EXACT},
-                      {TENON_MXFP4, 1, 97, TENON_COMPUTE_EXACT},
-                      {TENON_IQ4_NL, 270, 130, TENON_COMPUTE_EXACT}};
-        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; ++i) {
-            list[n] = (problem){.name = tenon_dtype_name(blocks[i].b),
-                                .gemm = product(w, TENON_F32, blocks[i].b, TENON_F32, blocks[i].m,
-                                                blocks[i].n, 768)};
-            list[n].gemm.compute = blocks[i].compute;
-            if (i % 3 == 1)
-                pack_b(w, &list[n].gemm);
-            n++;
-        }
-    }
     list[n++] = (problem){.name = "gemv",
                           .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 1, 1500, 900)};
     list[n++] = (problem){.name = "gemv transposed",
@@ -175,6 +185,7 @@ static int make_problems(world *w, problem list[MOST]) {
                           .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 35, 3000, 40)};
     list[n++] = (problem){.name = "gemm tall",
                           .gemm = product(w, TENON_F32, TENON_F32, TENON_F32, 3000, 35, 40)};
+    n += make_block_problems(w, list + n);
     ck_assert_int_le(n, MOST);
     for (int i = 0; i < n; ++i) {
         problem *p = &list[i];

@@ -57,12 +57,11 @@ START_TEST(shapes) {
     for (int i = 0; i < EXTENTS; ++i)
         for (int j = 0; j < EXTENTS; ++j) {
             const tenon_dtype b = (tenon_dtype)(FIRST + turn++ % (LAST - FIRST + 1));
-            const int64_t elements = elements_of(b);
+            const int64_t elements = elements_of(b), count = blocks[turn % DEPTHS];
             run(&w, (gemm_case){.name = "shape",
                                 .m = extent[i],
                                 .n = extent[j],
-                                .k = blocks[turn % DEPTHS] * elements / (elements > 64 ? 2 : 1) /
-                                     elements * elements,
+                                .k = elements * (elements > 64 ? (count + 1) / 2 : count),
                                 .b = b,
                                 .a_layout = (layout)(turn % LAYOUTS),
                                 .b_layout = (layout)(turn / 2 % LAYOUTS),

@@ -47,7 +47,7 @@ static void parts_of_product(world *w, tenon_dtype a, tenon_dtype b, tenon_dtype
         tenon_gemm_desc x = g;
         if (turn & 1)
             x.a = transposed_copy(w, &g.a);
-        if (turn & 2 && b < TENON_Q8_0) /* blocks lie along k */
+        if (turn & 2 && b < TENON_Q8_0)
             x.b = transposed_copy(w, &g.b);
         if (turn & 4)
             x.c = transposed_copy(w, &g.c);
@@ -81,11 +81,17 @@ START_TEST(parts_of_products) {
         parts_of_product(&w, TENON_BF16, TENON_S8, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
         parts_of_product(&w, TENON_S8, TENON_S8, TENON_F32, k[i], TENON_COMPUTE_DEFAULT);
     }
-    if (strcmp(device_id[_i], "opencl") != 0) /* which has no block types yet */
-        for (int b = TENON_Q8_0; b <= TENON_NVFP4; ++b) {
-            parts_of_product(&w, TENON_F32, (tenon_dtype)b, TENON_F32, 256, TENON_COMPUTE_EXACT);
-            parts_of_product(&w, TENON_BF16, (tenon_dtype)b, TENON_F32, 768, TENON_COMPUTE_FAST);
-        }
+    world_end(&w);
+}
+END_TEST
+
+START_TEST(parts_of_products_with_blocks) {
+    world w = world_start("parts of products with blocks", device_id[_i]);
+    for (int type = TENON_Q8_0; type <= TENON_NVFP4 && has_blocks(&w); ++type) {
+        parts_of_product(&w, TENON_F32, (tenon_dtype)type, TENON_F32, 768, TENON_COMPUTE_EXACT);
+        parts_of_product(&w, TENON_F32, (tenon_dtype)type, TENON_F32, 768, TENON_COMPUTE_FAST);
+        parts_of_product(&w, TENON_BF16, (tenon_dtype)type, TENON_BF16, 256, TENON_COMPUTE_FAST);
+    }
     world_end(&w);
 }
 END_TEST
@@ -361,7 +367,12 @@ START_TEST(sequences) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {packed_for_another, parts_of_products,   batches_of_products,
-                                  rows_of_softmaxes,  parts_of_attentions, sequences};
+    const TTest *const tests[] = {packed_for_another,
+                                  parts_of_products,
+                                  parts_of_products_with_blocks,
+                                  batches_of_products,
+                                  rows_of_softmaxes,
+                                  parts_of_attentions,
+                                  sequences};
     return conform_main("conformance parts", tests, sizeof tests / sizeof *tests);
 }

@@ -20,6 +20,7 @@
 #define A(member, ...) SET(tenon_attention_desc, member, __VA_ARGS__)
 #define M(member, ...) SET(tenon_attention_merge_desc, member, __VA_ARGS__)
 #define K(member, ...) SET(tenon_kv_append_desc, member, __VA_ARGS__)
+#define Q(member, ...) SET(tenon_quantize_desc, member, __VA_ARGS__)
 #define ABSENT .data = NULL
 #define ODD_ADDRESS ((void *)(intptr_t)0x10001)
 
@@ -250,6 +251,56 @@ const bad_case bad_cases[] = {
      {K(workspace.memory, ODD_ADDRESS), K(workspace.bytes, 4096)}},
     {"append", "", "", TENON_OK, {K(workspace.bytes, 1 << 20)}},
     {"append", "workspace.bytes", "is 0", INVALID, {K(workspace.memory, scratch)}},
+
+    /* ---- blocks: in b along k, whole, beside a of 16 or 32 bits */
+    {"blocks", "a.dtype", "s8", INVALID, {G(a.dtype, TENON_S8)}},
+    {"blocks", "a.dtype", "f64", INVALID, {G(a.dtype, TENON_F64)}},
+    {"blocks", "a.dtype", "f8_e4m3", INVALID, {G(a.dtype, TENON_F8_E4M3)}},
+    {"blocks", "", "", TENON_OK, {G(a.dtype, TENON_BF16)}},
+    {"blocks", "b.shape[0]", "48", INVALID, {G(a.shape[1], 48), G(b.shape[0], 48)}},
+    {"blocks", "b.shape[0]", "64", INVALID, {G(b.dtype, TENON_Q4_K)}},
+    {"blocks", "b.stride[1]", "48", INVALID, {G(b.stride[1], 48)}},
+    {"blocks", "b.stride[0]", "2", INVALID, {G(b.stride[0], 2)}},
+    {"blocks",
+     "b.stride[0]",
+     "expected 1",
+     INVALID,
+     {G(b.stride[0], 32), G(b.stride[1], 1), G(b.shape[1], 32)}},
+    {"blocks", "", "", TENON_OK, {G(b.stride[1], 0)}}, /* one column for all */
+    {"blocks", "", "", TENON_OK, {G(b.shape[1], 1), G(c.shape[1], 1), G(b.stride[1], 7)}},
+    {"blocks", "", "", TENON_OK, {G(b.dtype, TENON_MXFP4)}},
+    {"blocks", "c.dtype", "s32", INVALID, {G(c.dtype, TENON_S32)}},
+    {"quantize", "struct_size", "3", INVALID, {Q(struct_size, 3)}},
+    {"quantize", "x.dtype", "f64", INVALID, {Q(x.dtype, TENON_F64)}},
+    {"quantize", "x.dtype", "q8_0", INVALID, {Q(x.dtype, TENON_Q8_0)}},
+    {"quantize", "y.dtype", "bf16", INVALID, {Q(y.dtype, TENON_BF16)}},
+    {"quantize", "y.shape", "(2, 3, 32)", INVALID, {Q(y.shape[2], 32)}},
+    {"quantize", "y.shape[2]", "48", INVALID, {Q(x.shape[2], 48), Q(y.shape[2], 48)}},
+    {"quantize", "y.stride[0]", "192", INVALID, {Q(y.dtype, TENON_Q4_K)}},
+    {"quantize", "y.stride[1]", "70", INVALID, {Q(y.stride[1], 70)}},
+    {"quantize", "y.stride", "(192, 64, 64)", INVALID, {Q(y.stride[2], 64)}},
+    {"quantize", "y.stride[0]", "-192", INVALID, {Q(y.stride[0], -192)}},
+    {"quantize", "y.stride", "(64, 64, 1)", INVALID, {Q(y.stride[0], 64)}},
+    {"quantize", "", "", TENON_OK, {Q(x.stride[2], 2), Q(x.stride[1], 0)}},
+    {"quantize", "", "", TENON_OK, {Q(y.dtype, TENON_NVFP4)}},
+    {"quantize",
+     "workspace.memory",
+     "0x10001",
+     INVALID,
+     {Q(workspace.memory, ODD_ADDRESS), Q(workspace.bytes, 4096)}},
+    {"dequantize", "struct_size", "1", INVALID, {Q(struct_size, 1)}},
+    {"dequantize",
+     "workspace.memory",
+     "0x10001",
+     INVALID,
+     {Q(workspace.memory, ODD_ADDRESS), Q(workspace.bytes, 4096)}},
+    {"dequantize", "x.dtype", "f32", INVALID, {Q(x.dtype, TENON_F32)}},
+    {"dequantize", "y.dtype", "q6_k", INVALID, {Q(y.dtype, TENON_Q6_K)}},
+    {"dequantize", "y.dtype", "s8", INVALID, {Q(y.dtype, TENON_S8)}},
+    {"dequantize", "x.shape[1]", "128", INVALID, {Q(x.shape[1], 128), Q(y.shape[1], 128)}},
+    {"dequantize", "y.stride[1]", "0", INVALID, {Q(y.stride[1], 0)}},
+    {"dequantize", "", "", TENON_OK, {Q(x.stride[0], -256), Q(x.offset, 2 * 210)}},
+    {"dequantize", "", "", TENON_OK, {Q(x.dtype, TENON_Q4_0)}},
 };
 const int bad_case_count = sizeof bad_cases / sizeof bad_cases[0];
 
@@ -396,6 +447,10 @@ static const field append_fields[] = {
     TENSOR(T, v_cache),    TENSOR(T, positions), TENSOR(T, cu_seqlens), TENSOR(T, block_table),
     TENSOR(T, k_scale),    TENSOR(T, v_scale),   WORKSPACE(T)};
 #undef T
+#define T tenon_quantize_desc
+static const field quantize_fields[] = {FIELD(T, struct_size), TENSOR(T, x), TENSOR(T, y),
+                                        WORKSPACE(T)};
+#undef T
 #define T tenon_context_desc
 static const field context_list[] = {
     FIELD(T, struct_size),      FIELD(T, device),
@@ -434,6 +489,8 @@ const field_list op_fields[OP_KINDS] = {
     [OP_ATTENTION] = LIST(attention_fields, tenon_attention_desc),
     [OP_MERGE] = LIST(merge_fields, tenon_attention_merge_desc),
     [OP_APPEND] = LIST(append_fields, tenon_kv_append_desc),
+    [OP_QUANTIZE] = LIST(quantize_fields, tenon_quantize_desc),
+    [OP_DEQUANTIZE] = LIST(quantize_fields, tenon_quantize_desc),
 };
 const field_list context_fields = LIST(context_list, tenon_context_desc),
                  pool_fields = LIST(pool_list, tenon_pool_desc);

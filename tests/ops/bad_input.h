@@ -10,7 +10,16 @@
 
 #include <stdbool.h>
 
-typedef enum op_kind { OP_GEMM, OP_SOFTMAX, OP_ATTENTION, OP_MERGE, OP_APPEND, OP_KINDS } op_kind;
+typedef enum op_kind {
+    OP_GEMM,
+    OP_SOFTMAX,
+    OP_ATTENTION,
+    OP_MERGE,
+    OP_APPEND,
+    OP_QUANTIZE,
+    OP_DEQUANTIZE,
+    OP_KINDS
+} op_kind;
 
 /* A tensor of a scene; it lies in the scene's descriptor or, for the parts of a merge, in its arrays. */
 typedef struct scene_tensor {
@@ -33,7 +42,8 @@ typedef struct scene {
         tenon_attention_desc attention;
         tenon_attention_merge_desc merge;
         tenon_kv_append_desc append;
-        unsigned char bytes[4096]; /* room for a struct from a later release */
+        tenon_quantize_desc quantize; /* dequantize too */
+        unsigned char bytes[4096];    /* room for a struct from a later release */
     } desc;
     tenon_tensor o_parts[2], lse_parts[2];
     const void *a_array[2], *b_array[2];

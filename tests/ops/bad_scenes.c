@@ -16,11 +16,12 @@ static void *take(scene *s, size_t bytes, int fill) {
 }
 
 static size_t bytes_of(tenon_dtype dtype, int32_t rank, const int64_t *shape) {
+    int64_t elements = 1;
     size_t bytes = 0;
-    (void)tenon_dtype_block(dtype, NULL, &bytes);
+    (void)tenon_dtype_block(dtype, &elements, &bytes);
     for (int32_t d = 0; d < rank; ++d)
         bytes *= (size_t)shape[d];
-    return bytes;
+    return bytes / (size_t)elements;
 }
 
 static scene_tensor *add(scene *s, tenon_tensor *at, const char *name, tenon_dtype dtype,
@@ -110,6 +111,15 @@ static void gemm_arrays(scene *s) {
     d->b_array = s->b_array;
     d->c_array = s->c_array;
     d->array_count = 2;
+}
+
+/* Blocks along k: b is (64, 5), five rows of two blocks. */
+static void gemm_blocks(scene *s) {
+    tenon_gemm_desc *d = &s->desc.gemm;
+    INPUT(d->a, TENON_F16, 3, 64);
+    INPUT(d->b, TENON_Q4_0, 5, 64);
+    d->b = tenon_transposed(d->b);
+    OUTPUT(d->c, TENON_F32, 3, 5);
 }
 
 /* ---------------------------------------------------------------- softmax */
@@ -223,6 +233,20 @@ static void append_contiguous(scene *s) {
     SET(d->positions, 0, 15);
 }
 
+/* ---------------------------------------------------------------- blocks */
+
+static void quantize_rows(scene *s) {
+    tenon_quantize_desc *d = &s->desc.quantize;
+    INPUT(d->x, TENON_BF16, 2, 3, 64);
+    OUTPUT(d->y, TENON_Q8_0, 2, 3, 64);
+}
+
+static void dequantize_rows(scene *s) {
+    tenon_quantize_desc *d = &s->desc.quantize;
+    INPUT(d->x, TENON_Q6_K, 3, 256);
+    OUTPUT(d->y, TENON_F16, 3, 256);
+}
+
 /* ---------------------------------------------------------------- tables */
 
 const scene_row scene_rows[] = {
@@ -230,6 +254,7 @@ const scene_row scene_rows[] = {
     {OP_GEMM, "grouped", gemm_grouped},
     {OP_GEMM, "gated", gemm_gated},
     {OP_GEMM, "arrays", gemm_arrays},
+    {OP_GEMM, "blocks", gemm_blocks},
     {OP_SOFTMAX, "softmax", softmax_all},
     {OP_SOFTMAX, "axis", softmax_axis},
     {OP_ATTENTION, "paged", attention_paged},
@@ -237,6 +262,8 @@ const scene_row scene_rows[] = {
     {OP_MERGE, "merge", merge_two},
     {OP_APPEND, "append", append_paged},
     {OP_APPEND, "contiguous", append_contiguous},
+    {OP_QUANTIZE, "quantize", quantize_rows},
+    {OP_DEQUANTIZE, "dequantize", dequantize_rows},
 };
 const int scene_count = sizeof scene_rows / sizeof scene_rows[0];
 
@@ -282,6 +309,12 @@ static tenon_status merge_once(tenon_context *ctx, const void *desc) {
 static tenon_status append_once(tenon_context *ctx, const void *desc) {
     return tenon_kv_append(ctx, desc);
 }
+static tenon_status quantize_once(tenon_context *ctx, const void *desc) {
+    return tenon_quantize(ctx, desc);
+}
+static tenon_status dequantize_once(tenon_context *ctx, const void *desc) {
+    return tenon_dequantize(ctx, desc);
+}
 
 const op_calls op_table[OP_KINDS] = {
     [OP_GEMM] = {"tenon_gemm", sizeof(tenon_gemm_desc), gemm_once, gemm_plan, gemm_run},
@@ -292,4 +325,7 @@ const op_calls op_table[OP_KINDS] = {
     [OP_MERGE] = {"tenon_attention_merge", sizeof(tenon_attention_merge_desc), merge_once, NULL,
                   NULL},
     [OP_APPEND] = {"tenon_kv_append", sizeof(tenon_kv_append_desc), append_once, NULL, NULL},
+    [OP_QUANTIZE] = {"tenon_quantize", sizeof(tenon_quantize_desc), quantize_once, NULL, NULL},
+    [OP_DEQUANTIZE] = {"tenon_dequantize", sizeof(tenon_quantize_desc), dequantize_once, NULL,
+                       NULL},
 };

@@ -170,6 +170,36 @@ START_TEST(merge_and_append) {
 }
 END_TEST
 
+START_TEST(blocks) {
+    if (!open_device(_i))
+        return;
+    unsigned char bytes[34] = {1, 2, 3};
+    float c[6] = {1, 1, 1, 1, 1, 1};
+    RUNS(tenon_quantize(ctx, &(tenon_quantize_desc){.x = tenon_matrix(NULL, TENON_F32, 0, 32),
+                                                    .y = tenon_matrix(NULL, TENON_Q8_0, 0, 32)}));
+    RUNS(tenon_quantize(ctx, &(tenon_quantize_desc){.x = tenon_matrix(NULL, TENON_F32, 7, 0),
+                                                    .y = tenon_matrix(bytes, TENON_Q4_K, 7, 0)}));
+    RUNS(tenon_dequantize(ctx, &(tenon_quantize_desc){.x = tenon_matrix(bytes, TENON_Q8_0, 0, 32),
+                                                      .y = tenon_matrix(c, TENON_F32, 0, 32)}));
+    ck_assert(bytes[0] == 1 && bytes[2] == 3 && c[0] == 1);
+    int64_t bad = 7;
+    const tenon_tensor none = tenon_matrix(NULL, TENON_Q8_0, 3, 0);
+    RUNS(tenon_blocks_check(ctx, &none, &bad));
+    ck_assert_int_eq(bad, -1);
+    /* Products without columns, without rows, and of nothing. */
+    RUNS(tenon_gemm(
+        ctx, &(tenon_gemm_desc){.a = tenon_matrix(c, TENON_F32, 0, 32),
+                                .b = tenon_transposed(tenon_matrix(bytes, TENON_Q8_0, 1, 32)),
+                                .c = tenon_matrix(c, TENON_F32, 0, 1)}));
+    RUNS(tenon_gemm(ctx,
+                    &(tenon_gemm_desc){.a = tenon_matrix(c, TENON_F32, 2, 32),
+                                       .b = tenon_transposed(tenon_matrix(NULL, TENON_Q8_0, 0, 32)),
+                                       .c = tenon_matrix(c, TENON_F32, 2, 0)}));
+    ck_assert(c[0] == 1);
+    tenon_context_destroy(ctx);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("zero sizes");
     TCase *tc = tcase_create("on every device");
@@ -179,6 +209,7 @@ int main(void) {
     tcase_add_loop_test(tc, softmax, 0, devices);
     tcase_add_loop_test(tc, attention, 0, devices);
     tcase_add_loop_test(tc, merge_and_append, 0, devices);
+    tcase_add_loop_test(tc, blocks, 0, devices);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }

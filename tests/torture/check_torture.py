@@ -8,7 +8,7 @@ import re
 import sys
 
 OPERATIONS = {"gemm": "tenon_gemm_desc", "softmax": "tenon_softmax_desc", "attention": "tenon_attention_desc",
-              "merge": "tenon_attention_merge_desc", "append": "tenon_kv_append_desc"}
+              "merge": "tenon_attention_merge_desc", "append": "tenon_kv_append_desc", "quantize": "tenon_quantize_desc"}
 # Not data: workspaces are lent by test_torture_ops, the rest is for the library to check.
 NOT_DATA = {"struct_size", "reserved", "reserved2", "workspace"}
 

@@ -89,6 +89,10 @@ tenon_status job_once(tenon_context *ctx, job *j) {
         return tenon_attention_merge(ctx, &j->merge);
     case JOB_APPEND:
         return tenon_kv_append(ctx, &j->append);
+    case JOB_QUANTIZE:
+        return tenon_quantize(ctx, &j->quantize);
+    case JOB_DEQUANTIZE:
+        return tenon_dequantize(ctx, &j->quantize);
     }
     return TENON_ERROR_INTERNAL;
 }
@@ -131,6 +135,9 @@ tenon_workspace *job_workspace(job *j) {
         return &j->merge.workspace;
     case JOB_APPEND:
         return &j->append.workspace;
+    case JOB_QUANTIZE:
+    case JOB_DEQUANTIZE:
+        return &j->quantize.workspace;
     }
     return NULL;
 }

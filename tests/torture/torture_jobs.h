@@ -15,7 +15,15 @@
 
 #include <tenon/tenon.h>
 
-typedef enum job_op { JOB_GEMM, JOB_SOFTMAX, JOB_ATTENTION, JOB_MERGE, JOB_APPEND } job_op;
+typedef enum job_op {
+    JOB_GEMM,
+    JOB_SOFTMAX,
+    JOB_ATTENTION,
+    JOB_MERGE,
+    JOB_APPEND,
+    JOB_QUANTIZE,
+    JOB_DEQUANTIZE
+} job_op;
 
 /* A chain of devices may answer as any of them does. */
 #define JOB_ANSWERS 2
@@ -36,6 +44,7 @@ typedef struct job {
     tenon_attention_desc attention;
     tenon_attention_merge_desc merge;
     tenon_kv_append_desc append;
+    tenon_quantize_desc quantize; /* dequantize too */
     const void *a_array[JOB_MEMBERS], *b_array[JOB_MEMBERS];
     void *c_array[JOB_MEMBERS];
     tenon_tensor o_parts[JOB_MEMBERS], lse_parts[JOB_MEMBERS];

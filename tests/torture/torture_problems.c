@@ -65,15 +65,25 @@ static void write_value(void *memory, tenon_dtype dtype, size_t i, float f) {
     }
 }
 
-static void *memory_for(tenon_dtype dtype, size_t n) {
+static size_t bytes_of(tenon_dtype dtype, size_t n) {
+    int64_t elements = 1;
     size_t bytes = 0;
-    if (tenon_dtype_block(dtype, NULL, &bytes) != TENON_OK)
+    if (tenon_dtype_block(dtype, &elements, &bytes) != TENON_OK)
         abort();
-    return guard_alloc(n * bytes, 64, true);
+    return n / (size_t)elements * bytes;
+}
+
+static void *memory_for(tenon_dtype dtype, size_t n) {
+    return guard_alloc(bytes_of(dtype, n), 64, true);
 }
 
 static void *values(tenon_dtype dtype, size_t n) {
     void *memory = memory_for(dtype, n);
+    if (dtype >= TENON_Q8_0) { /* bytes below 64 make no f16 scale that is not finite */
+        for (size_t i = 0; i < bytes_of(dtype, n); ++i)
+            ((uint8_t *)memory)[i] = (uint8_t)rng_below(&numbers, 64);
+        return memory;
+    }
     for (size_t i = 0; i < n; ++i)
         write_value(memory, dtype, i, (float)rng_between(&numbers, -8, 8) / 8);
     return memory;
@@ -113,11 +123,8 @@ static tenon_tensor indices(const int32_t *from, int64_t a, int64_t b) {
 
 /* An output of the job. */
 static tenon_tensor out_of(job *j, tenon_dtype dtype, int32_t rank, const int64_t *shape) {
-    size_t bytes = 0;
-    if (tenon_dtype_block(dtype, NULL, &bytes) != TENON_OK)
-        abort();
     job_output *out = &j->output[j->outputs++];
-    out->bytes = elements_of(rank, shape) * bytes;
+    out->bytes = bytes_of(dtype, elements_of(rank, shape));
     out->memory = guard_alloc(out->bytes, 64, true);
     return tenon_dense(out->memory, dtype, rank, shape);
 }
@@ -211,6 +218,22 @@ static void gemm_fp8(job *j) {
     j->gemm.b = in2(TENON_F8_E5M2, 80, 33);
     j->gemm.c = out2(j, TENON_F8_E4M3, 17, 33);
     j->gemm.compute = TENON_COMPUTE_EXACT;
+}
+
+/* Weights in blocks: decoded, and with rows rounded to int8. */
+static void gemm_blocks(job *j) {
+    j->op = JOB_GEMM;
+    j->gemm.a = in2(TENON_F32, 5, 512);
+    j->gemm.b = tenon_transposed(in2(TENON_Q4_K, 70, 512));
+    j->gemm.c = out2(j, TENON_F32, 5, 70);
+}
+
+static void gemm_blocks_fast(job *j) {
+    j->op = JOB_GEMM;
+    j->gemm.a = in2(TENON_BF16, 37, 256);
+    j->gemm.b = tenon_transposed(in2(TENON_Q8_0, 70, 256));
+    j->gemm.c = out2(j, TENON_F32, 37, 70);
+    j->gemm.compute = TENON_COMPUTE_FAST;
 }
 
 static void gemm_gated(job *j) {
@@ -405,6 +428,18 @@ static void append_paged(job *j) {
     j->append.v_scale = all1(TENON_F32, 0.5f, 1);
 }
 
+static void quantize_rows(job *j) {
+    j->op = JOB_QUANTIZE;
+    j->quantize.x = in2(TENON_BF16, 6, 512);
+    j->quantize.y = out2(j, TENON_Q4_K, 6, 512);
+}
+
+static void dequantize_rows(job *j) {
+    j->op = JOB_DEQUANTIZE;
+    j->quantize.x = in2(TENON_Q5_1, 40, 320);
+    j->quantize.y = out2(j, TENON_F16, 40, 320);
+}
+
 const job_kind job_kinds[] = {
     {"gemm_f32", true, gemm_f32},
     {"gemm_row", true, gemm_row},
@@ -413,6 +448,8 @@ const job_kind job_kinds[] = {
     {"gemm_f64_batch", true, gemm_f64_batch},
     {"gemm_quantised", true, gemm_quantised},
     {"gemm_fp8", true, gemm_fp8},
+    {"gemm_blocks", true, gemm_blocks},
+    {"gemm_blocks_fast", true, gemm_blocks_fast},
     {"gemm_gated", true, gemm_gated},
     {"gemm_grouped", true, gemm_grouped},
     {"gemm_arrays", true, gemm_arrays},
@@ -430,5 +467,7 @@ const job_kind job_kinds[] = {
     {"merge_three", false, merge_three},
     {"append_rows", false, append_rows},
     {"append_paged", false, append_paged},
+    {"quantize_rows", false, quantize_rows},
+    {"dequantize_rows", false, dequantize_rows},
 };
 const int job_kind_count = (int)(sizeof job_kinds / sizeof job_kinds[0]);

@@ -60,6 +60,26 @@ CALL(tenon_kv_append) {
     STAGE;
     return tenon_kv_append(s->ctx, &s->job.append);
 }
+CALL(tenon_quantize) {
+    STAGE;
+    return tenon_quantize(s->ctx, &s->job.quantize);
+}
+CALL(tenon_dequantize) {
+    STAGE;
+    return tenon_dequantize(s->ctx, &s->job.quantize);
+}
+
+CALL(tenon_blocks_check) {
+    STAGE;
+    enum { COUNT = 10000, BAD = 7000 }; /* more than a thread's share */
+    static unsigned char blocks[COUNT * 34];
+    blocks[BAD * 34 + 1] = 0x7c; /* infinite */
+    const tenon_tensor t = tenon_matrix(blocks, TENON_Q8_0, COUNT, 32);
+    int64_t bad = -2;
+    const tenon_status status = tenon_blocks_check(s->ctx, &t, &bad);
+    s->right = bad == BAD && status == TENON_ERROR_INVALID_ARGUMENT;
+    return s->right ? TENON_OK : status;
+}
 
 static bool no_made_plan(void *state) {
     return ((stage *)state)->made_plan == NULL;
@@ -319,6 +339,8 @@ const stage_row taking_rows[] = {
     OP(tenon_attention_run, "attention_paged"),
     OP(tenon_attention_merge, "merge_three"),
     OP(tenon_kv_append, "append_paged"),
+    OP(tenon_quantize, "quantize_rows"),
+    OP(tenon_dequantize, "dequantize_rows"),
     TAKES(tenon_context_create, NULL, no_made_context, made_context_works),
     OP(tenon_part_run, "gemm_f32"),
     TAKES(tenon_pool_create, NULL, no_pool, pool_works),
@@ -329,6 +351,7 @@ const stage_row taking_rows[] = {
     TAKES(tenon_memory_layout, NULL, layout_untouched, layout_right),
     TAKES(tenon_memory_layout_with, NULL, layout_untouched, layout_right),
     TAKES(tenon_schedule_layout, "gemm_f32", schedule_untouched, schedule_right),
-    TAKES(tenon_gemm_pack, NULL, NULL, NULL), /* threads, which it can do without */
+    TAKES(tenon_gemm_pack, NULL, NULL, NULL),    /* threads, which it can do without */
+    TAKES(tenon_blocks_check, NULL, NULL, NULL), /* as above */
 };
 const int taking_row_count = sizeof taking_rows / sizeof taking_rows[0];
