@@ -166,7 +166,7 @@ typedef struct tile_kind {
 static const tile_kind tile_kinds[] = {
     {{"gemm_f16_128x128", "gemm_bf16_128x128"}, "gemm_join_128x128", 128, 128, 256, 3, 1, 0.75},
     {{"gemm_f16_64x64", "gemm_bf16_64x64"}, "gemm_join_64x64", 64, 64, 128, 3, 3, 0.5},
-    {{"gemm_f16_16x128", "gemm_bf16_16x128"}, "gemm_join_16x128", 16, 128, 128, 4, 2, 0.2}};
+    {{"gemm_f16_16x128", "gemm_bf16_16x128"}, "gemm_join_16x128", 16, 128, 128, 4, 2, 0.3}};
 
 static void plan_mma(const tn_cu_limits *limits, const tn_gemm_problem *p, tenon_dtype type,
                      tn_choices *out) {
