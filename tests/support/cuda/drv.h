@@ -110,6 +110,7 @@ void drv_drop_stream(CUstream s);
 bool drv_is_pinned(const void *p, size_t bytes);
 CUresult drv_copy(u64 to, u64 from, size_t bytes);
 CUresult drv_free(CUdeviceptr p);
+void drv_drop_memory(CUcontext c); /* all that goes with a context */
 void drv_reset_memory(void);
 
 /* Modules. */

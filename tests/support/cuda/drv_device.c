@@ -168,6 +168,7 @@ static void drop_context(CUcontext c) {
         } else
             s = &x->next;
     }
+    drv_drop_memory(c);
     for (CUcontext *x = &drv.contexts; *x; x = &(*x)->next)
         if (*x == c) {
             *x = c->next;

@@ -23,6 +23,7 @@ typedef struct region {
     size_t bytes;
     bool accessible; /* KIND_MAPPED: cuMemSetAccess was called */
     struct handle *handle;
+    CUcontext owner; /* KIND_ALLOCATION, KIND_HOST: what the memory goes with */
 } region;
 
 typedef struct handle { /* physical memory of cuMemCreate */
@@ -44,7 +45,7 @@ static region *find_region(int kind, u64 address) {
 
 static region *add_region(int kind, u64 address, size_t bytes) {
     regions = sim_grow(regions, &room, count + 1, sizeof *regions);
-    regions[count] = (region){kind, address, bytes, false, NULL};
+    regions[count] = (region){kind, address, bytes, false, NULL, NULL};
     return &regions[count++];
 }
 
@@ -79,7 +80,7 @@ static CUresult allocate(CUdeviceptr *p, size_t bytes) {
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     sim_space_fill(address, bytes);
-    add_region(KIND_ALLOCATION, address, bytes);
+    add_region(KIND_ALLOCATION, address, bytes)->owner = drv_current();
     *p = address;
     return CUDA_SUCCESS;
 }
@@ -92,6 +93,24 @@ CUresult drv_free(CUdeviceptr p) {
     give((r->bytes + 511) / 512 * 512);
     remove_region(r);
     return CUDA_SUCCESS;
+}
+
+/* A context takes its memory with it; what is mapped belongs to the process. */
+void drv_drop_memory(CUcontext c) {
+    for (u32 n = 0; n < count;) {
+        region *r = &regions[n];
+        if (r->owner != c || (r->kind != KIND_ALLOCATION && r->kind != KIND_HOST)) {
+            ++n;
+            continue;
+        }
+        if (r->kind == KIND_ALLOCATION) {
+            drv_free(r->address);
+        } else {
+            free((void *)(uintptr_t)r->address);
+            remove_region(r);
+            --drv.live.allocations;
+        }
+    }
 }
 
 static void drop_handle(handle *h) {
@@ -186,7 +205,7 @@ CUresult cuMemHostAlloc(void **p, size_t bytes, unsigned int flags) {
     *p = bytes ? aligned_alloc(4096, (bytes + 4095) / 4096 * 4096) : NULL;
     if (!*p)
         return drv_leave(bytes ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_ERROR_INVALID_VALUE);
-    add_region(KIND_HOST, (u64)(uintptr_t)*p, bytes);
+    add_region(KIND_HOST, (u64)(uintptr_t)*p, bytes)->owner = drv_current();
     ++drv.live.allocations;
     return drv_leave(CUDA_SUCCESS);
 }
