@@ -4,7 +4,7 @@
 A layer is five calls. The linear layers see the tokens of all sentences as the rows of one matrix; bias, GELU and
 residual are done by the product that makes their input. Attention reads q, k and v where the first product left
 them, as strided views, and the offsets of the sentences keep them apart: no padding, no copy. The weights are packed
-once, into the layout that the kernels want.
+once, into the layout that the kernels want, on devices that have one.
 """
 
 from __future__ import annotations
@@ -21,16 +21,23 @@ from weights import Batch, Weights, embed, in_batches, layer_norm, make_batch, m
 BATCH_TOKENS = 2048
 
 
+def packed(context: tenon.Context, weight: np.ndarray) -> tenon.PackedMatrix | np.ndarray:
+    try:
+        return context.pack(weight)
+    except tenon.Unsupported:
+        return weight
+
+
 class TenonEncoder:
     def __init__(self, weights: Weights, context: tenon.Context, batch_tokens: int = BATCH_TOKENS) -> None:
         self._w = weights
         self._layers = [
             replace(
                 layer,
-                qkv=context.pack(layer.qkv),
-                out=context.pack(layer.out),
-                up=context.pack(layer.up),
-                down=context.pack(layer.down),
+                qkv=packed(context, layer.qkv),
+                out=packed(context, layer.out),
+                up=packed(context, layer.up),
+                down=packed(context, layer.down),
             )
             for layer in weights.layers
         ]

@@ -104,11 +104,11 @@ typedef enum tenon_native_kind {
 
 /**
  * Wraps memory the caller owns; it must outlive the buffer. Not counted in the budget. The pool's device says which kinds it takes: pools
- * of host memory host addresses, those of OpenCL devices a cl_mem of their cl_context, SVM addresses and, where device and host share
- * memory, host addresses.
+ * of host memory host addresses, those of CUDA devices a CUdeviceptr of that device, those of OpenCL devices a cl_mem of their cl_context,
+ * SVM addresses and, where device and host share memory, host addresses.
  *
- * @return TENON_OK; INVALID_ARGUMENT if native + bytes leaves the address space, or the cl_mem is smaller or another cl_context's;
- * UNSUPPORTED for other kinds; OUT_OF_MEMORY; DEVICE_LOST.
+ * @return TENON_OK; INVALID_ARGUMENT if native + bytes leaves the address space, the cl_mem is smaller or another cl_context's, or the
+ * CUdeviceptr another device's; UNSUPPORTED for other kinds; OUT_OF_MEMORY; DEVICE_LOST.
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_buffer_import(tenon_pool *pool, tenon_native_kind kind, void *native, size_t bytes,
                                                             tenon_buffer **out);

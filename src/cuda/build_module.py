@@ -50,6 +50,7 @@ def usage_of(said):
 
 def assemble(ptxas, arch, text, folder):
     """Paths of PTX and machine code, and ptxas's figures."""
+    text = re.sub(r'^\s*\.pragma "used_bytes_mask.*\n', "", text, flags=re.M)  # a hint, of PTX 8.3
     own = re.search(r"^\.version (\S+)", text, re.M).group(1)
     older = [v for v in VERSIONS if tuple(map(int, v.split("."))) < tuple(map(int, own.split(".")))]
     ptx, cubin = folder / f"{arch}.ptx", folder / f"{arch}.cubin"

@@ -41,13 +41,29 @@ static void fill(const tn_gemm_problem *p, const tn_cu_gemm_state *plan, const t
     g->activation = (int32_t)p->activation;
     g->gated = (int32_t)p->gated;
     g->scale_after = plan->scale_after;
-    g->a_wide = plan->a_wide;
-    g->b_wide = plan->b_wide;
     g->segments = plan->segments;
-    /* Each expert may begin one tile more than its rows fill. */
-    g->tiles_down = tn_ceil_div(p->m, plan->rows) + p->experts;
-    g->tiles_across = tn_ceil_div(p->n, plan->cols);
-    g->tiles = g->tiles_down * g->tiles_across * (p->experts > 0 ? 1 : p->batch_count);
+    g->tiles_down = tn_cu_gemm_tiles_down(p, plan);
+    g->tiles_across = tn_cu_gemm_tiles_across(p, plan);
+    g->tiles = tn_cu_gemm_tiles(p, plan);
+}
+
+/* What copies of 16 bytes need of an address, which only a run knows. */
+static int32_t wide_at(int32_t wide, uint64_t address) {
+    return address % 16 == 0 ? wide : 0;
+}
+
+static tenon_status launch(tn_cu_work *work, const tn_cu_gemm_state *plan, const tn_cu_gemm *g,
+                           bool join, tn_message *why) {
+    const int64_t blocks = join ? g->tiles : g->tiles * g->segments;
+    tn_cu_launch l = {.module = plan->module,
+                      .kernel = join ? plan->join : plan->kernel,
+                      .grid = {(unsigned)tn_min64(blocks, plan->blocks)},
+                      .group = {join ? 256U : (unsigned)plan->threads},
+                      .shared_bytes = join ? 0 : (size_t)plan->shared_bytes,
+                      .scratch_only = plan->segments > 1 && !join,
+                      .parameter_bytes = sizeof *g};
+    memcpy(l.parameters, g, sizeof *g);
+    return tn_cu_launch_add(work, &l, why);
 }
 
 tenon_status tn_cu_gemm_run(tn_cu_work *work, const tn_run *run, tn_message *why) {
@@ -59,12 +75,12 @@ tenon_status tn_cu_gemm_run(tn_cu_work *work, const tn_run *run, tn_message *why
     fill(p, &plan, run, &g);
     if (g.tiles == 0)
         return TENON_OK;
-    tn_cu_launch l = {.module = plan.module,
-                      .kernel = plan.kernel,
-                      .grid = {(unsigned)tn_min64(g.tiles, plan.blocks)},
-                      .group = {(unsigned)plan.threads},
-                      .shared_bytes = (size_t)plan.shared_bytes,
-                      .parameter_bytes = sizeof g};
-    memcpy(l.parameters, &g, sizeof g);
-    return tn_cu_launch_add(work, &l, why);
+    g.a_wide = wide_at(plan.a_wide, g.at[TN_GEMM_A]);
+    g.b_wide = wide_at(plan.b_wide, g.at[TN_GEMM_B]);
+    if (plan.segments > 1) {
+        g.parts = tn_cu_address(&run->places->scratch);
+        g.part_elements = g.tiles * plan.rows * plan.cols;
+    }
+    TN_TRY(launch(work, &plan, &g, false, why));
+    return plan.segments > 1 ? launch(work, &plan, &g, true, why) : TENON_OK;
 }

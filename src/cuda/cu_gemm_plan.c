@@ -119,10 +119,123 @@ static void plan_plain(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_
     offer(&plan, "gemm-plain", "any types and strides, no workspace", 0, seconds, out);
 }
 
+/* ---- gemm_mma.cu */
+
+/* What is multiplied: NONE if tensor cores can't form this product within docs/NUMERICS.md, 3.8. */
+static tenon_dtype multiplied(const tn_cu_limits *limits, const tn_gemm_problem *p) {
+    const tenon_dtype a = p->operand[TN_GEMM_A].dtype, b = p->operand[TN_GEMM_B].dtype;
+    if (limits->capability < 80 || limits->code < 80 || p->accumulate != TENON_F32 ||
+        !scales_wait(p) || present(p, TN_GEMM_A_ZERO) || present(p, TN_GEMM_B_ZERO))
+        return TENON_DTYPE_NONE;
+    /* bytes are exact in both types of 16 bits */
+    const bool a_byte = tn_element_size(a) == 1, b_byte = tn_element_size(b) == 1;
+    const bool a16 = a == TENON_F16 || a == TENON_BF16, b16 = b == TENON_F16 || b == TENON_BF16;
+    if (a16 && (b == a || b_byte))
+        return a;
+    if (b16 && a_byte)
+        return b;
+    if (a_byte && b_byte && !(integer(a) && integer(b)))
+        return TENON_F16;
+    return TENON_DTYPE_NONE;
+}
+
+/* How an operand reaches shared memory if its address is a multiple of 16 bytes: 1: 16 bytes along
+ * k, 2: along lines (rows of A, columns of B), 0: element by element. */
+static int32_t wide_of(const tn_gemm_problem *p, int role, tenon_dtype type) {
+    const tn_gemm_operand *o = &p->operand[role];
+    const int64_t step = role == TN_GEMM_A ? o->column : o->row;
+    const int64_t line = role == TN_GEMM_A ? o->row : o->column;
+    if (o->dtype != type)
+        return 0;
+    for (int d = 0; d < TN_GEMM_BATCH_RANK; d++)
+        if (o->batch[d] % 8 != 0)
+            return 0;
+    if (step == 1 && line % 8 == 0)
+        return 1;
+    const bool own_rows = role == TN_GEMM_A && p->experts > 0; /* begin anywhere */
+    const bool halves = role == TN_GEMM_B && p->gated == TENON_GATED_HALVES && p->n % 8 != 0;
+    return line == 1 && step % 8 == 0 && !own_rows && !halves ? 2 : 0;
+}
+
+/* A tile of gemm_mma.cu. */
+typedef struct tile_kind {
+    const char *kernels[2], *join; /* of f16, bf16 */
+    int32_t rows, cols, threads, stages, resident;
+    double share; /* of a multiprocessor's multiply-adds, with all resident: docs/CUDA_KERNELS.md */
+} tile_kind;
+static const tile_kind tile_kinds[] = {
+    {{"gemm_f16_128x128", "gemm_bf16_128x128"}, "gemm_join_128x128", 128, 128, 256, 3, 1, 0.75},
+    {{"gemm_f16_64x64", "gemm_bf16_64x64"}, "gemm_join_64x64", 64, 64, 128, 3, 3, 0.5},
+    {{"gemm_f16_16x128", "gemm_bf16_16x128"}, "gemm_join_16x128", 16, 128, 128, 4, 2, 0.3}};
+
+static void plan_mma(const tn_cu_limits *limits, const tn_gemm_problem *p, tenon_dtype type,
+                     tn_choices *out) {
+    const double clock = limits->clock_hz > 0 ? limits->clock_hz : 1.4e9;
+    const double bandwidth =
+        limits->memory_bytes_per_second > 0 ? limits->memory_bytes_per_second : 3e11;
+    /* Multiply-adds of 16-bit floats a clock and multiprocessor: cards for data centres have twice
+     * those of others. */
+    const double rate =
+        limits->capability == 80 || limits->capability == 90 || limits->capability == 100 ? 1024
+                                                                                          : 512;
+    const int64_t segments = tn_max64(1, tn_ceil_div(p->k, TN_CU_GEMM_SEGMENT));
+    for (size_t i = 0; i < sizeof tile_kinds / sizeof *tile_kinds; i++) {
+        const tile_kind *t = &tile_kinds[i];
+        const int32_t stages = (t->rows + t->cols) * 128 * t->stages,
+                      sums = t->rows * (t->cols + 8) * 4;
+        tn_cu_gemm_state plan = {.module = "gemm_mma",
+                                 .kernel = t->kernels[type == TENON_BF16],
+                                 .join = t->join,
+                                 .rows = t->rows,
+                                 .cols = t->cols,
+                                 .threads = t->threads,
+                                 .shared_bytes = stages > sums ? stages : sums,
+                                 .segments = 1,
+                                 .scale_after =
+                                     present(p, TN_GEMM_A_SCALE) || present(p, TN_GEMM_B_SCALE),
+                                 .halves_in_tile = 1,
+                                 .a_wide = wide_of(p, TN_GEMM_A, type),
+                                 .b_wide = wide_of(p, TN_GEMM_B, type),
+                                 .blocks = MOST_BLOCKS};
+        if ((size_t)plan.shared_bytes > limits->group_shared_max)
+            continue;
+        const double tiles = (double)tn_cu_gemm_tiles(p, &plan);
+        const double places = (double)limits->multiprocessors * t->resident;
+        /* element by element takes about four times as long */
+        const double share = plan.a_wide && plan.b_wide ? t->share : t->share / 4;
+        for (int split = 0; split < 2; split++) {
+            plan.segments = split ? (int32_t)segments : 1;
+            if (split && (segments == 1 || segments > 4096 || tiles >= places))
+                break;
+            /* Blocks that share a multiprocessor; fewer than have room leave some of it idle. */
+            const double blocks = tiles * plan.segments,
+                         each = blocks < places
+                                    ? (double)(int64_t)((blocks - 1) / limits->multiprocessors) + 1
+                                    : t->resident,
+                         waves = (double)(int64_t)((blocks + places - 1) / places);
+            const double one = (double)t->rows * t->cols * (double)p->k / plan.segments * each /
+                               (rate * share * clock) * (each < t->resident ? 1.5 : 1);
+            const double parts = split ? tiles * t->rows * t->cols * 4 * (double)segments : 0;
+            const double seconds =
+                waves * one + (bytes_of(p) + 2 * parts) / bandwidth + (split ? 8e-6 : 4e-6);
+            if (parts > 256e6)
+                break;
+            offer(&plan, "gemm-tensor",
+                  split ? "few tiles: segments of k are shared out" : "tensor cores", (size_t)parts,
+                  seconds, out);
+        }
+    }
+}
+
 tenon_status tn_cu_gemm_plan(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_choices *out,
                              tn_message *why) {
     out->count = 0;
     TN_TRY(refuse(p, why));
-    plan_plain(limits, p, out);
+    const tenon_dtype type = multiplied(limits, p);
+    if (type != TENON_DTYPE_NONE && p->k > 0)
+        plan_mma(limits, p, type, out);
+    /* One way of summing a product: gemm_plain.cu's bits are others. */
+    if (out->count == 0)
+        plan_plain(limits, p, out);
     return TENON_OK;
 }

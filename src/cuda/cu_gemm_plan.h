@@ -12,15 +12,28 @@
 
 /* Kept in a choice. */
 typedef struct tn_cu_gemm_state {
-    const char *module, *kernel;
-    int32_t rows, cols;   /* of a block's tile */
-    int32_t threads;      /* of a block */
-    int32_t shared_bytes; /* dynamic */
-    int32_t segments;     /* > 1: split over k, in as many parts */
-    int32_t scale_after;
+    const char *module, *kernel, *join;
+    int32_t rows, cols;                  /* of a block's tile */
+    int32_t threads;                     /* of a block */
+    int32_t shared_bytes;                /* dynamic */
+    int32_t segments;                    /* > 1: split over k, in as many parts */
+    int32_t scale_after, halves_in_tile; /* a tile's columns are B's, those of gates included */
     int32_t a_wide, b_wide;
     int64_t blocks; /* of a launch, at most */
 } tn_cu_gemm_state;
+
+/* Tiles of a member, and of all. Each expert may begin one more than its rows fill. */
+static inline int64_t tn_cu_gemm_tiles_down(const tn_gemm_problem *p, const tn_cu_gemm_state *s) {
+    return tn_ceil_div(p->m, s->rows) + p->experts;
+}
+static inline int64_t tn_cu_gemm_tiles_across(const tn_gemm_problem *p, const tn_cu_gemm_state *s) {
+    const int32_t halves = s->halves_in_tile && p->gated != TENON_GATED_NONE ? 2 : 1;
+    return tn_ceil_div(p->n, s->cols / halves);
+}
+static inline int64_t tn_cu_gemm_tiles(const tn_gemm_problem *p, const tn_cu_gemm_state *s) {
+    return tn_cu_gemm_tiles_down(p, s) * tn_cu_gemm_tiles_across(p, s) *
+           (p->experts > 0 ? 1 : p->batch_count);
+}
 
 _Static_assert(sizeof(tn_cu_gemm_state) <= TN_CHOICE_STATE, "a choice keeps it");
 

@@ -100,7 +100,10 @@ tenon_status tn_cu_space_enter(tn_cu_space *s, tn_message *why) {
 
 void tn_cu_space_leave(tn_cu_space *s) {
     CUcontext ours;
-    (void)s->cu->cuCtxPopCurrent_v2(&ours);
+    /* What was current must be so again: a refusal is not taken at once. */
+    for (int tries = 0; tries < 3; ++tries)
+        if (s->cu->cuCtxPopCurrent_v2(&ours) == CUDA_SUCCESS)
+            break;
 }
 
 bool tn_cu_space_captured(tn_cu_space *s) {
@@ -132,7 +135,7 @@ tenon_status tn_cu_space_finish(tn_cu_space *s, tn_message *why) {
 
 bool tn_cu_space_quiet(tn_cu_space *s) {
     const CUresult code = s->cu->cuStreamSynchronize(s->stream);
-    return code == CUDA_SUCCESS || is_gone(code);
+    return tn_cu_status(s, code, "cuStreamSynchronize", false, NULL) == TENON_OK || is_gone(code);
 }
 
 static tenon_status wait_for_all(tn_space *space, tn_message *why) {

@@ -18,6 +18,14 @@
 
 #define CU(call) ck_assert_int_eq((call), CUDA_SUCCESS)
 
+/* Two devices; `no_vmm`: of a driver without virtual memory. */
+static inline void pretend(int no_vmm) {
+    const standin_device device = {
+        .arch = 80, .count = 2, .memory = (size_t)256 << 20, .no_vmm = no_vmm != 0};
+    standin_configure(&device);
+    standin_seed(7 + (unsigned)no_vmm);
+}
+
 typedef struct buffers {
     tenon_buffer *a, *b, *c;
 } buffers;

@@ -41,7 +41,10 @@ static inline tenon_context *context_on(const char *device) {
     } while (0)
 
 /* A product of small integers, whose result is exact in f32 whatever the order of its sums. */
-enum { M = 13, N = 21, K = 300 };
+#ifndef PRODUCT_K
+#define PRODUCT_K 300 /* more than one block of the sums */
+#endif
+enum { M = 13, N = 21, K = PRODUCT_K };
 
 typedef struct product {
     float a[M * K], b[K * N], c[M * N], expected[M * N];

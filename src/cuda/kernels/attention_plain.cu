@@ -180,14 +180,16 @@ TN_DEVICE void store_rows(const tn_cu_attention &a, const unit &u, work<E> &w, p
     if ((int)threadIdx.x < u.rows) {
         const row x = row_of(a, u, threadIdx.x);
         w.old[threadIdx.x] = finish_row(a, x, total);
-        if (present(a, LSE) && (!a.mend || w.bad[threadIdx.x]))
+        if (!a.mend)
+            w.bad[threadIdx.x] = 1;
+        if (present(a, LSE) && w.bad[threadIdx.x])
             put_lse(place(a, LSE, u.q_batch, x.head, u.q_start + x.query), a.type[LSE],
                     total.maximum, total.sum);
     }
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
-        if (r < u.rows && (!a.mend || w.bad[r])) {
+        if (r < u.rows && w.bad[r]) {
             const row x = row_of(a, u, r);
             char *at = place(a, O, u.q_batch, x.head, u.q_start + x.query);
 #pragma unroll

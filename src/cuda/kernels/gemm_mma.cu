@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_mma.cu: products of 16-bit floats and of bytes by tensor cores (sm_80 and up): tiles of C of
+ * gemm_mma.cu: products of 16-bit floats by tensor cores (sm_80 and up): tiles of C of
  * three sizes, k through three or four stages of shared memory filled by cp.async, fragments by
  * ldmatrix, mma.sync, and the end from shared memory.
  *
@@ -43,7 +43,6 @@ TN_DEVICE void load4_turned(uint32_t *r, uint32_t from) {
 
 #define FLOAT_TYPE(name, number, convert, instruction)                                             \
     struct name {                                                                                  \
-        typedef float sum;                                                                         \
         enum { BYTES = 2 };                                                                        \
         static __device__ __forceinline__ uint32_t read(const char *x, int type) {                 \
             return type == number ? *(const uint16_t *)x : convert(get<float>(x, type));           \
@@ -55,26 +54,8 @@ TN_DEVICE void load4_turned(uint32_t *r, uint32_t from) {
                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));               \
         }                                                                                          \
     }
-#define BYTE_TYPE(name, instruction)                                                               \
-    struct name {                                                                                  \
-        typedef int sum;                                                                           \
-        enum { BYTES = 1 };                                                                        \
-        static __device__ __forceinline__ uint32_t read(const char *x, int) {                      \
-            return *(const uint8_t *)x;                                                            \
-        }                                                                                          \
-        static __device__ __forceinline__ void multiply(int *c, const uint32_t *a,                 \
-                                                        const uint32_t *b) {                       \
-            asm(instruction " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"               \
-                : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])                                   \
-                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));               \
-        }                                                                                          \
-    }
 FLOAT_TYPE(of_f16, F16, to_f16, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32");
 FLOAT_TYPE(of_bf16, BF16, to_bf16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
-BYTE_TYPE(of_s8_s8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32");
-BYTE_TYPE(of_s8_u8, "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32");
-BYTE_TYPE(of_u8_s8, "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32");
-BYTE_TYPE(of_u8_u8, "mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32");
 
 /* ---- an operand's way to shared memory */
 
@@ -218,7 +199,7 @@ template <class M_, int BM_, int BN_, int WM_, int WN_, int STAGES_> struct shap
         BYTES = (BM + BN) * STAGE, /* of a stage */
         PITCH = BN + 8             /* of the sums in shared memory: rows begin 8 banks apart */
     };
-    typedef typename M::sum sums[X][Y][4];
+    typedef float sums[X][Y][4];
 };
 
 extern __shared__ __align__(128) char dynamic[];
@@ -277,7 +258,7 @@ TN_DEVICE void steps_of(const loader<typename S::M, S::BM, S::THREADS> &a,
                     M::multiply(acc[x][y], fa[x], &fb[y / 2][y % 2 * 2]);
         }
         /* A segment ends: its sum joins those before it. */
-        if (M::BYTES == 2 && (s + 1) * steps % TN_CU_GEMM_SEGMENT == 0 && s + 1 < count) {
+        if ((s + 1) * steps % TN_CU_GEMM_SEGMENT == 0 && s + 1 < count) {
             const bool first = (s + 1) * steps == TN_CU_GEMM_SEGMENT;
 #pragma unroll
             for (int x = 0; x < S::X; x++)
@@ -291,7 +272,7 @@ TN_DEVICE void steps_of(const loader<typename S::M, S::BM, S::THREADS> &a,
         }
     }
     asm volatile("cp.async.wait_all;" ::: "memory");
-    if (M::BYTES == 2 && to - from > TN_CU_GEMM_SEGMENT) {
+    if (to - from > TN_CU_GEMM_SEGMENT) {
 #pragma unroll
         for (int x = 0; x < S::X; x++)
 #pragma unroll
@@ -302,29 +283,19 @@ TN_DEVICE void steps_of(const loader<typename S::M, S::BM, S::THREADS> &a,
     }
 }
 
-TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, float sum,
-                      float) {
+TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, float sum) {
     return g.scale_after ? scaled(g, x, i, j, (double)sum) : sum;
 }
-TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, int sum, float) {
-    return scaled(g, x, i, j, (double)sum);
-}
-TN_DEVICE double after(const tn_cu_gemm &, const places &, int64_t, int64_t, int sum, double) {
-    return (double)sum;
-}
 
-/* Elements of C from a tile's sums: those of columns c (and its gate's) of row i of the tile. */
-template <class E, class Sum>
+/* The element of C whose sum, and gate, is that of column c of row i of a tile. */
 TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t across,
-                      int width, int i, int c, Sum sum, Sum gate) {
-    const int64_t row = t.i0 + i;
-    const int64_t own = b_column(g, across, width, c);
+                      int width, int i, int c, float sum, float gate) {
+    const int64_t row = t.i0 + i, own = b_column(g, across, width, c);
     if (own < 0)
         return;
     const int64_t j = g.gated == INTERLEAVED ? own / 2 : own;
-    const E z = after(g, x, row, own, sum, (E)0);
-    const E other = g.gated ? after(g, x, row, column_of(g, 1, j), gate, (E)0) : (E)0;
-    finish<E>(g, x, row, j, z, other);
+    finish<float>(g, x, row, j, after(g, x, row, own, sum),
+                  g.gated ? after(g, x, row, column_of(g, 1, j), gate) : 0.0f);
 }
 
 /* Whether column c of a tile is an element's own, not its gate's; where the gate is. */
@@ -335,12 +306,11 @@ TN_DEVICE int gate_of(const tn_cu_gemm &g, int c) {
     return g.gated == HALVES ? c + 8 : g.gated == INTERLEAVED ? c + 1 : c;
 }
 
-template <class S, class E> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
+template <class S> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
     typedef typename S::M M;
-    typedef typename M::sum Sum;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int wr = warp / S::ACROSS * S::WM, wc = warp % S::ACROSS * S::WN;
-    Sum *sums = (Sum *)dynamic;
+    float *sums = (float *)dynamic;
     for (int64_t index = blockIdx.x; index < g.tiles * g.segments; index += gridDim.x) {
         const int64_t segment = index % g.segments, number = index / g.segments;
         const int64_t across = number % g.tiles_across;
@@ -365,22 +335,22 @@ template <class S, class E> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
 #pragma unroll
             for (int y = 0; y < S::Y; y++)
 #pragma unroll
-                for (int e = 0; e < 4; e++)
-                    sums[(wr + x * 16 + lane / 4 + e / 2 * 8) * S::PITCH + wc + y * 8 +
-                         lane % 4 * 2 + e % 2] = acc[x][y][e];
+                for (int e = 0; e < 4; e += 2) /* 8 bytes: all banks once a half warp */
+                    *(float2 *)&sums[(wr + x * 16 + lane / 4 + e / 2 * 8) * S::PITCH + wc + y * 8 +
+                                     lane % 4 * 2] = make_float2(acc[x][y][e], acc[x][y][e + 1]);
         __syncthreads();
         if (g.segments > 1) {
             float *part = (float *)g.parts + segment * g.part_elements + number * (S::BM * S::BN);
             for (int n = threadIdx.x; n < S::BM * S::BN; n += S::THREADS)
-                part[n] = (float)sums[n / S::BN * S::PITCH + n % S::BN];
+                part[n] = sums[n / S::BN * S::PITCH + n % S::BN];
         } else {
             const places at = places_of(g, t.member);
 #pragma unroll 1
             for (int n = threadIdx.x; n < S::BM * S::BN; n += S::THREADS) {
                 const int i = n / S::BN, c = n % S::BN;
                 if (i < t.rows && !is_gate(g, c))
-                    end_of<E>(g, at, t, across, S::BN, i, c, sums[i * S::PITCH + c],
-                              sums[i * S::PITCH + gate_of(g, c)]);
+                    end_of(g, at, t, across, S::BN, i, c, sums[i * S::PITCH + c],
+                           sums[i * S::PITCH + gate_of(g, c)]);
             }
         }
         __syncthreads();
@@ -407,33 +377,30 @@ template <int BM, int BN> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
                 z = z + part[s * g.part_elements + own];
                 gate = gate + part[s * g.part_elements + other];
             }
-            end_of<float>(g, at, t, across, BN, i, c, z, gate);
+            end_of(g, at, t, across, BN, i, c, z, gate);
         }
     }
 }
 
-#define KERNELS(type, M, E)                                                                        \
+#define KERNELS(type, M)                                                                           \
     typedef shape<M, 128, 128, 64, 32, 3> large_##type;                                            \
     typedef shape<M, 64, 64, 32, 32, 3> middle_##type;                                             \
     typedef shape<M, 16, 128, 16, 32, 4> flat_##type;                                              \
     TN_KERNEL __launch_bounds__(256, 1)                                                            \
         gemm_##type##_128x128(const __grid_constant__ tn_cu_gemm g) {                              \
-        gemm_mma<large_##type, E>(g);                                                              \
+        gemm_mma<large_##type>(g);                                                                 \
     }                                                                                              \
     TN_KERNEL __launch_bounds__(128, 2)                                                            \
         gemm_##type##_64x64(const __grid_constant__ tn_cu_gemm g) {                                \
-        gemm_mma<middle_##type, E>(g);                                                             \
+        gemm_mma<middle_##type>(g);                                                                \
     }                                                                                              \
     TN_KERNEL __launch_bounds__(128, 3)                                                            \
         gemm_##type##_16x128(const __grid_constant__ tn_cu_gemm g) {                               \
-        gemm_mma<flat_##type, E>(g);                                                               \
+        gemm_mma<flat_##type>(g);                                                                  \
     }
 
-#if TN_GEMM_BYTES
-KERNELS(s8_s8, of_s8_s8, double)
-#else
-KERNELS(f16, of_f16, float)
-KERNELS(bf16, of_bf16, float)
+KERNELS(f16, of_f16)
+KERNELS(bf16, of_bf16)
 
 TN_KERNEL __launch_bounds__(256) gemm_join_128x128(const __grid_constant__ tn_cu_gemm g) {
     gemm_join<128, 128>(g);
@@ -444,4 +411,3 @@ TN_KERNEL __launch_bounds__(256) gemm_join_64x64(const __grid_constant__ tn_cu_g
 TN_KERNEL __launch_bounds__(256) gemm_join_16x128(const __grid_constant__ tn_cu_gemm g) {
     gemm_join<16, 128>(g);
 }
-#endif

@@ -329,7 +329,7 @@ u32 ptx_constant(sim_kernel *k, u64 value, u32 bytes) {
         value &= 0xffffffff;
     for (u32 at = 0; at + words <= k->constants_words; at += 2 * LANES)
         if (bytes == 8 ? (k->constants[at] == (u32)value && k->constants[at + 1] == value >> 32 &&
-                          k->constants[at + 2] == (u32)value)
+                          k->constants[at + 2 * LANES - 1] == value >> 32)
                        : (k->constants[at] == value && k->constants[at + 1] == value))
             return at | PLACE_CONSTANT;
     u32 at = k->constants_words;

@@ -5,8 +5,9 @@
  * nvcc names thousands of registers, each written once; few are alive at a time. Those whose lives
  * don't overlap share a place, which keeps a warp in the caches. A life is the stretch of text from
  * the first to the last mention, widened over loops: to the end of each loop that it enters from
- * before or leaves, and over the whole of a loop in which it is read before it is written. Each
- * lane has storage of its own, so divergence needs no thought. Linear scan after Poletto and
+ * before or leaves, and over the whole of a loop in which it is read before it is written, or that
+ * it leaves: a branch back may lead to text that only looks as if it came before. Each lane has
+ * storage of its own, so divergence needs no thought. Linear scan after Poletto and
  * Sarkar, "Linear Scan Register Allocation" (1999), without spilling.
  */
 #include "ptx.h"
@@ -34,7 +35,7 @@ static void widen(const ptx_decoder *d, life *lives) {
                 u32 first = x->first, last = x->last;
                 if (first < t && last < b)
                     last = b;
-                if (first >= t && !x->written_first) {
+                if (first >= t && (!x->written_first || last > b)) {
                     first = t;
                     last = last > b ? last : b;
                 }
