@@ -307,8 +307,10 @@ int bench_gemm(int argc, char **argv) {
                                      "f8_e4m3, f8_e5m2 (C is f32), and B of a block type, q8_0 to\n"
                                      "nvfp4 (A and C are f32, layout nt) (default: f32)"),
         {"--vs", "LIST",
-         "libraries to race, each FILE.so or NAME=FILE.so: CBLAS (f32\nand f64), AOCL-DLP, "
-         "oneDNN, libxsmm (small ones, one thread);\nmay be given several times",
+         "libraries to race, each FILE.so, NAME=FILE.so or a bare name:\nCBLAS (f32 and f64), "
+         "AOCL-DLP, "
+         "oneDNN, libxsmm (small ones,\none thread), clblast (f32 and f64, on an OpenCL device);\n"
+         "may be given several times",
          NULL, &settings.peer_items},
         {0},
     };

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 static peer_find *const interfaces[] = {peer_cblas_find, peer_dlp_find, peer_onednn_find,
-                                        peer_xsmm_find};
+                                        peer_xsmm_find, peer_clblast_find};
 
 /* Setters of the thread count; `wide` ones take 64 bits (BLIS's dim_t, AOCL-DLP's md_t), the others
  * int. Whoever has none of its own and runs on OpenMP takes OpenMP's, which its library depends on.
@@ -50,12 +50,12 @@ bool peer_open(options_value item, bench_peer *peer) {
         found |= interfaces[i](peer);
     if (!found) {
         complain("--vs: %s: has neither cblas_sgemm nor cblas_dgemm (also not as scipy_..., "
-                 "...64_ or ..._64), nor the functions of AOCL-DLP, oneDNN or libxsmm",
+                 "...64_ or ..._64), nor the functions of AOCL-DLP, oneDNN, libxsmm or CLBlast",
                  peer->library.file);
         return false;
     }
     find_setter(peer);
-    if (!peer->set_threads && !peer->xsmm_dispatch)
+    if (!peer->set_threads && !peer->xsmm_dispatch && !peer->clblast.gemm)
         complain("--vs: %s has no thread setter known here: it runs on as many threads as it likes",
                  peer->library.name);
     return true;

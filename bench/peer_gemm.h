@@ -4,7 +4,7 @@
  * the same process. Nothing of them is needed to build or to run the command without --vs.
  *
  * A library is known by the C functions that it exports. Each interface (peer_cblas.c, peer_dlp.c,
- * peer_onednn.c, peer_xsmm.c) is a table of ways to compute a product; a peer has the ways of all
+ * peer_onednn.c, peer_xsmm.c, peer_clblast.c) is a table of ways to compute a product; a peer has the ways of all
  * interfaces that its library has, and its user would take the fastest.
  */
 #ifndef BENCH_PEER_GEMM_H
@@ -69,6 +69,12 @@ typedef struct peer_onednn {
     void *engine, *stream;
 } peer_onednn;
 
+/* What peer_clblast.c finds: f32 and f64, and OpenCL's library. */
+typedef struct peer_clblast {
+    peer_function gemm, strided[2];
+    void *opencl;
+} peer_clblast;
+
 struct bench_peer {
     peer_library library;
     const peer_way *ways[PEER_MOST_WAYS];
@@ -79,6 +85,7 @@ struct bench_peer {
     peer_dlp dlp;
     peer_onednn onednn;
     peer_function xsmm_dispatch;
+    peer_clblast clblast;
 };
 
 /*
@@ -102,6 +109,6 @@ int64_t peer_a_stride(const peer_product *product);
 int64_t peer_b_stride(const peer_product *product);
 
 /* The interfaces. */
-peer_find peer_cblas_find, peer_dlp_find, peer_onednn_find, peer_xsmm_find;
+peer_find peer_cblas_find, peer_dlp_find, peer_onednn_find, peer_xsmm_find, peer_clblast_find;
 
 #endif

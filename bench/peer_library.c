@@ -25,7 +25,10 @@ bool peer_library_open(options_value item, peer_library *library) {
         complain("--vs: '%.*s' is not [NAME=]FILE", (int)item.length, item.text);
         return false;
     }
-    snprintf(library->file, sizeof library->file, "%.*s", (int)length, file);
+    /* A bare word stands for the library of that name: clblast for libclblast.so.1. */
+    const bool bare = !memchr(file, '.', length) && !memchr(file, '/', length);
+    snprintf(library->file, sizeof library->file, bare ? "lib%.*s.so.1" : "%.*s", (int)length,
+             file);
     const char *slash = strrchr(library->file, '/');
     if (has_name)
         snprintf(library->name, sizeof library->name, "%.*s", (int)named, item.text);

@@ -154,6 +154,9 @@ START_TEST(products) {
     multiply("f32", &(tenon_gemm_desc){.a = matrix(TENON_F32, 7, 260),
                                        .b = matrix(TENON_F32, 260, 19),
                                        .c = matrix(TENON_F32, 7, 19)});
+    multiply("f64", &(tenon_gemm_desc){.a = matrix(TENON_F64, 5, 9),
+                                       .b = matrix(TENON_F64, 9, 6),
+                                       .c = matrix(TENON_F32, 5, 6)});
     multiply("one row", &(tenon_gemm_desc){.a = matrix(TENON_F32, 1, 40),
                                            .b = matrix(TENON_F32, 40, 37),
                                            .c = matrix(TENON_F32, 1, 37)});
@@ -255,6 +258,18 @@ START_TEST(cache) {
     OK(cpu, tenon_attention_merge(cpu, &host));
     OK(cl, tenon_attention_merge(cl, &d));
     compare("merge", host.o);
+    forget();
+
+    const int64_t rows_of[4] = {1, 2, 3, 8}, cache_of[4] = {1, 2, 6, 8}, one[1] = {1};
+    const tenon_kv_append_desc append = {.k = tensor(TENON_F32, 4, rows_of),
+                                         .k_cache = tensor(TENON_F32, 4, cache_of),
+                                         .positions = tensor(TENON_S32, 1, one)};
+    tenon_kv_append_desc a = append;
+    a.k = there(append.k);
+    a.k_cache = there(append.k_cache);
+    OK(cpu, tenon_kv_append(cpu, &append));
+    OK(cl, tenon_kv_append(cl, &a)); /* positions are read on the host first */
+    compare("append", append.k_cache);
     forget();
     close_all();
 }

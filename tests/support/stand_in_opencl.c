@@ -593,6 +593,29 @@ EXPORT cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem memory, const v
     return CL_SUCCESS;
 }
 
+/* A line for each launch in the file that STAND_IN_OPENCL_RECORD names: the kernel, the items of its
+ * group, its bytes of local memory. */
+static void record_launch(cl_kernel kernel, cl_uint dims, const size_t *local) {
+    const char *path = getenv("STAND_IN_OPENCL_RECORD");
+    FILE *file = path && forwards() ? fopen(path, "a") : NULL;
+    char name[128] = "";
+    cl_ulong bytes = 0;
+    size_t items = 1;
+    cl_context context = NULL;
+    cl_device_id device = NULL;
+    if (!file)
+        return;
+    REAL(clGetKernelInfo)(kernel, CL_KERNEL_FUNCTION_NAME, sizeof name, name, NULL);
+    REAL(clGetKernelInfo)(kernel, CL_KERNEL_CONTEXT, sizeof context, (void *)&context, NULL);
+    REAL(clGetContextInfo)(context, CL_CONTEXT_DEVICES, sizeof device, (void *)&device, NULL);
+    REAL(clGetKernelWorkGroupInfo)
+    (kernel, device, CL_KERNEL_LOCAL_MEM_SIZE, sizeof bytes, &bytes, NULL);
+    for (cl_uint d = 0; local && d < dims; ++d)
+        items *= local[d];
+    fprintf(file, "%s %zu %llu\n", name, items, (unsigned long long)bytes);
+    fclose(file);
+}
+
 EXPORT cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, cl_uint dims,
                                      const size_t *start, const size_t *global, const size_t *local,
                                      cl_uint waits, const cl_event *wait, cl_event *event) {
@@ -600,6 +623,7 @@ EXPORT cl_int clEnqueueNDRangeKernel(cl_command_queue queue, cl_kernel kernel, c
     for (cl_uint d = 0; d < dims; ++d)
         if (global[d] == 0 || (local && (local[d] == 0 || global[d] % local[d] != 0)))
             abort(); /* what some drivers do */
+    record_launch(kernel, dims, local);
     const cl_int code = forwards() ? REAL(clEnqueueNDRangeKernel)(queue, kernel, dims, start,
                                                                   global, local, waits, wait, event)
                                    : CL_SUCCESS;
