@@ -26,6 +26,8 @@
 #elif defined(TN_ISA_AVX2)
 #define MR 6
 #define NV 2
+#define UKR_TOGETHER 8
+#define UKR_FMA vd_fma_kept
 #define TILE_NAME "gemm_f64_6x8_avx2"
 #else
 #define MR 4

@@ -77,6 +77,12 @@ TN_INLINE vf vf_div(vf a, vf b) {
 TN_INLINE vf vf_fma(vf a, vf b, vf c) {
     return _mm256_fmadd_ps(a, b, c);
 }
+/* The same, in the register of c: in the long loops of the tiles compilers else move sums about
+ * until some are in memory. */
+TN_INLINE vf vf_fma_kept(vf a, vf b, vf c) {
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+    return c;
+}
 TN_INLINE vf vf_max(vf a, vf b) {
     return _mm256_max_ps(a, b);
 }
@@ -340,6 +346,10 @@ TN_INLINE vd vd_div(vd a, vd b) {
 }
 TN_INLINE vd vd_fma(vd a, vd b, vd c) {
     return _mm256_fmadd_pd(a, b, c);
+}
+TN_INLINE vd vd_fma_kept(vd a, vd b, vd c) {
+    __asm__("vfmadd231pd %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+    return c;
 }
 TN_INLINE vd vd_max(vd a, vd b) {
     return _mm256_max_pd(a, b);
