@@ -55,7 +55,7 @@ typedef struct tn_attention_worker {
     char *s;       /* scores of a group of rows for a block, then weights */
     char *p;       /* weights, packed: of a group; lean: of the unit, some keys, where q was */
     char *k;       /* packed panels of keys: of a block; lean: one */
-    char *v;       /* packed panels of values: of a block; lean: one, where k was; walked: sums */
+    char *v;       /* packed panels of values: of a block; lean: one, where k was */
     char *o_block; /* sums over a block: a group's; lean: the unit's */
     char *o;       /* the unit's result */
     char *k_scale, *v_scale; /* one element per key of a block */
@@ -117,12 +117,12 @@ typedef struct tn_attention_keys {
     bool k_packed, v_packed;
 } tn_attention_keys;
 
-/* Most rows of a unit that goes through k and v as they lie: the vector-matrix kernels take four at
- * a time, with k or v in L1 for the second four. */
+/* Most rows of a unit that goes through k and v as they lie: the kernels take four at a time, with
+ * the keys in L1 for the second four. */
 #define TN_ATTENTION_WALK_ROWS INT64_C(8)
 
-/* Whether the vector-matrix kernels can walk k, or v, as it lies. */
-bool tn_attention_walkable(const tn_attention_problem *p, const tn_gemm_tile *tile,
+/* Whether there are kernels that walk k, or v, as it lies. */
+bool tn_attention_walkable(const tn_attention_problem *p, const tn_softmax_kernels *kernels,
                            tn_attention_role role);
 
 /* Whether the unit goes through k, or v, so. */

@@ -39,8 +39,10 @@
 #define V_DIRECT_ROWS 64
 /* A panel of a lean unit's keys or values: with the tile that meets it, an eighth of L1. */
 #define LEAN_PANEL_BYTES 2048
-/* Cycles of an element that is packed, of an exponential and of a phase (as in cpu_gemm_plan.c and
+/* Cycles of an element of k or v that is read, once for each unit, at a core's share of the memory's
+ * bandwidth; of one that is packed, of an exponential and of a phase (as in cpu_gemm_plan.c and
  * cpu_softmax.c). */
+#define READ_CYCLES 1.0
 #define PACK_CYCLES 0.8
 #define EXP_CYCLES 1.5
 #define PHASE_CYCLES 10000
@@ -101,8 +103,8 @@ static void complete(const tn_attention_problem *p, tn_attention_state *s) {
     const bool few = s->unit_rows <= (s->step > 0 ? 1 : TN_ATTENTION_WALK_ROWS);
     s->units = units_of(p, s->unit_rows);
     s->group_rows = few ? s->unit_rows : GROUP_TILES * s->tile->mr;
-    s->walk_k = few && tn_attention_walkable(p, s->tile, TN_ATTENTION_K);
-    s->walk_v = few && tn_attention_walkable(p, s->tile, TN_ATTENTION_V);
+    s->walk_k = few && tn_attention_walkable(p, s->kernels, TN_ATTENTION_K);
+    s->walk_v = few && tn_attention_walkable(p, s->kernels, TN_ATTENTION_V);
     s->direct_v = s->unit_rows <= V_DIRECT_ROWS && reads_v_directly(p, s->tile);
     s->worker_bytes = tn_attention_worker_layout(p, s, NULL, NULL);
     s->on_stack = s->worker_bytes <= TN_CPU_STACK;
@@ -149,6 +151,7 @@ static double predict(const tn_attention_problem *p, const tn_attention_state *s
                                                         : s->unit_rows > 1 ? 0.6
                                                                            : 0.3);
     const double products = rows * keys * (passes * d + dv) / (rate * reached);
+    const double read = units * keys * (passes * d + dv);
     double packed = 0;
     if (!s->walk_k)
         packed += passes * units * keys * d + (s->step > 0 ? passes * rows * blocks * d * 2 : 0);
@@ -163,7 +166,8 @@ static double predict(const tn_attention_problem *p, const tn_attention_state *s
     /* Results that wait in slots are written and read once more. */
     const double waiting =
         s->wave > 0 ? 2 * units * blocks * (double)(s->unit_rows * s->columns) * PACK_CYCLES : 0;
-    return ((products + packed * PACK_CYCLES + passes * rows * keys * EXP_CYCLES + waiting) /
+    return ((products + packed * PACK_CYCLES + read * READ_CYCLES +
+             passes * rows * keys * EXP_CYCLES + waiting) /
                 workers +
             (s->threads > 1 ? phases * PHASE_CYCLES : 0)) /
            CLOCK;

@@ -4,8 +4,7 @@
  * scores, p·v into sums.
  *
  * Both run on the GEMM microkernels: a panel of keys, or of v's columns, stays in L1 while the
- * packed rows of a group pass, as in a GEMM; few rows go through the vector-matrix kernels,
- * straight from the cache in memory. Every sum is one chain (over d; over a block's keys), so all
+ * packed rows of a group pass, as in a GEMM; few rows walk through k and v where they lie. Every sum is one chain (over d; over a block's keys), so all
  * of these give the same bits, and a chain may stop and go on: lean states (cpu_attention.h) pack a
  * few elements of d, or a few keys, at a time.
  */
@@ -18,16 +17,45 @@
  */
 #define TOUCH_TILES 4
 
-bool tn_attention_walkable(const tn_attention_problem *p, const tn_gemm_tile *tile,
+/* Most keys of one call of a walk, and of those whose addresses it needs to fetch them ahead. */
+#define WALK_KEYS 64
+#define WALK_LINES (2 * WALK_KEYS)
+/* Bytes from what is used to what is fetched: some 500 ns of one core's share of the memory. */
+#define WALK_AHEAD 8192
+
+/* ---------------------------------------------------------------- walking */
+
+bool tn_attention_walkable(const tn_attention_problem *p, const tn_softmax_kernels *kernels,
                            tn_attention_role role) {
     const tn_attention_operand *x = &p->operand[role];
-    return tile->gemv[x->dtype] && (x->stride[2] == 1 || x->stride[3] == 1);
+    return kernels->walk_scores[x->dtype] && x->stride[3] == 1;
 }
 
 /* Few rows go without packing where that can be; one always. */
 bool tn_attention_walks(const tn_attention_unit *u, tn_attention_role role) {
     const bool all = role == TN_ATTENTION_K ? u->state->walk_k : u->state->walk_v;
-    return all || (u->rows == 1 && tn_attention_walkable(u->p, u->state->tile, role));
+    return all || (u->rows == 1 && tn_attention_walkable(u->p, u->state->kernels, role));
+}
+
+/* Addresses of element `column` of keys [j, end), some of them, and of those after them that the
+ * unit will see, for a walk whose width is set. */
+static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j, int64_t end,
+                       int64_t column, const void **line, tn_attention_walk *w) {
+    const tn_attention_operand *x = &u->p->operand[role];
+    const int64_t size = tn_element_size(x->dtype), row = x->stride[2] * size;
+    int64_t at = 0, count;
+    w->keys = tn_min64(end - j, WALK_KEYS);
+    w->ahead = tn_min64(tn_max64(WALK_AHEAD / tn_max64(1, w->width * size), 8), WALK_KEYS);
+    count = tn_min64(w->keys + w->ahead, u->hi - j);
+    while (at < count) {
+        const int64_t n = tn_attention_key_run(u, j + at, j + count);
+        const char *first = tn_attention_key(u, role, j + at, column);
+        for (int64_t i = 0; i < n; ++i)
+            line[at + i] = first + i * row;
+        at += n;
+    }
+    for (; at < w->keys + w->ahead; ++at)
+        line[at] = line[count - 1];
 }
 
 /* ---------------------------------------------------------------- packing */
@@ -201,23 +229,18 @@ static void panel_scores(const tn_attention_unit *u, const tn_attention_keys *t,
 /* All rows, from k as it lies. */
 static void walk_scores(const tn_attention_unit *u, const tn_attention_keys *t, int64_t d0,
                         int64_t steps) {
-    const tn_attention_operand *k = &u->p->operand[TN_ATTENTION_K];
-    for (int64_t j = t->a, n; j < t->b; j += n) {
-        n = tn_attention_key_run(u, j, t->b);
-        const tn_gemv_args g = {.a = u->w.q,
-                                .b = tn_attention_key(u, TN_ATTENTION_K, j, d0),
-                                .y = u->w.s + (j - t->first) * tn_attention_real(u),
-                                .scratch = u->w.v,
-                                .k = steps,
-                                .block = steps,
-                                .n = n,
-                                .row = k->stride[3],
-                                .column = k->stride[2],
-                                .rows = u->rows,
-                                .a_step = steps,
-                                .y_step = TN_ATTENTION_LD,
-                                .chain = d0 > 0};
-        u->state->tile->gemv[k->dtype](&g);
+    const void *line[WALK_LINES];
+    tn_attention_walk w = {.line = line,
+                           .width = steps,
+                           .a = u->w.q,
+                           .rows = u->rows,
+                           .a_step = steps,
+                           .y_step = TN_ATTENTION_LD,
+                           .chain = d0 > 0};
+    for (int64_t j = t->a; j < t->b; j += w.keys) {
+        walk_lines(u, TN_ATTENTION_K, j, t->b, d0, line, &w);
+        w.y = u->w.s + (j - t->first) * tn_attention_real(u);
+        u->state->kernels->walk_scores[u->p->operand[TN_ATTENTION_K].dtype](&w);
     }
 }
 
@@ -316,23 +339,18 @@ static void group_values(const tn_attention_unit *u, tn_attention_keys *t, int64
 
 /* All rows, from v as it lies. */
 static void walk_values(const tn_attention_unit *u, const tn_attention_keys *t, char *o_block) {
-    const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
-    for (int64_t j = t->a, n; j < t->b; j += n) {
-        n = tn_attention_key_run(u, j, t->b);
-        const tn_gemv_args g = {.a = u->w.s + (j - t->first) * tn_attention_real(u),
-                                .b = tn_attention_key(u, TN_ATTENTION_V, j, u->c0),
-                                .y = o_block,
-                                .scratch = u->w.v,
-                                .k = n,
-                                .block = n,
-                                .n = u->cols,
-                                .row = v->stride[2],
-                                .column = v->stride[3],
-                                .rows = u->rows,
-                                .a_step = TN_ATTENTION_LD,
-                                .y_step = u->state->columns,
-                                .chain = j > t->a};
-        u->state->tile->gemv[v->dtype](&g);
+    const void *line[WALK_LINES];
+    tn_attention_walk w = {.line = line,
+                           .width = u->cols,
+                           .y = o_block,
+                           .rows = u->rows,
+                           .a_step = TN_ATTENTION_LD,
+                           .y_step = u->state->columns};
+    for (int64_t j = t->a; j < t->b; j += w.keys) {
+        walk_lines(u, TN_ATTENTION_V, j, t->b, u->c0, line, &w);
+        w.a = u->w.s + (j - t->first) * tn_attention_real(u);
+        w.chain = j > t->a;
+        u->state->kernels->walk_values[u->p->operand[TN_ATTENTION_V].dtype](&w);
     }
 }
 

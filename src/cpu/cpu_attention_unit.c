@@ -39,15 +39,11 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
         w->k = w->v = take(memory, &used, nr * s->step + slack, real);
         w->gather = take(memory, &used, lines * tn_min64(s->step, p->d), real);
     } else {
-        const int64_t sums = (s->walk_k || s->walk_v) && rows > 1
-                                 ? rows * tn_max64(s->columns, BLOCK)
-                                 : 0; /* of the vector-matrix kernels */
         w->q = take(memory, &used, s->walk_k ? rows * p->d : tiles * mr * p->d + slack, real);
         w->k = take(memory, &used, s->walk_k ? 0 : BLOCK * p->d + slack, real);
         w->gather = take(memory, &used, s->walk_k ? 0 : lines * p->d, real);
         w->p = take(memory, &used, s->walk_v ? 0 : tn_round_up(group, mr) * BLOCK + slack, real);
-        w->v =
-            take(memory, &used, s->walk_v || s->direct_v ? sums : BLOCK * s->columns + slack, real);
+        w->v = take(memory, &used, s->walk_v || s->direct_v ? 0 : BLOCK * s->columns + slack, real);
     }
     w->o_block = take(memory, &used, group * s->columns, real);
     w->s = take(memory, &used, group * TN_ATTENTION_LD, real);

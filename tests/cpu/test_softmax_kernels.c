@@ -6,11 +6,13 @@
  */
 #include "gemm_tiles.h"
 
+#include "guarded.h"
 #include "rng.h"
 #include "suite.h"
 
 #include "cpu/kernels/softmax_kernels.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static const tn_softmax_kernels *const families[] = {
@@ -383,6 +385,78 @@ START_TEST(attention_steps_at_every_level) {
 }
 END_TEST
 
+/* ---------------------------------------------------------------- walks */
+
+enum { WALK_LINES = 24, WALK_KEYS = 64, WALK_WIDTH = 300, WALK_ROWS = 8 };
+
+/* sum + a * b as a chain of the compute type goes on. */
+static double chain(const tn_softmax_kernels *k, double a, double b, double sum) {
+    return k->type == TENON_F64 ? fma(a, b, sum) : (double)fmaf((float)a, (float)b, (float)sum);
+}
+
+/* Both products of a few rows are those chains and nothing else, whatever the shape; lines are read
+ * up to their last element and no further (they end at a guard page). */
+START_TEST(walks_are_chains) {
+    const tn_softmax_kernels *k = families[_i];
+    const tn_gemm_tile *tile = tile_of(k);
+    static double a[WALK_ROWS * WALK_WIDTH], y[WALK_ROWS * (WALK_WIDTH + 64)], was[sizeof y / 8],
+        x[WALK_LINES][WALK_WIDTH];
+    rng r = rng_start("walks");
+    for (int round = 0; round < 200 && runs(k); round++) {
+        const bool values = rng_below(&r, 2);
+        const int64_t width = rng_between(&r, 1, rng_below(&r, 2) ? WALK_WIDTH : 40),
+                      keys = rng_between(&r, 1, WALK_KEYS), rows = rng_between(&r, 1, WALK_ROWS),
+                      steps = values ? keys : width, outputs = values ? width : keys;
+        const void *line[2 * WALK_KEYS];
+        void *memory[WALK_LINES];
+        tenon_dtype type;
+        do
+            type = (tenon_dtype)rng_below(&r, TN_GEMM_DTYPES);
+        while (!k->walk_scores[type]);
+        for (int i = 0; i < WALK_LINES; i++) {
+            memory[i] = guard_alloc((size_t)width * type_bytes(type), type_bytes(type), true);
+            for (int64_t p = 0; p < width; p++)
+                put(k, x[i], p, (double)rng_f32(&r) * 4);
+            tile->store[type](x[i], width, memory[i], 1);
+            tile->load[type](memory[i], 1, width, x[i]);
+        }
+        tn_attention_walk t = {.line = line,
+                               .keys = keys,
+                               .ahead = rng_between(&r, 0, WALK_KEYS),
+                               .width = width,
+                               .a = a,
+                               .y = y,
+                               .rows = rows,
+                               .a_step = steps + rng_below(&r, 3),
+                               .y_step = outputs + (values ? 32 : 0),
+                               .chain = rng_below(&r, 2)};
+        for (int i = 0; i < 2 * WALK_KEYS; i++)
+            line[i] = memory[i * 7 % WALK_LINES];
+        for (int64_t i = 0; i < rows * t.a_step; i++)
+            put(k, a, i, (double)rng_f32(&r));
+        for (int64_t i = 0; i < rows * t.y_step; i++)
+            put(k, y, i, (double)rng_f32(&r));
+        memcpy(was, y, sizeof y);
+        (values ? k->walk_values : k->walk_scores)[type](&t);
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < outputs; j++) {
+                double sum = t.chain ? get(k, was, i * t.y_step + j) : 0;
+                for (int64_t s = 0; s < steps; s++)
+                    sum = chain(k, get(k, a, i * t.a_step + s),
+                                get(k, x[(values ? s : j) * 7 % WALK_LINES], values ? j : s), sum);
+                ck_assert_msg(get(k, y, i * t.y_step + j) == sum,
+                              "%s, round %d, %s of type %d, %lld keys x %lld: [%lld][%lld] is %a, "
+                              "not %a",
+                              k->attention_name, round, values ? "values" : "scores", (int)type,
+                              (long long)keys, (long long)width, (long long)i, (long long)j,
+                              get(k, y, i * t.y_step + j), sum);
+            }
+        for (int i = 0; i < WALK_LINES; i++)
+            ck_assert(guard_free(memory[i]));
+    }
+}
+END_TEST
+
 /* The measure itself: a polynomial cut short must be refused. */
 START_TEST(measure_is_sharp) {
     double worst = 0;
@@ -400,6 +474,7 @@ static Suite *suite(void) {
     TCase *t = tcase_create("kernels");
     tcase_set_timeout(t, 200);
     tcase_add_loop_test(t, exponential, 0, FAMILIES);
+    tcase_add_loop_test(t, walks_are_chains, 0, FAMILIES);
     tcase_add_loop_test(t, exponential_of_special_numbers, 0, FAMILIES);
     tcase_add_loop_test(t, rows_at_every_level, 0, FAMILIES);
     tcase_add_loop_test(t, every_way_through_a_row, 0, FAMILIES);

@@ -10,6 +10,7 @@
 #include "softmax_exp.h"
 #include "softmax_kernels.h"
 #include "softmax_stream.h"
+#include "vec_columns.h"
 
 #define REAL float
 #define VEC vf
@@ -25,6 +26,62 @@
 #include "softmax_rows.inc"
 
 #include "attention_rows.inc"
+
+#define SOURCE float
+#define TAG f32
+#define LOAD vf_load
+#define LOAD_N vf_load_n
+#define ONE(x) (x)
+#define COLUMNS vf_columns_f32
+#include "attention_walk.inc"
+
+#define SOURCE uint16_t
+#define TAG f16
+#define LOAD vf_load_f16
+#define LOAD_N vf_load_f16_n
+#define ONE tn_f16_to_f32
+#define COLUMNS vf_columns_f16
+#include "attention_walk.inc"
+
+#define SOURCE uint16_t
+#define TAG bf16
+#define LOAD vf_load_bf16
+#define LOAD_N vf_load_bf16_n
+#define ONE tn_bf16_to_f32
+#define COLUMNS vf_columns_bf16
+#include "attention_walk.inc"
+
+#define SOURCE uint8_t
+#define TAG f8e4m3
+#define LOAD vf_load_f8e4m3
+#define LOAD_N vf_load_f8e4m3_n
+#define ONE tn_f8e4m3_to_f32
+#define COLUMNS vf_columns_f8e4m3
+#include "attention_walk.inc"
+
+#define SOURCE uint8_t
+#define TAG f8e5m2
+#define LOAD vf_load_f8e5m2
+#define LOAD_N vf_load_f8e5m2_n
+#define ONE tn_f8e5m2_to_f32
+#define COLUMNS vf_columns_f8e5m2
+#include "attention_walk.inc"
+
+#define SOURCE int8_t
+#define TAG s8
+#define LOAD vf_load_s8
+#define LOAD_N vf_load_s8_n
+#define ONE(x) (x)
+#define COLUMNS vf_columns_s8
+#include "attention_walk.inc"
+
+#define EACH_WALK(X)                                                                               \
+    X(TENON_F32, f32)                                                                              \
+    X(TENON_F16, f16)                                                                              \
+    X(TENON_BF16, bf16)                                                                            \
+    X(TENON_F8_E4M3, f8e4m3)                                                                       \
+    X(TENON_F8_E5M2, f8e5m2)                                                                       \
+    X(TENON_S8, s8)
 
 #define TYPE f32
 #define DTYPE TENON_F32

@@ -10,6 +10,7 @@
 #include "softmax_exp.h"
 #include "softmax_kernels.h"
 #include "softmax_stream.h"
+#include "vec_columns.h"
 
 #define REAL double
 #define VEC vd
@@ -25,6 +26,26 @@
 #include "softmax_rows.inc"
 
 #include "attention_rows.inc"
+
+#define SOURCE double
+#define TAG f64
+#define LOAD vd_load
+#define LOAD_N vd_load_n
+#define ONE(x) (x)
+#define COLUMNS vd_columns_f64
+#include "attention_walk.inc"
+
+#define SOURCE float
+#define TAG f32
+#define LOAD vd_load_f32
+#define LOAD_N vd_load_f32_n
+#define ONE(x) (x)
+#define COLUMNS vd_columns_f32
+#include "attention_walk.inc"
+
+#define EACH_WALK(X)                                                                               \
+    X(TENON_F64, f64)                                                                              \
+    X(TENON_F32, f32)
 
 #define TYPE f64
 #define DTYPE TENON_F64

@@ -102,6 +102,22 @@ typedef struct tn_attention_weights {
     int64_t clear_a, clear_b;
 } tn_attention_weights;
 
+/*
+ * A few rows and some keys, k or v of which are read where they lie. Scores: y[i * y_step + j] =
+ * sum over p < width of a[i * a_step + p] * line[j][p], for i < rows, j < keys. Values: y[i *
+ * y_step + p] = sum over j < keys of a[i * a_step + j] * line[j][p], for i < rows, p < width.
+ */
+typedef struct tn_attention_walk {
+    const void *const
+        *line; /* of each key, and of `ahead` keys more, which are fetched meanwhile */
+    int64_t keys, ahead, width;
+    const void *a; /* reals */
+    void *y;       /* reals; values: rows have room for whole vectors */
+    int64_t rows, a_step, y_step;
+    bool chain; /* the sums go on from y instead of starting from zero */
+} tn_attention_walk;
+typedef void tn_attention_walk_fn(const tn_attention_walk *t);
+
 typedef struct tn_softmax_kernels {
     const char *softmax_name, *attention_name; /* "softmax_f32_avx2" */
     tenon_dtype type;
@@ -129,6 +145,8 @@ typedef struct tn_softmax_kernels {
     /* Joins the sink (-inf: none) and divides o by the sum. False if some element came out as NaN
      * or infinite. */
     bool (*divide)(void *o, int64_t width, tn_softmax_part *part, double sink);
+    /* Both products, by the type of k or v; NULL: pack, and use the tiles. */
+    tn_attention_walk_fn *walk_scores[TN_GEMM_DTYPES], *walk_values[TN_GEMM_DTYPES];
 } tn_softmax_kernels;
 
 #define TN_SOFTMAX_KERNELS(type, level)                                                            \
