@@ -42,9 +42,13 @@ typedef enum tenon_gated {
 /**
  * C (…, m, n) from A (…, m, k) and B (…, k, n). Leading dimensions are batch dimensions, broadcast against those of C as NumPy does.
  *
- * Types: a and b any of f64 f32 f16 bf16 f8_e4m3 f8_e5m2 s8 u8 (b also block types, in blocks along k), mixed as you like; c any of f64
+ * Types: a and b any of f64 f32 f16 bf16 f8_e4m3 f8_e5m2 s8 u8, mixed as you like; c any of f64
  * f32 f16 bf16 f8_e4m3 f8_e5m2 s32 (s32 with integers in a and b), and s8, u8 with c_scale. f64 in a or b computes in f64, two integers
  * give exact sums. bias, residual and scales: f64 f32 f16 bf16; zeros: also s8 u8 s32.
+ *
+ * b may also be of a block type (quantize.h): its blocks lie along k, whose stride is 1, that is, b is n rows of k transposed; k and the
+ * other strides are multiples of the block's elements, and a is f32, f16 or bf16. TENON_COMPUTE_FAST may round rows of a to 8 bits then, 32
+ * elements at a time (docs/NUMERICS.md, 3.8); other modes multiply with a as it is.
  *
  * c may be the same memory as residual with the same type and strides; it must not overlap anything else, nor itself. With pointer arrays
  * this holds for every member of c against all members (residual: only if there is one member). It is checked in every run: completely
