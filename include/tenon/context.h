@@ -63,10 +63,10 @@ enum {
 typedef struct tenon_context_desc {
     size_t struct_size;         /**< sizeof(tenon_context_desc), or 0 for the first release's */
     const char *device;         /**< "auto" (the best device usable here, never a CUDA or OpenCL one), "cpu", "cuda:0", "opencl:1",
-                                     "reference", or a chain of at most four, "cuda:0,cpu": tried in this order for each operation, also while running
-                                     when memory is short. What is not usable here is left out. In a chain "auto" may be a device that is
-                                     named too: it counts once, at its first place. NULL: "auto". The environment's TENON_DEVICE replaces
-                                     "auto" alone, not a chain with it. Read while the context is made */
+                                     "reference", or a chain of at most four, "cuda:0,cpu": tried in this order for each operation, also
+                                     while running when memory is short. What is not usable here is left out. In a chain "auto" may be a
+                                     device that is named too: it counts once, at its first place. NULL: "auto". The environment's
+                                     TENON_DEVICE replaces "auto" alone, not a chain with it. Read while the context is made */
     int32_t threads;            /**< most threads at work at once, the caller's included, up to 1024; 0: what `parallel` says, else the
                                      cores this process may use (affinity, cgroup quota) */
     uint32_t flags;             /**< TENON_CONTEXT_* */
