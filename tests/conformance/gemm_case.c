@@ -312,7 +312,7 @@ static gemm_case with_defaults(const gemm_case *given) {
     if (!x.offsets)
         x.offsets = TENON_S32;
     if (!x.unsupported && (x.packed || (x.array && x.m > 0 && x.n > 0)))
-        x.unsupported = "opencl";
+        x.unsupported = "opencl cuda";
     return x;
 }
 
