@@ -123,6 +123,10 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
         return tn_cu_merge_plan(limits, problem, out, why);
     case TN_OP_APPEND:
         return tn_cu_append_plan(limits, problem, out, why);
+    case TN_OP_QUANTIZE:
+    case TN_OP_DEQUANTIZE:
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s: blocks are not yet on this device",
+                       op == TN_OP_QUANTIZE ? "y.dtype" : "x.dtype");
     case TN_OP_GEMM_PACK:
         break; /* is not planned */
     }

@@ -11,7 +11,7 @@
 #define TN_CU_GEMM_OPERANDS 12 /* roles up to TN_GEMM_OFFSETS */
 #define TN_CU_GEMM_BATCH 6
 /* Steps of k in one chain of multiply-adds: docs/NUMERICS.md, 3.1; and in one chain of tensor-core
- * instructions: 3.8. */
+ * instructions: 3.9. */
 #define TN_CU_GEMM_KC 256
 #define TN_CU_GEMM_SEGMENT 1024
 /* Rows and columns of the tiles of gemm_plain.cu: with sums of 32 bits, and of 64. */

@@ -2,7 +2,7 @@
 /*
  * cu_gemm_plan.c: which kernel makes a product, and what that is predicted to cost.
  *
- * How a sum is formed (docs/NUMERICS.md, 3.1, 3.3, 3.8) is a function of the types, the extents of
+ * How a sum is formed (docs/NUMERICS.md, 3.1, 3.3, 3.9) is a function of the types, the extents of
  * scales and zero points, k, and the device alone; tiles and splits, which follow from everything
  * else, change no bit.
  */
@@ -121,7 +121,7 @@ static void plan_plain(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_
 
 /* ---- gemm_mma.cu */
 
-/* What is multiplied: NONE if tensor cores can't form this product within docs/NUMERICS.md, 3.8. */
+/* What is multiplied: NONE if tensor cores can't form this product within docs/NUMERICS.md, 3.9. */
 static tenon_dtype multiplied(const tn_cu_limits *limits, const tn_gemm_problem *p) {
     const tenon_dtype a = p->operand[TN_GEMM_A].dtype, b = p->operand[TN_GEMM_B].dtype;
     if (limits->capability < 80 || limits->code < 80 || p->accumulate != TENON_F32 ||

@@ -12,7 +12,7 @@
 #include "number.h"
 
 /* Devices without block types. */
-static const char lacking[] = "opencl";
+static const char lacking[] = "opencl cuda";
 
 enum { FIRST = TENON_Q8_0, LAST = TENON_NVFP4 };
 

@@ -6,7 +6,7 @@
  * A block of 256 threads takes a unit of rows through blocks of 256 keys: a thread to a key for the
  * scores, a warp to a row for the weights, a thread to each column (and the 256th from it) for the
  * sums. Order of sums: docs/NUMERICS.md, 5.1, but for the sum of a block's weights, which is that
- * of 5.4. What is not finite in a masked value is never multiplied. (Online softmax: Milakov and
+ * of a CUDA device there. What is not finite in a masked value is never multiplied. (Online softmax: Milakov and
  * Gimelshein, 2018.)
  *
  * Split, each block of keys is a unit's of its own and leaves its part in the workspace;
@@ -176,12 +176,13 @@ template <class E>
 TN_DEVICE void store_rows(const tn_cu_attention &a, const unit &u, work<E> &w, part<E> total,
                           const E (&o)[COLUMNS][work<E>::ROWS]) {
     enum { ROWS = work<E>::ROWS };
+    /* of all rows, as what is beyond them is looked at early */
+    if (threadIdx.x < ROWS && (!a.mend || (int)threadIdx.x >= u.rows))
+        w.bad[threadIdx.x] = 1;
     __syncthreads();
     if ((int)threadIdx.x < u.rows) {
         const row x = row_of(a, u, threadIdx.x);
         w.old[threadIdx.x] = finish_row(a, x, total);
-        if (!a.mend)
-            w.bad[threadIdx.x] = 1;
         if (present(a, LSE) && w.bad[threadIdx.x])
             put_lse(place(a, LSE, u.q_batch, x.head, u.q_start + x.query), a.type[LSE],
                     total.maximum, total.sum);

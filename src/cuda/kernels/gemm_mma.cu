@@ -10,7 +10,7 @@
  * one holds exactly. 16-byte chunks are moved about by XOR so that no request of ldmatrix meets a
  * bank twice.
  *
- * Sums (docs/NUMERICS.md, 3.8): k is cut in segments of 1024; in each an element is one chain of
+ * Sums (docs/NUMERICS.md, 3.9): k is cut in segments of 1024; in each an element is one chain of
  * instructions, 16 steps of k each, from zero; segments are added in ascending order. Split, each
  * segment is a block's own and gemm_join adds them. Nothing else of a problem enters, so a row has
  * the same bits in every tile. (Shared-memory permutation and pipelining: CUTLASS.)
@@ -18,6 +18,7 @@
 #include "gemm.cuh"
 
 enum { STAGE = 128, CHUNKS = STAGE / 16 };
+#define NO_LINE INT64_MIN
 
 TN_DEVICE uint32_t shared_address(const void *p) {
     return (uint32_t)__cvta_generic_to_shared(p);
@@ -71,7 +72,7 @@ template <class M, int LINES, int THREADS> struct loader {
     int64_t step;         /* bytes from one step of k to the next */
     int type, wide;
 
-    /* line(n): bytes from `from` to line n, or -1 beyond the edge; `pitch` between lines. */
+    /* line(n): bytes from `from` to line n, or NO_LINE beyond the edge; `pitch` between lines. */
     template <class Line>
     __device__ __forceinline__ void begin(const char *from, int64_t step_bytes, int type_,
                                           int wide_, Line line) {
@@ -84,14 +85,15 @@ template <class M, int LINES, int THREADS> struct loader {
             const int first = wide == 2 ? n % (PITCH / 16) * (16 / M::BYTES) : n / CHUNKS;
             const int p = wide == 2 ? n / (PITCH / 16) : n % CHUNKS * (16 / M::BYTES);
             const int64_t place = line(first);
-            at[i] = from + (place < 0 ? 0 : place + p * step);
+            const bool none = place == NO_LINE;
+            at[i] = from + (none ? 0 : place + p * step);
             valid[i] = 0;
             if (wide == 2)
 #pragma unroll 1
                 for (int e = 0; e < 16 / M::BYTES; e++)
-                    valid[i] += line(first + e) < 0 ? 0 : M::BYTES;
+                    valid[i] += line(first + e) == NO_LINE ? 0 : M::BYTES;
             else
-                valid[i] = place < 0 ? 0 : 16;
+                valid[i] = none ? 0 : 16;
         }
     }
 
@@ -323,10 +325,10 @@ template <class S> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
         loader<M, S::BN, S::THREADS> b;
         typename S::sums acc = {}, total = {};
         a.begin(place(g, A, t.member), g.column[A], g.type[A], g.a_wide,
-                [&](int n) { return n < t.rows ? (t.i0 + n) * g.row[A] : -1; });
+                [&](int n) { return n < t.rows ? (t.i0 + n) * g.row[A] : NO_LINE; });
         b.begin(place(g, B, t.member), g.row[B], g.type[B], g.b_wide, [&](int n) {
             const int64_t j = b_column(g, across, S::BN, n);
-            return j < 0 ? -1 : j * g.column[B];
+            return j < 0 ? NO_LINE : j * g.column[B];
         });
         steps_of<S>(a, b, from, to, acc, total);
         __syncthreads();

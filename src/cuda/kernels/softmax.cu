@@ -3,7 +3,7 @@
  * softmax.cu: softmax of rows: a warp to each short row, which it keeps in registers, a block of
  * 256 threads to each longer one.
  *
- * Order of sums (docs/NUMERICS.md, 4.5): chunks of 2048 elements, in each 256 sums by j mod 256,
+ * Order of sums (docs/NUMERICS.md, 4.1): chunks of 2048 elements, in each 256 sums by j mod 256,
  * joined i and i + 128, i + 64, … i + 1; chunks in ascending order. A warp adds as the block does.
  * A row of one chunk keeps its exponentials, a longer one computes them again when the sum is known
  * (online softmax: Milakov and Gimelshein, 2018).
