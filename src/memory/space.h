@@ -69,8 +69,9 @@ typedef struct tn_space_calls {
     /*
      * Lets the device use host memory in place, until `withdraw`, which waits for the work that
      * does. UNSUPPORTED where it can't, as where the block overlaps what is lent already and is not
-     * the same; OUT_OF_MEMORY also where it is too large. NULL where no host memory ever can. Withdrawing is false if the device was lost and may be at the
-     * memory for ever, for all that its driver says: then it must not be given back.
+     * the same; OUT_OF_MEMORY also where it is too large. NULL where no host memory ever can.
+     * Withdrawing is false if the device was lost and may be at the memory for ever, for all that
+     * its driver says: then it must not be given back.
      */
     tenon_status (*lend)(tn_space *space, void *host, size_t bytes, tn_segment_memory *out,
                          tn_message *why);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_copying.c: a product's operands for whoever copies them (core/places.h): beside plain tensors
- * the members of pointer arrays, and a packed B, which is bytes.
+ * gemm_copying.c: a product's operands for whoever copies them (core/places.h): beside plain
+ * tensors the members of pointer arrays, and a packed B, which is bytes.
  */
 #include "ops/operands.h"
 #include "ops/ops.h"
