@@ -39,9 +39,9 @@
 #define V_DIRECT_ROWS 64
 /* A panel of a lean unit's keys or values: with the tile that meets it, an eighth of L1. */
 #define LEAN_PANEL_BYTES 2048
-/* Cycles of an element of k or v that is read, once for each unit, at a core's share of the memory's
- * bandwidth; of one that is packed, of an exponential and of a phase (as in cpu_gemm_plan.c and
- * cpu_softmax.c). */
+/* Cycles of an element of k or v that is read, once for each unit, at a core's share of the
+ * memory's bandwidth; of one that is packed, of an exponential and of a phase (as in
+ * cpu_gemm_plan.c and cpu_softmax.c). */
 #define READ_CYCLES 1.0
 #define PACK_CYCLES 0.8
 #define EXP_CYCLES 1.5

@@ -4,9 +4,10 @@
  * scores, p·v into sums.
  *
  * Both run on the GEMM microkernels: a panel of keys, or of v's columns, stays in L1 while the
- * packed rows of a group pass, as in a GEMM; few rows walk through k and v where they lie. Every sum is one chain (over d; over a block's keys), so all
- * of these give the same bits, and a chain may stop and go on: lean states (cpu_attention.h) pack a
- * few elements of d, or a few keys, at a time.
+ * packed rows of a group pass, as in a GEMM; few rows walk through k and v where they lie. Every
+ * sum is one chain (over d; over a block's keys), so all of these give the same bits, and a chain
+ * may stop and go on: lean states (cpu_attention.h) pack a few elements of d, or a few keys, at a
+ * time.
  */
 #include "cpu/cpu_attention.h"
 
