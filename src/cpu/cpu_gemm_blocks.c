@@ -6,8 +6,8 @@
  * Either way a panel is decoded when it is wanted, once for all rows that meet it, so what comes
  * from memory is the blocks' own bytes. Blocks where they lie are interleaved first, a vector's
  * columns and a block of k at a time, on the stack; packed blocks are no more than that, done
- * beforehand: for each member, half, panel and block of k those of the panel's vectors, which is the
- * order in which a few rows read them.
+ * beforehand: for each member, half, panel and block of k those of the panel's vectors, which is
+ * the order in which a few rows read them.
  */
 #include "cpu/cpu_gemm.h"
 

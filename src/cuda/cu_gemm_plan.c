@@ -110,7 +110,7 @@ static void plan_plain(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_
         plan.kernel = "gemm_plain_f32";
         plan.rows = plan.cols = TN_CU_PLAIN_F32;
     }
-    /* About a fifth of the multiply-adds of f32 that a device has: 128 lanes to a multiprocessor. */
+    /* About a fifth of a device's multiply-adds of f32: 128 lanes to a multiprocessor. */
     const double clock = limits->clock_hz > 0 ? limits->clock_hz : 1.4e9;
     const double bandwidth =
         limits->memory_bytes_per_second > 0 ? limits->memory_bytes_per_second : 3e11;

@@ -32,7 +32,7 @@ tenon_status tn_cu_softmax_plan(const tn_cu_limits *limits, const tn_softmax_pro
     choice.algorithm = s.is_short ? "softmax-warp" : "softmax-block";
     choice.kernel = kernels[s.f64][s.is_short];
     choice.reason = s.is_short ? "rows that the registers of a warp hold" : "long rows";
-    /* Reads once if a row is one chunk, else twice; 5 launches' worth of instructions an element. */
+    /* Reads once if a row is one chunk, else twice; 5 launches' worth of instructions each. */
     const double bandwidth =
         limits->memory_bytes_per_second > 0 ? limits->memory_bytes_per_second : 3e11;
     const double bytes = (double)tn_element_size(p->operand[TN_SOFTMAX_X].dtype) *

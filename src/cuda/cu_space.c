@@ -214,9 +214,14 @@ static void release(tn_space *space) {
     tn_cu_space_release(of(space));
 }
 
+static tenon_status check(tn_space *space, tn_message *why) {
+    return tn_cu_space_check(of(space), why);
+}
+
 static const tn_space_calls space_calls = {
     .retain = retain,
     .release = release,
+    .check = check,
     .alloc = tn_cu_memory_alloc,
     .free = tn_cu_memory_free,
     .give_part = tn_cu_memory_give_part,

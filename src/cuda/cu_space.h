@@ -133,6 +133,7 @@ tenon_status tn_cu_fill(tn_space *space, const tn_place *to, unsigned char value
                         tn_message *why);
 tenon_status tn_cu_map(tn_space *space, const tn_place *at, size_t bytes, void **host,
                        tn_message *why);
-tenon_status tn_cu_unmap(tn_space *space, const tn_place *at, void *host, tn_message *why);
+tenon_status tn_cu_unmap(tn_space *space, const tn_place *at, size_t bytes, void *host,
+                         tn_message *why);
 
 #endif

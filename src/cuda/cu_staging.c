@@ -206,13 +206,19 @@ tenon_status tn_cu_map(tn_space *space, const tn_place *at, size_t bytes, void *
     return TENON_OK;
 }
 
+/* Whether a place lies in a buffer's. */
+static bool is_part(const tn_place *part, size_t part_bytes, const tn_place *whole, size_t bytes) {
+    const uintptr_t from = (uintptr_t)part->address, base = (uintptr_t)whole->address;
+    return from >= base && part_bytes <= bytes && from - base <= bytes - part_bytes;
+}
+
 /* Also after a failure the host has its address no longer. */
-tenon_status tn_cu_unmap(tn_space *space, const tn_place *at, void *host, tn_message *why) {
+tenon_status tn_cu_unmap(tn_space *space, const tn_place *at, size_t bytes, void *host,
+                         tn_message *why) {
     tn_cu_space *s = of(space);
-    (void)at; /* of the buffer, not of the part that was mapped */
     tn_mutex_lock(&s->lock);
     tn_cu_mapping **link = &s->mappings;
-    while (*link && (*link)->copy != host)
+    while (*link && !((*link)->copy == host && is_part(&(*link)->at, (*link)->bytes, at, bytes)))
         link = &(*link)->next;
     tn_cu_mapping *m = *link;
     if (m)

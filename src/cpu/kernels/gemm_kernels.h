@@ -208,8 +208,8 @@ typedef struct tn_gemm_tile {
                              apart, of which cols counts the columns; not t->ahead. NULL: none */
     tn_gemm_pack_fn *pack_a[TN_GEMM_DTYPES]; /* width mr; NULL: not a source of this compute type */
     tn_gemm_pack_fn *pack_b[TN_GEMM_DTYPES]; /* width nr */
-    /* Families that take B of blocks (the others: NULL), `lanes` columns at a time: whole vectors of
-     * a panel, which lie `lane_bytes` apart. */
+    /* Families that take B of blocks (the others: NULL), `lanes` columns at a time: whole vectors
+     * of a panel, which lie `lane_bytes` apart. */
     tn_gemm_unblock_fn *unblock[TN_BLOCKS];
     tn_gemm_interleave_fn *interleave;
     int32_t lanes, lane_bytes;

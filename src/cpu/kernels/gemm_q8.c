@@ -11,12 +11,12 @@
  *   c = fma(d, z, c)
  *
  * for units in ascending order from zero (docs/NUMERICS.md, 3.8), at every level and whatever the
- * instructions. Panels of B hold b plus a bias, so that it is unsigned; the bias times the sum of q,
- * which A's panel has, is taken away from D.
+ * instructions. Panels of B hold b plus a bias, so that it is unsigned; the bias times the sum of
+ * q, which A's panel has, is taken away from D.
  *
- * Without an instruction for sums of four products, vpmaddubsw adds two in s16, and as many of those
- * are added before they are widened as can't overflow: q is at most 127, so 8 for b up to 15, 4 up
- * to 31, 2 up to 63; bytes are split into two nibbles.
+ * Without an instruction for sums of four products, vpmaddubsw adds two in s16, and as many of
+ * those are added before they are widened as can't overflow: q is at most 127, so 8 for b up to
+ * 15, 4 up to 31, 2 up to 63; bytes are split into two nibbles.
  */
 #include "vec_quads.h"
 
@@ -75,8 +75,9 @@ TN_INLINE void put_second(const tn_gemm_unblock_args *t, int64_t u, vf second) {
 #include "block_decode.inc"
 
 /*
- * ---- panels of A: for each 32 steps, of as many rows as the tile that it is for, 8 fours of bytes,
- * d, the two parts of the bias, sum q. No more rows: those of a single one stay in L1 for any k.
+ * ---- panels of A: for each 32 steps, of as many rows as the tile that it is for, 8 fours of
+ * bytes, d, the two parts of the bias, sum q. No more rows: those of a single one stay in L1 for
+ * any k.
  */
 
 #define A_D(rows) (8 * (rows))

@@ -6,8 +6,8 @@
  * A block of 256 threads takes a unit of rows through blocks of 256 keys: a thread to a key for the
  * scores, a warp to a row for the weights, a thread to each column (and the 256th from it) for the
  * sums. Order of sums: docs/NUMERICS.md, 5.1, but for the sum of a block's weights, which is that
- * of a CUDA device there. What is not finite in a masked value is never multiplied. (Online softmax: Milakov and
- * Gimelshein, 2018.)
+ * of a CUDA device there. What is not finite in a masked value is never multiplied. (Online
+ * softmax: Milakov and Gimelshein, 2018.)
  *
  * Split, each block of keys is a unit's of its own and leaves its part in the workspace;
  * attention_join joins them in ascending order. With `mend` only rows are stored whose o is not

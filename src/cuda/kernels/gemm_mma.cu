@@ -160,7 +160,7 @@ template <class M, int LINES, int THREADS> struct loader {
                             : p * PITCH + ((c ^ (p / (128 / PITCH) & (PITCH / 16 - 1))) * 16);
     }
 
-    /* Fragments of 16 lines from `first` and the 32 bytes (16 steps) h of the stage: rows of A, … */
+    /* Fragments of 16 lines from `first`, the 32 bytes (16 steps) h of the stage: rows of A, … */
     __device__ __forceinline__ void rows16(uint32_t *r, uint32_t stage, int first, int h) const {
         const int lane = threadIdx.x % 32;
         if (wide == 2) {

@@ -3,11 +3,11 @@
  * gemm_plain.cu: products without tensor cores: any types, any strides, any edges; f32 and f64 as
  * chains of fused multiply-adds (docs/NUMERICS.md, 3.1), integers exactly.
  *
- * A block of 256 threads makes a tile of 64 x 64 (64-bit sums: 32 x 32), steps of A and B passing through shared
- * memory, converted on the way. Thread (x, y) has every 16th row and column of the tile, so that
- * neighbours read neighbouring words and write neighbouring elements of C. The chain of a block of
- * KC steps is kept apart from the sum of the blocks before it. (Tiling: Nath, Tomov and Dongarra,
- * 2010.)
+ * A block of 256 threads makes a tile of 64 x 64 (64-bit sums: 32 x 32), steps of A and B passing
+ * through shared memory, converted on the way. Thread (x, y) has every 16th row and column of the
+ * tile, so that neighbours read neighbouring words and write neighbouring elements of C. The chain
+ * of a block of KC steps is kept apart from the sum of the blocks before it. (Tiling: Nath, Tomov
+ * and Dongarra, 2010.)
  */
 #include "gemm.cuh"
 
