@@ -151,9 +151,9 @@ static bool take_tensor(reader *r, gguf_tensor *tensor) {
 static bool place_tensors(reader *r) {
     gguf_file *file = r->file;
     const double given = gguf_number(file, "general.alignment", 32);
-    const uint64_t alignment = given >= 1 && given <= 1 << 20 ? (uint64_t)given : 0;
+    const uint64_t alignment = given >= 8 && given <= 1 << 20 ? (uint64_t)given : 0;
     if (alignment == 0 || (alignment & (alignment - 1)) != 0)
-        return fail(file, "general.alignment is %g, expected a power of two", given);
+        return fail(file, "general.alignment is %g, expected a power of two from 8 on", given);
     const uint64_t start = (r->at + alignment - 1) / alignment * alignment;
     for (uint64_t i = 0; i < file->tensor_count; ++i) {
         gguf_tensor *tensor = &file->tensors[i];
@@ -272,6 +272,14 @@ double gguf_number(const gguf_file *file, const char *key, double otherwise) {
     default:
         return (double)bits;
     }
+}
+
+int64_t gguf_integer(const gguf_file *file, const char *key, int64_t low, int64_t high,
+                     int64_t otherwise) {
+    const double value = gguf_number(file, key, (double)otherwise);
+    if (!(value >= (double)low && value <= (double)high))
+        return otherwise;
+    return value == (double)(int64_t)value ? (int64_t)value : otherwise;
 }
 
 gguf_string gguf_string_at(const gguf_value *value, uint64_t *cursor) {

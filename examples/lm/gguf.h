@@ -74,6 +74,9 @@ const gguf_tensor *gguf_find_tensor(const gguf_file *file, const char *name);
 
 /* A number of any type, or `otherwise` if there is none. */
 double gguf_number(const gguf_file *file, const char *key, double otherwise);
+/* A whole number from `low` to `high`; `otherwise` if there is none, or another. */
+int64_t gguf_integer(const gguf_file *file, const char *key, int64_t low, int64_t high,
+                     int64_t otherwise);
 /* Element `index` of an array of strings; empty if it is none. In order only: *cursor begins as 0. */
 gguf_string gguf_string_at(const gguf_value *value, uint64_t *cursor);
 bool gguf_string_is(const gguf_value *value, const char *text);

@@ -7,6 +7,7 @@
 #include "synthetic.h"
 #include "tokenizer.h"
 
+#include <ctype.h>
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
@@ -35,7 +36,7 @@ static const char usage[] =
     "1024\n"
     "  --dry-run           says what it would take, and stops\n"
     "  --context N         positions of the cache (default: what this run needs)\n"
-    "  --kv TYPE           type of the cache: f32, f16 (default), bf16, …\n"
+    "  --kv TYPE           type of the cache: f32, f16 (default), bf16, f8_e4m3, f8_e5m2\n"
     "  --rows N            tokens of the prompt at once (default 512)\n"
     "  --exact             quantised weights are decoded; the default also rounds what they are "
     "multiplied with to 8 bits\n"
@@ -49,10 +50,15 @@ static const char usage[] =
 static uint64_t size_of(const char *text) {
     char *end;
     const double number = strtod(text, &end);
-    const char *const units = "KMG", *unit = *end ? strchr(units, *end & ~0x20) : NULL;
-    if (end == text || !(number > 0) || (*end && (!unit || end[1])))
-        return 0;
-    return (uint64_t)(number * (double)(1ull << (unit ? 10 * (unit - units + 1) : 0)));
+    int shift = 0;
+    if (*end != '\0') {
+        const char unit = (char)toupper((unsigned char)*end);
+        shift = unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : -1;
+        if (shift < 0 || end[1] != '\0')
+            return 0;
+    }
+    const double bytes = number * (double)(1ull << shift);
+    return end > text && bytes >= 1 && bytes < 0x1p60 ? (uint64_t)bytes : 0;
 }
 
 typedef struct option {
@@ -115,9 +121,20 @@ static int parse(int argc, char **argv, options *o) {
     }
     o->seed = (uint64_t)seed;
     o->budget = budget ? size_of(budget) : 0;
-    o->temperature = temperature ? atof(temperature) : 0;
-    if (tenon_dtype_from_name(o->kv) == TENON_DTYPE_NONE) {
-        fprintf(stderr, "lm: --kv is %s, expected a type such as f16 or q8_0\n", o->kv);
+    char *end = NULL;
+    o->temperature = temperature ? strtod(temperature, &end) : 0;
+    if (temperature && (*end || end == temperature || !(o->temperature >= 0))) {
+        fprintf(stderr, "lm: --temperature is %s, expected a number from 0 on\n", temperature);
+        return 0;
+    }
+    if (o->rows < 1) {
+        fprintf(stderr, "lm: --rows is 0, expected at least 1\n");
+        return 0;
+    }
+    const tenon_dtype kv = tenon_dtype_from_name(o->kv);
+    if (kv != TENON_F32 && kv != TENON_F16 && kv != TENON_BF16 && kv != TENON_F8_E4M3 &&
+        kv != TENON_F8_E5M2) {
+        fprintf(stderr, "lm: --kv is %s, expected f32, f16, bf16, f8_e4m3 or f8_e5m2\n", o->kv);
         return 0;
     }
     if (budget && !o->budget) {
@@ -138,17 +155,21 @@ static int failed(const char *what, const char *error) {
 
 /* ---------------------------------------------------------------- tokens */
 
+/* Whole numbers with single commas between; -1: it is something else. */
 static int64_t read_ids(const char *text, int32_t *tokens, int64_t capacity) {
     int64_t count = 0;
-    for (char *end; *text; text = *end ? end + 1 : end) {
-        const long id = strtol(text, &end, 10);
-        if (end == text)
+    for (;;) {
+        char *end;
+        const long long id = strtoll(text, &end, 10);
+        if (end == text || id < 0 || id > INT32_MAX || (*end != ',' && *end != '\0'))
             return -1;
         if (count < capacity)
             tokens[count] = (int32_t)id;
         ++count;
+        if (*end == '\0')
+            return count;
+        text = end + 1;
     }
-    return count;
 }
 
 /* The prompt's tokens; the caller frees them. NULL with a sentence. */
@@ -171,7 +192,10 @@ static int32_t *prompt_tokens(const options *o, const tokenizer *t, int64_t voca
             tokens[*count] = (int32_t)((uint64_t)(*count + 1) * 2654435761u % (uint64_t)vocabulary);
     if (*count > 0)
         return tokens;
-    snprintf(error, 512, "there are no tokens to begin with");
+    snprintf(error, 512, "%s",
+             *count == 0 ? "there are no tokens to begin with"
+             : o->ids    ? "--ids is not a list of numbers such as 1,2,3"
+                         : "no memory to cut the text into tokens");
     free(tokens);
     return NULL;
 }
@@ -228,7 +252,11 @@ static bool write_logits(model *m, const options *o, const int32_t *tokens, int6
             done = false;
         }
     }
-    return out ? fclose(out) == 0 && done : false;
+    if (out && fclose(out) != 0 && done) {
+        snprintf(error, 512, "%s can't be written", o->logits);
+        done = false;
+    }
+    return done;
 }
 
 static bool run(model *m, const options *o, const tokenizer *t, const int32_t *tokens,
@@ -350,14 +378,15 @@ static bool plan_and_run(const options *o, tenon_context *planning, const gguf_f
 static int work(const options *o, tenon_context *planning, const gguf_file *file) {
     char error[512] = "";
     const gguf_value *names = gguf_find(file, "tokenizer.ggml.tokens");
-    const double vocabulary =
-        gguf_number(file, "llama.vocab_size", names ? (double)names->count : 1);
+    const int64_t vocabulary = gguf_integer(
+        file, "llama.vocab_size", 1, 1 << 24,
+        names && names->array && names->count > 0 ? (int64_t)names->count : 1); /* checked later */
     tokenizer *t = tokenizer_open(file, error);
     int64_t count = 0;
     int32_t *tokens = NULL;
     bool done = t || !(o->prompt || o->tokenize);
     if (done)
-        done = (tokens = prompt_tokens(o, t, (int64_t)vocabulary, &count, error)) != NULL;
+        done = (tokens = prompt_tokens(o, t, vocabulary, &count, error)) != NULL;
     if (done && o->tokenize) {
         for (int64_t i = 0; i < count; ++i)
             printf("%s%d", i ? "," : "", tokens[i]);
@@ -392,7 +421,10 @@ int main(int argc, char **argv) {
         result = failed(o.synthetic, error);
     } else {
         gguf_file file;
-        result = gguf_open(&file, path) ? work(&o, planning, &file) : failed(path, file.error);
+        const bool opened = gguf_open(&file, path);
+        if (made >= 0)
+            unlink(temporary); /* the map stays */
+        result = opened ? work(&o, planning, &file) : failed(path, file.error);
         gguf_close(&file);
     }
     if (made >= 0) {
@@ -400,5 +432,5 @@ int main(int argc, char **argv) {
         unlink(temporary);
     }
     tenon_context_destroy(planning);
-    return result;
+    return fflush(stdout) == 0 && !ferror(stdout) ? result : failed("output", "can't be written");
 }

@@ -24,7 +24,7 @@ static double number(const gguf_file *file, const char *name, double otherwise) 
 }
 
 static bool in_range(const char *name, double value, double low, double high, char error[512]) {
-    if (value >= low && value <= high && (high > 1e6 || value == (double)(int64_t)value))
+    if (value >= low && value <= high && value == (double)(int64_t)value)
         return true;
     return say(error, "%s is %g, expected %g to %g", name, value, low, high);
 }
@@ -59,6 +59,19 @@ static bool read_shape(model *m, char error[512]) {
         return say(error,
                    "%g heads don't share %g key heads evenly, or %g rotated elements are no pairs",
                    heads, kv_heads, rope);
+    const double base = number(f, "rope.freq_base", 10000);
+    const double epsilon = number(f, "attention.layer_norm_rms_epsilon", 1e-5);
+    if (!(base >= 1 && base <= 1e12) || !(epsilon >= 0 && epsilon <= 1))
+        return say(error,
+                   "llama.rope.freq_base is %g, expected 1 to 1e12, or the norms' epsilon %g, "
+                   "expected 0 to 1",
+                   base, epsilon);
+    const gguf_value *scaling = gguf_find(f, "llama.rope.scaling.type");
+    if ((scaling && !gguf_string_is(scaling, "none")) || number(f, "rope.scaling.factor", 1) != 1 ||
+        number(f, "rope.scale_linear", 1) != 1)
+        return say(error, "llama.rope.scaling is not \"none\": this program knows scaled positions "
+                          "only as a tensor "
+                          "rope_freqs.weight");
     m->shape = (model_shape){
         .layers = (int64_t)layers,
         .width = (int64_t)width,
@@ -68,9 +81,9 @@ static bool read_shape(model *m, char error[512]) {
         .head = (int64_t)head,
         .rope = (int64_t)rope,
         .vocabulary = (int64_t)vocabulary,
-        .context = (int64_t)number(f, "context_length", 2048),
-        .rope_base = number(f, "rope.freq_base", 10000),
-        .epsilon = number(f, "attention.layer_norm_rms_epsilon", 1e-5),
+        .context = gguf_integer(f, "llama.context_length", 1, INT32_MAX, 2048),
+        .rope_base = base,
+        .epsilon = epsilon,
     };
     return true;
 }
@@ -84,6 +97,8 @@ static bool wrong_tensor(const gguf_tensor *t, const char *name, int64_t rows, i
     if (t->dtype == TENON_DTYPE_NONE)
         return say(error, "tensor %s is of ggml's type %u, which tenon does not have", name,
                    t->ggml_type);
+    if (rows == 1 && t->dtype != TENON_F32)
+        return say(error, "tensor %s is of %s, expected f32", name, tenon_dtype_name(t->dtype));
     return say(error, "tensor %s is %lld by %lld, expected %lld by %lld", name,
                (long long)t->extent[1], (long long)t->extent[0], (long long)rows, (long long)k);
 }
@@ -95,6 +110,7 @@ static bool find_matrix(model *m, const char *name, int64_t rows, int64_t k, mat
         t->extent[2] != 1 || t->extent[3] != 1)
         return wrong_tensor(t, name, rows, k, error);
     m->memory.weights += t->bytes;
+    ++m->used;
     *out = (matrix){.data = t->data, .dtype = t->dtype, .rows = rows, .k = k};
     return true;
 }
@@ -103,9 +119,10 @@ static bool find_vector(model *m, const char *name, int64_t length, const float 
                         char error[512]) {
     const gguf_tensor *t = gguf_find_tensor(m->file, name);
     if (!t || t->dtype != TENON_F32 || t->extent[0] != length || t->extent[1] != 1 ||
-        t->extent[2] != 1)
+        t->extent[2] != 1 || t->extent[3] != 1)
         return wrong_tensor(t, name, 1, length, error);
     m->memory.weights += t->bytes;
+    ++m->used;
     *out = (const float *)(const void *)t->data;
     return true;
 }
@@ -166,6 +183,12 @@ static bool find_weights(model *m, char error[512]) {
     for (int64_t i = 0; i < s->layers; ++i)
         if (!find_layer(m, i, &m->layers[i], error))
             return false;
+    if (m->used != m->file->tensor_count)
+        return say(error,
+                   "%llu of the file's %llu tensors have no place in a model of this kind (biases, "
+                   "experts?)",
+                   (unsigned long long)(m->file->tensor_count - m->used),
+                   (unsigned long long)m->file->tensor_count);
     return true;
 }
 

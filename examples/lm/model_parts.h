@@ -77,6 +77,7 @@ struct model {
     const float *last_norm, *rope_factors; /* factors: NULL if the file has none */
     model_layer *layers;
     plan_set many, one, rest; /* of options.rows tokens, of one, and of what a prompt leaves over */
+    uint64_t used;            /* tensors of the file that have been found */
     tenon_buffer *block;      /* activations and workspaces, then the cache */
     int64_t position, length; /* tokens in the cache: before, and with the step under way */
 };

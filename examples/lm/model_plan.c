@@ -175,10 +175,8 @@ static void describe_slots(const model *m, plan_set *set, const int first[PHASES
                                                                                 : slots[i].last};
 }
 
-bool plan_set_make(model *m, plan_set *set, int64_t rows, uint64_t budget, char error[512]) {
+static bool make(model *m, plan_set *set, uint64_t budget, char error[512]) {
     int first[PHASES], last[PHASES];
-    plan_set_free(set);
-    set->rows = rows;
     for (int i = 0; i < PHASES; ++i) {
         first[i] = set->count;
         if (!add_phase(m, set, (model_phase)i, error))
@@ -193,13 +191,23 @@ bool plan_set_make(model *m, plan_set *set, int64_t rows, uint64_t budget, char 
                                      .budget = budget};
     tenon_schedule_info info = {.struct_size = sizeof info};
     if (tenon_schedule_layout(NULL, &schedule, &info) != TENON_OK)
-        return say(error, "steps of %lld tokens: %s", (long long)rows, tenon_error_message(NULL));
+        return say(error, "steps of %lld tokens, beside weights and cache: %s",
+                   (long long)set->rows, tenon_error_message(NULL));
     for (int i = 0; i < set->count; ++i)
         if (tenon_plan_choose(set->planned[i].plan, set->steps[i].choice) != TENON_OK)
             return say(error, "%s", tenon_error_message(NULL));
     set->total = info.total;
     set->preferred = info.preferred;
     return true;
+}
+
+bool plan_set_make(model *m, plan_set *set, int64_t rows, uint64_t budget, char error[512]) {
+    plan_set_free(set);
+    set->rows = rows;
+    if (make(m, set, budget, error))
+        return true;
+    plan_set_free(set); /* a broken one must not be found by its rows */
+    return false;
 }
 
 void plan_set_free(plan_set *set) {

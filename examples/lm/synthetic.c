@@ -87,11 +87,15 @@ static const sample *sample_of(generator *g, tenon_dtype dtype, int64_t k) {
     for (int i = 0; i < g->count; ++i)
         if (g->samples[i].dtype == dtype && g->samples[i].k == k)
             return &g->samples[i];
+    if (g->count == MAX_SAMPLES) {
+        complain(g, "more kinds of tensors than there is room for");
+        return NULL;
+    }
     const int64_t extent[4] = {k, 1, 1, 1};
     sample *s = &g->samples[g->count];
     *s = (sample){.dtype = dtype, .k = k, .row_bytes = gguf_bytes_of(dtype, extent)};
     float *values = malloc(sizeof(float) * (size_t)(SAMPLE_ROWS * k));
-    if (g->count < MAX_SAMPLES && s->row_bytes > 0)
+    if (s->row_bytes > 0)
         s->rows = malloc(SAMPLE_ROWS * s->row_bytes);
     if (!values || !s->rows) {
         free(values);

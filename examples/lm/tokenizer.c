@@ -128,10 +128,30 @@ static void name_bytes(tokenizer *t) {
 
 typedef enum kind { LETTER, NUMBER, BREAK, SPACE, OTHER } kind;
 
+/* Numbers outside of ASCII that texts have: digits of the larger scripts, superscripts, fractions,
+ * Roman and circled ones; the C library knows none of them. */
+static bool is_number(uint32_t code) {
+    static const struct {
+        uint32_t first, last;
+    } ranges[] = {
+        {'0', '9'},       {0xb2, 0xb3},     {0xb9, 0xb9},     {0xbc, 0xbe},     {0x660, 0x669},
+        {0x6f0, 0x6f9},   {0x7c0, 0x7c9},   {0x966, 0x96f},   {0x9e6, 0x9ef},   {0xa66, 0xa6f},
+        {0xae6, 0xaef},   {0xb66, 0xb6f},   {0xbe6, 0xbf2},   {0xc66, 0xc6f},   {0xce6, 0xcef},
+        {0xd66, 0xd6f},   {0xe50, 0xe59},   {0xed0, 0xed9},   {0xf20, 0xf33},   {0x1040, 0x1049},
+        {0x17e0, 0x17e9}, {0x1810, 0x1819}, {0x2070, 0x2070}, {0x2074, 0x2079}, {0x2080, 0x2089},
+        {0x2150, 0x2189}, {0x2460, 0x249b}, {0x24ea, 0x24ff}, {0x2776, 0x2793}, {0x3007, 0x3007},
+        {0x3021, 0x3029}, {0x3220, 0x3229}, {0x3280, 0x3289}, {0xff10, 0xff19}, {0x1d7ce, 0x1d7ff},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; ++i)
+        if (code >= ranges[i].first && code <= ranges[i].last)
+            return true;
+    return false;
+}
+
 static kind kind_of(uint32_t code) {
     if (code == '\r' || code == '\n')
         return BREAK;
-    if ((code >= '0' && code <= '9') || (code >= 0x80 && iswdigit((wint_t)code)))
+    if (is_number(code))
         return NUMBER;
     if (code == ' ' || (code >= '\t' && code <= '\f') || code == 0x85 || code == 0xa0 ||
         (code >= 0x80 && iswspace((wint_t)code)))
@@ -364,6 +384,10 @@ static bool read_controls(tokenizer *t, const gguf_file *file) {
     return true;
 }
 
+static int32_t token_id(const gguf_file *file, const char *key, uint64_t count) {
+    return (int32_t)gguf_integer(file, key, 0, (int64_t)count - 1, -1);
+}
+
 tokenizer *tokenizer_open(const gguf_file *file, char error[512]) {
     const gguf_value *tokens = gguf_find(file, "tokenizer.ggml.tokens"),
                      *merges = gguf_find(file, "tokenizer.ggml.merges");
@@ -373,6 +397,14 @@ tokenizer *tokenizer_open(const gguf_file *file, char error[512]) {
         snprintf(error, 512,
                  "the file has no byte-level BPE (tokenizer.ggml.model \"gpt2\" with tokens and "
                  "merges)");
+        return NULL;
+    }
+    const gguf_value *pre = gguf_find(file, "tokenizer.ggml.pre");
+    if (pre && !gguf_string_is(pre, "llama-bpe") && !gguf_string_is(pre, "llama3") &&
+        !gguf_string_is(pre, "default")) {
+        snprintf(error, 512,
+                 "tokenizer.ggml.pre is not \"llama-bpe\": this program knows no other "
+                 "way to cut text into words");
         return NULL;
     }
     tokenizer *t = calloc(1, sizeof *t);
@@ -390,12 +422,10 @@ tokenizer *tokenizer_open(const gguf_file *file, char error[512]) {
         t->tokens[i] = gguf_string_at(tokens, &cursor);
     name_bytes(t);
     const bool begins = gguf_number(file, "tokenizer.ggml.add_bos_token", 1) != 0;
-    t->begin = begins ? (int32_t)gguf_number(file, "tokenizer.ggml.bos_token_id", -1) : -1;
-    t->ends[0] = (int32_t)gguf_number(file, "tokenizer.ggml.eos_token_id", -1);
-    t->ends[1] = (int32_t)gguf_number(file, "tokenizer.ggml.eot_token_id", -1);
+    t->begin = begins ? token_id(file, "tokenizer.ggml.bos_token_id", t->count) : -1;
+    t->ends[0] = token_id(file, "tokenizer.ggml.eos_token_id", t->count);
+    t->ends[1] = token_id(file, "tokenizer.ggml.eot_token_id", t->count);
     t->ends[2] = look_up(&t->ids, "<|eot_id|>", 10, NULL, 0);
-    if (t->begin >= (int64_t)t->count)
-        t->begin = -1;
     if (!read_controls(t, file)) {
         snprintf(error, 512, "no memory for the tokenizer");
         tokenizer_close(t);

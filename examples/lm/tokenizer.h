@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tokenizer.h: byte-level BPE (Sennrich et al., 2016; Radford et al., 2019) with the tokens and merges of a GGUF file
- * (tokenizer.ggml.model "gpt2", as Llama 3 has it). Text is first cut into words as Llama 3 cuts it; what is a letter outside of ASCII is
- * what the C library's iswalpha says in a UTF-8 locale.
+ * (tokenizer.ggml.model "gpt2", as Llama 3 has it). Text is first cut into words as Llama 3 cuts it (tokenizer.ggml.pre "llama-bpe"); what is a letter outside of ASCII is what the
+ * C library's iswalpha says in a UTF-8 locale, which also takes vowel signs of Indic scripts for letters: such words may be cut otherwise.
  */
 #ifndef LM_TOKENIZER_H
 #define LM_TOKENIZER_H

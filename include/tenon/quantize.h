@@ -34,10 +34,10 @@ typedef struct tenon_quantize_desc {
 /**
  * y = blocks of x.
  *
- * Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 and MXFP4 are bit for bit those of the gguf package's quants.quantize. Q4_K, Q5_K, Q6_K, IQ4_NL and NVFP4,
- * which it does not write, are found by a search for the scales of least weighted squared error. A block with NaN or infinity gets a scale
- * that is not finite and is found by tenon_blocks_check. Elements beyond the largest that a search can store saturate; elsewhere an f16
- * scale overflows to infinity. The same bits on every device.
+ * Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 and MXFP4 are bit for bit the gguf package's quants.quantize, for finite elements whose largest is at least
+ * 2^-124 (else codes may differ). Q4_K, Q5_K, Q6_K, IQ4_NL and NVFP4, which it does not write, are searched for least weighted squares.
+ * NaN or infinity gives a block whose scale is not finite, which tenon_blocks_check finds. Elements beyond the largest that a search can
+ * store saturate; elsewhere an f16 scale overflows to infinity. The same bits on every device.
  *
  * Statuses as tenon_gemm.
  */

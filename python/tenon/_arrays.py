@@ -240,12 +240,13 @@ def _as_blocks(t: Tensor, d: _DType, foreign: str) -> Tensor:
     """(..., bytes) of uint8 as (..., elements)."""
     if t.dtype != "u8" or not t.ndim:
         raise TypeError(f"elements are {foreign}, expected rows of uint8 to be read as blocks of {d.name}")
-    if t.shape[-1] % d.size or (t.shape[-1] > 1 and t.strides[-1] != 1):
-        raise ValueError(
-            f"rows are {t.shape[-1]} bytes {t.strides[-1]} apart, expected whole blocks of {d.name}, {d.size} bytes each"
-        )
+    if t.shape[-1] % d.size:
+        raise ValueError(f"rows are of {t.shape[-1]} bytes, expected whole blocks of {d.name}, {d.size} bytes each")
+    empty = 0 in t.shape
+    if t.shape[-1] > 1 and t.strides[-1] != 1 and not empty:
+        raise ValueError(f"bytes of a row lie {t.strides[-1]} apart, expected blocks of {d.name} one after the other")
     for extent, step in zip(t.shape[:-1], t.strides[:-1]):
-        if step % d.size and extent > 1:
+        if step % d.size and extent > 1 and not empty:
             raise ValueError(f"a stride of {step} bytes is not a whole number of blocks of {d.size} bytes")
     found = t._viewed(
         t.shape[:-1] + (t.shape[-1] // d.size * d.elements,),

@@ -13,8 +13,7 @@
 enum { OLDEST_DRIVER = 11000 };
 
 static struct {
-    atomic_bool tried; /* this process, or one that it was forked from, has opened the library */
-    tn_fork_mark home; /* which of them */
+    _Atomic uint32_t opener; /* the process that first opened the library, or tried to; 0: none */
     tn_mutex lock;
     bool open; /* what follows is complete and never changes again */
     void *handle;
@@ -85,33 +84,33 @@ static bool find_devices(const char *path, tn_message *why) {
     return l->count > 0;
 }
 
-/* A child has the driver without its threads and its connection to the device. */
-static bool is_the_parents(void) {
-    return atomic_load(&found.tried) && tn_os_forked(&found.home);
+/* Whether this process is the one that opened the driver, or opens it now: a child has it without
+ * its threads and its connection to the device, and perhaps the lock as its parent held it. */
+static bool is_ours(void) {
+    const uint32_t self = tn_os_process_id();
+    uint32_t opener = 0;
+    return atomic_compare_exchange_strong(&found.opener, &opener, self) || opener == self;
 }
 
 const tn_cu_library *tn_cu_library_open(tn_message *why) {
-    if (is_the_parents()) {
+    const char *named = tn_os_env("TENON_CUDA_LIBRARY");
+    const char *path = named ? named : "libcuda.so.1";
+    if (!path[0]) {
+        tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_CUDA_LIBRARY is empty, so none is opened");
+        return NULL;
+    }
+    if (!is_ours()) {
         tn_fail(why, TENON_ERROR_NO_DEVICE,
-                "CUDA was opened before this process was forked: its driver serves the parent "
+                "CUDA was asked for before this process was forked: its driver serves the parent "
                 "only");
         return NULL;
     }
     tn_mutex_lock(&found.lock);
-    if (!found.open) {
-        const char *named = tn_os_env("TENON_CUDA_LIBRARY");
-        const char *path = named ? named : "libcuda.so.1";
-        if (!path[0]) {
-            tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_CUDA_LIBRARY is empty, so none is opened");
-        } else {
-            tn_os_fork_mark(&found.home);
-            atomic_store(&found.tried, true);
-            found.open = load(path, why) && find_devices(path, why);
-        }
-        if (!found.open && found.handle) {
-            tn_os_library_close(found.handle);
-            found.handle = NULL;
-        }
+    if (!found.open)
+        found.open = load(path, why) && find_devices(path, why);
+    if (!found.open && found.handle) {
+        tn_os_library_close(found.handle);
+        found.handle = NULL;
     }
     const bool open = found.open;
     tn_mutex_unlock(&found.lock);

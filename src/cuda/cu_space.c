@@ -242,7 +242,8 @@ static void destroy(tn_cu_space *s) {
     if (ours && s->context)
         current = s->cu->cuCtxPushCurrent_v2(s->context) == CUDA_SUCCESS;
     if (current)
-        quiet = (!s->stream && s->own_stream) || tn_cu_space_quiet(s);
+        quiet = (!s->stream && s->own_stream) ||
+                (!tn_cu_space_captured(s) && tn_cu_space_quiet(s)); /* waiting ends a capture */
     tn_cu_staging_close(s, quiet);
     tn_cu_memory_close(s, quiet);
     tn_cu_modules_close(&s->modules, s, quiet);

@@ -54,13 +54,16 @@ static CUresult await(tn_cu_space *s, int h) {
     return code;
 }
 
+/* Waits for the queue; if it can't be, the device is lost: a copy may use its memory for ever. */
+static CUresult finish(tn_cu_space *s) {
+    return tn_cu_space_finish(s, NULL) == TENON_OK ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+}
+
 /* The copy that was queued last uses a half. If that can't be noted it is waited for. */
 static CUresult mark(tn_cu_space *s, int h) {
     CUresult code = s->cu->cuEventRecord(s->staging.done[h], s->stream);
     s->staging.used[h] = code == CUDA_SUCCESS;
-    if (code != CUDA_SUCCESS)
-        code = s->cu->cuStreamSynchronize(s->stream);
-    return code;
+    return code == CUDA_SUCCESS ? code : finish(s);
 }
 
 void tn_cu_staging_close(tn_cu_space *s, bool current) {
@@ -146,7 +149,7 @@ static tenon_status copy(tn_cu_space *s, const tn_place *at, const void *from_ho
                        ? s->cu->cuMemcpyDtoHAsync_v2(to_host, address_of(at), bytes, s->stream)
                        : s->cu->cuMemcpyHtoDAsync_v2(address_of(at), from_host, bytes, s->stream);
             if (code == CUDA_SUCCESS)
-                code = s->cu->cuStreamSynchronize(s->stream);
+                code = finish(s);
         }
         tn_mutex_unlock(&s->staging.lock);
         status = code == CUDA_ERROR_INVALID_VALUE

@@ -39,8 +39,8 @@ def random_weights(seed, tied=False):
             .astype(np.float32) for name, shape in tensor_shapes(tied).items()}
 
 
-def write(path, weights, type_of, rope_base=ROPE_BASE, rope_factors=None, vocabulary=None):
-    """Writes a model; returns the weights as the file holds them."""
+def write(path, weights, type_of, rope_base=ROPE_BASE, rope_factors=None, vocabulary=None, size=VOCABULARY, more=None):
+    """Writes a model; returns the weights as the file holds them. more(writer) adds what it likes."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(LAYERS)
     writer.add_context_length(4096)
@@ -50,7 +50,9 @@ def write(path, weights, type_of, rope_base=ROPE_BASE, rope_factors=None, vocabu
     writer.add_head_count_kv(KV_HEADS)
     writer.add_layer_norm_rms_eps(EPSILON)
     writer.add_rope_freq_base(rope_base)
-    writer.add_vocab_size(VOCABULARY)
+    writer.add_vocab_size(size)
+    if more:
+        more(writer)
     if vocabulary:
         tokens, merges, types = vocabulary
         writer.add_tokenizer_model("gpt2")
@@ -215,10 +217,32 @@ class Lm(unittest.TestCase):
         write(self.file, random_weights(8), lambda name: gguf.GGMLQuantizationType.F32,
               vocabulary=([token for token, _ in by_id], merges, [3 if token == "<|end|>" else 1 for token, _ in by_id]))
         texts = [corpus[i:i + 200] for i in range(0, min(len(corpus), 8000), 200)]
-        texts += ["It's we'Ll  don't", "a  b\n\n  c \t\n d   ", "12345678 1,000.50€", "Größe naïve Ελλάδα 日本語 😀!", "x<|end|>y", " ", "\n", "…", "'", "a'"]
+        texts += ["It's we'Ll  don't", "a  b\n\n  c \t\n d   ", "12345678 1,000.50€", "Größe naïve Ελλάδα 日本語 😀!", "1٣ a٣٤٣٤ ½² Ⅷ ①２３", "x<|end|>y", " ", "\n", "…", "'", "a'"]
         for text in texts:
             ours = self.lm(self.file, "--tokenize", "--prompt", text).strip()
             self.assertEqual(list(map(int, ours.split(","))), theirs.encode(text).ids, repr(text))
+
+    def test_what_it_does_not_know(self):
+        """Files that would give wrong results are refused, with the field."""
+        bias = np.zeros(HEADS * HEAD, np.float32)
+        for field, more in {
+            "vocab_size": {"size": 0},
+            "rope.freq_base": {"rope_base": 0.0},
+            "rope.scaling": {"more": lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)},
+            "alignment": {"more": lambda w: w.add_uint32("general.alignment", 1)},
+            "tensors": {"more": lambda w: w.add_tensor("blk.0.attn_q.bias", bias)},
+            "tokenizer.ggml.pre": {"more": lambda w: w.add_tokenizer_pre("gpt-2"), "vocabulary": (["a"] * VOCABULARY, ["a a"], [1] * VOCABULARY)},
+        }.items():
+            with self.subTest(field):
+                write(self.file, random_weights(11), lambda name: gguf.GGMLQuantizationType.F32, **more)
+                self.assertIn(field, self.lm(self.file, *(["--prompt", "a"] if "pre" in field else ["--tokens", "3"]), code=1))
+
+    def test_options_are_read_whole(self):
+        write(self.file, random_weights(12), lambda name: gguf.GGMLQuantizationType.F32)
+        for wrong in (["--budget", "6 "], ["--budget", "1e40"], ["--rows", "0"], ["--temperature", "warm"], ["--kv", "s8"], ["--kv", "q9"]):
+            self.assertIn(wrong[0], self.lm(self.file, *wrong, code=2))
+        for wrong in ("1,,2", "4294967297", "1x2", "-1", ""):
+            self.assertIn("--ids", self.lm(self.file, "--ids", wrong, code=1))
 
     def test_damaged_files(self):
         write(self.file, random_weights(9), lambda name: gguf.GGMLQuantizationType.Q4_0)
