@@ -24,7 +24,7 @@ ROW_KEYS = ["op", "device", "kernel", "dtype", "threads", "cold"]
 MEASURED_KEYS = ["seconds", "seconds_min", "spread", "gflops", "gbps", "percent_of_limit", "limit_gflops", "limit_gbps",
                  "beside_gbps", "error", "vs"]
 GEMM_KEYS = ["m", "n", "k", "batch", "layout"]
-SUITES = ["squares", "llm", "skinny", "small", "batched", "odd"]
+SUITES = ["squares", "llm", "quant", "skinny", "small", "batched", "odd"]
 ATTENTION_KEYS = ["batch", "q_heads", "kv_heads", "q_len", "k_len", "head_dim", "v_dim", "causal", "with"]
 ATTENTION_SUITES = ["bert", "llama8b", "llama70b", "gemma", "gptoss", "mla", "serving"]
 
