@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """examples/lm beside llama.cpp (the llama-cpp-python package): tokens per second of prompt and generation, on the same files of random weights.
 
-    python bench/peers/llama_cpp.py --lm build/examples/lm/lm --model llama-3.2-1b --types q8_0,q4_0,q4_k_m --prompt 512 --generate 32
+    python bench/peers/lm_llama_cpp.py --lm build/examples/lm/lm --model llama-3.2-1b --types q8_0,q4_0,q4_k_m --prompt 512 --generate 32
 
 Each program runs in a process of its own, in turn, --rounds times; each loads the file, runs once to warm up, then twice for its times, of which
 the better counts; the table shows medians over rounds. The files (one a type) are written by lm to --folder and removed.
