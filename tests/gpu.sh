@@ -46,7 +46,7 @@ say '```' "$("$build/bench/tenon" info | sed -n '/^cuda/,/^$/p')" '```' "" "| st
 # One process per program: CUDA does not survive the fork that each test would run after.
 conform() { TENON_TEST_DEVICE=$id CK_FORK=no "$@"; }
 if wanted conformance; then
-    for name in gemm softmax attention cache special bits parts; do
+    for name in gemm blocks quantize softmax attention cache special bits parts; do
         step "conform_$name" conform "$build/tests/conformance/test_conform_$name"
     done
 fi

@@ -586,6 +586,8 @@ def quantize(x: Array, dtype: Any = None, *, out: Optional[Array] = None) -> Cal
     tx = operand("x", x)
     if out is not None:
         call.result = ty = operand("out", out)
+        if dtype is not None and ty.dtype != block_type(dtype)[0]:
+            raise TypeError(f"out is of {ty.dtype}, expected {block_type(dtype)[0]}, as dtype says")
     else:
         name, elements, size = block_type(dtype)
         if not tx.ndim or tx.shape[-1] % elements:

@@ -190,6 +190,9 @@ class Blocks(unittest.TestCase):
         self.assertRaises(ValueError, tenon.as_tensor, np.zeros((4, 55), np.uint8)[:, :54], "q4_0")
         self.assertRaises(TypeError, tenon.as_tensor, t, "u8")
         self.assertRaises(ValueError, tenon.quantize, np.zeros((3, 33), np.float32), "q4_0")
+        wide = np.zeros((3, 32), np.float32)
+        self.assertRaises(TypeError, tenon.quantize, wide, "q8_0", out=tenon.quantize(wide, "q4_0"))
+        self.assertEqual(tenon.quantize(wide[:0], "q4_0").shape, (0, 32))
         self.assertRaises(ValueError, tenon.quantize, np.zeros((3, 32), np.float32), "f16")
         self.assertRaises(ValueError, tenon.softmax, np.zeros((3, 32), np.float32), dtype="q4_0")
 
