@@ -399,6 +399,30 @@ static int work(const options *o, tenon_context *planning, const gguf_file *file
     return done ? 0 : failed(o->file ? o->file : o->synthetic, error);
 }
 
+/* Maps the file, written before if it is to be; one without a name is gone once it is mapped. */
+static bool open_model(const options *o, tenon_context *planning, gguf_file *file,
+                       char error[512]) {
+    char temporary[] = "lm-XXXXXX.gguf"; /* mkstemps fills in the letters */
+    const char *path = o->file ? o->file : temporary;
+    *file = (gguf_file){0};
+    if (!o->file) {
+        const int made = mkstemps(temporary, 5);
+        if (made < 0) {
+            snprintf(error, 512, "a temporary file can't be made here");
+            return false;
+        }
+        close(made);
+    }
+    bool done = !o->synthetic || synthetic_write(planning, o->synthetic, path, o->seed, error);
+    if (done && !gguf_open(file, path)) {
+        snprintf(error, 512, "%s", file->error);
+        done = false;
+    }
+    if (!o->file)
+        unlink(temporary);
+    return done;
+}
+
 int main(int argc, char **argv) {
     options o = {.tokens = 128, .generate = 32, .rows = 512, .kv = "f16", .device = "cpu"};
     if (!parse(argc, argv, &o))
@@ -411,26 +435,12 @@ int main(int argc, char **argv) {
     if (tenon_context_create(&desc, &planning) != TENON_OK)
         return failed("context", tenon_error_message(NULL));
 
-    char error[512], temporary[] = "lm-XXXXXX.gguf";
-    const int made = o.synthetic && !o.file ? mkstemps(temporary, 5) : -1;
-    const char *path = o.file ? o.file : temporary;
-    int result;
-    if (o.synthetic && !o.file && made < 0) {
-        result = failed(temporary, "a temporary file can't be made here");
-    } else if (o.synthetic && !synthetic_write(planning, o.synthetic, path, o.seed, error)) {
-        result = failed(o.synthetic, error);
-    } else {
-        gguf_file file;
-        const bool opened = gguf_open(&file, path);
-        if (made >= 0)
-            unlink(temporary); /* the map stays */
-        result = opened ? work(&o, planning, &file) : failed(path, file.error);
-        gguf_close(&file);
-    }
-    if (made >= 0) {
-        close(made);
-        unlink(temporary);
-    }
+    char error[512];
+    gguf_file file;
+    const int result = open_model(&o, planning, &file, error)
+                           ? work(&o, planning, &file)
+                           : failed(o.synthetic ? o.synthetic : o.file, error);
+    gguf_close(&file);
     tenon_context_destroy(planning);
     return fflush(stdout) == 0 && !ferror(stdout) ? result : failed("output", "can't be written");
 }
