@@ -42,9 +42,6 @@ bool tn_attention_walks(const tn_attention_unit *u, tn_attention_role role) {
                    tn_attention_walkable(u->p, u->state->kernels, role));
 }
 
-/* Blocks from what is decoded to what is fetched, in bytes. */
-#define LINE_AHEAD 2048
-
 /* A block's elements for sums in f64. */
 static void load_wide(const tn_block_type *type, const char *line, int64_t column, int64_t n,
                       double *to) {
@@ -69,31 +66,15 @@ void tn_attention_line(const tn_attention_unit *u, tn_attention_role role, int64
         load_wide(tn_block_find(x->dtype), line, column, n, to);
 }
 
-/* Keys [j, j + n) of a block type, decoded into the worker's room, and their addresses, for a walk
- * whose width is set. What follows them in memory is fetched. */
-static void walk_decoded(const tn_attention_unit *u, tn_attention_role role, int64_t j,
-                         int64_t column, const void **line, tn_attention_walk *w) {
-    const int64_t real = tn_attention_real(u), bytes = tn_bytes_of(u->p->operand[role].dtype, 32);
-    const int64_t ahead = LINE_AHEAD / tn_max64(1, w->width / 32 * bytes) + 1;
-    for (int64_t i = 0; i < w->keys; ++i) {
-        char *const to = u->w.gather + i * w->width * real;
-        const char *const next = tn_attention_key(u, role, tn_min64(j + i + ahead, u->hi - 1), 0);
-        for (int64_t at = column / 32 * bytes; at < (column + w->width) / 32 * bytes; at += 64)
-            __builtin_prefetch(next + at);
-        tn_attention_line(u, role, j + i, column, w->width, to);
-        line[i] = to;
-    }
-    w->ahead = 0;
-}
-
-/* Addresses of element `column` of the keys from j on, and of those after them that the unit will
- * see, for a walk whose keys and width are set. */
+/* Addresses of element `column` of the keys from j on (of blocks: of their lines), and of those
+ * after them that the unit will see, for a walk whose keys and width are set. */
 static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j,
                        int64_t column, const void **line, tn_attention_walk *w) {
     const tn_attention_operand *x = &u->p->operand[role];
-    const int64_t size = tn_element_size(x->dtype), row = x->stride[2] * size;
+    const int64_t row = tn_bytes_of(x->dtype, x->stride[2]),
+                  bytes = tn_max64(1, tn_bytes_of(x->dtype, w->width));
     int64_t at = 0, count;
-    w->ahead = tn_min64(tn_max64(WALK_AHEAD / tn_max64(1, w->width * size), 8), WALK_KEYS);
+    w->ahead = tn_min64(tn_max64(WALK_AHEAD / bytes, 8), WALK_KEYS);
     count = tn_min64(w->keys + w->ahead, u->hi - j);
     while (at < count) {
         const int64_t n = tn_attention_key_run(u, j + at, j + count);
@@ -104,6 +85,22 @@ static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64
     }
     for (; at < w->keys + w->ahead; ++at)
         line[at] = line[count - 1];
+}
+
+/* Makes of lines of blocks, from walk_lines, decoded ones in the worker's room. */
+static void decode_lines(const tn_attention_unit *u, tn_attention_role role, int64_t column,
+                         const void **line, tn_attention_walk *w) {
+    const tenon_dtype type = u->p->operand[role].dtype;
+    tn_blocks_load_fn *const load = u->state->tile->load_blocks[type - TENON_Q8_0];
+    const int64_t start = tn_bytes_of(type, column), end = tn_bytes_of(type, column + w->width);
+    for (int64_t i = 0; i < w->keys; ++i) {
+        char *const to = u->w.gather + i * w->width * tn_attention_real(u);
+        for (int64_t at = start; at < end; at += 64)
+            __builtin_prefetch((const char *)line[i + w->ahead] + at);
+        load(line[i], column, w->width, to);
+        line[i] = to;
+    }
+    w->ahead = 0;
 }
 
 /* ---------------------------------------------------------------- packing */
@@ -297,10 +294,9 @@ static void walk_scores(const tn_attention_unit *u, const tn_attention_keys *t, 
     const tenon_dtype type = blocks ? TENON_F32 : u->p->operand[TN_ATTENTION_K].dtype;
     for (int64_t j = t->a; j < t->b; j += w.keys) {
         w.keys = tn_min64(t->b - j, blocks ? tn_attention_decoded(steps) : WALK_KEYS);
+        walk_lines(u, TN_ATTENTION_K, j, d0, line, &w);
         if (blocks)
-            walk_decoded(u, TN_ATTENTION_K, j, d0, line, &w);
-        else
-            walk_lines(u, TN_ATTENTION_K, j, d0, line, &w);
+            decode_lines(u, TN_ATTENTION_K, d0, line, &w);
         w.y = u->w.s + (j - t->first) * tn_attention_real(u);
         u->state->kernels->walk_scores[type](&w);
     }
@@ -412,10 +408,9 @@ static void walk_values(const tn_attention_unit *u, const tn_attention_keys *t, 
     const tenon_dtype type = blocks ? TENON_F32 : u->p->operand[TN_ATTENTION_V].dtype;
     for (int64_t j = t->a; j < t->b; j += w.keys) {
         w.keys = tn_min64(t->b - j, blocks ? tn_attention_decoded(u->cols) : WALK_KEYS);
+        walk_lines(u, TN_ATTENTION_V, j, u->c0, line, &w);
         if (blocks)
-            walk_decoded(u, TN_ATTENTION_V, j, u->c0, line, &w);
-        else
-            walk_lines(u, TN_ATTENTION_V, j, u->c0, line, &w);
+            decode_lines(u, TN_ATTENTION_V, u->c0, line, &w);
         w.a = u->w.s + (j - t->first) * tn_attention_real(u);
         w.chain = j > t->a;
         u->state->kernels->walk_values[type](&w);
