@@ -82,7 +82,7 @@ tenon_status tn_check_tensor(tn_message *m, const char *field, tenon_tensor *t, 
 
 /*
  * Of a block type: that its blocks lie along dimension `dim`, called `meaning`. That strides and
- * extents are of whole blocks has been seen by tn_check_tensor for whichever dimension has stride 1.
+ * extents are of whole blocks has been seen by tn_check_tensor, for the dimension of stride 1.
  */
 tenon_status tn_check_blocks_along(tn_message *m, const char *field, const tenon_tensor *t,
                                    int32_t dim, const char *meaning);
