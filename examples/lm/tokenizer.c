@@ -250,44 +250,109 @@ static void put(list *l, int32_t token) {
     ++l->count;
 }
 
+/* Of a word: bytes [at, at + length); next: the piece after it, or the number of all at the end. Joined to the one before: length is 0. */
 typedef struct piece {
-    size_t at, length;
+    size_t at, length, before, next;
 } piece;
 
-/* Joins the pair of the lowest rank, again and again. `spelled` is the word in stand-ins. */
+/* Two neighbours that the file would merge: valid as long as they are of `length` bytes together. */
+typedef struct pair {
+    int32_t rank;
+    size_t left, length;
+} pair;
+
+typedef struct merging {
+    const tokenizer *t;
+    const char *spelled;
+    piece *pieces;
+    pair *heap; /* the lowest rank first, of equal ones the leftmost */
+    size_t count, pairs;
+} merging;
+
+static bool comes_first(const pair *a, const pair *b) {
+    return a->rank != b->rank ? a->rank < b->rank : a->left < b->left;
+}
+
+static void push(merging *m, pair p) {
+    size_t i = m->pairs++;
+    for (; i > 0 && comes_first(&p, &m->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        m->heap[i] = m->heap[(i - 1) / 2];
+    m->heap[i] = p;
+}
+
+static pair pop(merging *m) {
+    const pair first = m->heap[0], last = m->heap[--m->pairs];
+    size_t i = 0;
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= m->pairs)
+            break;
+        if (child + 1 < m->pairs && comes_first(&m->heap[child + 1], &m->heap[child]))
+            ++child;
+        if (!comes_first(&m->heap[child], &last))
+            break;
+        m->heap[i] = m->heap[child];
+        i = child;
+    }
+    m->heap[i] = last;
+    return first;
+}
+
+/* Takes a piece and the one after it into the heap, if there is a merge of them. */
+static void consider(merging *m, size_t left) {
+    const piece *a = &m->pieces[left], *b = &m->pieces[a->next];
+    if (a->next == m->count)
+        return;
+    const int32_t rank =
+        look_up(&m->t->ranks, m->spelled + a->at, a->length, m->spelled + b->at, b->length);
+    if (rank >= 0)
+        push(m, (pair){rank, left, a->length + b->length});
+}
+
+/* Joins the pair of the lowest rank, again and again. */
+static void merge_all(merging *m) {
+    for (size_t i = 0; i < m->count; ++i)
+        consider(m, i);
+    while (m->pairs > 0) {
+        const pair p = pop(m);
+        piece *left = &m->pieces[p.left], *right = &m->pieces[left->next];
+        if (left->length == 0 || left->next == m->count || left->length + right->length != p.length)
+            continue;
+        left->length = p.length;
+        left->next = right->next;
+        right->length = 0;
+        if (left->next < m->count)
+            m->pieces[left->next].before = p.left;
+        consider(m, p.left);
+        if (p.left > 0)
+            consider(m, left->before);
+    }
+}
+
+/* `spelled` is the word in stand-ins. */
 static bool merge(const tokenizer *t, const char *spelled, size_t length, list *out) {
-    piece *pieces = malloc((length + 1) * sizeof *pieces);
-    size_t count = 0;
-    if (!pieces)
-        return false;
-    for (size_t at = 0; at < length;) {
+    /* Each join makes two pairs at most, and leaves one piece fewer. */
+    merging m = {.t = t,
+                 .spelled = spelled,
+                 .pieces = malloc((length + 1) * sizeof *m.pieces),
+                 .heap = malloc((3 * length + 1) * sizeof *m.heap)};
+    const bool done = m.pieces && m.heap;
+    for (size_t at = 0; done && at < length;) {
         const size_t begin = at;
         (void)code_point(spelled, length, &at);
-        pieces[count++] = (piece){begin, at - begin};
+        m.pieces[m.count] = (piece){begin, at - begin, m.count - 1, m.count + 1};
+        ++m.count;
     }
-    for (;;) {
-        int32_t best = INT32_MAX;
-        size_t where = 0;
-        for (size_t i = 0; i + 1 < count; ++i) {
-            const int32_t rank = look_up(&t->ranks, spelled + pieces[i].at, pieces[i].length,
-                                         spelled + pieces[i + 1].at, pieces[i + 1].length);
-            if (rank >= 0 && rank < best) {
-                best = rank;
-                where = i;
-            }
-        }
-        if (best == INT32_MAX)
-            break;
-        pieces[where].length += pieces[where + 1].length;
-        memmove(&pieces[where + 1], &pieces[where + 2], (--count - where - 1) * sizeof *pieces);
-    }
-    for (size_t i = 0; i < count; ++i) {
-        const int32_t id = look_up(&t->ids, spelled + pieces[i].at, pieces[i].length, NULL, 0);
+    if (done)
+        merge_all(&m);
+    for (size_t i = 0; i < m.count; i = m.pieces[i].next) {
+        const int32_t id = look_up(&t->ids, spelled + m.pieces[i].at, m.pieces[i].length, NULL, 0);
         if (id >= 0)
             put(out, id);
     }
-    free(pieces);
-    return true;
+    free(m.heap);
+    free(m.pieces);
+    return done;
 }
 
 static bool encode_plain(const tokenizer *t, const char *text, size_t length, list *out) {

@@ -218,6 +218,8 @@ class Lm(unittest.TestCase):
               vocabulary=([token for token, _ in by_id], merges, [3 if token == "<|end|>" else 1 for token, _ in by_id]))
         texts = [corpus[i:i + 200] for i in range(0, min(len(corpus), 8000), 200)]
         texts += ["It's we'Ll  don't", "a  b\n\n  c \t\n d   ", "12345678 1,000.50€", "Größe naïve Ελλάδα 日本語 😀!", "1٣ a٣٤٣٤ ½² Ⅷ ①２３", "x<|end|>y", " ", "\n", "…", "'", "a'"]
+        letters = np.frombuffer(re.sub("[^a-z]", "", corpus).encode(), np.uint8)
+        texts += ["a" * 50000, bytes(np.random.default_rng(9).choice(letters, 50000)).decode()]  # one word each
         for text in texts:
             ours = self.lm(self.file, "--tokenize", "--prompt", text).strip()
             self.assertEqual(list(map(int, ours.split(","))), theirs.encode(text).ids, repr(text))
