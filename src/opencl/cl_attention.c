@@ -82,6 +82,8 @@ static void offer(const tn_cl_limits *limits, const tn_attention_problem *p,
     choice.kernel = s->split ? "attention_blocks" : "attention_units";
     choice.reason =
         s->split ? "few queries: blocks of keys are shared out" : "enough queries for all";
+    choice.fills =
+        present(p, TN_ATTENTION_CU_Q) ? 0 : 1u << TN_ATTENTION_O | 1u << TN_ATTENTION_LSE;
     choice.workspace = s->split ? slot_bytes(p, s) : 0;
     choice.seconds = work / (30e9 * (s->split || tasks > units ? units
                                      : tasks > 0               ? tasks
