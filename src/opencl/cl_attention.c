@@ -166,9 +166,10 @@ static tenon_status launch(tn_cl_work *work, const tn_run *run, const attention_
     const bool ragged = present(p, TN_ATTENTION_CU_Q);
     char options[TN_CL_OPTIONS];
     snprintf(options, sizeof options,
-             "-DTN_SUM=%d -DTN_WIDTH=%d -DTN_MR=%d -DTN_NV=%d -DTN_VR=%d -DTN_VC=%d -DTN_GROUP=%d "
-             "-DTN_D=%d -DTN_DV=%d -DTN_K_PLACED=%d -DTN_V_PLACED=%d -DTN_TYPE_K=%d -DTN_TYPE_V=%d",
-             s->sum, s->width, s->mr, s->nv, s->vr, s->vc, s->group, array_size(p->d),
+             "-DTN_SUM=%d -DTN_WIDTH=%d -DTN_MR=%d -DTN_NV=%d -DTN_VR=%d -DTN_VC=%d -DTN_SPLIT=%d "
+             "-DTN_GROUP=%d -DTN_D=%d -DTN_DV=%d -DTN_K_PLACED=%d -DTN_V_PLACED=%d -DTN_TYPE_K=%d "
+             "-DTN_TYPE_V=%d",
+             s->sum, s->width, s->mr, s->nv, s->vr, s->vc, s->split, s->group, array_size(p->d),
              array_size(p->dv), s->k_placed, s->v_placed,
              special(s, s->k_placed, p->operand[TN_ATTENTION_K].dtype),
              special(s, s->v_placed, p->operand[TN_ATTENTION_V].dtype));

@@ -15,7 +15,7 @@
  * TN_D, TN_DV: sizes of the arrays, at least d and dv, TN_DV whole multiples of COLUMNS. TN_MR: keys
  * of a micro-tile of scores; TN_VR, TN_VC: rows and vectors of columns of one of sums. TN_TYPE_K,
  * TN_TYPE_V: types, 0: any.
- * TN_GROUP: items of a work-group, which have nothing to do with each other.
+ * TN_SPLIT: which kernels. TN_GROUP: items of a work-group, which have nothing to do with each other.
  */
 #define MR TN_MR
 #define NV TN_NV

@@ -186,6 +186,7 @@ void unit_whole(const attention *a, const memories *m, unit *u, S *o) {
     unit_sweep(a, m, u, queries, o);
 }
 
+#if !TN_SPLIT
 __kernel __attribute__((reqd_work_group_size(TN_GROUP, 1, 1))) void
 attention_units(ATTENTION_MEMORIES, const attention a) {
     const memories m = MEMORIES;
@@ -197,6 +198,7 @@ attention_units(ATTENTION_MEMORIES, const attention a) {
     unit_store(&a, &m, &u, o_);
 }
 
+#else
 /* ---- a unit's blocks apart, each by an item of its own, and then joined in order */
 
 __global E *slot_of(const attention *a, const memories *m, long block) {
@@ -246,3 +248,5 @@ attention_join(ATTENTION_MEMORIES, const attention a) {
     }
     unit_store(&a, &m, &u, o_);
 }
+
+#endif
