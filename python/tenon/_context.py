@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Sequence
@@ -120,6 +121,7 @@ class Context:
     debug_memory        guard bytes and poison in the pool
     reduced_precision   compute="default" means "fast"
     plan_cache_bytes    most bytes of cached plans; 0: the library's own limit
+    kernel_cache        directory where devices that compile kernels may keep them; None: in memory only
     logger, log_level   logger(level, line) is called for each event up to that level
 
     Use it in a `with` statement, or close() it, or leave it to the garbage collector.
@@ -134,6 +136,7 @@ class Context:
         debug_memory: bool = False,
         reduced_precision: bool = False,
         plan_cache_bytes: int = 0,
+        kernel_cache: Optional[str | os.PathLike[str]] = None,
         logger: Optional[Callable[[str, str], None]] = None,
         log_level: LogLevel = "dispatch",
     ) -> None:
@@ -146,6 +149,8 @@ class Context:
         desc.threads = _checks.integer("threads", threads, 0, _checks.INT32_MAX)
         desc.memory_budget = _checks.size("budget", budget)
         desc.plan_cache_bytes = _checks.size("plan_cache_bytes", plan_cache_bytes)
+        if kernel_cache is not None:
+            desc.kernel_cache_path = os.fsencode(kernel_cache)
         if debug_memory:
             desc.flags |= _abi.CONSTANTS["TENON_CONTEXT_DEBUG_MEMORY"]
         if reduced_precision:

@@ -34,6 +34,8 @@ typedef struct tn_choice {
     const char *reason;    /* why it stands at this place, a sentence part: "m is at most 4" */
     size_t workspace; /* bytes, exact, for `threads` workers; the run gets a block aligned to 64 */
     double seconds;   /* predicted */
+    tn_roles fills;   /* outputs of which it writes every element and reads none: copies of them
+                       * need not hold what was there before */
     _Alignas(16) unsigned char state
         [TN_CHOICE_STATE]; /* the backend's parameters: kernel pointers, block sizes */
 } tn_choice;

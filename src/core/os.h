@@ -303,6 +303,25 @@ uint32_t tn_os_fork_number(const tn_fork_mark *mark);
 /* This process's id; the mark's where there is no page. */
 uint32_t tn_os_process_id(void);
 
+/* A driver's library, as whole processes have it. Zeroed: not looked for yet. */
+typedef struct tn_os_driver {
+    _Atomic uint32_t opener; /* the process that first opened the library, or tried to; 0: none */
+    tn_mutex lock;
+    bool open;    /* it serves, and stays open */
+    void *handle; /* of the library, while one is open */
+} tn_os_driver;
+
+typedef enum { TN_OS_DRIVER_OPEN, TN_OS_DRIVER_NONE, TN_OS_DRIVER_OF_PARENT } tn_os_driver_state;
+
+/*
+ * Opens the library at `path`, unless one is open, and has `start` find out whether it serves, its
+ * handle being NULL if there is none; one that does not is closed, and looked for again the next
+ * time. OF_PARENT: a parent came first, so that the drivers' threads, their connection to the device
+ * and perhaps the lock are as the fork left them; nothing has been touched.
+ */
+tn_os_driver_state tn_os_driver_open(tn_os_driver *driver, const char *path,
+                                     bool (*start)(const char *path, void *arg), void *arg);
+
 /* True in a process other than the one that set the mark. A zeroed mark is another process's. */
 static inline bool tn_os_forked(const tn_fork_mark *mark) {
     uint32_t now = __builtin_expect(mark->page != NULL, true)

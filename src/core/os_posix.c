@@ -265,6 +265,28 @@ void tn_os_library_close(void *library) {
     dlclose(library);
 }
 
+/* The process that comes first says so before it takes the lock, which a child may find taken by a
+ * thread that it has not got. */
+tn_os_driver_state tn_os_driver_open(tn_os_driver *driver, const char *path,
+                                     bool (*start)(const char *path, void *arg), void *arg) {
+    const uint32_t self = tn_os_process_id();
+    uint32_t opener = 0;
+    if (!atomic_compare_exchange_strong(&driver->opener, &opener, self) && opener != self)
+        return TN_OS_DRIVER_OF_PARENT;
+    tn_mutex_lock(&driver->lock);
+    if (!driver->open) {
+        driver->handle = tn_os_library_open(path);
+        driver->open = start(path, arg);
+    }
+    if (!driver->open && driver->handle) {
+        tn_os_library_close(driver->handle);
+        driver->handle = NULL;
+    }
+    const bool open = driver->open;
+    tn_mutex_unlock(&driver->lock);
+    return open ? TN_OS_DRIVER_OPEN : TN_OS_DRIVER_NONE;
+}
+
 /*
  * Signals that are sent to the process belong to the host's threads. Those a thread brings upon
  * itself stay open, so that a fault inside a worker reaches the host's crash handler as one in its

@@ -22,6 +22,7 @@ typedef struct stand_in {
     tn_segment_memory lent; /* handle NULL: it is not */
     tn_block block;         /* node NULL: there is none */
     void *image, *own;      /* see take_image; `own` is to be freed */
+    bool filled;            /* an output of which nothing that it held is needed */
 } stand_in;
 
 typedef struct stage {
@@ -34,6 +35,7 @@ typedef struct stage {
     int count;         /* of the stand-ins that are in use */
     int room;          /* for so many */
     stand_in *instead; /* tn_stage_run's, or of the context's allocator where they are more */
+    const stand_in *straight; /* see take_straight */
 } stage;
 
 /* ---------------------------------------------------------------- one operand's memory */
@@ -135,23 +137,35 @@ static bool is_dense_host(const stage *s, const stand_in *x) {
 }
 
 /*
- * Host memory that has the operand's bytes while they are copied: a host's block is that itself, a
- * card's needs some beside it. Outputs have theirs before anything runs, so that bringing them home
- * needs nothing that could be refused.
+ * One output may be brought home straight from the device's block: the last thing that can fail, so
+ * that it is all outputs or none. Not from a card: a copy that breaks off there has begun to write.
  */
-static tenon_status take_image(const stage *s, stand_in *x, size_t bytes) {
+static bool take_straight(stage *s, const stand_in *x) {
+    if (s->straight || !s->slot->space->host_pages)
+        return false;
+    s->straight = x;
+    return true;
+}
+
+/*
+ * Host memory that has the operand's bytes while they are copied: a host's block is that itself, a
+ * device's needs some beside it, unless the home can be copied as it is. Outputs have theirs before
+ * anything runs, so that bringing them home needs nothing that could be refused.
+ */
+static tenon_status take_image(stage *s, stand_in *x, size_t bytes) {
     const void *stray;
     if (!s->slot->space) {
         x->image = x->block.address;
         return TENON_OK;
     }
-    if (!x->home.output && is_dense_host(s, x))
+    if (is_dense_host(s, x) && (!x->home.output || take_straight(s, x)))
         return TENON_OK;
     x->image = x->own = tn_host_alloc_watched(&s->ctx->allocator, bytes, TN_CACHE_LINE, &stray);
     if (!x->own)
         return tn_fail_host(&s->ctx->message, "the image of an operand", bytes, stray,
                             TN_CACHE_LINE);
-    memset(x->own, 0, bytes); /* gaps are copied too */
+    if (!x->filled)
+        memset(x->own, 0, bytes); /* gaps are copied too */
     return TENON_OK;
 }
 
@@ -190,7 +204,7 @@ static bool lend(const stage *s, const tn_placement *at, stand_in *x) {
     return space->calls->lend(space, first, (size_t)(end - first), &x->lent, NULL) == TENON_OK;
 }
 
-static tenon_status copy_in(const stage *s, stand_in *x) {
+static tenon_status copy_in(stage *s, stand_in *x) {
     tn_space *space = s->slot->space;
     size_t bytes;
     if (!total_of(&x->home, &bytes))
@@ -205,6 +219,8 @@ static tenon_status copy_in(const stage *s, stand_in *x) {
         return status;
     }
     TN_TRY(take_image(s, x, bytes));
+    if (x->filled)
+        return TENON_OK;
     if (x->image)
         TN_TRY(load(s, x));
     if (!space)
@@ -217,7 +233,7 @@ static tenon_status copy_in(const stage *s, stand_in *x) {
 /* Where the device finds an operand: its place, how far its members are apart, and its address for
  * the host. */
 static tenon_status place_one(stage *s, const tn_placement *at, const tn_operand_memory *home,
-                              tn_place *place, int64_t *step, void **address) {
+                              bool filled, tn_place *place, int64_t *step, void **address) {
     tn_space *const space = home->buffer ? tn_buffer_space(home->buffer) : NULL;
     *address = home->address;
     if (bytes_of(home) == 0)
@@ -233,7 +249,7 @@ static tenon_status place_one(stage *s, const tn_placement *at, const tn_operand
             "%s is %p, expected memory of device %s, as TENON_CONTEXT_NO_STAGING asks for",
             home->name, (void *)home->address, s->slot->name.id);
     stand_in *x = &s->instead[s->count++];
-    *x = (stand_in){.home = *home, .space = space};
+    *x = (stand_in){.home = *home, .space = space, .filled = filled};
     if (lend(s, at, x)) {
         *place = tn_place_in(&x->lent, home->address);
         return TENON_OK;
@@ -265,25 +281,34 @@ static tenon_status make_room(stage *s, int count) {
     return TENON_OK;
 }
 
-static tenon_status place_all(stage *s, const tn_placement *at, size_t workspace) {
+static tenon_status place_all(stage *s, const tn_placement *at, const tn_choice *choice) {
     tn_operand_memory home;
     int64_t none;
     TN_TRY(make_room(s, count_operands(s, at)));
     for (tn_roles left = at->placed; left;) {
         const int role = tn_next_role(&left);
         s->operands->describe(at, role, &home);
-        TN_TRY(place_one(s, at, &home, &s->places.operand[role], &s->places.step[role],
-                         &s->addresses[role]));
+        TN_TRY(place_one(s, at, &home, (choice->fills >> role & 1) != 0, &s->places.operand[role],
+                         &s->places.step[role], &s->addresses[role]));
     }
     for (int p = -1; s->operands->next_part && (p = s->operands->next_part(at, p + 1)) >= 0;) {
         s->operands->describe_part(at, p, &home);
-        TN_TRY(place_one(s, at, &home, &s->places.part[p], &none, &s->part[p]));
+        TN_TRY(place_one(s, at, &home, false, &s->places.part[p], &none, &s->part[p]));
     }
     if (s->operands->move_parts)
         s->operands->move_parts(s->addresses, s->part);
-    if (s->slot->space && workspace)
-        s->places.scratch = tn_arena_place(&s->slot->arena, workspace);
+    if (s->slot->space && choice->workspace)
+        s->places.scratch = tn_arena_place(&s->slot->arena, choice->workspace);
     return TENON_OK;
+}
+
+static tenon_status bring(const stage *s, const stand_in *x, void *to) {
+    tn_space *space = s->slot->space;
+    const tn_place place = block_place(&x->block);
+    size_t bytes;
+    return total_of(&x->home, &bytes)
+               ? space->calls->read(space, to, &place, bytes, &s->ctx->message)
+               : TENON_OK;
 }
 
 /* Waits for work that uses what is the caller's, then brings the outputs home: all of them, or none
@@ -292,15 +317,13 @@ static tenon_status finish(const stage *s) {
     tn_space *space = s->slot->space;
     if (space && s->count)
         TN_TRY(space->calls->wait(space, &s->ctx->message));
-    for (int i = 0; i < s->count; ++i) {
-        const stand_in *x = &s->instead[i];
-        const tn_place place = block_place(&x->block);
-        size_t bytes;
-        if (space && x->home.output && total_of(&x->home, &bytes))
-            TN_TRY(space->calls->read(space, x->image, &place, bytes, &s->ctx->message));
-    }
     for (int i = 0; i < s->count; ++i)
-        if (s->instead[i].home.output)
+        if (space && s->instead[i].home.output && &s->instead[i] != s->straight)
+            TN_TRY(bring(s, &s->instead[i], s->instead[i].image));
+    if (s->straight)
+        TN_TRY(bring(s, s->straight, s->straight->home.address + s->straight->home.low));
+    for (int i = 0; i < s->count; ++i)
+        if (s->instead[i].home.output && &s->instead[i] != s->straight)
             TN_TRY(store(s, &s->instead[i]));
     return TENON_OK;
 }
@@ -331,7 +354,7 @@ tenon_status tn_stage_run(tenon_context *ctx, tn_slot *slot, const tn_plan_reque
     memcpy(s.addresses, at->addresses, sizeof s.addresses);
     staged.addresses = s.addresses;
     staged.places = slot->space ? &s.places : NULL;
-    tenon_status status = place_all(&s, at, run->choice->workspace);
+    tenon_status status = place_all(&s, at, run->choice);
     if (status == TENON_OK)
         status = slot->name.backend->run(slot->device, &staged, &ctx->message);
     if (status == TENON_OK)

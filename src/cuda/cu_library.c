@@ -4,7 +4,6 @@
  */
 #include "cuda/cu_library.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 #include "core/os.h"
@@ -13,23 +12,19 @@
 enum { OLDEST_DRIVER = 11000 };
 
 static struct {
-    _Atomic uint32_t opener; /* the process that first opened the library, or tried to; 0: none */
-    tn_mutex lock;
-    bool open; /* what follows is complete and never changes again */
-    void *handle;
-    tn_cu_library library;
+    tn_os_driver driver;
+    tn_cu_library library; /* once the driver is open it never changes again */
 } found;
 
 static void *find(const char *name, bool wanted, const char **missing) {
-    void *const symbol = tn_os_library_symbol(found.handle, name);
+    void *const symbol = tn_os_library_symbol(found.driver.handle, name);
     if (!symbol && wanted)
         *missing = name;
     return symbol;
 }
 
 static bool load(const char *path, tn_message *why) {
-    found.handle = tn_os_library_open(path);
-    if (!found.handle) {
+    if (!found.driver.handle) {
         tn_fail(why, TENON_ERROR_NO_DEVICE, "%.200s could not be loaded", path);
         return false;
     }
@@ -84,12 +79,8 @@ static bool find_devices(const char *path, tn_message *why) {
     return l->count > 0;
 }
 
-/* Whether this process is the one that opened the driver, or opens it now: a child has it without
- * its threads and its connection to the device, and perhaps the lock as its parent held it. */
-static bool is_ours(void) {
-    const uint32_t self = tn_os_process_id();
-    uint32_t opener = 0;
-    return atomic_compare_exchange_strong(&found.opener, &opener, self) || opener == self;
+static bool start(const char *path, void *why) {
+    return load(path, why) && find_devices(path, why);
 }
 
 const tn_cu_library *tn_cu_library_open(tn_message *why) {
@@ -99,22 +90,12 @@ const tn_cu_library *tn_cu_library_open(tn_message *why) {
         tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_CUDA_LIBRARY is empty, so none is opened");
         return NULL;
     }
-    if (!is_ours()) {
+    const tn_os_driver_state state = tn_os_driver_open(&found.driver, path, start, why);
+    if (state == TN_OS_DRIVER_OF_PARENT)
         tn_fail(why, TENON_ERROR_NO_DEVICE,
                 "CUDA was asked for before this process was forked: its driver serves the parent "
                 "only");
-        return NULL;
-    }
-    tn_mutex_lock(&found.lock);
-    if (!found.open)
-        found.open = load(path, why) && find_devices(path, why);
-    if (!found.open && found.handle) {
-        tn_os_library_close(found.handle);
-        found.handle = NULL;
-    }
-    const bool open = found.open;
-    tn_mutex_unlock(&found.lock);
-    return open ? &found.library : NULL;
+    return state == TN_OS_DRIVER_OPEN ? &found.library : NULL;
 }
 
 const char *tn_cu_error_name(const tn_cu *cu, CUresult code) {

@@ -30,7 +30,8 @@ _Static_assert(sizeof(attention_numbers) + (TN_ATTENTION_ROLES + 1) * 8 <= TN_CL
 
 typedef struct attention_state {
     int32_t sum, width, mr, nv;
-    int32_t group; /* items of a work-group */
+    int32_t vr, vc; /* rows and vectors of columns of a micro-tile of sums of values */
+    int32_t group;  /* items of a work-group */
     int32_t k_placed, v_placed;
     int32_t split;
     int64_t tiles, blocks;
@@ -50,10 +51,21 @@ static bool placed(const tn_attention_problem *p, int role) {
     return p->operand[role].dtype == p->accumulate && p->operand[role].stride[3] == 1;
 }
 
+/* Rows of a micro-tile of sums of values, which has two vectors of columns: of `rows`, as many as
+ * registers hold, 16 or 32, in shares that are alike. */
+static int32_t sum_rows(int32_t rows, bool many_registers) {
+    if (rows < 8)
+        return rows;
+    if (many_registers)
+        return rows < 32 ? 8 : 12;
+    return rows < 16 ? 4 : 6;
+}
+
 static size_t slot_bytes(const tn_attention_problem *p, const attention_state *s) {
     const int64_t units = s->tiles * p->kv_heads * (present(p, TN_ATTENTION_CU_Q) ? 1 : p->batch);
-    const double bytes = (double)units * (double)s->blocks * (double)(p->dv + 2) *
-                         (double)(s->nv * s->width) * (s->sum ? 8 : 4);
+    const double bytes = (double)units * (double)s->blocks *
+                         (double)(tn_round_up(p->dv, s->width) + 2) * (double)(s->nv * s->width) *
+                         (s->sum ? 8 : 4);
     return bytes > 1e15 ? SIZE_MAX : (size_t)bytes;
 }
 
@@ -70,6 +82,8 @@ static void offer(const tn_cl_limits *limits, const tn_attention_problem *p,
     choice.kernel = s->split ? "attention_blocks" : "attention_units";
     choice.reason =
         s->split ? "few queries: blocks of keys are shared out" : "enough queries for all";
+    choice.fills =
+        present(p, TN_ATTENTION_CU_Q) ? 0 : 1u << TN_ATTENTION_O | 1u << TN_ATTENTION_LSE;
     choice.workspace = s->split ? slot_bytes(p, s) : 0;
     choice.seconds = work / (30e9 * (s->split || tasks > units ? units
                                      : tasks > 0               ? tasks
@@ -116,13 +130,15 @@ tenon_status tn_cl_attention_plan(const tn_cl_limits *limits, const tn_attention
          * vector of them for a key, twice as many keys keep the multipliers busy. */
         s.nv = p->queries * group > s.width ? 2 : 1;
         s.mr = s.nv == 1 || s.width == (int32_t)most ? 12 : 6;
+        s.vr = sum_rows(s.nv * s.width, s.width == (int32_t)most);
+        s.vc = 2;
     } else {
-        s.width = s.nv = 1;
-        s.mr = 4;
+        s.width = s.nv = s.vr = 1;
+        s.mr = s.vc = 4;
         s.group = limits->group_items >= 64 && limits->group_extent[0] >= 64 ? 64 : 1;
     }
     s.k_placed = placed(p, TN_ATTENTION_K);
-    s.v_placed = placed(p, TN_ATTENTION_V);
+    s.v_placed = placed(p, TN_ATTENTION_V) && p->dv % (s.vc * s.width) == 0;
     s.tiles = tn_ceil_div(p->queries * group, s.nv * s.width) +
               (present(p, TN_ATTENTION_CU_Q) ? p->batch : 0);
     s.blocks = tn_ceil_div(p->keys, BLOCK);
@@ -154,10 +170,12 @@ static tenon_status launch(tn_cl_work *work, const tn_run *run, const attention_
     const bool ragged = present(p, TN_ATTENTION_CU_Q);
     char options[TN_CL_OPTIONS];
     snprintf(options, sizeof options,
-             "-DTN_SUM=%d -DTN_WIDTH=%d -DTN_MR=%d -DTN_NV=%d -DTN_GROUP=%d -DTN_D=%d -DTN_DV=%d "
-             "-DTN_K_PLACED=%d -DTN_V_PLACED=%d -DTN_TYPE_K=%d -DTN_TYPE_V=%d",
-             s->sum, s->width, s->mr, s->nv, s->group, array_size(p->d), array_size(p->dv),
-             s->k_placed, s->v_placed, special(s, s->k_placed, p->operand[TN_ATTENTION_K].dtype),
+             "-DTN_SUM=%d -DTN_WIDTH=%d -DTN_MR=%d -DTN_NV=%d -DTN_VR=%d -DTN_VC=%d -DTN_SPLIT=%d "
+             "-DTN_GROUP=%d -DTN_D=%d -DTN_DV=%d -DTN_K_PLACED=%d -DTN_V_PLACED=%d -DTN_TYPE_K=%d "
+             "-DTN_TYPE_V=%d",
+             s->sum, s->width, s->mr, s->nv, s->vr, s->vc, s->split, s->group, array_size(p->d),
+             array_size(p->dv), s->k_placed, s->v_placed,
+             special(s, s->k_placed, p->operand[TN_ATTENTION_K].dtype),
              special(s, s->v_placed, p->operand[TN_ATTENTION_V].dtype));
     tn_cl_launch l = {.program = "attention",
                       .kernel = kernel,

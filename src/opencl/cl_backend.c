@@ -153,6 +153,17 @@ static tenon_status describe(tn_cl_work *work, const tn_run *r, tn_message *why)
     }
 }
 
+/* Keeps the programs that were built for a run. It is waited for, as its kernels are finished by
+ * then, but not on a queue of the caller's, where work may wait for what the caller does next. */
+static void save_programs(tn_cl_space *space, const char *cache) {
+    tn_mutex_lock(&space->programs.lock);
+    const bool any = space->programs.unsaved > 0;
+    tn_mutex_unlock(&space->programs.lock);
+    if (!any || (!space->lent_queue && space->base.calls->wait(&space->base, NULL) != TENON_OK))
+        return;
+    tn_cl_programs_save(space, cache);
+}
+
 static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     tn_cl_work work;
     work.space = device->space;
@@ -162,6 +173,8 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     if (status == TENON_OK)
         status = tn_cl_work_submit(&work, why);
     tn_cl_work_end(&work);
+    if (status == TENON_OK && work.cache)
+        save_programs(device->space, work.cache);
     return status;
 }
 

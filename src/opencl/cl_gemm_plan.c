@@ -141,6 +141,7 @@ static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,
     choice.kernel = kernels[plan->kind];
     choice.reason = reasons[plan->kind];
     choice.workspace = workspace;
+    choice.fills = p->beta == 0 && p->experts == 0 ? 1u << TN_GEMM_C : 0;
     choice.seconds = seconds_of(limits, p, plan, packed, launches);
     tn_choices_offer(out, &choice);
 }

@@ -5,7 +5,6 @@
  */
 #include "opencl/cl_library.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -113,27 +112,19 @@ void tn_cl_limits_read(const tn_cl *cl, cl_device_id id, tn_cl_limits *out) {
 /* ---------------------------------------------------------------- opening */
 
 static struct {
-    _Atomic uint32_t opener; /* the process that first opened the library, or tried to; 0: none */
-    tn_mutex lock;
-    bool open; /* what follows is complete and never changes again */
-    void *handle;
-    tn_cl_library library;
+    tn_os_driver driver;
+    tn_cl_library library; /* once the driver is open it never changes again */
 } found;
 
 static bool load(const char *path, tn_message *why) {
-    if (!path[0]) {
-        tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_OPENCL_LIBRARY is empty, so none is opened");
-        return false;
-    }
-    found.handle = tn_os_library_open(path);
-    if (!found.handle) {
+    if (!found.driver.handle) {
         tn_fail(why, TENON_ERROR_NO_DEVICE, "%.200s could not be loaded", path);
         return false;
     }
     const char *missing = NULL;
 #define TN_CL_FIND(name)                                                                           \
     {                                                                                              \
-        void *const symbol = tn_os_library_symbol(found.handle, #name);                            \
+        void *const symbol = tn_os_library_symbol(found.driver.handle, #name);                     \
         memcpy(&found.library.cl.name, &symbol, sizeof symbol);                                    \
         if (!symbol)                                                                               \
             missing = #name;                                                                       \
@@ -187,36 +178,25 @@ static bool find_devices(const char *path, tn_message *why) {
     return l->count > 0;
 }
 
-/*
- * Drivers start threads when they are asked for devices: the child of a fork has drivers without
- * threads, which would be waited for in vain. The process that comes first says so before it takes
- * the lock, which a child may find taken by a thread that it has not got.
- */
-static bool is_ours(void) {
-    const uint32_t self = tn_os_process_id();
-    uint32_t opener = 0;
-    return atomic_compare_exchange_strong(&found.opener, &opener, self) || opener == self;
+/* Drivers start threads when they are asked for devices: the child of a fork has drivers without
+ * threads, which would be waited for in vain. */
+static bool start(const char *path, void *why) {
+    return load(path, why) && find_devices(path, why);
 }
 
 const tn_cl_library *tn_cl_library_open(tn_message *why) {
     const char *named = tn_os_env("TENON_OPENCL_LIBRARY");
     const char *path = named ? named : "libOpenCL.so.1";
-    if (!is_ours()) {
+    if (!path[0]) {
+        tn_fail(why, TENON_ERROR_NO_DEVICE, "TENON_OPENCL_LIBRARY is empty, so none is opened");
+        return NULL;
+    }
+    const tn_os_driver_state state = tn_os_driver_open(&found.driver, path, start, why);
+    if (state == TN_OS_DRIVER_OF_PARENT)
         tn_fail(why, TENON_ERROR_NO_DEVICE,
                 "OpenCL was opened before this process was forked: its drivers' threads are the "
                 "parent's");
-        return NULL;
-    }
-    tn_mutex_lock(&found.lock);
-    if (!found.open)
-        found.open = load(path, why) && find_devices(path, why);
-    if (!found.open && found.handle) {
-        tn_os_library_close(found.handle);
-        found.handle = NULL;
-    }
-    const bool open = found.open;
-    tn_mutex_unlock(&found.lock);
-    return open ? &found.library : NULL;
+    return state == TN_OS_DRIVER_OPEN ? &found.library : NULL;
 }
 
 /* ---------------------------------------------------------------- names of errors */

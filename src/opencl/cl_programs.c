@@ -240,20 +240,30 @@ static tenon_status get_build(tn_cl_space *s, const tn_cl_launch *launch, const 
     }
     if (status != TENON_OK)
         return status;
-    if (loaded == s->programs.loaded)
+    if (loaded == s->programs.loaded) {
         ++s->programs.built;
+        ++s->programs.unsaved;
+        build->unsaved = true;
+    }
     *out = build;
     return TENON_OK;
 }
 
-/* Drivers may finish a program when its first kernel is made, so it is saved after that. */
-static void save_new(tn_cl_space *s, const tn_cl_build *build, const char *cache) {
-    char all[TN_CL_OPTIONS + 192];
-    tn_cl_cache_key key;
-    if (!all_options(&s->limits, build->options, all, sizeof all))
-        return;
-    key_of(s, find_row(build->program), all, &key);
-    save(s, cache, &key, build->id);
+void tn_cl_programs_save(tn_cl_space *s, const char *cache) {
+    tn_mutex_lock(&s->programs.lock);
+    for (tn_cl_build *b = s->programs.first; b && s->programs.unsaved > 0; b = b->next) {
+        char all[TN_CL_OPTIONS + 192];
+        tn_cl_cache_key key;
+        if (!b->unsaved)
+            continue;
+        b->unsaved = false;
+        --s->programs.unsaved;
+        if (!all_options(&s->limits, b->options, all, sizeof all))
+            continue;
+        key_of(s, find_row(b->program), all, &key);
+        save(s, cache, &key, b->id);
+    }
+    tn_mutex_unlock(&s->programs.lock);
 }
 
 tenon_status tn_cl_kernel_take(tn_cl_space *s, const tn_cl_launch *launch, const char *cache,
@@ -261,7 +271,6 @@ tenon_status tn_cl_kernel_take(tn_cl_space *s, const tn_cl_launch *launch, const
     tn_cl_build *build = NULL;
     *out = NULL;
     tn_mutex_lock(&s->programs.lock);
-    const uint64_t built = s->programs.built;
     tenon_status status = get_build(s, launch, cache, &build, why);
     if (status == TENON_OK) {
         for (tn_cl_kernel **at = &build->idle; *at; at = &(*at)->next)
@@ -272,8 +281,6 @@ tenon_status tn_cl_kernel_take(tn_cl_space *s, const tn_cl_launch *launch, const
             }
         if (!*out)
             status = make_kernel(s, build, launch->kernel, out, why);
-        if (status == TENON_OK && cache && built != s->programs.built)
-            save_new(s, build, cache);
     }
     tn_mutex_unlock(&s->programs.lock);
     return status;

@@ -30,6 +30,7 @@ typedef struct tn_cl_build {
     uint32_t patience, waited;
     const char *program; /* a literal of the table */
     uint64_t hash;       /* of program and options */
+    bool unsaved;        /* built from source, and in no file yet */
     tn_cl_kernel *idle;
     char options[TN_CL_OPTIONS];
 } tn_cl_build;
@@ -37,6 +38,7 @@ typedef struct tn_cl_build {
 typedef struct tn_cl_programs {
     tn_mutex lock; /* held while a program is built */
     tn_cl_build *first;
+    uint32_t unsaved;       /* how many programs are */
     uint64_t built, loaded; /* how many programs came from source, and from files */
 } tn_cl_programs;
 
@@ -47,6 +49,10 @@ typedef struct tn_cl_programs {
 tenon_status tn_cl_kernel_take(struct tn_cl_space *space, const tn_cl_launch *launch,
                                const char *cache, tn_cl_kernel **out, tn_message *why);
 void tn_cl_kernel_give(struct tn_cl_space *space, tn_cl_kernel *kernel);
+
+/* Puts what was built since into files of directory `cache`. Drivers finish a program when its
+ * kernels first run, so it is called when they have. Harmless if it fails. */
+void tn_cl_programs_save(struct tn_cl_space *space, const char *cache);
 
 /* Releases all of it. Nothing may be taken. */
 void tn_cl_programs_close(tn_cl_programs *programs, const struct tn_cl_space *space);

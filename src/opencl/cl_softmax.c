@@ -64,6 +64,7 @@ tenon_status tn_cl_softmax_plan(const tn_cl_limits *limits, const tn_softmax_pro
     choice.algorithm = "softmax-rows";
     choice.kernel = "softmax_rows";
     choice.reason = "the only one";
+    choice.fills = 1u << TN_SOFTMAX_Y | 1u << TN_SOFTMAX_LSE;
     choice.seconds =
         (double)p->rows * (double)p->length * 1e-9 / (limits->units ? limits->units : 1) + 15e-6;
     tn_choices_offer(out, &choice);

@@ -126,6 +126,7 @@ static tenon_status make_objects(tn_cl_space *s, const tn_cl_device *device, voi
         TN_TRY(tn_cl_status(s, cl->clRetainCommandQueue(native_queue), "clRetainCommandQueue",
                             false, why));
         s->queue = native_queue;
+        s->lent_queue = true;
         return TENON_OK;
     }
     s->queue = cl->clCreateCommandQueue(s->context, device->id, 0, &code);

@@ -31,6 +31,7 @@ typedef struct tn_cl_space {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
+    bool lent_queue; /* it is the caller's */
     tn_cl_limits limits;
     tn_fork_mark home;
     atomic_bool lost;

@@ -7,7 +7,7 @@
  * and leaves outputs alone; nothing is left over; and the same life without faults succeeds.
  *
  * With a real driver behind the stand-in results are compared; without one (STAND_IN_OPENCL unset)
- * kernels leave memory alone, which is right as well where a device has "computed".
+ * kernels leave memory alone, so an output that a device has "computed" holds anything.
  */
 #include <sys/wait.h>
 #include <unistd.h>
@@ -63,7 +63,7 @@ static tenon_status judged(tenon_context *ctx, tenon_status status, const char *
 
 static void check_product(const product *p, tenon_status status) {
     const bool right = is_right(p), untouched = is_untouched(p);
-    if (status == TENON_OK ? !right && (computes || !untouched) : !untouched)
+    if (status == TENON_OK ? computes && !right : !untouched)
         ck_abort_msg("%s, and the output is neither right nor untouched (last fault: %s)",
                      tenon_status_name(status), driver->last());
 }
@@ -173,7 +173,7 @@ START_TEST(the_chain_goes_on) {
             const tenon_gemm_desc g = product_of(p);
             driver->strike(nth, 1, (stand_in_fault)kind);
             OK(ctx, tenon_gemm(ctx, &g));
-            ck_assert(is_right(p) || (!computes && is_untouched(p)));
+            ck_assert(is_right(p) || !computes);
             const bool struck = driver->struck() != 0;
             driver->strike(0, 0, STAND_IN_SHORT);
             tenon_context_destroy(ctx);

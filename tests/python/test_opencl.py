@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import unittest
 
 import numpy as np
@@ -35,6 +36,13 @@ class OnOpenCL(unittest.TestCase):
                 found[device] = test_minilm.TenonEncoder(weights, ctx).encode(tokens)
         self.assertLessEqual(np.abs(found["opencl"] - reference["embeddings"]).max(), test_minilm.TOLERANCE)
         self.assertLessEqual(np.abs(found["opencl"] - found["cpu"]).max(), 1e-6)
+
+    def test_kernel_cache(self) -> None:
+        a = np.ones((8, 8), np.float32)
+        with tempfile.TemporaryDirectory() as cache:
+            with tenon.Context(device="opencl", kernel_cache=cache) as ctx:
+                ctx.matmul(a, a)
+            self.assertTrue(any(name.endswith(".clb") for name in os.listdir(cache)))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attention.cl: attention of up to ROWS queries of one kv head at a time over blocks of keys, the
- * queries side by side in the lanes of TN_NV vectors: scores, weights, sums, and how a block is
- * joined to what is known so far. No local memory, no barrier.
+ * attention.cl: attention of up to ROWS queries of one kv head at a time over blocks of keys: scores
+ * and weights with the queries side by side in the lanes of TN_NV vectors, sums of values row by row
+ * with the columns in the lanes. No local memory, no barrier.
  *
  * Follows number.cl and math.cl. struct attention is filled by src/opencl/cl_attention.c; strides count
  * bytes. A row is one query of one of the heads that share a kv head: row r is query r / group of
- * head kv_head * group + r mod group. In both products an element of k or v is broadcast to the
- * queries, so neither is packed where it is of the type of the products (TN_K_PLACED, TN_V_PLACED).
+ * head kv_head * group + r mod group. Scores broadcast elements of k to the queries, sums the weights
+ * to vectors of v, so neither is packed where it is of the type of the products (TN_K_PLACED) and
+ * whole vectors wide (TN_V_PLACED).
  * Order of sums: docs/NUMERICS.md, 5.1. (Online softmax: Milakov and Gimelshein, 2018; Dao et al.,
  * 2022, algorithm 1.)
  *
- * TN_D, TN_DV: sizes of the arrays, at least d and dv. TN_TYPE_K, TN_TYPE_V: types, 0: any.
- * TN_GROUP: items of a work-group, which have nothing to do with each other.
+ * TN_D, TN_DV: sizes of the arrays, at least d and dv, TN_DV whole multiples of COLUMNS. TN_MR: keys
+ * of a micro-tile of scores; TN_VR, TN_VC: rows and vectors of columns of one of sums. TN_TYPE_K,
+ * TN_TYPE_V: types, 0: any.
+ * TN_SPLIT: which kernels. TN_GROUP: items of a work-group, which have nothing to do with each other.
  */
 #define MR TN_MR
 #define NV TN_NV
 #define ROWS (NV * TN_WIDTH)
+#define COLUMNS (TN_VC * TN_WIDTH)
 #define BLOCK 256
 #define LANES_OF_SUM 16
-/* Keys whose weights, and lines of whose values, stay in a first cache of 32 KiB while all columns pass. */
-#define SOME_KEYS 128
 #define NOTHING (-(E)INFINITY)
 #define EACH_KEY _Pragma("unroll") for (int i = 0; i < MR; i++)
 #define EACH_VECTOR _Pragma("unroll") for (int j = 0; j < NV; j++)
@@ -172,13 +174,22 @@ bool unit_of(const attention *a, const memories *m, unit *u, long tile, long kv_
 /* The scaled queries, element by element, rows side by side. */
 void load_queries(const attention *a, const memories *m, const unit *u, S *to) {
     const E scale = TO_NUMBER(a->scale);
+    const long step = a->stride[Q][3];
     for (int r = 0; r < ROWS; r++) {
         source at = m->q;
+        E t[TN_WIDTH];
         if (r < u->rows)
             at += stride_of(a, Q, u->q_batch, head_of(u, r), u->q_start + query_of(u, r));
-        for (long e = 0; e < a->d; e++)
-            to[e * ROWS + r] =
-                r < u->rows ? (S)(scale * get(at + e * a->stride[Q][3], a->type[Q])) : (S)0;
+        for (int e = 0; e < (int)a->d; e += TN_WIDTH) {
+            const int count = min(TN_WIDTH, (int)a->d - e);
+            EV x = V(0);
+            if (r < u->rows)
+                x = V(scale) * get_some(at + e * step, a->type[Q], step, count);
+            E_STORE(x, t);
+#pragma unroll
+            for (int l = 0; l < TN_WIDTH; l++)
+                to[(e + l) * ROWS + r] = t[l];
+        }
     }
 }
 
@@ -195,15 +206,23 @@ void key_place(const attention *a, const memories *m, const unit *u, long j, lon
     *row = j % a->block_size;
 }
 
+/* Where keys [from, to) of the block that begins with key `first` lie in k or v. */
+void key_lines(const attention *a, const unit *u, source memory, int role, long first, int from,
+               int to, const long *outer, const long *row, source *line) {
+    if (a->block_size == 0) {
+        source at = memory + stride_of(a, role, u->k_batch, u->kv_head, u->k_start + first + from);
+        for (int key = from; key < to; key++, at += a->stride[role][2])
+            line[key] = at;
+        return;
+    }
+    for (int key = from; key < to; key++)
+        line[key] = memory + stride_of(a, role, outer[key], u->kv_head, row[key]);
+}
+
 #if TN_K_PLACED
 typedef __global const S *key_line;
 #else
 typedef const S *key_line;
-#endif
-#if TN_V_PLACED
-typedef __global const S *value_line;
-#else
-typedef const S *value_line;
 #endif
 
 /* Scores of MR keys: chains over d. */
@@ -214,9 +233,10 @@ void key_scores(const key_line *line, long d, const S *queries, S *to, int count
         at[i] = line[i];
         EACH_VECTOR acc[i][j] = (SV)(0);
     }
-    for (int e = 0; e < (int)d; e++) {
+#pragma unroll 4
+    for (int e = 0; e < (int)d; e++, queries += ROWS) {
         SV qv[NV];
-        EACH_VECTOR qv[j] = S_LOAD(queries + e * ROWS + j * TN_WIDTH);
+        EACH_VECTOR qv[j] = S_LOAD(queries + j * TN_WIDTH);
         EACH_KEY {
             const SV kv = (SV)(at[i][e]);
             EACH_VECTOR acc[i][j] = fma(kv, qv[j], acc[i][j]);
@@ -227,9 +247,8 @@ void key_scores(const key_line *line, long d, const S *queries, S *to, int count
     }
 }
 
-/* Scores of keys [from, to) of the block that begins with key `first`. */
-void block_scores(const attention *a, const memories *m, const unit *u, const S *queries, long first,
-                  int from, int to, const long *outer, const long *row, S *s) {
+/* Scores of keys [from, to) of a block, which lie at `lines`. */
+void block_scores(const attention *a, const S *queries, int from, int to, const source *lines, S *s) {
 #if !TN_K_PLACED
     S keys[MR * TN_D];
 #endif
@@ -237,8 +256,7 @@ void block_scores(const attention *a, const memories *m, const unit *u, const S 
     for (int key = from; key < to; key += MR) {
         key_line line[MR];
         for (int i = 0; i < MR; i++) {
-            const int n = min(key + i, to - 1);
-            source at = m->k + stride_of(a, K, outer[n], u->kv_head, row[n]);
+            source at = lines[min(key + i, to - 1)];
 #if TN_K_PLACED
             line[i] = (__global const S *)at;
 #else
@@ -376,38 +394,90 @@ void block_weights(const attention *a, const memories *m, const unit *u, long fi
     EACH_VECTOR sum_of[j] = join_lanes(lanes + j);
 }
 
-/* Adds keys [from, to) to the sums of MR columns of v, or begins them: chains over the keys.
- * columns[i]: the i-th one's place in a line. */
-void value_sums(const value_line *line, const int *columns, int from, int to, bool begin,
-                const S *weights, S *sums) {
-    SV acc[MR][NV];
-    int at[MR];
-    EACH_KEY {
-        at[i] = columns[i];
-        EACH_VECTOR acc[i][j] = begin ? (SV)(0) : S_LOAD(sums + i * ROWS + j * TN_WIDTH);
+#if TN_V_PLACED
+#define VALUES_AT(key) ((__global const S *)line[key] + column)
+#else
+#define VALUES_AT(key) (values + (key) * COLUMNS)
+#endif
+
+/*
+ * value_sums: sums of keys [from, to) for rows of one group, COLUMNS of v from `column` on: chains
+ * over the keys. The values lie at `line`, or converted at `values`; weights begin with those of the
+ * group's first row. TN_VR rows, and as many as are left of ROWS.
+ */
+#define DEFINE_VALUE_SUMS(name, VR)                                                                \
+    void name(const source *line, const S *values, int column, int from, int to, const S *weights, \
+              S *sums) {                                                                           \
+        SV acc[VR][TN_VC];                                                                         \
+        _Pragma("unroll") for (int i = 0; i < VR; i++)                                             \
+            _Pragma("unroll") for (int j = 0; j < TN_VC; j++)                                      \
+                acc[i][j] = (SV)(0);                                                               \
+        weights += from * ROWS;                                                                    \
+        _Pragma("unroll 4") for (int key = from; key < to; key++, weights += ROWS) {               \
+            SV x[TN_VC];                                                                           \
+            _Pragma("unroll") for (int j = 0; j < TN_VC; j++)                                      \
+                x[j] = S_LOAD(VALUES_AT(key) + j * TN_WIDTH);                                      \
+            _Pragma("unroll") for (int i = 0; i < VR; i++) {                                       \
+                const SV w = (SV)(weights[i]);                                                     \
+                _Pragma("unroll") for (int j = 0; j < TN_VC; j++)                                  \
+                    acc[i][j] = fma(x[j], w, acc[i][j]);                                           \
+            }                                                                                      \
+        }                                                                                          \
+        _Pragma("unroll") for (int i = 0; i < VR; i++)                                             \
+            _Pragma("unroll") for (int j = 0; j < TN_VC; j++)                                      \
+                S_STORE(acc[i][j], sums + i * TN_DV + j * TN_WIDTH);                               \
     }
-    for (int key = from; key < to; key++) {
-        const value_line values = line[key];
-        SV w[NV];
-        EACH_VECTOR w[j] = S_LOAD(weights + key * ROWS + j * TN_WIDTH);
-        EACH_KEY {
-            const SV x = (SV)(values[at[i]]);
-            EACH_VECTOR acc[i][j] = fma(x, w[j], acc[i][j]);
-        }
-    }
-    EACH_KEY EACH_VECTOR S_STORE(acc[i][j], sums + i * ROWS + j * TN_WIDTH);
-}
+DEFINE_VALUE_SUMS(value_sums, TN_VR)
+#if ROWS % TN_VR != 0
+DEFINE_VALUE_SUMS(value_sums_rest, (ROWS % TN_VR))
+#endif
 
 /* The same for each row by itself, without the keys that are dead for it: what is not finite in
  * their values does not count. */
-void careful_sums(const value_line *line, const int *columns, int from, int to, bool begin,
-                  const S *weights, const uchar *dead, S *sums) {
-    for (int i = 0; i < MR; i++)
-        for (int r = 0; r < ROWS; r++) {
-            S sum = begin ? (S)0 : sums[i * ROWS + r];
+void careful_sums(const source *line, const S *values, int column, int from, int to,
+                  const S *weights, const uchar *dead, int rows, S *sums) {
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < COLUMNS; c++) {
+            S sum = 0;
             for (int key = from; key < to; key++)
                 if (!dead[key * ROWS + r])
-                    sum = fma(line[key][columns[i]], weights[key * ROWS + r], sum);
-            sums[i * ROWS + r] = sum;
+                    sum = fma(VALUES_AT(key)[c], weights[key * ROWS + r], sum);
+            sums[r * TN_DV + c] = sum;
         }
+}
+
+/* Sums of keys [from, to) of a block for all rows and columns. */
+void block_sums(const attention *a, const unit *u, const source *line, int from, int to,
+                const S *weights, const uchar *dead, S *sums) {
+#if TN_V_PLACED
+    const S *values = 0;
+#else
+    S values[BLOCK * COLUMNS];
+    const int type = TN_TYPE_V ? TN_TYPE_V : a->type[VALUES];
+#endif
+    for (int column = 0; column < a->dv; column += COLUMNS) {
+#if !TN_V_PLACED
+        const int count = min(COLUMNS, (int)a->dv - column);
+        for (int key = from; key < to; key++) {
+            source at = line[key] + column * a->stride[VALUES][3];
+            for (int c = 0; c < COLUMNS; c++)
+                values[key * COLUMNS + c] =
+                    c < count ? (S)get(at + c * a->stride[VALUES][3], type) : (S)0;
+        }
+#endif
+        if (u->careful) {
+            careful_sums(line, values, column, from, to, weights, dead, u->rows, sums + column);
+            continue;
+        }
+        for (int r = 0; r < u->rows; r += TN_VR) {
+            S *at = sums + r * TN_DV + column;
+#if ROWS % TN_VR != 0
+            if (r + TN_VR > ROWS) {
+                value_sums_rest(line, values, column, from, to, weights + r, at);
+                continue;
+            }
+#endif
+            value_sums(line, values, column, from, to, weights + r, at);
+        }
+    }
 }

@@ -36,9 +36,9 @@ inline __attribute__((always_inline)) void chains_join(const chains *x, bool fir
 }
 
 /* All steps; the address spaces of A and B differ, so no function can do it. A_OF_ROW: A's element of
- * row i; NEXT: moves a and b on. */
-#define CHAINS_STEPS(A_OF_ROW, NEXT)                                                               \
-    for (int p = 0; p < steps; p++, NEXT) {                                                        \
+ * row i; NEXT: moves a and b on; LOOP: a pragma for the loop, or nothing. */
+#define CHAINS_STEPS(LOOP, A_OF_ROW, NEXT)                                                         \
+    LOOP for (int p = 0; p < steps; p++, NEXT) {                                                   \
         S av[MR];                                                                                  \
         SV bv[NV];                                                                                 \
         EACH_VECTOR bv[j] = S_LOAD(b + j * TN_WIDTH);                                              \
@@ -46,12 +46,23 @@ inline __attribute__((always_inline)) void chains_join(const chains *x, bool fir
         chains_step(&x, av, bv);                                                                   \
     }
 
-/* Packed panels: steps of MR elements, and of NR. */
+/* Packed panels: steps of MR elements, and of NR. Four steps at a time are 5 to 8 % faster than one
+ * (Zen 3), eight no more. */
 void chain_packed(__global const S *a, __global const S *b, int steps, bool first, E *sums) {
     chains x;
     chains_clear(&x);
-    CHAINS_STEPS(a[i], (a += MR, b += NR))
+    CHAINS_STEPS(_Pragma("unroll 4"), a[i], (a += MR, b += NR))
     chains_join(&x, first, sums);
+}
+
+/* Whether sums are elements of C as they are. */
+bool sums_are_c(const gemm *g) {
+#if TN_EPILOGUE
+    return false;
+#else
+    return TO_NUMBER(g->alpha) == 1 && TO_NUMBER(g->beta) == 0 && !present(g, BIAS) &&
+           g->type[C] == E_TYPE && g->column[C] == sizeof(E);
+#endif
 }
 
 /* C from the sums of `panels` panels, the first of which is the launch's panel q0. */
@@ -63,14 +74,16 @@ void finish_tile(const gemm *g, const member *x, long first_row, int rows, long 
     const int halves = 1;
 #endif
     const long c0 = q0 / halves * NR;
-    for (int i = 0; i < rows; i++)
-        for (int q = 0; q < panels; q += halves)
-            for (int l = 0; l < NR; l += TN_WIDTH) {
-                const long c = c0 + q / halves * NR + l;
-                const int count = (int)min((long)TN_WIDTH, g->cols - c);
-                const E *at = sums + i * TN_COLS + q * NR + l;
-                if (count > 0)
-                    finish(g, x, first_row + i, g->j0 + c, count, E_LOAD(at),
-                           E_LOAD(at + (halves - 1) * NR));
-            }
+    const int cols = (int)min((long)(panels / halves * NR), g->cols - c0);
+    const int copied = sums_are_c(g) ? cols - cols % TN_WIDTH : 0;
+    for (int i = 0; i < rows; i++, sums += TN_COLS) {
+        target line = x->c + (first_row + i) * g->row[C] + (g->j0 + c0) * g->column[C];
+        for (int l = 0; l < copied; l += TN_WIDTH)
+            E_STORE(E_LOAD(sums + l), (__global E *)line + l);
+        for (int l = copied; l < cols; l += TN_WIDTH) {
+            const E *at = sums + l / NR * NR * halves + l % NR;
+            finish(g, x, first_row + i, g->j0 + c0 + l, min(TN_WIDTH, cols - l), E_LOAD(at),
+                   E_LOAD(at + (halves - 1) * NR));
+        }
+    }
 }

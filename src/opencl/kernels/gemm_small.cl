@@ -15,7 +15,7 @@ void chain_placed(source a, long row, long step, int rows, __global const S *b, 
     chains x;
     chains_clear(&x);
     EACH_ROW line[i] = (__global const S *)(a + min(i, rows - 1) * row);
-    CHAINS_STEPS(line[i][p * step], (b += b_step))
+    CHAINS_STEPS(, line[i][p * step], (b += b_step))
     chains_join(&x, first, sums);
 }
 
@@ -25,21 +25,21 @@ void chain_placed_a(source a, long row, long step, int rows, const S *b, int ste
     chains x;
     chains_clear(&x);
     EACH_ROW line[i] = (__global const S *)(a + min(i, rows - 1) * row);
-    CHAINS_STEPS(line[i][p * step], (b += NR))
+    CHAINS_STEPS(, line[i][p * step], (b += NR))
     chains_join(&x, first, sums);
 }
 
 void chain_placed_b(const S *a, __global const S *b, long b_step, int steps, bool first, E *sums) {
     chains x;
     chains_clear(&x);
-    CHAINS_STEPS(a[i], (a += MR, b += b_step))
+    CHAINS_STEPS(, a[i], (a += MR, b += b_step))
     chains_join(&x, first, sums);
 }
 
 void chain_private(const S *a, const S *b, int steps, bool first, E *sums) {
     chains x;
     chains_clear(&x);
-    CHAINS_STEPS(a[i], (a += MR, b += NR))
+    CHAINS_STEPS(, a[i], (a += MR, b += NR))
     chains_join(&x, first, sums);
 }
 

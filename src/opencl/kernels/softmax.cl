@@ -32,6 +32,7 @@ typedef struct line {
     target y;
     long position, low, high; /* elements [low, high) may take part */
     E slope, sink;
+    bool plain; /* scores are elements that lie side by side, times the scale */
 } line;
 
 /* Maximum and sum of exponentials below it. */
@@ -82,12 +83,14 @@ line line_of(const softmax *s, long index, source x, target y, source bias, sour
         r.low = min(r.position - s->left, s->length);
     if (s->right != LONG_MAX && s->right < s->length - 1 - r.position)
         r.high = max(0L, r.position + s->right + 1);
+    r.plain = s->type[X] == E_TYPE && s->step[X] == sizeof(E) && !(TO_NUMBER(s->softcap) > 0) &&
+              r.slope == 0 && !s->type[BIAS] && !s->type[MASK] && r.low == 0 && r.high == s->length;
     return r;
 }
 
 /* Scores of elements j … j + TN_WIDTH, j a multiple of TN_WIDTH from the row's first: those outside
  * [low, high) and masked ones are -inf. */
-EV scores_of(const softmax *s, const line *r, long j) {
+EV any_scores_of(const softmax *s, const line *r, long j) {
     const int count = (int)min((long)TN_WIDTH, s->length - j);
     EV v = V(TO_NUMBER(s->scale)) * get_some(r->x + j * s->step[X], s->type[X], s->step[X], count);
     const E cap = TO_NUMBER(s->softcap);
@@ -117,6 +120,12 @@ EV scores_of(const softmax *s, const line *r, long j) {
         v = E_LOAD(t);
     }
     return v;
+}
+
+inline __attribute__((always_inline)) EV scores_of(const softmax *s, const line *r, long j) {
+    if (r->plain && j + TN_WIDTH <= s->length)
+        return V(TO_NUMBER(s->scale)) * E_LOAD((__global const E *)r->x + j);
+    return any_scores_of(s, r, j);
 }
 
 /* e[0 … n) becomes the scores of elements [first, first + n), n a multiple of 16, then their
