@@ -218,6 +218,14 @@ bool gguf_open(gguf_file *file, const char *path) {
     return read_all(file);
 }
 
+/* Whole pages, and those that the system maps along with one that is touched (Linux: up to 64 KiB). */
+void gguf_release(const gguf_file *file, const uint8_t *data, uint64_t bytes) {
+    const uint64_t along = 65536, at = (uint64_t)(data - file->map);
+    const uint64_t first = at / along * along, end = (at + bytes + along - 1) / along * along;
+    (void)madvise(file->map + first, (end < file->bytes ? end : file->bytes) - first,
+                  MADV_DONTNEED);
+}
+
 void gguf_close(gguf_file *file) {
     if (file->map)
         munmap(file->map, file->bytes);

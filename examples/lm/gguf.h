@@ -68,6 +68,9 @@ typedef struct gguf_file {
 bool gguf_open(gguf_file *file, const char *path);
 void gguf_close(gguf_file *file);
 
+/* Gives memory that holds these bytes of the map back; who reads there again has it read from the file again. */
+void gguf_release(const gguf_file *file, const uint8_t *data, uint64_t bytes);
+
 /* NULL if there is none of this name. */
 const gguf_value *gguf_find(const gguf_file *file, const char *key);
 const gguf_tensor *gguf_find_tensor(const gguf_file *file, const char *name);

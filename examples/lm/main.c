@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lm: runs a decoder of the Llama family from a GGUF file on tenon alone: every product, softmax and attention is tenon's, the weights
- * stay where the file is mapped, and the memory for everything else is known before it is taken. See README.md beside this file.
+ * lm: runs a decoder of the Llama family from a GGUF file on tenon alone: every product, softmax and attention is tenon's, there is one
+ * copy of the weights, and the memory for all is known before it is taken. See README.md beside this file.
  */
 #include "model.h"
 #include "synthetic.h"
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *file, *synthetic, *prompt, *ids, *device, *kv, *logits;
+    const char *file, *synthetic, *prompt, *ids, *device, *kv, *logits, *weights;
     int64_t tokens, generate, context, rows, threads, repeat;
     uint64_t budget, seed;
     double temperature;
@@ -35,6 +35,9 @@ static const char usage[] =
     "  --budget BYTES      most memory for weights, cache and all else; K, M, G are powers of "
     "1024\n"
     "  --dry-run           says what it would take, and stops\n"
+    "  --weights WHERE     packed: for the kernels, when they are loaded; mapped: in the file "
+    "(default: "
+    "packed, if the budget allows)\n"
     "  --context N         positions of the cache (default: what this run needs)\n"
     "  --kv TYPE           type of the cache: f32, f16 (default), bf16, f8_e4m3, f8_e5m2\n"
     "  --rows N            tokens of the prompt at once (default 512)\n"
@@ -78,6 +81,7 @@ static int parse(int argc, char **argv, options *o) {
         {"--device", &o->device, 0, 0},
         {"--kv", &o->kv, 0, 0},
         {"--logits", &o->logits, 0, 0},
+        {"--weights", &o->weights, 0, 0},
         {"--budget", &budget, 0, 0},
         {"--temperature", &temperature, 0, 0},
         {"--tokens", 0, &o->tokens, 0},
@@ -135,6 +139,10 @@ static int parse(int argc, char **argv, options *o) {
     if (kv != TENON_F32 && kv != TENON_F16 && kv != TENON_BF16 && kv != TENON_F8_E4M3 &&
         kv != TENON_F8_E5M2) {
         fprintf(stderr, "lm: --kv is %s, expected f32, f16, bf16, f8_e4m3 or f8_e5m2\n", o->kv);
+        return 0;
+    }
+    if (o->weights && strcmp(o->weights, "packed") != 0 && strcmp(o->weights, "mapped") != 0) {
+        fprintf(stderr, "lm: --weights is %s, expected packed or mapped\n", o->weights);
         return 0;
     }
     if (budget && !o->budget) {
@@ -316,13 +324,15 @@ static bool open_exact(const options *o, uint64_t bytes, tenon_pool **pool, teno
 }
 
 static void print_memory(const model_memory *memory) {
-    const uint64_t rest = memory->cache + memory->work;
-    print_bytes("memory: weights", memory->weights);
-    print_bytes(" (mapped), cache", memory->cache);
+    const uint64_t rest = memory->packed + memory->mapped + memory->cache;
+    print_bytes("memory: weights", memory->packed);
+    print_bytes(" (packed) and", memory->mapped);
+    printf(" (mapped)");
+    print_bytes(", cache", memory->cache);
     print_bytes(", activations and workspaces", memory->work);
-    print_bytes("; in all", memory->weights + rest);
+    print_bytes("; in all", rest + memory->work);
     if (memory->work < memory->preferred) {
-        print_bytes(" (without a budget", memory->weights + memory->cache + memory->preferred);
+        print_bytes(" (without a budget", rest + memory->preferred);
         printf(")");
     }
     printf("\n");
@@ -332,11 +342,13 @@ static void print_memory(const model_memory *memory) {
 static bool run_planned(model *m, const options *o, const tokenizer *t, const int32_t *tokens,
                         int64_t count, int64_t rows, char error[512]) {
     const model_memory *memory = model_memory_of(m);
-    const uint64_t planned = memory->work + memory->cache;
+    const uint64_t planned = model_block(m);
+    const double began = seconds();
     tenon_pool *pool = NULL;
     tenon_context *ctx = NULL;
     tenon_memory_info info = {.struct_size = sizeof info};
-    bool done = open_exact(o, planned, &pool, &ctx, error) && model_allocate(m, ctx, error);
+    bool done = open_exact(o, planned, &pool, &ctx, error) && model_load(m, ctx, error);
+    const double loading = seconds() - began;
     if (o->logits)
         done = done && write_logits(m, o, tokens, count, rows, error);
     else
@@ -344,8 +356,9 @@ static bool run_planned(model *m, const options *o, const tokenizer *t, const in
             done = run(m, o, t, tokens, count, rows, error);
     if (done && tenon_memory_stats(pool, &info) == TENON_OK) {
         print_bytes("memory: held at most", info.peak_reserved);
-        print_bytes(" beside the weights, planned", planned);
-        printf("\n");
+        print_bytes(", planned", planned);
+        print_bytes("; mapped weights", memory->mapped);
+        printf("; loaded in %.2f s\n", loading);
     }
     model_close(m); /* before its context */
     tenon_context_destroy(ctx);
@@ -357,15 +370,20 @@ static bool plan_and_run(const options *o, tenon_context *planning, const gguf_f
                          const tokenizer *t, const int32_t *tokens, int64_t count,
                          char error[512]) {
     const int64_t needed = count + o->generate;
-    const model_options wanted = {
+    model_options wanted = {
         .capacity = o->context > needed ? o->context : needed,
         .rows = o->rows < count ? o->rows : count,
         .all_logits = o->logits != NULL,
         .kv = tenon_dtype_from_name(o->kv),
         .compute = o->exact ? TENON_COMPUTE_EXACT : TENON_COMPUTE_FAST,
+        .packed = !o->weights || strcmp(o->weights, "packed") == 0,
         .budget = o->budget,
     };
     model *m = model_plan(planning, file, &wanted, error);
+    if (!m && wanted.packed && !o->weights && o->budget > 0) {
+        wanted.packed = false;
+        m = model_plan(planning, file, &wanted, error);
+    }
     if (!m)
         return false;
     print_memory(model_memory_of(m));

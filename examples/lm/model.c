@@ -109,7 +109,7 @@ static bool find_matrix(model *m, const char *name, int64_t rows, int64_t k, mat
     if (!t || t->dtype == TENON_DTYPE_NONE || t->extent[0] != k || t->extent[1] != rows ||
         t->extent[2] != 1 || t->extent[3] != 1)
         return wrong_tensor(t, name, rows, k, error);
-    m->memory.weights += t->bytes;
+    m->memory.mapped += t->bytes;
     ++m->used;
     *out = (matrix){.data = t->data, .dtype = t->dtype, .rows = rows, .k = k};
     return true;
@@ -121,7 +121,7 @@ static bool find_vector(model *m, const char *name, int64_t length, const float 
     if (!t || t->dtype != TENON_F32 || t->extent[0] != length || t->extent[1] != 1 ||
         t->extent[2] != 1 || t->extent[3] != 1)
         return wrong_tensor(t, name, 1, length, error);
-    m->memory.weights += t->bytes;
+    m->memory.mapped += t->bytes;
     ++m->used;
     *out = (const float *)(const void *)t->data;
     return true;
@@ -209,12 +209,13 @@ static bool plan_memory(model *m, char error[512]) {
     m->memory.cache = whole_pages(
         (uint64_t)(2 * s->layers * s->kv_heads * m->options.capacity * (s->head / elements)) *
         bytes);
-    const uint64_t fixed = m->memory.weights + m->memory.cache, budget = m->options.budget;
+    const uint64_t weights = m->memory.packed + m->memory.mapped, fixed = weights + m->memory.cache,
+                   budget = m->options.budget;
     if (budget > 0 && budget <= fixed)
         return say(error,
                    "the budget is %llu bytes, expected more than the %llu of weights and the %llu "
                    "of the cache",
-                   (unsigned long long)budget, (unsigned long long)m->memory.weights,
+                   (unsigned long long)budget, (unsigned long long)weights,
                    (unsigned long long)m->memory.cache);
     const uint64_t left = budget > 0 ? (budget - fixed) / 4096 * 4096 : 0;
     if (!plan_set_make(m, &m->many, m->options.rows, left, error) ||
@@ -236,7 +237,8 @@ model *model_plan(tenon_context *ctx, const gguf_file *file, const model_options
     m->ctx = ctx;
     m->file = file;
     m->options = *options;
-    if (read_shape(m, error) && find_weights(m, error) && plan_memory(m, error))
+    if (read_shape(m, error) && find_weights(m, error) &&
+        (!m->options.packed || pack_plan(m, error)) && plan_memory(m, error))
         return m;
     model_close(m);
     return NULL;
@@ -250,16 +252,20 @@ const model_memory *model_memory_of(const model *m) {
     return &m->memory;
 }
 
-bool model_allocate(model *m, tenon_context *ctx, char error[512]) {
+uint64_t model_block(const model *m) {
+    return m->memory.work + m->memory.cache + m->memory.packed;
+}
+
+bool model_load(model *m, tenon_context *ctx, char error[512]) {
     m->ctx = ctx;
-    if (tenon_buffer_alloc(tenon_context_pool(ctx, 0), m->memory.work + m->memory.cache, "model",
-                           &m->block) != TENON_OK)
+    if (tenon_buffer_alloc(tenon_context_pool(ctx, 0), model_block(m), "model", &m->block) !=
+        TENON_OK)
         return say(error, "%s", tenon_error_message(NULL));
     if (!tenon_buffer_host(m->block))
         return say(error,
                    "%s: the host can't reach this device's memory, as norms and rotations must",
                    tenon_context_device(ctx, 0));
-    return true;
+    return pack_weights(m, error);
 }
 
 int64_t model_position(const model *m) {
@@ -279,5 +285,6 @@ void model_close(model *m) {
     plan_set_free(&m->rest);
     tenon_buffer_free(m->block);
     free(m->layers);
+    free(m->packings);
     free(m);
 }

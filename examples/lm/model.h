@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * model.h: a decoder of the Llama family (Touvron et al., 2023): RMS norms, rotary positions, grouped-query attention, SwiGLU. Its
- * weights stay where the file is mapped; everything else it needs is known, and can be told, before the first token.
+ * weights are packed for the kernels when it is loaded, or stay where the file is mapped: one copy of them either way. Everything it
+ * needs is known, and can be told, before the first token.
  */
 #ifndef LM_MODEL_H
 #define LM_MODEL_H
@@ -20,12 +21,14 @@ typedef struct model_options {
     bool all_logits;  /* of every position of a step, not of the last alone */
     tenon_dtype kv;   /* type of the cache */
     tenon_compute compute;
+    bool packed;     /* weights that take no more memory so are packed */
     uint64_t budget; /* bytes for weights and all else; 0: no limit */
 } model_options;
 
 /* What it takes, in bytes; known before anything is allocated. */
 typedef struct model_memory {
-    uint64_t weights; /* mapped, one copy */
+    uint64_t packed; /* weights in the order of the kernels */
+    uint64_t mapped; /* weights that are used where the file is mapped */
     uint64_t cache;
     uint64_t work;      /* activations and workspaces */
     uint64_t preferred; /* that with every product's fastest algorithm */
@@ -39,8 +42,12 @@ model *model_plan(tenon_context *ctx, const gguf_file *file, const model_options
 const model_shape *model_shape_of(const model *m);
 const model_memory *model_memory_of(const model *m);
 
-/* Takes work + cache bytes, one buffer, from the pool of `ctx`, a context of the same device, in which it runs then. False with a sentence. */
-bool model_allocate(model *m, tenon_context *ctx, char error[512]);
+/*
+ * Takes model_block bytes, one buffer, from the pool of `ctx`, a context of the same device, in which it runs then, and packs weights
+ * into it. False with a sentence.
+ */
+bool model_load(model *m, tenon_context *ctx, char error[512]);
+uint64_t model_block(const model *m);
 
 /*
  * Runs `count` tokens (at most options.rows) at the positions after those before. *logits: vocabulary floats of the last one, or of

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* model_parts.h: what model.c (weights, shape), model_plan.c (plans, memory) and model_step.c (running) share. */
+/* model_parts.h: what model.c (weights, shape), model_pack.c (weights packed), model_plan.c (plans, memory) and model_step.c (running)
+ * share. */
 #ifndef LM_MODEL_PARTS_H
 #define LM_MODEL_PARTS_H
 
@@ -39,6 +40,7 @@ typedef struct matrix {
     const uint8_t *data;
     tenon_dtype dtype;
     int64_t rows, k;
+    uint64_t packed, packed_bytes; /* where it is among the packed weights; 0 bytes: it is not */
 } matrix;
 
 typedef struct model_layer {
@@ -46,6 +48,12 @@ typedef struct model_layer {
     const float *attention_norm, *hidden_norm;
     bool gated; /* the rows of up follow those of gate in the file: one product for both */
 } model_layer;
+
+/* A product's weights that are packed. */
+typedef struct packing {
+    matrix *weights;
+    bool gated; /* with those of `up`, which follow */
+} packing;
 
 /* A phase's plan for weights of one type. */
 typedef struct planned {
@@ -78,7 +86,9 @@ struct model {
     model_layer *layers;
     plan_set many, one, rest; /* of options.rows tokens, of one, and of what a prompt leaves over */
     uint64_t used;            /* tensors of the file that have been found */
-    tenon_buffer *block;      /* activations and workspaces, then the cache */
+    packing *packings;        /* from the largest to the smallest */
+    int64_t packing_count;
+    tenon_buffer *block;      /* activations and workspaces, then the cache, then packed weights */
     int64_t position, length; /* tokens in the cache: before, and with the step under way */
 };
 
@@ -86,7 +96,16 @@ struct model {
 bool plan_set_make(model *m, plan_set *set, int64_t rows, uint64_t budget, char error[512]);
 void plan_set_free(plan_set *set);
 
-/* Descriptors, with addresses in a block that begins at `block` (NULL while planning). */
+/* Decides which weights are packed, and where; then does it. */
+bool pack_plan(model *m, char error[512]);
+bool pack_weights(model *m, char error[512]);
+/* Looked up in the file, row by row, and not held otherwise. */
+bool embedding_is_released(const model *m);
+
+/* B of a product: the weights where they are mapped, or packed in a block that begins at `block` (NULL while planning). */
+void describe_weights(const model *m, const matrix *weights, bool gated, const char *block,
+                      tenon_gemm_desc *out);
+/* Descriptors, with addresses in such a block. */
 void describe_product(const model *m, const plan_set *set, model_phase phase, const matrix *weights,
                       bool gated, char *block, tenon_gemm_desc *out);
 void describe_attention(const model *m, const plan_set *set, int64_t layer, char *block,

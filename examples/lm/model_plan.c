@@ -71,9 +71,7 @@ void describe_product(const model *m, const plan_set *set, model_phase phase, co
     const model_shape *s = &m->shape;
     const int64_t rows = set->rows, q = s->heads * s->head, kv = s->kv_heads * s->head;
     float *x = slot_of(set, SLOT_X, block), *qkv = slot_of(set, SLOT_QKV, block);
-    *out = (tenon_gemm_desc){.struct_size = sizeof *out, .compute = m->options.compute};
-    out->b = tenon_transposed(tenon_matrix(weights->data, weights->dtype,
-                                           gated ? 2 * weights->rows : weights->rows, weights->k));
+    describe_weights(m, weights, gated, block, out);
     switch (phase) {
     case PHASE_Q:
     case PHASE_K:
@@ -92,7 +90,6 @@ void describe_product(const model *m, const plan_set *set, model_phase phase, co
         out->c = tenon_matrix(slot_of(set, phase == PHASE_GATE ? SLOT_GATE : SLOT_UP, block),
                               TENON_F32, rows, s->hidden);
         out->activation = phase == PHASE_GATE ? TENON_ACTIVATION_SILU : TENON_ACTIVATION_NONE;
-        out->gated = gated ? TENON_GATED_HALVES : TENON_GATED_NONE;
         break;
     case PHASE_DOWN:
         out->a = tenon_matrix(slot_of(set, SLOT_GATE, block), TENON_F32, rows, s->hidden);

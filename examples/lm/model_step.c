@@ -95,18 +95,23 @@ static bool embed(const run *r, int32_t token, float *out) {
                    (long long)m->shape.vocabulary - 1);
     const int64_t extent[4] = {m->embedding.k, 1, 1, 1};
     const tenon_dtype dtype = m->embedding.dtype;
-    const uint8_t *row = m->embedding.data + (uint64_t)token * gguf_bytes_of(dtype, extent);
+    const uint64_t bytes = gguf_bytes_of(dtype, extent);
+    const uint8_t *row = m->embedding.data + (uint64_t)token * bytes;
+    bool done = true;
     if (dtype == TENON_F32 || dtype == TENON_F16 || dtype == TENON_BF16) {
         rows_widen(out, row, dtype, m->embedding.k);
-        return true;
+    } else {
+        const tenon_quantize_desc desc = {
+            .struct_size = sizeof desc,
+            .x = tenon_matrix(row, dtype, 1, m->embedding.k),
+            .y = tenon_matrix(out, TENON_F32, 1, m->embedding.k),
+        };
+        done = tenon_dequantize(m->ctx, &desc) == TENON_OK ||
+               say(r->error, "%s", tenon_error_message(m->ctx));
     }
-    const tenon_quantize_desc desc = {
-        .struct_size = sizeof desc,
-        .x = tenon_matrix(row, dtype, 1, m->embedding.k),
-        .y = tenon_matrix(out, TENON_F32, 1, m->embedding.k),
-    };
-    return tenon_dequantize(m->ctx, &desc) == TENON_OK ||
-           say(r->error, "%s", tenon_error_message(m->ctx));
+    if (embedding_is_released(m))
+        gguf_release(m->file, row, bytes);
+    return done;
 }
 
 static const plan_set *set_for(model *m, int64_t count, char error[512]) {

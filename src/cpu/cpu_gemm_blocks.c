@@ -4,14 +4,18 @@
  * packed ones.
  *
  * Either way a panel is decoded when it is wanted, once for all rows that meet it, so what comes
- * from memory is the blocks' own bytes. Blocks where they lie are interleaved first, a vector's
+ * from memory is the blocks' own bytes; a few rows meet them without a panel. Blocks where they lie are interleaved first, a vector's
  * columns and a block of k at a time, on the stack; packed blocks are no more than that, done
  * beforehand: for each member, half, panel and block of k those of the panel's vectors, which is
  * the order in which a few rows read them.
  */
 #include "cpu/cpu_gemm.h"
 
-enum { MOST_LANES = 16, MOST_RUN = 272 }; /* bytes of a block of k of one column: of Q8_0 */
+enum {
+    MOST_LANES = 16,
+    MOST_PANEL = 32,
+    MOST_RUN = 272
+}; /* bytes of a block of k of a column: Q8_0's */
 
 tn_block_format tn_gemm_block_format(tenon_dtype dtype) {
     static const tn_block_format formats[TN_BLOCKS] = {
@@ -146,6 +150,49 @@ static void few_block(const tn_gemm_job *job, const tn_gemm_place *at, const tn_
         tile->ops.add(to + i * s->ld, (float *)(void *)waiting + i * panels * tile->nr, cols);
 }
 
+/* One panel's columns by the kernel that needs no panels, if there is one for so few rows: of
+ * packed blocks all of k at once, else interleaved a block of k at a time. */
+static bool few_rows(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
+                     int half, int64_t j, int64_t cols) {
+    const tn_gemm_tile *tile = job->tile;
+    if (!tile->few || at->rows > TN_GEMM_FEW)
+        return false;
+    const int64_t k = job->p.k, lanes = tile->lanes;
+    tn_gemm_few_args t = {
+        .a = job->workspace,
+        .c = (float *)(void *)tn_gemm_sum_at(job, s, half, 0, j),
+        .a_block = tn_gemm_a_bytes(tile, TN_GEMM_KC),
+        .block = TN_GEMM_KC,
+        .b_block = tn_gemm_block_group_bytes(job->blocks, tile->lanes, TN_GEMM_KC),
+        .b_last = tn_gemm_block_group_bytes(job->blocks, tile->lanes, k % TN_GEMM_KC),
+        .k = k,
+        .ldc = s->ld,
+        .cols = cols,
+        .rows = (int32_t)at->rows,
+    };
+    if (job->packed_blocks) {
+        t.b = (const char *)job->address[TN_GEMM_B_PACKED] +
+              packed_offset(job, at->x.packed, half, at->j0 + j, 0);
+        tile->few(&t);
+        return true;
+    }
+    _Alignas(64) char run[MOST_RUN * MOST_PANEL];
+    for (int64_t p = 0; p < k; p += TN_GEMM_KC) {
+        t.k = tn_min64(TN_GEMM_KC, k - p);
+        t.b = run;
+        t.a = job->workspace + p / TN_GEMM_KC * t.a_block;
+        t.meet = p > 0 ? TN_GEMM_ADD : TN_GEMM_STORE;
+        char *to = run;
+        for (int64_t c = 0; c < cols; c += lanes) {
+            interleave(job, &at->x, half, at->j0 + j + c, tn_min64(lanes, cols - c), p,
+                       t.k / job->blocks->elements, distance_ahead(job, at->j0 + j, p, t.k), to);
+            to += t.k == TN_GEMM_KC ? t.b_block : t.b_last;
+        }
+        tile->few(&t);
+    }
+    return true;
+}
+
 bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
                            int64_t j0, int64_t cols, char *buffer) {
     const tn_gemm_tile *tile = job->tile;
@@ -154,10 +201,14 @@ bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, cons
     const int64_t panels = tile->wide && at->rows <= 2 ? TN_GEMM_WIDE : 1,
                   width = panels * tile->nr, a_bytes = tn_gemm_a_bytes(tile, TN_GEMM_KC);
     for (int half = 0; half < job->halves; half++)
-        for (int64_t j = j0; j < j0 + cols; j += width)
+        for (int64_t j = j0; j < j0 + cols; j += width) {
+            const int64_t n = tn_min64(width, j0 + cols - j);
+            if (few_rows(job, at, s, half, j, n))
+                continue;
             for (int64_t p0 = 0; p0 < job->p.k; p0 += TN_GEMM_KC)
-                few_block(job, at, s, half, j, tn_min64(width, j0 + cols - j), panels, p0,
+                few_block(job, at, s, half, j, n, panels, p0,
                           job->workspace + p0 / TN_GEMM_KC * a_bytes, buffer);
+        }
     return true;
 }
 

@@ -117,6 +117,11 @@ def divergence(p, q):
     return float(np.mean(np.sum(np.exp(p) * (p - q), axis=-1)))
 
 
+def total_of(out):
+    """MiB of the line that says what a run takes."""
+    return float(re.search(r"in all ([\d.]+) MiB", out)[1])
+
+
 @unittest.skipUnless(gguf, "the gguf package is not installed")
 class Lm(unittest.TestCase):
     def setUp(self):
@@ -194,12 +199,35 @@ class Lm(unittest.TestCase):
 
     def test_memory_is_as_planned(self):
         write(self.file, random_weights(7), lambda name: gguf.GGMLQuantizationType.Q4_0)
-        free = self.lm(self.file, "--tokens", "64")
-        held, planned = re.search(r"held at most ([\d.]+) MiB beside the weights, planned ([\d.]+) MiB", free).groups()
-        self.assertEqual(held, planned)
-        total = float(re.search(r"in all ([\d.]+) MiB", free)[1])
+        for where in ("packed", "mapped"):
+            out = self.lm(self.file, "--tokens", "64", "--weights", where)
+            held, planned, mapped = map(float, re.search(r"held at most ([\d.]+) MiB, planned ([\d.]+) MiB; mapped weights ([\d.]+) MiB", out).groups())
+            self.assertEqual(held, planned)
+            self.assertAlmostEqual(held + mapped, total_of(out), delta=0.11)  # three roundings
+            self.assertEqual(mapped < 0.1, where == "packed")
+        free = self.lm(self.file, "--tokens", "64", "--dry-run")
+        self.assertEqual(total_of(free), total_of(self.lm(self.file, "--tokens", "64")))
+        total = total_of(free)
         self.assertIn("without a budget", self.lm(self.file, "--tokens", "64", "--budget", f"{total - 0.2}M"))
         self.assertIn("budget", self.lm(self.file, "--tokens", "64", "--budget", "100K", code=1))
+
+    def test_packed_weights(self):
+        """The same bits as those that stay mapped; types that packing would widen stay; tied and untied heads."""
+        kinds = gguf.GGMLQuantizationType
+        for tied, type_of in ((False, lambda name: kinds.Q4_0), (True, lambda name: kinds.Q8_0), (True, lambda name: kinds.F16),
+                              (False, lambda name: kinds.F16 if "ffn" in name else kinds.Q5_1), (True, lambda name: kinds.F32)):
+            write(self.file, random_weights(13, tied), type_of)
+            for exact in ([], ["--exact"]):
+                with self.subTest(type_of("ffn").name, tied=tied, exact=exact):
+                    self.assertTrue(np.array_equal(self.logits("--weights", "packed", *exact), self.logits("--weights", "mapped", *exact)))
+        write(self.file, random_weights(13, True), lambda name: kinds.F16)
+        self.assertIn("weights 0.0 MiB (packed)", self.lm(self.file, "--dry-run"))
+
+    def test_packed_weights_of_its_own_files(self):
+        for kind in ("q4_k_m", "mxfp4", "nvfp4"):
+            with self.subTest(kind):
+                self.lm("--synthetic", f"tiny:{kind}", self.file, "--dry-run")
+                self.assertTrue(np.array_equal(self.logits("--weights", "packed"), self.logits("--weights", "mapped")))
 
     @unittest.skipUnless(tokenizers, "the tokenizers package is not installed")
     def test_tokenizer(self):
@@ -241,7 +269,7 @@ class Lm(unittest.TestCase):
 
     def test_options_are_read_whole(self):
         write(self.file, random_weights(12), lambda name: gguf.GGMLQuantizationType.F32)
-        for wrong in (["--budget", "6 "], ["--budget", "1e40"], ["--rows", "0"], ["--temperature", "warm"], ["--kv", "s8"], ["--kv", "q9"]):
+        for wrong in (["--budget", "6 "], ["--budget", "1e40"], ["--rows", "0"], ["--temperature", "warm"], ["--weights", "lost"], ["--kv", "s8"], ["--kv", "q9"]):
             self.assertIn(wrong[0], self.lm(self.file, *wrong, code=2))
         for wrong in ("1,,2", "4294967297", "1x2", "-1", ""):
             self.assertIn("--ids", self.lm(self.file, "--ids", wrong, code=1))

@@ -146,6 +146,25 @@ typedef struct tn_gemm_unblock_args {
 typedef void tn_gemm_unblock_fn(const tn_gemm_unblock_args *t);
 
 /*
+ * Or they are multiplied as they are, with the same bits as by way of a panel: a few rows times
+ * columns whose blocks are interleaved, a panel's after the other, of a panel block of k after
+ * block, of a block vector after vector of columns. c (f32) meets the sum over all of k, by
+ * TN_GEMM_STORE or TN_GEMM_ADD. k is a multiple of the type's elements.
+ */
+typedef struct tn_gemm_few_args {
+    const void *a, *b; /* a: panels of `rows` rows, one for each `block` steps */
+    float *c;
+    int64_t a_block, block;  /* bytes from one to the next; steps */
+    int64_t b_block, b_last; /* bytes of a vector's `block` steps, and of what k has beyond them */
+    int64_t k, ldc, cols;
+    int32_t rows; /* up to TN_GEMM_FEW */
+    tn_gemm_meet meet;
+} tn_gemm_few_args;
+typedef void tn_gemm_few_fn(const tn_gemm_few_args *t);
+
+#define TN_GEMM_FEW 4
+
+/*
  * A few rows times a matrix that is not packed: y[i * y_step + j] = sum over p < k of a[i * a_step
  * + p] * convert(b[p * row + j * column]) for i < rows, j < n, in blocks of `block` steps of p
  * whose sums are added in ascending order. Row or column is 1. `scratch` holds n elements for each
@@ -216,6 +235,7 @@ typedef struct tn_gemm_tile {
      * of a panel, which lie `lane_bytes` apart. */
     tn_gemm_unblock_fn *unblock[TN_BLOCKS];
     tn_gemm_interleave_fn *interleave;
+    tn_gemm_few_fn *few; /* of b_panel, a block type; NULL: none */
     int32_t lanes, lane_bytes;
     tn_blocks_load_fn *load_blocks[TN_BLOCKS]; /* f32 families, types whose blocks are of 32 */
     tn_gemv_fn *gemv[TN_GEMM_DTYPES];          /* by B's type; NULL: none, use the tiles */

@@ -16,7 +16,8 @@
  *
  * Without an instruction for sums of four products, vpmaddubsw adds two in s16, and as many of
  * those are added before they are widened as can't overflow: q is at most 127, so 8 for b up to
- * 15, 4 up to 31, 2 up to 63; bytes are split into two nibbles.
+ * 15, 4 up to 31, 2 up to 63; bytes are split into two nibbles. A few rows meet B without panels
+ * (gemm_q8_rows.inc).
  */
 #include "vec_quads.h"
 
@@ -71,7 +72,7 @@ TN_INLINE void put_second(const tn_gemm_unblock_args *t, int64_t u, vf second) {
 #define FROM_SIGNED(v) vi_xor(v, VI_BYTES(128))
 #define VALUES_IQ4_NL values_iq4_nl
 #define VALUES_FP4 values_fp4
-#define DECODE(type) unblock_##type
+#define DECODE(type) static void unblock_##type(const tn_gemm_unblock_args *t)
 #include "block_decode.inc"
 
 /*
@@ -365,6 +366,8 @@ UKR(6, HALVES)
 #define UKR_NAME(bits, unit) ukr_##bits##_##unit
 #endif
 
+#include "gemm_q8_rows.inc"
+
 static void row_add(void *z_, const void *x_, int64_t n) {
     float *z = z_;
     const float *x = x_;
@@ -439,6 +442,7 @@ static void row_add(void *z_, const void *x_, int64_t n) {
                    [TENON_F16] = pack_##tag##_f16,                                                 \
                    [TENON_BF16] = pack_##tag##_bf16},                                              \
         .unblock = {[TN_BLOCK_##tag] = unblock_##tag},                                             \
+        .few = few_##tag,                                                                          \
         .lanes = VF,                                                                               \
         .lane_bytes = B_UNIT * 4,                                                                  \
         .ops = {.add = row_add},                                                                   \

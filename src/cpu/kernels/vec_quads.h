@@ -79,13 +79,13 @@ TN_INLINE vi vi_sub_bytes(vi a, vi b) {
     return _mm256_sub_epi8(a, b);
 }
 TN_INLINE vi vi_right(vi a, int n) {
-    return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n));
+    return _mm256_srli_epi32(a, n);
 }
 TN_INLINE vi vi_left(vi a, int n) {
-    return _mm256_sll_epi32(a, _mm_cvtsi32_si128(n));
+    return _mm256_slli_epi32(a, n);
 }
 TN_INLINE vi vi_right_signed(vi a, int n) {
-    return _mm256_sra_epi32(a, _mm_cvtsi32_si128(n));
+    return _mm256_srai_epi32(a, n);
 }
 TN_INLINE vi vi_lookup(const int8_t *table, vi index) {
     return _mm256_shuffle_epi8(
@@ -110,6 +110,14 @@ TN_INLINE vi vi_two_quads(vi a, vi b) {
 }
 TN_INLINE vi vi_add16(vi a, vi b) {
     return _mm256_add_epi16(a, b);
+}
+/* |a| of s8, as u8; and a with its sign changed where b's is negative, a > -128. Where b is 0,
+ * a or 0. */
+TN_INLINE vi vi_abs_bytes(vi a) {
+    return _mm256_abs_epi8(a);
+}
+TN_INLINE vi vi_sign_bytes(vi a, vi b) {
+    return _mm256_sign_epi8(a, b);
 }
 TN_INLINE __m256i tn_two16(const uint8_t *low, const uint8_t *high) {
     return _mm256_inserti128_si256(
@@ -169,6 +177,13 @@ TN_INLINE vi vi_add16(vi a, vi b) {
     return tn_join_si(_mm256_add_epi16(tn_low_si(a), tn_low_si(b)),
                       _mm256_add_epi16(tn_high_si(a), tn_high_si(b)));
 }
+TN_INLINE vi vi_abs_bytes(vi a) {
+    return tn_join_si(_mm256_abs_epi8(tn_low_si(a)), _mm256_abs_epi8(tn_high_si(a)));
+}
+TN_INLINE vi vi_sign_bytes(vi a, vi b) {
+    return tn_join_si(_mm256_sign_epi8(tn_low_si(a), tn_low_si(b)),
+                      _mm256_sign_epi8(tn_high_si(a), tn_high_si(b)));
+}
 TN_INLINE vi vi_lookup(const int8_t *table, vi index) {
     const __m256i t = _mm256_broadcastsi128_si256(tn_bytes16(table));
     return tn_join_si(_mm256_shuffle_epi8(t, tn_low_si(index)),
@@ -192,6 +207,12 @@ TN_INLINE vi vi_two_quads(vi a, vi b) {
 }
 TN_INLINE vi vi_add16(vi a, vi b) {
     return _mm512_add_epi16(a, b);
+}
+TN_INLINE vi vi_abs_bytes(vi a) {
+    return _mm512_abs_epi8(a);
+}
+TN_INLINE vi vi_sign_bytes(vi a, vi b) {
+    return _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(b), _mm512_setzero_si512(), a);
 }
 TN_INLINE vi tn_shuffle_bytes(vi a, __m128i to) {
     return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(to));
