@@ -135,7 +135,7 @@ static size_t mma_shared(const tn_attention_problem *p, const attention_state *s
     const int64_t own = TN_CU_MMA_WORK(s->rows) + s->rows * TN_CU_MMA_PITCH(p->d) +
                         (flat ? MMA_FLAT_ROWS * TN_CU_MMA_SCORES * 4 : 0);
     const int64_t tiles =
-        s->stages * TN_CU_MMA_KEYS * (TN_CU_MMA_PITCH(p->d) + TN_CU_MMA_PITCH(p->dv) + 8);
+        s->stages * TN_CU_MMA_KEYS * (TN_CU_MMA_PITCH(p->d) + TN_CU_MMA_PITCH(p->dv) + 12);
     return (size_t)(own + tn_max64(tiles, s->rows * TN_CU_MMA_RESULT(p->dv)));
 }
 

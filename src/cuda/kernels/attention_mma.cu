@@ -61,13 +61,12 @@ struct work {
 template <class S> struct pass {
     uint32_t q, ring, scores;           /* addresses */
     uint32_t k_pitch, v_pitch, k_bytes; /* k_bytes, stage: of a tile with its scales */
-    uint32_t stage;
-    int stages;
+    uint32_t stage, turn;               /* bytes of both; 1: two of them take turns */
     bool careful;
 
     /* Address of tile t: keys of block t / 2, then its values. */
-    __device__ __forceinline__ uint32_t tile(int64_t t) const {
-        return ring + (stages == 1 ? 0 : (uint32_t)(t >> 1 & 1) * stage) + (t & 1 ? k_bytes : 0);
+    __device__ __forceinline__ uint32_t tile(int t) const {
+        return ring + (t >> 1 & turn) * stage + (t & 1 ? k_bytes : 0);
     }
 };
 
@@ -81,9 +80,9 @@ template <class S> TN_DEVICE pass<S> pass_of(const tn_cu_attention &a) {
     pass<S> p;
     p.k_pitch = (uint32_t)TN_CU_MMA_PITCH(a.d);
     p.v_pitch = (uint32_t)TN_CU_MMA_PITCH(a.dv);
-    p.k_bytes = KEYS * (p.k_pitch + 4);
+    p.k_bytes = KEYS * (p.k_pitch + 8);
     p.stage = p.k_bytes + KEYS * (p.v_pitch + 4);
-    p.stages = a.stages;
+    p.turn = (uint32_t)a.stages - 1;
     p.q = shared_address(dynamic) + TN_CU_MMA_WORK(S::ROWS);
     p.scores = p.q + S::ROWS * p.k_pitch;
     p.ring = p.scores + (S::FLAT ? 16 * SCORES_PITCH * 4 : 0);
@@ -147,11 +146,20 @@ TN_DEVICE void stage_queries(const tn_cu_attention &a, const unit &u, const pass
     });
 }
 
+template <class Place>
+TN_DEVICE void stage_scales(const tn_cu_attention &a, int role, uint32_t to, Place place_of) {
+    if (present(a, role) && threadIdx.x < KEYS) {
+        const char *at = place_of(role, threadIdx.x);
+        const float scale = at ? get<float>(at, a.type[role]) : 0.0f;
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(to + threadIdx.x * 4), "f"(scale) : "memory");
+    }
+}
+
 /* Tile t, if there is one, as a group of copies; there is a group in any case. */
 template <class S>
-TN_DEVICE void issue(const tn_cu_attention &a, const unit &u, const pass<S> &p, int64_t t) {
-    if (t < 2 * job().count) {
-        const int role = t & 1 ? VALUES : K, scales = t & 1 ? V_SCALE : K_SCALE;
+TN_DEVICE void issue(const tn_cu_attention &a, const unit &u, const pass<S> &p, int t) {
+    if (t < 2 * (int)job().count) {
+        const int role = t & 1 ? VALUES : K;
         const int64_t first = (job().first + (t >> 1)) * KEYS;
         const uint32_t pitch = t & 1 ? p.v_pitch : p.k_pitch, to = p.tile(t);
         auto place_of = [&](int role, int n) {
@@ -163,26 +171,14 @@ TN_DEVICE void issue(const tn_cu_attention &a, const unit &u, const pass<S> &p, 
         };
         stage_rows<typename S::M, KEYS>(a, role, a.wide[role], (int)(t & 1 ? a.dv : a.d), to, pitch,
                                         [&](int n) { return place_of(role, n); });
-        if (present(a, scales) && threadIdx.x < KEYS) {
-            const char *at = place_of(scales, threadIdx.x);
-            const float scale = at ? get<float>(at, a.type[scales]) : 0.0f;
-            asm volatile("st.shared.f32 [%0], %1;" ::"r"(to + KEYS * pitch + threadIdx.x * 4),
-                         "f"(scale)
-                         : "memory");
-        }
+        /* scales lie behind their tile; without `flat` v's are needed before v is */
+        const int v_scales = S::FLAT ? 1 : 0;
+        if (!(t & 1))
+            stage_scales(a, K_SCALE, to + KEYS * pitch, place_of);
+        if ((t & 1) == v_scales)
+            stage_scales(a, V_SCALE, to + KEYS * pitch + (t & 1 ? 0 : KEYS * 4), place_of);
     }
     commit_copies();
-}
-
-/* Tile t is there for all, and nobody reads the one before it any more: the next can come. */
-template <class S>
-TN_DEVICE void next_tile(const tn_cu_attention &a, const unit &u, const pass<S> &p, int64_t t) {
-    if (p.stages == 1)
-        await_copies<0>();
-    else
-        await_copies<2>();
-    __syncthreads();
-    issue(a, u, p, t + 2 * p.stages - 1);
 }
 
 TN_DEVICE float shared_float(uint32_t at) {
@@ -298,13 +294,13 @@ TN_DEVICE void put_scores(const pass<S> &p, const float (&s)[S::TILES][S::OWN_KE
     }
 }
 template <class S>
-TN_DEVICE void get_scores(const pass<S> &p, float (&s)[S::TILES][KEYS / 8][4]) {
+TN_DEVICE void get_scores(const pass<S> &p, float (&s)[KEYS / 8][4]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < KEYS / 4; n++) {
         const int at = (lane / 4 + n % 2 * 8) * SCORES_PITCH + n / 2 * 8 + lane % 4 * 2;
         asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];"
-                     : "=f"(s[0][n / 2][n % 2 * 2]), "=f"(s[0][n / 2][n % 2 * 2 + 1])
+                     : "=f"(s[n / 2][n % 2 * 2]), "=f"(s[n / 2][n % 2 * 2 + 1])
                      : "r"(p.scores + at * 4)
                      : "memory");
     }
@@ -481,17 +477,23 @@ TN_DEVICE void store_rows(const tn_cu_attention &a, const unit &u, const pass<S>
             char *to = place(a, O, u.q_batch, x.head, u.q_start + x.query);
             for (int c = lane % 8; c * 8 < a.dv; c += 8) {
                 const uint32_t at = from + r * pitch + c * 32;
-                uint32_t word[4];
+                /* lanes 4 and up begin with the second half: no bank twice */
+                const int turn = lane / 4 % 2;
+                uint32_t half[2][2];
 #pragma unroll
-                for (int n = 0; n < 4; n++) {
-                    float v[2];
-                    asm volatile("ld.shared.v2.f32 {%0,%1}, [%2];"
-                                 : "=f"(v[0]), "=f"(v[1])
-                                 : "r"(at + n * 8)
+                for (int n = 0; n < 2; n++) {
+                    float v[4];
+                    asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
+                                 : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3])
+                                 : "r"(at + (n ^ turn) * 16)
                                  : "memory");
-                    word[n] = S::M::pack(v[0], v[1]);
+                    half[n][0] = S::M::pack(v[0], v[1]);
+                    half[n][1] = S::M::pack(v[2], v[3]);
                 }
-                *(uint4 *)(to + c * 16) = make_uint4(word[0], word[1], word[2], word[3]);
+                const uint4 word = turn
+                                       ? make_uint4(half[1][0], half[1][1], half[0][0], half[0][1])
+                                       : make_uint4(half[0][0], half[0][1], half[1][0], half[1][1]);
+                *(uint4 *)(to + c * 16) = word;
             }
         }
         return;
@@ -565,35 +567,46 @@ TN_DEVICE bool through_keys(const tn_cu_attention &a, const pass<S> &p,
     for (int n = 0; n < S::TILES * 2; n++)
         total.of[n / 2][n % 2] = {-TN_INFINITY, 0.0f};
     stage_queries(a, u, p);
-    for (int64_t t = 0; t < 2 * p.stages - 1; t++)
-        issue(a, u, p, t);
-    for (int64_t i = 0; i < job().count; i++) {
-        const int64_t block = job().first + i;
-        const bool whole = block * KEYS >= job().whole && block * KEYS + KEYS <= job().whole_to;
-        const uint32_t keys = p.tile(2 * i), values = p.tile(2 * i + 1);
-        const uint32_t v_scales = values + KEYS * p.v_pitch;
-        uint32_t w[S::TILES][KEYS / 16][4];
-        part<float> own[S::TILES][2];
-        float old[S::TILES][2], more[S::TILES][2];
-        bool moves = false;
-        next_tile(a, u, p, 2 * i);
-        {
+    uint32_t w[S::TILES][KEYS / 16][4];
+    part<float> own[S::TILES][2];
+    const int ahead = 2 * a.stages - 1; /* tiles that are on their way */
+#pragma unroll 1
+    for (int tile = -ahead; tile < 2 * (int)job().count; tile++) {
+        const int64_t block = job().first + (tile >> 1);
+        if (tile >= 0) {
+            /* it is there for all, and nobody reads the one before it any more */
+            if (a.stages == 1)
+                await_copies<0>();
+            else
+                await_copies<2>();
+            __syncthreads();
+        }
+        issue(a, u, p, tile + ahead);
+        if (tile < 0)
+            continue;
+        if (tile % 2 == 0) {
+            const uint32_t keys = p.tile(tile), scales = keys + KEYS * p.k_pitch;
+            const bool whole = block * KEYS >= job().whole && block * KEYS + KEYS <= job().whole_to;
             float s[S::TILES][S::OWN_KEYS / 8][4];
             products<S>(a, p, keys, s);
-            scores_of<S>(a, u, p, block, whole, keys + KEYS * p.k_pitch, s);
+            scores_of<S>(a, u, p, block, whole, scales, s);
             if constexpr (S::FLAT) {
-                float all[S::TILES][KEYS / 8][4];
                 put_scores<S>(p, s);
-                next_tile(a, u, p, 2 * i + 1);
-                get_scores<S>(p, all);
-                weights_of<S>(a, all[0], v_scales, own[0], w[0]);
             } else {
-                next_tile(a, u, p, 2 * i + 1);
 #pragma unroll
                 for (int t = 0; t < S::TILES; t++)
-                    weights_of<S>(a, s[t], v_scales, own[t], w[t]);
+                    weights_of<S>(a, s[t], scales + KEYS * 4, own[t], w[t]);
             }
+            continue;
         }
+        const uint32_t values = p.tile(tile);
+        if constexpr (S::FLAT) {
+            float all[KEYS / 8][4];
+            get_scores<S>(p, all);
+            weights_of<S>(a, all, values + KEYS * p.v_pitch, own[0], w[0]);
+        }
+        float old[S::TILES][2], more[S::TILES][2];
+        bool moves = false;
         float *slot = job().slots + block * (S::ROWS * TN_CU_SLOT(a.dv));
 #pragma unroll
         for (int t = 0; t < S::TILES; t++) {
