@@ -15,6 +15,7 @@ enum {
     TN_CU_SOFTMAX_SHORT = 512,  /* elements of a row that one warp keeps */
     TN_CU_BLOCK = 256,          /* keys: docs/NUMERICS.md, 5.1 */
     TN_CU_PLAIN_ROWS = 8,       /* rows of a unit of attention_plain.cu; f64: half */
+    TN_CU_MMA_KEYS = 64,        /* of a block of attention_mma.cu: docs/NUMERICS.md, 5.4 */
     TN_CU_MERGE_PARTS = 8       /* of one launch */
 };
 
@@ -44,14 +45,26 @@ typedef struct tn_cu_attention {
     int64_t tiles;       /* of rows, of one kv head (ragged: of all sequences together) */
     int64_t units;       /* tiles of all kv heads and sequences */
     int64_t blocks;      /* split: most blocks of keys of a sequence; else 0 */
-    uint64_t slots;      /* split: the blocks' results: dv + 2 numbers of each row */
+    int64_t run;         /* split: blocks of keys that a block of attention_mma.cu takes */
+    uint64_t slots;      /* split: the blocks' results: TN_CU_SLOT numbers of each row */
     double scale, softcap;
     uint64_t at[TN_CU_ATTENTION_OPERANDS];
     int64_t stride[TN_CU_ATTENTION_OPERANDS][4];
     int32_t type[TN_CU_ATTENTION_OPERANDS];
+    int32_t wide[4]; /* q, k, v, o lie so that 16 bytes can be copied at once */
     int32_t align_bottom;
-    int32_t mend; /* attention_plain: rows alone whose o is not finite */
+    int32_t unit_rows, block_keys; /* of a unit, of a block: for those who join */
+    int32_t stages;                /* of attention_mma.cu: 1 or 2 blocks of keys in shared memory */
 } tn_cu_attention;
+
+/* Numbers of a row in the workspace: its sums, an even number of them, maximum and total. */
+#define TN_CU_SLOT(dv) (((dv) + 1) / 2 * 2 + 2)
+/* attention_mma.cu's shared memory: bytes of what a unit of `rows` rows is, of a row of n 16-bit numbers, of one
+ * of results; numbers of a row of scores. */
+#define TN_CU_MMA_WORK(rows) (176 + 48 * (rows))
+#define TN_CU_MMA_PITCH(n) (((n) + 15) / 16 * 32 + 16)
+#define TN_CU_MMA_RESULT(n) ((int)(((n) + 15) / 16 * 64 + 32))
+#define TN_CU_MMA_SCORES (TN_CU_MMA_KEYS + 8)
 
 /* ---------------------------------------------------------------- append and merge */
 

@@ -14,6 +14,7 @@ typedef struct attention_run {
     int64_t total_q, total_k; /* rows of q and k in one batch entry */
     int64_t outer_k, rows_k;  /* first and third extent of k: batch or blocks, keys or block size */
     int64_t mask_keys;
+    tenon_dtype weights; /* rounded to: see bounds.h */
     tenon_tensor absent;
     operand q, k, v, o, lse, bias, mask, alibi, sinks, lengths, offsets, cu_q, cu_k, table, k_scale,
         v_scale;
@@ -248,6 +249,28 @@ static double longest_row(const tenon_tensor *t) {
     return sqrt(longest);
 }
 
+/* What weights are rounded to (docs/NUMERICS.md, 5.4): that is a function of types, head dimensions and device, and the plan has to say
+ * that it is so. */
+static tenon_dtype rounded_weights(const attention_run *r, const tenon_attention_desc *device) {
+    const attention_case *x = &r->x;
+    const bool types = (x->q == TENON_F16 || x->q == TENON_BF16) && x->o != TENON_F64 &&
+                       (x->k == x->q || x->k > TENON_BF16) && (x->v == x->q || x->v > TENON_BF16) &&
+                       x->dv <= 512 && !(x->v_scale && x->q == TENON_F16);
+    tenon_plan *plan = NULL;
+    tenon_plan_info info = {0};
+    tenon_dtype weights = TENON_DTYPE_NONE;
+    if (strncmp(r->w->device, "cuda", 4) != 0)
+        return TENON_DTYPE_NONE;
+    ck_assert(tenon_attention_plan(r->w->ctx, device, &plan) == TENON_OK &&
+              tenon_plan_query(plan, &info) == TENON_OK);
+    if (strncmp(info.algorithm, "attention-tensor", 16) == 0) {
+        ck_assert_msg(types, "%s: %s: not by tensor cores", r->w->device, r->w->what);
+        weights = x->q;
+    }
+    tenon_plan_destroy(plan);
+    return weights;
+}
+
 static bound_scores scores_of(const attention_run *r) {
     const attention_case *x = &r->x;
     const double scale = x->scale != 0 ? fabs(x->scale) : 1 / sqrt((double)x->d);
@@ -262,6 +285,7 @@ static bound_scores scores_of(const attention_run *r) {
                 (x->k_scale ? r->k_scale.largest : 1),
         .addends = r->alibi.largest * distance + r->bias.largest + r->sinks.largest,
         .accumulate = f64 ? TENON_F64 : TENON_F32,
+        .weights = r->weights,
     };
 }
 
@@ -386,6 +410,7 @@ void run_attention_case(world *w, const attention_case *given) {
     if (!world_answered(w, tenon_attention(w->ctx, &device), x->unsupported))
         return;
     world_reference(w, tenon_attention(w->reference, &exact));
+    r->weights = rounded_weights(r, &device);
     compare(r, &o, &lse);
     const operand *outputs[2] = {&r->o, &r->lse};
     expect_every_choice(w, &(call){.attention = &device}, outputs, x->no_lse ? 1 : 2);

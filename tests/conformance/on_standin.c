@@ -40,7 +40,8 @@ bool standin_begin(void) {
         standin.count = NULL;
         return false;
     }
-    const standin_device device = {.arch = (int)number("STANDIN_ARCH", 80)};
+    const standin_device device = {.arch = (int)number("STANDIN_ARCH", 80),
+                                   .multiprocessors = (int)number("STANDIN_MULTIPROCESSORS", 0)};
     standin.configure(&device);
     standin.seed(number("STANDIN_SEED", 1));
     return true;

@@ -371,6 +371,117 @@ START_TEST(every_field) {
 }
 END_TEST
 
+/* 16-bit floats throughout, which tensor cores multiply where there are any: every field, for one query, some and many; head dimensions;
+ * operands that can't be copied 16 bytes at a time; bytes beside them. */
+START_TEST(halves) {
+    static const attention_case sizes[] = {
+        {.batch = 2, .heads = 4, .kv_heads = 2, .queries = 1, .keys = 200, .d = 16, .dv = 24},
+        {.batch = 2, .heads = 3, .kv_heads = 1, .queries = 7, .keys = 70, .d = 33, .dv = 40},
+        {.batch = 1, .heads = 4, .kv_heads = 1, .queries = 45, .keys = 150, .d = 40, .dv = 16},
+    };
+    static const attention_case more[] = {
+        {.name = "d", .heads = 2, .kv_heads = 1, .queries = 40, .keys = 130, .d = 128},
+        {.name = "d",
+         .heads = 1,
+         .queries = 70,
+         .keys = 70,
+         .d = 256,
+         .causal = TENON_CAUSAL_TOP_LEFT},
+        {.name = "d", .heads = 1, .queries = 129, .keys = 65, .d = 72, .dv = 136},
+        {.name = "narrow", .heads = 1, .queries = 66, .keys = 66, .d = 1, .dv = 3},
+        {.name = "mla",
+         .heads = 12,
+         .kv_heads = 1,
+         .queries = 2,
+         .keys = 70,
+         .d = 576,
+         .dv = 512,
+         .memory = SHARED_KV},
+        {.name = "packed", .heads = 4, .kv_heads = 2, .queries = 70, .d = 24, .memory = PACKED_QKV},
+        {.name = "spaced",
+         .heads = 4,
+         .kv_heads = 2,
+         .queries = 40,
+         .keys = 77,
+         .d = 24,
+         .memory = SPACED},
+        {.name = "backwards",
+         .heads = 4,
+         .kv_heads = 2,
+         .queries = 40,
+         .keys = 77,
+         .d = 24,
+         .memory = BACKWARDS},
+        {.name = "columns",
+         .heads = 4,
+         .kv_heads = 2,
+         .queries = 40,
+         .keys = 77,
+         .d = 24,
+         .memory = COLUMNS},
+        {.name = "by length",
+         .heads = 4,
+         .kv_heads = 2,
+         .queries = 40,
+         .keys = 77,
+         .d = 24,
+         .memory = LENGTH_FIRST,
+         .o = TENON_F32},
+        {.name = "wide range", .heads = 2, .queries = 65, .keys = 300, .d = 64, .amplitude = 8},
+        {.name = "logits of 1e4",
+         .heads = 2,
+         .queries = 40,
+         .keys = 300,
+         .d = 16,
+         .scale = 1,
+         .amplitude = 35},
+        {.name = "bytes",
+         .heads = 4,
+         .kv_heads = 2,
+         .queries = 33,
+         .keys = 77,
+         .d = 24,
+         .k = TENON_S8,
+         .k_scale = 3,
+         .v = TENON_F8_E5M2,
+         .o = TENON_F32},
+        {.name = "bytes, scaled",
+         .heads = 4,
+         .kv_heads = 2,
+         .queries = 20,
+         .keys = 77,
+         .d = 24,
+         .k = TENON_F8_E4M3,
+         .v = TENON_S8,
+         .k_scale = 2,
+         .v_scale = 3},
+    };
+    world w = world_start("attention halves", device_id[_i]);
+    for (size_t f = 0; f < sizeof features / sizeof *features; ++f)
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; ++s) {
+            attention_case x = features[f];
+            x.batch = sizes[s].batch;
+            x.heads = sizes[s].heads;
+            x.kv_heads = sizes[s].kv_heads;
+            x.queries = sizes[s].queries;
+            x.keys = sizes[s].keys;
+            x.d = sizes[s].d;
+            x.dv = sizes[s].dv;
+            x.q = (f + s) % 2 ? TENON_F16 : TENON_BF16;
+            if (!x.k_scale)
+                x.k = x.q;
+            run_attention_case(&w, &x);
+        }
+    for (size_t i = 0; i < sizeof more / sizeof *more; ++i)
+        for (int type = 0; type < 2; ++type) {
+            attention_case x = more[i];
+            x.q = type ? TENON_F16 : TENON_BF16;
+            run_attention_case(&w, &x);
+        }
+    world_end(&w);
+}
+END_TEST
+
 /* Fields meet each other: drawn at random, as far as they go together. */
 START_TEST(combinations) {
     static const tenon_dtype type[] = {TENON_F32, TENON_F32, TENON_BF16, TENON_F16, TENON_F64};
@@ -424,7 +535,7 @@ START_TEST(combinations) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {shapes,  head_dims, long_rows,   extremes,
-                                  layouts, types,     every_field, combinations};
+    const TTest *const tests[] = {shapes, head_dims,   long_rows, extremes,    layouts,
+                                  types,  every_field, halves,    combinations};
     return conform_main("conformance attention", tests, sizeof tests / sizeof *tests);
 }

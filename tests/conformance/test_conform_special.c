@@ -342,7 +342,7 @@ static void set_row(operand *o, int64_t row, double value) {
 /* One head; key `bad` holds NaN and is masked in some way, for which the result must be that without the key. */
 static void masked_key(world *w, tenon_dtype dtype, int64_t queries, int64_t keys, int way,
                        double poison) {
-    const int64_t d = 24, bad = way == 2 ? keys - 1 : keys / 2;
+    const int64_t d = 24, bad = way >= 2 ? keys - 1 : keys / 2;
     const int64_t q_shape[4] = {1, 1, queries, d}, k_shape[4] = {1, 1, keys, d},
                   mask_shape[4] = {1, 1, 1, keys};
     world_case(w, "masked %g, way %d, %s, %lld x %lld", poison, way, tenon_dtype_name(dtype),
@@ -370,18 +370,21 @@ static void masked_key(world *w, tenon_dtype dtype, int64_t queries, int64_t key
         a.bias = bias.t;
     if (way == 2)
         a.key_lengths = lengths.t;
+    if (way == 3) /* the last query sees it, which must not show in the others */
+        a.causal = TENON_CAUSAL_BOTTOM_RIGHT;
     ck_assert(world_answered(w, tenon_attention(w->ctx, &a), NULL));
     set_row(&k, bad, poison);
     set_row(&v, bad, poison);
     a.o = o.t;
     ck_assert(world_answered(w, tenon_attention(w->ctx, &a), NULL));
-    for (int64_t e = 0; e < queries * d; ++e) {
+    for (int64_t e = 0; e < (way == 3 ? queries - 1 : queries) * d; ++e) {
         const double x = get(&o.t, e), y = get(&clean.t, e);
         EXPECT(x == y && isfinite(x), "element %lld is %g, without poison %g", (long long)e, x, y);
     }
 
     /* Unmasked, it is seen. */
     a.mask = a.bias = a.key_lengths = (tenon_tensor){0};
+    a.causal = TENON_CAUSAL_NONE;
     ck_assert(world_answered(w, tenon_attention(w->ctx, &a), NULL));
     EXPECT(isnan(get(&o.t, 0)) && isnan(get(&lse.t, 0)), "an unmasked %g gives %g, lse %g", poison,
            get(&o.t, 0), get(&lse.t, 0));
@@ -394,7 +397,7 @@ START_TEST(attention_masked) {
     for (int t = 0; t < 4; ++t)
         for (size_t i = 0; i < sizeof queries / sizeof *queries; ++i)
             for (size_t j = 0; j < sizeof keys / sizeof *keys; ++j)
-                for (int way = 0; way < 3; ++way)
+                for (int way = 0; way < 4; ++way)
                     masked_key(&w, type[t], queries[i], keys[j], way, NAN);
     world_end(&w);
 }

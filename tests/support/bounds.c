@@ -11,6 +11,7 @@
 #define LANES 16
 /* Attention's blocks of keys, 5.1. */
 #define KB 256
+#define KB_TENSOR 64 /* keys of a block, on tensor cores */
 
 static double min(double a, double b) {
     return a < b ? a : b;
@@ -119,9 +120,15 @@ double bound_gemm(const bound_gemm_element *x) {
 
 /* ---- 4. Softmax, 5. Attention ---- */
 
-/* Absolute error of a score, (4.2) and (5.2). */
+/* What an instruction of tensor cores may do to a sum of n products: (3.9). */
+static double tensor_depth(double n) {
+    return 2 * (n + ceil(n / 4));
+}
+
+/* Absolute error of a score, (4.2), (5.2) and (5.4). */
 static double score_error(const bound_scores *s, double u) {
-    double size = s->size, e = bound_gamma((double)s->d + 4, u) * size;
+    const double d = (double)s->d;
+    double size = s->size, e = bound_gamma((s->weights ? tensor_depth(d) : d) + 4, u) * size;
     if (s->softcap > 0) {
         size = min(size, s->softcap);
         e += 12 * u * size;
@@ -137,18 +144,29 @@ static double range_of(const bound_scores *s) {
 
 /* Chunks or blocks that are merged one after the other. */
 static double blocks_of(const bound_scores *s) {
-    return ceil((double)s->keys / (s->d ? KB : CHUNK));
+    return ceil((double)s->keys / (s->weights ? KB_TENSOR : s->d ? KB : CHUNK));
 }
 
-/* Relative error of exp(s - max) as it enters the sums, with the rescalings of merged blocks: (4.3), (5.3). */
+/* Relative error of exp(s - max) as it enters the sums, with the rescalings of merged blocks: (4.3), (5.3), (5.4). */
 static double weight_error(const bound_scores *s, double u) {
-    return score_error(s, u) + 2 * u * range_of(s) + (4 + 8 * blocks_of(s)) * u;
+    return score_error(s, u) + (s->weights ? 4 : 2) * u * range_of(s) +
+           ((s->weights ? 6 : 4) + 8 * blocks_of(s)) * u;
 }
 
-/* Roundings on the way of one weight through a sum: a lane or a chain within a block, then block by block (4.1, 5.1). */
+/* Roundings on the way of one weight through a sum: a lane or a chain within a block, then block by block (4.1, 5.1, 5.4). */
 static double depth_of(const bound_scores *s) {
     const double n = (double)s->keys;
-    return 2 * blocks_of(s) + 6 + (s->d ? min(n, KB) : ceil(min(n, CHUNK) / LANES));
+    return 2 * blocks_of(s) + 6 +
+           (s->weights ? tensor_depth(min(n, KB_TENSOR))
+            : s->d     ? min(n, KB)
+                       : ceil(min(n, CHUNK) / LANES));
+}
+
+/* The same scores where nothing is rounded to fewer bits: the reference's. */
+static bound_scores unrounded(const bound_scores *s) {
+    bound_scores x = *s;
+    x.weights = TENON_DTYPE_NONE;
+    return x;
 }
 
 static double probability_with(const bound_scores *s, double depth, double u) {
@@ -168,8 +186,9 @@ static double lse_with(const bound_scores *s, double depth, double lse, double u
 }
 
 double bound_lse(const bound_scores *s, double lse) {
+    const bound_scores exact = unrounded(s);
     return lse_with(s, depth_of(s), lse, unit_of(s->accumulate)) +
-           lse_with(s, (double)s->keys, lse, 0x1p-53);
+           lse_with(&exact, (double)s->keys, lse, 0x1p-53);
 }
 
 double bound_log_probability(const bound_scores *s, double y) {
@@ -182,9 +201,13 @@ static double attention_with(const bound_scores *s, double depth, double v, doub
     return v * (expm1(2 * weight_error(s, u)) + 2 * bound_gamma(depth, u) + 6 * u);
 }
 
+/* (5.3), (5.4): a weight rounded to f16 may be subnormal there; the largest of its block is 1. */
 double bound_attention(const bound_scores *s, double v) {
-    return attention_with(s, depth_of(s), v, unit_of(s->accumulate)) +
-           attention_with(s, (double)s->keys, v, 0x1p-53) +
+    const bound_scores exact = unrounded(s);
+    const double unit = s->weights ? bound_unit(s->weights) : 0,
+                 flushed = s->weights == TENON_F16 ? KB_TENSOR * 0x1p-25 : 0;
+    return attention_with(s, depth_of(s), v, unit_of(s->accumulate)) * (1 + unit) +
+           v * (unit + flushed) + attention_with(&exact, (double)s->keys, v, 0x1p-53) +
            (double)s->keys * v * bound_flush(s->accumulate);
 }
 

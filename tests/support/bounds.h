@@ -48,6 +48,7 @@ typedef struct bound_scores {
     int64_t d, keys;
     double size, addends, softcap;
     tenon_dtype accumulate;
+    tenon_dtype weights; /* f16, bf16: attention by tensor cores, whose weights are rounded to it (5.4) */
 } bound_scores;
 
 /* Relative error of a probability. */

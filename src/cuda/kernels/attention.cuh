@@ -44,6 +44,11 @@ TN_DEVICE int64_t index_at(const tn_cu_attention &a, int role, int64_t i) {
     return get_index((const char *)a.at[role] + i * a.stride[role][0], a.type[role]);
 }
 
+/* n / d of numbers that are not negative, by 32 bits where they are that small. */
+TN_DEVICE int64_t quotient(int64_t n, int64_t d) {
+    return (n | d) >> 32 ? n / d : (int64_t)((uint32_t)n / (uint32_t)d);
+}
+
 /* Up to `rows` rows, from first_row on, of kv head kv_head of sequence b. */
 struct unit {
     int64_t b, kv_head, group;
@@ -99,8 +104,8 @@ struct row {
 
 TN_DEVICE row row_of(const tn_cu_attention &a, const unit &u, int r) {
     row x;
-    x.query = (u.first_row + r) / u.group;
-    x.head = u.kv_head * u.group + (u.first_row + r) % u.group;
+    x.query = quotient(u.first_row + r, u.group);
+    x.head = u.kv_head * u.group + (u.first_row + r - x.query * u.group);
     x.position = u.offset + x.query;
     x.low = 0;
     x.high = u.keys;
@@ -117,10 +122,11 @@ TN_DEVICE void key_place(const tn_cu_attention &a, const unit &u, int64_t j, int
     outer = u.k_batch;
     line = u.k_start + j;
     if (a.block_size > 0) {
+        const int64_t page = quotient(j, a.block_size);
         outer = get_index((const char *)a.at[BLOCK_TABLE] + u.b * a.stride[BLOCK_TABLE][0] +
-                              j / a.block_size * a.stride[BLOCK_TABLE][1],
+                              page * a.stride[BLOCK_TABLE][1],
                           a.type[BLOCK_TABLE]);
-        line = j % a.block_size;
+        line = j - page * a.block_size;
     }
 }
 

@@ -10,8 +10,7 @@
  * softmax: Milakov and Gimelshein, 2018.)
  *
  * Split, each block of keys is a unit's of its own and leaves its part in the workspace;
- * attention_join joins them in ascending order. With `mend` only rows are stored whose o is not
- * finite: what attention_mma.cu may have got from values under a mask.
+ * attention_join joins them in ascending order, also those that attention_mma.cu left there.
  */
 #include "attention.cuh"
 
@@ -23,7 +22,6 @@ template <class E> struct work {
     uint32_t alive[ROWS][BLOCK / 32];
     part<E> own[ROWS];
     E old[ROWS], more[ROWS]; /* factors of the joint */
-    int bad[ROWS];
 };
 
 /* The queries times the scale, behind `work`. */
@@ -142,8 +140,10 @@ TN_DEVICE void block_sums(const tn_cu_attention &a, const unit &u, int64_t first
     }
 }
 
-template <class E> TN_DEVICE E *slot_of(const tn_cu_attention &a, int64_t index, int64_t block) {
-    return (E *)a.slots + (index * a.blocks + block) * work<E>::ROWS * (a.dv + 2);
+/* Where the workspace has row r of a unit in a block of keys. */
+template <class E>
+TN_DEVICE E *slot_of(const tn_cu_attention &a, int64_t index, int64_t block, int64_t r) {
+    return (E *)a.slots + ((index * a.blocks + block) * a.unit_rows + r) * TN_CU_SLOT(a.dv);
 }
 
 /* Joins w.own to thread r's part; everybody gets the factors. */
@@ -159,7 +159,8 @@ template <class E> TN_DEVICE void join_rows(const unit &u, work<E> &w, part<E> &
     __syncthreads();
 }
 
-/* One key block more for the sums so far; an empty one changes nothing. */
+/* One key block more for the sums so far, as attention_mma.cu does it; an empty one changes
+ * nothing. */
 template <class E>
 TN_DEVICE void join_sums(const unit &u, const work<E> &w, E (&o)[COLUMNS][work<E>::ROWS],
                          const E (&sums)[COLUMNS][work<E>::ROWS]) {
@@ -169,28 +170,24 @@ TN_DEVICE void join_sums(const unit &u, const work<E> &w, E (&o)[COLUMNS][work<E
         if (r < u.rows && !empty_part(w.own[r]))
 #pragma unroll
             for (int n = 0; n < COLUMNS; n++)
-                o[n][r] = fma(o[n][r], w.old[r], sums[n][r] * w.more[r]);
+                o[n][r] = fma(sums[n][r], w.more[r], o[n][r] * w.old[r]);
 }
 
 template <class E>
 TN_DEVICE void store_rows(const tn_cu_attention &a, const unit &u, work<E> &w, part<E> total,
                           const E (&o)[COLUMNS][work<E>::ROWS]) {
     enum { ROWS = work<E>::ROWS };
-    /* of all rows, as what is beyond them is looked at early */
-    if (threadIdx.x < ROWS && (!a.mend || (int)threadIdx.x >= u.rows))
-        w.bad[threadIdx.x] = 1;
-    __syncthreads();
     if ((int)threadIdx.x < u.rows) {
         const row x = row_of(a, u, threadIdx.x);
         w.old[threadIdx.x] = finish_row(a, x, total);
-        if (present(a, LSE) && w.bad[threadIdx.x])
+        if (present(a, LSE))
             put_lse(place(a, LSE, u.q_batch, x.head, u.q_start + x.query), a.type[LSE],
                     total.maximum, total.sum);
     }
     __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
-        if (r < u.rows && w.bad[r]) {
+        if (r < u.rows) {
             const row x = row_of(a, u, r);
             char *at = place(a, O, u.q_batch, x.head, u.q_start + x.query);
 #pragma unroll
@@ -203,26 +200,6 @@ TN_DEVICE void store_rows(const tn_cu_attention &a, const unit &u, work<E> &w, p
     __syncthreads();
 }
 
-/* Whether any row has to be mended; w.bad says which. */
-template <class E> TN_DEVICE bool any_bad(const tn_cu_attention &a, const unit &u, work<E> &w) {
-    int all = 0;
-    for (int r = 0; r < u.rows; r++) {
-        const row x = row_of(a, u, r);
-        const char *at = place(a, O, u.q_batch, x.head, u.q_start + x.query);
-        int bad = 0;
-        for (int e = threadIdx.x; e < a.dv; e += THREADS) {
-            const float v = get<float>(at + e * a.stride[O][3], a.type[O]);
-            bad |= !(v - v == 0);
-        }
-        bad = __syncthreads_or(bad);
-        if (threadIdx.x == 0)
-            w.bad[r] = bad;
-        all |= bad;
-    }
-    __syncthreads();
-    return all != 0;
-}
-
 template <class E> TN_DEVICE void attention_plain(const tn_cu_attention &a) {
     enum { ROWS = work<E>::ROWS };
     __shared__ work<E> w;
@@ -233,8 +210,6 @@ template <class E> TN_DEVICE void attention_plain(const tn_cu_attention &a) {
         part<E> total = {(E)-TN_INFINITY, (E)0}; /* thread r: row r's */
         int64_t low = INT64_MAX, high = 0;
         if (u.rows == 0)
-            continue;
-        if (a.mend && !any_bad(a, u, w))
             continue;
         for (int r = 0; r < u.rows; r++) {
             const row x = row_of(a, u, r);
@@ -263,31 +238,36 @@ template <class E> TN_DEVICE void attention_plain(const tn_cu_attention &a) {
             store_rows(a, u, w, total, o);
             continue;
         }
-        E *slot = slot_of<E>(a, index / each, index % each);
+        E *slot = slot_of<E>(a, index / each, index % each, 0);
+        const int64_t pitch = TN_CU_SLOT(a.dv);
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             if (r < u.rows)
 #pragma unroll
                 for (int n = 0; n < COLUMNS; n++)
                     if (n * THREADS + threadIdx.x < a.dv)
-                        slot[r * (a.dv + 2) + n * THREADS + threadIdx.x] = sums[n][r];
+                        slot[r * pitch + n * THREADS + threadIdx.x] = sums[n][r];
         if ((int)threadIdx.x < u.rows) {
-            slot[threadIdx.x * (a.dv + 2) + a.dv] = w.own[threadIdx.x].maximum;
-            slot[threadIdx.x * (a.dv + 2) + a.dv + 1] = w.own[threadIdx.x].sum;
+            slot[(threadIdx.x + 1) * pitch - 2] = w.own[threadIdx.x].maximum;
+            slot[(threadIdx.x + 1) * pitch - 1] = w.own[threadIdx.x].sum;
         }
         __syncthreads();
     }
 }
 
-/* The parts that split units left, in ascending order. */
+/* The parts that split units left, in ascending order; some of a unit's rows to a block. */
 template <class E> TN_DEVICE void attention_join(const tn_cu_attention &a) {
     enum { ROWS = work<E>::ROWS };
     __shared__ work<E> w;
-    for (int64_t index = blockIdx.x; index < a.units; index += gridDim.x) {
-        const unit u = unit_of(a, index, ROWS);
+    const int64_t each = ceil_div(a.unit_rows, ROWS), pitch = TN_CU_SLOT(a.dv);
+    for (int64_t index = blockIdx.x; index < a.units * each; index += gridDim.x) {
+        const int64_t first = index % each * ROWS;
+        unit u = unit_of(a, index / each, a.unit_rows);
         E o[COLUMNS][ROWS] = {}, sums[COLUMNS][ROWS];
         part<E> total = {(E)-TN_INFINITY, (E)0};
         int64_t low = INT64_MAX, high = 0;
+        u.first_row += first;
+        u.rows = (int)max_of(0, min_of(ROWS, u.rows - first));
         if (u.rows == 0)
             continue;
         for (int r = 0; r < u.rows; r++) {
@@ -295,18 +275,18 @@ template <class E> TN_DEVICE void attention_join(const tn_cu_attention &a) {
             low = x.low < x.high ? min_of(low, x.low) : low;
             high = x.low < x.high ? max_of(high, x.high) : high;
         }
-        for (int64_t block = low / BLOCK; block * BLOCK < high; block++) {
-            const E *slot = slot_of<E>(a, index, block);
+        for (int64_t block = low / a.block_keys; block * a.block_keys < high; block++) {
+            const E *slot = slot_of<E>(a, index / each, block, first);
             if ((int)threadIdx.x < u.rows) {
-                w.own[threadIdx.x].maximum = slot[threadIdx.x * (a.dv + 2) + a.dv];
-                w.own[threadIdx.x].sum = slot[threadIdx.x * (a.dv + 2) + a.dv + 1];
+                w.own[threadIdx.x].maximum = slot[(threadIdx.x + 1) * pitch - 2];
+                w.own[threadIdx.x].sum = slot[(threadIdx.x + 1) * pitch - 1];
             }
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
 #pragma unroll
                 for (int n = 0; n < COLUMNS; n++)
                     sums[n][r] = r < u.rows && n * THREADS + threadIdx.x < a.dv
-                                     ? slot[r * (a.dv + 2) + n * THREADS + threadIdx.x]
+                                     ? slot[r * pitch + n * THREADS + threadIdx.x]
                                      : (E)0;
             join_rows(u, w, total);
             join_sums(u, w, o, sums);

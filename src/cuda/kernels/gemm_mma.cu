@@ -16,47 +16,10 @@
  * the same bits in every tile. (Shared-memory permutation and pipelining: CUTLASS.)
  */
 #include "gemm.cuh"
+#include "tensor.cuh"
 
 enum { STAGE = 128, CHUNKS = STAGE / 16 };
 #define NO_LINE INT64_MIN
-
-TN_DEVICE uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-TN_DEVICE void copy16(uint32_t to, const void *from, int bytes) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
-                 : "memory");
-}
-TN_DEVICE void load4(uint32_t *r, uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(from)
-                 : "memory");
-}
-TN_DEVICE void load4_turned(uint32_t *r, uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-/* ---- what is multiplied */
-
-#define FLOAT_TYPE(name, number, convert, instruction)                                             \
-    struct name {                                                                                  \
-        enum { BYTES = 2 };                                                                        \
-        static __device__ __forceinline__ uint32_t read(const char *x, int type) {                 \
-            return type == number ? *(const uint16_t *)x : convert(get<float>(x, type));           \
-        }                                                                                          \
-        static __device__ __forceinline__ void multiply(float *c, const uint32_t *a,               \
-                                                        const uint32_t *b) {                       \
-            asm(instruction " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"               \
-                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                   \
-                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));               \
-        }                                                                                          \
-    }
-FLOAT_TYPE(of_f16, F16, to_f16, "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32");
-FLOAT_TYPE(of_bf16, BF16, to_bf16, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
 
 /* ---- an operand's way to shared memory */
 
@@ -233,11 +196,11 @@ TN_DEVICE void steps_of(const loader<typename S::M, S::BM, S::THREADS> &a,
             a.fill(stage, from + s * steps, to);
             b.fill(stage + S::BM * STAGE, from + s * steps, to);
         }
-        asm volatile("cp.async.commit_group;" ::: "memory");
+        commit_copies();
     };
     for (int64_t s = 1 - S::STAGES; s < count; s++) {
         if (s >= 0) {
-            asm volatile("cp.async.wait_group %0;" ::"n"(S::STAGES - 2) : "memory");
+            await_copies<S::STAGES - 2>();
             __syncthreads();
         }
         issue(s + S::STAGES - 1);

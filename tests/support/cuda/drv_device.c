@@ -292,7 +292,7 @@ static int attribute(CUdevice_attribute a, bool *known) {
     case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH:
         return 5120;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-        return l->sms;
+        return drv.device.multiprocessors ? drv.device.multiprocessors : l->sms;
     case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE:
         return l->l2;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:

@@ -74,6 +74,7 @@ typedef struct standin_device {
     size_t memory;      /* bytes of device memory; default 1 GiB */
     int driver_version; /* as cuDriverGetVersion says; default 13000 */
     bool no_vmm;        /* without the virtual-memory functions (attribute 102 is 0) */
+    int multiprocessors; /* 0: as many as cards of this architecture have */
 } standin_device;
 STANDIN_API void standin_configure(const standin_device *device);
 
