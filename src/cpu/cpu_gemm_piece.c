@@ -91,17 +91,34 @@ char *tn_gemm_shared_a(const tn_gemm_job *job, int64_t rows, int64_t i0, int64_t
            i0 / tile->mr * tn_gemm_a_bytes(tile, kc);
 }
 
+/* Tiles of a block of k that one task packs: some microseconds, so that all workers have a part of
+ * a single block, too. */
+enum { PACK_TILES = 8 };
+
+static int64_t pack_groups(const tn_gemm_job *job) {
+    return tn_ceil_div(tn_ceil_div(job->member.m, job->tile->mr), PACK_TILES);
+}
+
 static void pack_a_task(void *arg, int64_t index, int worker) {
     const tn_gemm_job *job = arg;
-    const int64_t p0 = index * TN_GEMM_KC, kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
+    const int64_t groups = pack_groups(job), rows = job->member.m,
+                  tiles = tn_ceil_div(rows, job->tile->mr);
+    const int64_t p0 = index / groups * TN_GEMM_KC, kc = tn_min64(TN_GEMM_KC, job->p.k - p0),
+                  first = index % groups * PACK_TILES;
+    char *to = tn_gemm_shared_a(job, rows, first * job->tile->mr, p0);
+    int64_t i = first ? tn_gemm_tile_end(job->plan, job->tile, rows, first - 1) : 0;
     (void)worker;
-    tn_gemm_pack_a(job, &job->member, 0, job->member.m, p0, kc,
-                   tn_gemm_shared_a(job, job->member.m, 0, p0));
+    for (int64_t n = first; n < tn_min64(first + PACK_TILES, tiles); n++) {
+        const int64_t end = tn_gemm_tile_end(job->plan, job->tile, rows, n);
+        tn_gemm_pack_a(job, &job->member, i, end - i, p0, kc, to);
+        to += tn_gemm_a_bytes(job->tile, kc);
+        i = end;
+    }
 }
 
 void tn_gemm_pack_shared_a(tn_gemm_job *job, tn_team *team) {
     tn_gemm_batch_member(job, 0, &job->member);
-    tn_team_run(team, pack_a_task, job, tn_ceil_div(job->p.k, TN_GEMM_KC));
+    tn_team_run(team, pack_a_task, job, tn_ceil_div(job->p.k, TN_GEMM_KC) * pack_groups(job));
 }
 
 /* ---- sums */
