@@ -190,7 +190,8 @@ void standin_reset(void) {
     standin_configure(&(standin_device){0});
     standin_clear();
     standin_seed(1);
-    standin_set_options(&(standin_options){true, true, true, true, true, UINT64_C(1) << 30});
+    standin_set_options(&(standin_options){true, true, true, true, true, UINT64_C(1) << 30, 0});
+    standin_patch(NULL, 0, NULL);
 }
 
 CUresult cuInit(unsigned int flags) {
@@ -292,7 +293,7 @@ static int attribute(CUdevice_attribute a, bool *known) {
     case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH:
         return 5120;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-        return l->sms;
+        return drv.device.multiprocessors ? drv.device.multiprocessors : l->sms;
     case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE:
         return l->l2;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
