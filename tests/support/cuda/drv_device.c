@@ -190,7 +190,8 @@ void standin_reset(void) {
     standin_configure(&(standin_device){0});
     standin_clear();
     standin_seed(1);
-    standin_set_options(&(standin_options){true, true, true, true, true, UINT64_C(1) << 30});
+    standin_set_options(&(standin_options){true, true, true, true, true, UINT64_C(1) << 30, 0});
+    standin_patch(NULL, 0, NULL);
 }
 
 CUresult cuInit(unsigned int flags) {

@@ -91,9 +91,11 @@ static CUresult launch(const char *name, const CUlaunchConfig *c, CUfunction f, 
         r = CUDA_ERROR_INVALID_VALUE;
     if (r != CUDA_SUCCESS)
         return drv_leave(r);
+    const u32 most = sim_options.most_blocks / cluster[0] * cluster[0],
+              across = most && c->gridDimX > most ? most : c->gridDimX;
     sim_launch *l = sim_alloc(sizeof *l);
     *l = (sim_launch){.kernel = k,
-                      .grid = {c->gridDimX, c->gridDimY, c->gridDimZ},
+                      .grid = {across, c->gridDimY, c->gridDimZ},
                       .block = {c->blockDimX, c->blockDimY, c->blockDimZ},
                       .cluster = {cluster[0], cluster[1], cluster[2]},
                       .dynamic = c->sharedMemBytes,

@@ -190,6 +190,8 @@ CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned int n,
     int result;
     const u8 *cubin;
     char *text = drv_find_ptx(image, &length, &result, &cubin);
+    if (result == CUDA_SUCCESS)
+        text = sim_patched(text, &length);
     sim_module *sim = result == CUDA_SUCCESS ? sim_module_parse(text, length, &result) : NULL;
     free(text);
     if (!sim)

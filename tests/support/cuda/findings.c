@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-standin_options sim_options = {true, true, true, true, true, UINT64_C(1) << 30};
+standin_options sim_options = {true, true, true, true, true, UINT64_C(1) << 30, 0};
 static u64 seed = 1;
 
 enum { MAX_FINDINGS = 1000 };

@@ -302,6 +302,7 @@ bool sim_kernel_decode(sim_kernel *k) {
     }
     if (good) {
         k->predicates = d->predicates;
+        k->reached = sim_alloc(k->length * sizeof *k->reached);
         ptx_place_registers(d);
     } else {
         const ptx_statement *s = d->now;

@@ -407,6 +407,7 @@ void sim_module_free(sim_module *m) {
         free_variables(k->parameter, k->parameters);
         free_variables(k->variable, k->variables);
         free(k->name);
+        free(k->reached);
         free(k->code);
         free(k->list);
         free(k->constants);

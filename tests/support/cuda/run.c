@@ -204,6 +204,7 @@ sim_step sim_exit_lanes(sim_warp *w, u32 m) {
 static sim_step turn(sim_warp *w, u32 quantum) {
     const sim_insn *code = w->launch->kernel->code;
     const u32 length = w->launch->kernel->length;
+    bool *reached = w->launch->kernel->reached;
     u64 steps = 0;
     sim_step result = STEP_NEXT;
     while (quantum > 0 && !w->done) {
@@ -229,6 +230,7 @@ static sim_step turn(sim_warp *w, u32 quantum) {
             u32 m = mask & sim_guard(w, i);
             --quantum;
             ++steps;
+            reached[pc] = true;
             if (m) {
                 f->pc = pc;
                 step = i->run(w, i, m);

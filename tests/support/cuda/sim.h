@@ -101,7 +101,8 @@ struct sim_kernel {
     bool decoded, broken;
     sim_insn *code;
     u32 length;
-    u32 *list; /* places of operands that don't fit in an instruction */
+    bool *reached; /* by instruction: whether a warp has come to it */
+    u32 *list;     /* places of operands that don't fit in an instruction */
     u32 list_length, list_room;
     u32 *constants;
     u32 constants_words, constants_room;
@@ -307,6 +308,8 @@ struct sim_module {
 sim_module *sim_module_parse(const char *text, size_t length, int *result);
 void sim_module_free(sim_module *m);
 sim_kernel *sim_module_kernel(sim_module *m, const char *name);
+/* The text with what standin_patch asked for (patch.c); takes and gives memory of the heap. */
+char *sim_patched(char *text, size_t *length);
 bool sim_kernel_decode(sim_kernel *k); /* false: unknown PTX, told as finding */
 
 /* Executes a launch (run.c); returns a CUresult. */

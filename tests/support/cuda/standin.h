@@ -69,11 +69,11 @@ STANDIN_API standin_counters standin_counters_of(const char *kernel);
 
 /* The device that cuInit finds. Call before cuInit or after standin_reset. */
 typedef struct standin_device {
-    int arch;           /* 75, 80, 86, 89, 90, 100, 120; default 80 */
-    int count;          /* of equal devices; default 1 */
-    size_t memory;      /* bytes of device memory; default 1 GiB */
-    int driver_version; /* as cuDriverGetVersion says; default 13000 */
-    bool no_vmm;        /* without the virtual-memory functions (attribute 102 is 0) */
+    int arch;            /* 75, 80, 86, 89, 90, 100, 120; default 80 */
+    int count;           /* of equal devices; default 1 */
+    size_t memory;       /* bytes of device memory; default 1 GiB */
+    int driver_version;  /* as cuDriverGetVersion says; default 13000 */
+    bool no_vmm;         /* without the virtual-memory functions (attribute 102 is 0) */
     int multiprocessors; /* 0: as many as cards of this architecture have */
 } standin_device;
 STANDIN_API void standin_configure(const standin_device *device);
@@ -93,6 +93,8 @@ typedef struct standin_options {
     bool approximations; /* ex2, lg2, rcp, … err within their documented bounds */
     bool lazy_streams;   /* work is done as late as allowed */
     uint64_t max_instructions; /* of one launch, then STANDIN_DEADLOCK; default 2^30 */
+    uint32_t most_blocks; /* > 0: a launch has as many along x at most, for kernels whose blocks
+                             are only the first of a loop; default 0 */
 } standin_options;
 STANDIN_API standin_options standin_get_options(void);
 STANDIN_API void standin_set_options(const standin_options *options);
@@ -116,5 +118,13 @@ typedef struct standin_live {
     size_t bytes, allocations, modules, streams, events, contexts;
 } standin_live;
 STANDIN_API standin_live standin_get_live(void);
+
+/* Wrong kernels on purpose. Modules that have this kernel get `text` as line `line` (from 1) of
+ * their PTX when they are loaded from now on, until standin_reset. One line at a time; NULL ends. */
+STANDIN_API void standin_patch(const char *kernel, uint32_t line, const char *text);
+/* The PTX of the loaded module that has this kernel; NULL if there is none. */
+STANDIN_API const char *standin_ptx(const char *kernel);
+/* Whether a warp has come to a statement on this line of the loaded kernel's PTX. */
+STANDIN_API bool standin_reached(const char *kernel, uint32_t line);
 
 #endif

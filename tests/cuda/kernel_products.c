@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernel_products.c: matrix products for every kernel of gemm_plain.cu and gemm_mma.cu, each with
+ * edges that no tile fits and k that no stage does. */
+#include <math.h>
+#include <string.h>
+
+#include "kernel_operand.h"
+#include "number.h"
+
+/* rows x columns, `pitch` elements from row to row; turned: from column to column. */
+static operand *matrix(tenon_dtype type, int64_t rows, int64_t columns, int64_t pitch, bool turned,
+                       bool is_output, double tolerance) {
+    const int64_t shape[2] = {rows, columns}, across = (turned ? rows : columns) + pitch,
+                  stride[2] = {turned ? 1 : across, turned ? across : 1};
+    return is_output ? in_out(type, 2, shape, stride, tolerance) : input(type, 2, shape, stride);
+}
+
+typedef struct product_case {
+    const char *name, *kernel; /* kernel: the one that must be chosen; NULL: any */
+    int64_t m, n, k;
+    tenon_dtype a, b, c;
+    int64_t pitch; /* of padding */
+    bool turn_a, turn_b, turn_c, split;
+    int infinite;   /* 1: A, 2: B has infinities among its first steps */
+    int64_t wander; /* from seed to seed the edges move: rows and columns by this, k by 8 */
+    int sweep;      /* > 0: that often, with columns moved on by `wander` each time */
+    tenon_gated gated;
+    tenon_activation activation;
+    double beta;
+    int64_t batch, experts, groups; /* groups: of b_scale and b_zero */
+    bool bias, residual, a_scale, b_scale, a_zero, b_zero, c_scale;
+    double tolerance;
+} product_case;
+
+#define F32X3 .a = TENON_F32, .b = TENON_F32, .c = TENON_F32, .tolerance = 1e-4
+#define BF16X2 .a = TENON_BF16, .b = TENON_BF16, .c = TENON_F32, .tolerance = 1e-3
+#define F16X2 .a = TENON_F16, .b = TENON_F16, .c = TENON_F32, .tolerance = 1e-3
+
+static const product_case products[] = {
+    {.name = "f32", .kernel = "gemm_plain_f32", .m = 70, .n = 67, .k = 37, .pitch = 3, F32X3},
+    {.name = "f32 turned",
+     .kernel = "gemm_plain_f32",
+     .m = 19,
+     .n = 66,
+     .k = 275,
+     .turn_a = true,
+     .turn_b = true,
+     .turn_c = true,
+     .pitch = 1,
+     .bias = true,
+     .beta = 0.5,
+     F32X3},
+    {.name = "f32 gated",
+     .kernel = "gemm_plain_f32",
+     .m = 5,
+     .n = 37,
+     .k = 20,
+     .gated = TENON_GATED_HALVES,
+     .activation = TENON_ACTIVATION_SILU,
+     .residual = true,
+     F32X3},
+    {.name = "experts",
+     .kernel = "gemm_plain_f32",
+     .m = 41,
+     .n = 9,
+     .k = 18,
+     .experts = 3,
+     .b_scale = true,
+     F32X3},
+    {.name = "weights in groups",
+     .kernel = "gemm_plain_f32",
+     .m = 7,
+     .n = 21,
+     .k = 40,
+     .groups = 4,
+     .a = TENON_F32,
+     .b = TENON_U8,
+     .c = TENON_BF16,
+     .b_scale = true,
+     .b_zero = true,
+     .batch = 2,
+     .tolerance = 0.01},
+    {.name = "f64",
+     .kernel = "gemm_plain_f64",
+     .m = 33,
+     .n = 34,
+     .k = 270,
+     .a = TENON_F64,
+     .b = TENON_F64,
+     .c = TENON_F64,
+     .turn_b = true,
+     .tolerance = 1e-12},
+    {.name = "bytes",
+     .beta = 2,
+     .kernel = "gemm_plain_exact",
+     .m = 35,
+     .n = 40,
+     .k = 50,
+     .pitch = 1,
+     .a = TENON_U8,
+     .b = TENON_S8,
+     .c = TENON_S32,
+     .a_zero = true,
+     .b_zero = true},
+    {.name = "bytes scaled",
+     .gated = TENON_GATED_HALVES,
+     .turn_b = true,
+     .turn_a = true,
+     .kernel = "gemm_plain_scaled",
+     .m = 20,
+     .n = 35,
+     .k = 45,
+     .a = TENON_S8,
+     .b = TENON_S8,
+     .c = TENON_F32,
+     .a_scale = true,
+     .b_scale = true,
+     .activation = TENON_ACTIVATION_GELU_TANH,
+     .tolerance = 1e-4},
+    {.name = "large tile",
+     .wander = 32,
+     .infinite = 2,
+     .kernel = "gemm_bf16_128x128",
+     .m = 261,
+     .n = 133,
+     .k = 325,
+     .pitch = 3,
+     BF16X2},
+    {.name = "large tile turned",
+     .wander = 32,
+     .infinite = 1,
+     .kernel = "gemm_bf16_128x128",
+     .m = 133,
+     .n = 261,
+     .k = 325,
+     .pitch = 3,
+     .turn_a = true,
+     BF16X2},
+    {.name = "middle tile",
+     .wander = 16,
+     .kernel = "gemm_f16_64x64",
+     .m = 69,
+     .n = 53,
+     .k = 325,
+     .pitch = 3,
+     .turn_b = true,
+     .bias = true,
+     F16X2},
+    {.name = "middle tile, long sums",
+     .infinite = 2,
+     .kernel = "gemm_f16_64x64",
+     .m = 37,
+     .n = 117,
+     .k = 2085,
+     .turn_a = true,
+     .a_scale = true,
+     .pitch = 3,
+     F16X2},
+    {.name = "middle tile, gated",
+     .kernel = "gemm_f16_64x64",
+     .m = 65,
+     .n = 30,
+     .k = 72,
+     .gated = TENON_GATED_HALVES,
+     F16X2},
+    {.name = "middle tile, experts",
+     .kernel = "gemm_f16_64x64",
+     .m = 50,
+     .n = 56,
+     .k = 80,
+     .experts = 3,
+     .pitch = 8,
+     F16X2},
+    {.name = "middle tile, one by one",
+     .kernel = "gemm_f16_64x64",
+     .m = 60,
+     .n = 67,
+     .k = 77,
+     .a = TENON_F16,
+     .b = TENON_S8,
+     .c = TENON_F32,
+     .pitch = 1,
+     .turn_b = true,
+     .tolerance = 0.01},
+    {.name = "flat tile",
+     .wander = 16,
+     .infinite = 2,
+     .kernel = "gemm_bf16_16x128",
+     .m = 5,
+     .n = 133,
+     .k = 397,
+     .pitch = 3,
+     BF16X2},
+    {.name = "flat tile turned",
+     .wander = 16,
+     .infinite = 1,
+     .kernel = "gemm_bf16_16x128",
+     .m = 13,
+     .n = 92,
+     .k = 325,
+     .turn_b = true,
+     .turn_a = true,
+     .pitch = 3,
+     .gated = TENON_GATED_INTERLEAVED,
+     BF16X2},
+    {.name = "flat tile, edges",
+     .kernel = "gemm_bf16_16x128",
+     .m = 3,
+     .n = 5,
+     .k = 37,
+     .pitch = 3,
+     .wander = 16,
+     .sweep = 8,
+     BF16X2},
+    {.name = "flat tile, edges turned",
+     .kernel = "gemm_bf16_16x128",
+     .m = 5,
+     .n = 5,
+     .k = 37,
+     .pitch = 3,
+     .turn_a = true,
+     .turn_b = true,
+     .wander = 16,
+     .sweep = 8,
+     BF16X2},
+    {.name = "middle tile, edges",
+     .kernel = "gemm_f16_64x64",
+     .m = 37,
+     .n = 5,
+     .k = 37,
+     .pitch = 3,
+     .wander = 16,
+     .sweep = 4,
+     F16X2},
+    {.name = "flat tile, shared out",
+     .gated = TENON_GATED_INTERLEAVED,
+     .kernel = "gemm_bf16_16x128",
+     .m = 13,
+     .n = 72,
+     .k = 3100,
+     .split = true,
+     BF16X2},
+    {.name = "flat tile, batch",
+     .kernel = "gemm_bf16_16x128",
+     .m = 3,
+     .n = 24,
+     .k = 64,
+     .batch = 3,
+     BF16X2},
+};
+enum { PRODUCTS = sizeof products / sizeof *products };
+
+typedef struct product_operands {
+    operand *a, *b, *c, *bias, *residual, *a_scale, *b_scale, *a_zero, *b_zero, *offsets;
+} product_operands;
+
+static tenon_gemm_desc product_desc(const product_case *p, const product_operands *o, bool host) {
+#define OF(role) (host ? HOST(o->role) : DEVICE(o->role))
+    return (tenon_gemm_desc){.a = OF(a),
+                             .b = OF(b),
+                             .c = OF(c),
+                             .beta = p->beta,
+                             .bias = OF(bias),
+                             .residual = OF(residual),
+                             .activation = p->activation,
+                             .gated = p->gated,
+                             .a_scale = OF(a_scale),
+                             .b_scale = OF(b_scale),
+                             .a_zero = OF(a_zero),
+                             .b_zero = OF(b_zero),
+                             .group_offsets = OF(offsets)};
+#undef OF
+}
+
+/* Infinities at the first steps of every second row of A (column of B): what a copy brings that
+ * should have brought nothing, as the other operand's zeros would hide anything else. */
+static void put_infinities(operand *o, bool of_a) {
+    const tenon_tensor *t = &o->host;
+    const int64_t lines = t->shape[of_a ? 0 : 1];
+    for (int64_t step = 0; step < 64 && 2 * step < lines; step++) {
+        const int64_t at = of_a ? 2 * step * t->stride[0] + step * t->stride[1]
+                                : step * t->stride[0] + 2 * step * t->stride[1];
+        number_put(o->own + (size_t)at * number_size(t->dtype), t->dtype, (double)INFINITY);
+    }
+    upload(o);
+}
+
+/* The choice of `p->kernel`, shared out or not. */
+static void choose(tenon_plan *plan, const product_case *p) {
+    tenon_plan_info info = {0};
+    (void)tenon_plan_query(plan, &info);
+    for (int i = 0; i < info.choices; i++) {
+        tenon_plan_choice c = {0};
+        (void)tenon_plan_choice_get(plan, i, &c);
+        if (strcmp(c.kernel, p->kernel) == 0 && (c.workspace > 0) == p->split) {
+            (void)tenon_plan_choose(plan, i);
+            return;
+        }
+    }
+    tell(p->name, info.kernel);
+}
+
+static void run_one(const product_case *p) {
+    const int64_t width = p->n * (p->gated ? 2 : 1), groups = p->groups ? p->groups : 1;
+    const int64_t many = p->experts ? p->experts : p->batch;
+    const int64_t b_shape[3] = {many, p->k, width}, a_shape[3] = {many, p->m, p->k},
+                  c_shape[3] = {many, p->m, p->n}, scale_shape[3] = {many, groups, width};
+    static const int32_t offsets[4] = {0, 17, 17, 38};
+    const bool batch = p->batch > 0;
+    product_operands o = {0};
+    o.a = batch ? input(p->a, 3, a_shape, NULL)
+                : matrix(p->a, p->m, p->k, p->pitch, p->turn_a, false, 0);
+    o.b = many ? input(p->b, 3, b_shape, NULL)
+               : matrix(p->b, p->k, width, p->pitch, p->turn_b, false, 0);
+    o.c = batch ? in_out(p->c, 3, c_shape, NULL, p->tolerance)
+                : matrix(p->c, p->m, p->n, p->pitch, p->turn_c, true, p->tolerance);
+    if (p->infinite)
+        put_infinities(p->infinite == 1 ? o.a : o.b, p->infinite == 1);
+    if (p->bias)
+        o.bias = matrix(TENON_F32, 1, width, 0, false, false, 0);
+    if (p->residual)
+        o.residual = matrix(TENON_F32, p->m, p->n, 2, false, false, 0);
+    if (p->a_scale)
+        o.a_scale = matrix(TENON_F32, p->m, 1, 0, false, false, 0);
+    if (p->a_zero)
+        o.a_zero = matrix(TENON_S8, p->m, 1, 0, false, false, 0);
+    if (p->b_scale)
+        o.b_scale = many ? input(TENON_F32, 3, scale_shape, NULL)
+                         : matrix(TENON_F32, groups, width, 0, false, false, 0);
+    if (p->b_zero)
+        o.b_zero = many ? input(TENON_U8, 3, scale_shape, NULL)
+                        : matrix(TENON_S8, groups, width, 0, false, false, 0);
+    if (p->experts)
+        o.offsets = indices(TENON_S32, 1, (const int64_t[1]){4}, offsets);
+    const tenon_gemm_desc d = product_desc(p, &o, false), r = product_desc(p, &o, true);
+    tenon_plan *plan = NULL;
+    must(p->name, "plan", kernel_now.cuda, tenon_gemm_plan(kernel_now.cuda, &d, &plan));
+    if (plan)
+        choose(plan, p);
+    if (kernel_now.wrong[0])
+        goto out;
+    must(p->name, "run", kernel_now.cuda, tenon_gemm_run(kernel_now.cuda, plan, &d));
+    must(p->name, "sync", kernel_now.cuda, tenon_sync(kernel_now.cuda));
+    must(p->name, "reference", kernel_now.reference, tenon_gemm(kernel_now.reference, &r));
+    if (!kernel_now.wrong[0])
+        compare(p->name, o.c);
+out:
+    tenon_plan_destroy(plan);
+}
+
+static void run_product(const product_case *given) {
+    for (int i = 0; i < (given->sweep ? given->sweep : 1); i++) {
+        const int64_t moved = given->wander * (given->sweep ? i : kernel_now.turn);
+        product_case p = *given;
+        if (given->wander && !given->sweep) {
+            p.m -= given->m > 2 * given->wander ? moved : 0;
+            p.k -= 8 * kernel_now.turn;
+        }
+        p.n += moved;
+        run_one(&p);
+        release();
+    }
+}
+
+int kernel_products(void) {
+    return PRODUCTS;
+}
+const char *kernel_product_name(int index) {
+    return products[index].name;
+}
+void kernel_product_run(int index) {
+    run_product(&products[index]);
+}

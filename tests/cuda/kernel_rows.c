@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernel_rows.c: softmaxes, attentions, appending to caches and merges for the kernels of
+ * softmax.cu, attention_plain.cu and cache.cu. */
+#include "kernel_operand.h"
+
+/* ---------------------------------------------------------------- softmax */
+
+typedef struct softmax_case {
+    const char *name;
+    tenon_dtype x, y;
+    int64_t heads, queries, keys;
+    bool mask, bias, alibi, sinks, lse;
+    int32_t log;
+    tenon_causal causal;
+    int64_t left; /* > 0: a window */
+    double softcap;
+    bool in_place;
+    double tolerance;
+} softmax_case;
+
+static const softmax_case softmaxes[] = {
+    {"short", TENON_F32, TENON_F32, 2, 9, 500, .lse = true, .tolerance = 1e-6},
+    {"short, masked", TENON_BF16, TENON_F32, 2, 5, 45, true, true, true, true, true,
+     .tolerance = 1e-6},
+    {"short, log", TENON_F32, TENON_F32, 3, 3, 33, .log = 1, .causal = TENON_CAUSAL_BOTTOM_RIGHT,
+     .left = 7, .softcap = 2, .tolerance = 1e-6},
+    {"short, f64", TENON_F64, TENON_F64, 1, 9, 40, .lse = true, .tolerance = 1e-12},
+    {"short, in place", TENON_F32, TENON_F32, 1, 18, 50, .in_place = true, .tolerance = 1e-6},
+    {"long, in place", TENON_F32, TENON_F32, 1, 4, 600, .in_place = true, .tolerance = 1e-6},
+    {"long", TENON_F32, TENON_F32, 1, 3, 700, .lse = true, .sinks = true, .tolerance = 1e-6},
+    {"long, chunks", TENON_F32, TENON_F32, 1, 3, 2100, .lse = true, .mask = true,
+     .tolerance = 1e-6},
+    {"long, log", TENON_F32, TENON_F32, 1, 5, 2050, .log = 1, .causal = TENON_CAUSAL_TOP_LEFT,
+     .alibi = true, .tolerance = 1e-6},
+    {"long, f64", TENON_F64, TENON_F64, 1, 3, 515, .bias = true, .tolerance = 1e-12},
+};
+enum { SOFTMAXES = sizeof softmaxes / sizeof *softmaxes };
+
+static void run_softmax(const softmax_case *p) {
+    const int64_t shape[3] = {p->heads, p->queries, p->keys},
+                  stride[3] = {p->queries * (p->keys + 1), p->keys + 1, 1};
+    operand *y = p->in_place ? in_out(p->y, 3, shape, stride, p->tolerance)
+                             : output(p->y, 3, shape, stride, p->tolerance);
+    operand *x = p->in_place ? y : input(p->x, 3, shape, stride);
+    operand *mask = p->mask ? input(TENON_BOOL, 3, shape, NULL) : NULL;
+    operand *bias = p->bias ? input(TENON_F32, 2, shape + 1, NULL) : NULL;
+    operand *alibi = p->alibi ? input(TENON_F32, 1, shape, NULL) : NULL;
+    operand *sinks = p->sinks ? input(TENON_F32, 1, shape, NULL) : NULL;
+    operand *lse = p->lse ? output(TENON_F32, 2, shape, NULL, 1.3e-7) : NULL;
+    tenon_softmax_desc d = {.log = p->log, .causal = p->causal, .softcap = p->softcap};
+    if (p->left)
+        d.window = (tenon_window){.enabled = 1, .left = p->left, .right = -1};
+    tenon_softmax_desc r = d;
+    d.x = DEVICE(x), d.y = DEVICE(y), d.mask = DEVICE(mask), d.bias = DEVICE(bias);
+    d.alibi = DEVICE(alibi), d.sinks = DEVICE(sinks), d.lse = DEVICE(lse);
+    r.x = HOST(x), r.y = HOST(y), r.mask = HOST(mask), r.bias = HOST(bias);
+    r.alibi = HOST(alibi), r.sinks = HOST(sinks), r.lse = HOST(lse);
+    must(p->name, "run", kernel_now.cuda, tenon_softmax(kernel_now.cuda, &d));
+    must(p->name, "sync", kernel_now.cuda, tenon_sync(kernel_now.cuda));
+    must(p->name, "reference", kernel_now.reference, tenon_softmax(kernel_now.reference, &r));
+    if (!kernel_now.wrong[0]) {
+        compare(p->name, y);
+        if (lse)
+            compare(p->name, lse);
+    }
+}
+
+/* ---------------------------------------------------------------- attention */
+
+typedef struct attention_case {
+    const char *name;
+    tenon_dtype type, kv;
+    int64_t batch, heads, kv_heads, queries, keys, d, dv;
+    bool mask, bias, alibi, sinks, paged, ragged, scaled, split;
+    tenon_causal causal;
+    int64_t left;
+    double softcap;
+    double tolerance;
+} attention_case;
+
+static const attention_case attentions[] = {
+    {.name = "attention",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 1,
+     .heads = 2,
+     .kv_heads = 1,
+     .queries = 9,
+     .keys = 300,
+     .d = 20,
+     .dv = 24,
+     .causal = TENON_CAUSAL_BOTTOM_RIGHT,
+     .tolerance = 1e-5},
+    {.name = "attention, window over two blocks",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 1,
+     .heads = 1,
+     .kv_heads = 1,
+     .queries = 9,
+     .keys = 517,
+     .d = 8,
+     .dv = 8,
+     .causal = TENON_CAUSAL_BOTTOM_RIGHT,
+     .left = 3,
+     .tolerance = 1e-5},
+    {.name = "attention, masks",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 2,
+     .heads = 2,
+     .kv_heads = 2,
+     .queries = 3,
+     .keys = 40,
+     .d = 16,
+     .dv = 8,
+     .mask = true,
+     .bias = true,
+     .alibi = true,
+     .sinks = true,
+     .softcap = 3,
+     .left = 20,
+     .tolerance = 1e-5},
+    {.name = "attention, wide",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 1,
+     .heads = 1,
+     .kv_heads = 1,
+     .queries = 2,
+     .keys = 20,
+     .d = 8,
+     .dv = 530,
+     .causal = TENON_CAUSAL_TOP_LEFT,
+     .tolerance = 1e-5},
+    {.name = "attention, shared out",
+     .type = TENON_F32,
+     .kv = TENON_S8,
+     .batch = 1,
+     .heads = 8,
+     .kv_heads = 1,
+     .queries = 1,
+     .keys = 530,
+     .d = 36,
+     .dv = 20,
+     .scaled = true,
+     .split = true,
+     .tolerance = 1e-3},
+    {.name = "attention, paged and ragged",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 3,
+     .heads = 2,
+     .kv_heads = 1,
+     .queries = 11,
+     .keys = 40,
+     .d = 8,
+     .dv = 8,
+     .paged = true,
+     .ragged = true,
+     .causal = TENON_CAUSAL_BOTTOM_RIGHT,
+     .tolerance = 1e-5},
+    {.name = "attention, f64",
+     .type = TENON_F64,
+     .kv = TENON_F64,
+     .batch = 1,
+     .heads = 5,
+     .kv_heads = 1,
+     .queries = 1,
+     .keys = 270,
+     .d = 8,
+     .dv = 12,
+     .tolerance = 1e-11},
+};
+enum { ATTENTIONS = sizeof attentions / sizeof *attentions };
+enum { PAGE = 8, PAGES = 15 };
+
+typedef struct attention_operands {
+    operand *q, *k, *v, *o, *lse, *bias, *mask, *alibi, *sinks, *k_scale, *v_scale, *lengths,
+        *table, *cu;
+} attention_operands;
+
+static tenon_attention_desc attention_desc(const attention_case *p, const attention_operands *o,
+                                           bool host) {
+#define OF(role) (host ? HOST(o->role) : DEVICE(o->role))
+    tenon_attention_desc d = {.q = OF(q),
+                              .k = OF(k),
+                              .v = OF(v),
+                              .o = OF(o),
+                              .lse = OF(lse),
+                              .bias = OF(bias),
+                              .mask = OF(mask),
+                              .alibi = OF(alibi),
+                              .sinks = OF(sinks),
+                              .k_scale = OF(k_scale),
+                              .v_scale = OF(v_scale),
+                              .key_lengths = OF(lengths),
+                              .block_table = OF(table),
+                              .cu_seqlens_q = OF(cu),
+                              .causal = p->causal,
+                              .softcap = p->softcap};
+#undef OF
+    if (p->left)
+        d.window = (tenon_window){.enabled = 1, .left = p->left, .right = -1};
+    return d;
+}
+
+static void run_attention(const attention_case *p) {
+    static const int32_t lengths[3] = {40, 3, 17}, cu[4] = {0, 2, 3, 11};
+    int32_t table[15];
+    for (int i = 0; i < PAGES; i++)
+        table[i] = i * 7 % PAGES;
+    const int64_t tokens = p->ragged ? 1 : p->batch;
+    const int64_t q[4] = {tokens, p->heads, p->queries, p->d},
+                  o_shape[4] = {tokens, p->heads, p->queries, p->dv};
+    const int64_t k[4] = {p->paged ? PAGES : p->batch, p->kv_heads, p->paged ? PAGE : p->keys,
+                          p->d},
+                  v[4] = {k[0], k[1], k[2], p->dv};
+    const int64_t masks[4] = {tokens, p->heads, p->queries, p->keys};
+    const int64_t across = p->dv + 1, /* between rows is what must stay */
+        o_stride[4] = {p->heads * p->queries * across, p->queries * across, across, 1};
+    attention_operands o = {0};
+    o.q = input(p->type, 4, q, NULL);
+    o.k = input(p->kv, 4, k, NULL);
+    o.v = input(p->kv, 4, v, NULL);
+    o.o = output(p->type, 4, o_shape, o_stride, p->tolerance);
+    o.lse = output(TENON_F32, 3, o_shape, NULL, 1e-4);
+    o.mask = p->mask ? input(TENON_BOOL, 4, masks, NULL) : NULL;
+    o.bias = p->bias ? input(TENON_F32, 2, masks + 2, NULL) : NULL;
+    o.alibi = p->alibi ? input(TENON_F32, 1, &p->heads, NULL) : NULL;
+    o.sinks = p->sinks ? input(TENON_F32, 1, &p->heads, NULL) : NULL;
+    o.k_scale = p->scaled ? input(TENON_F32, 3, k, NULL) : NULL;
+    o.v_scale = p->scaled ? input(TENON_F32, 3, k, NULL) : NULL;
+    if (p->paged) {
+        o.lengths = indices(TENON_S32, 1, &p->batch, lengths);
+        o.table = indices(TENON_S32, 2, (const int64_t[2]){p->batch, PAGES / p->batch}, table);
+    }
+    if (p->ragged)
+        o.cu = indices(TENON_S32, 1, (const int64_t[1]){p->batch + 1}, cu);
+    const tenon_attention_desc d = attention_desc(p, &o, false), r = attention_desc(p, &o, true);
+    tenon_plan *plan = NULL;
+    must(p->name, "plan", kernel_now.cuda, tenon_attention_plan(kernel_now.cuda, &d, &plan));
+    tenon_plan_info info = {0};
+    if (plan && tenon_plan_query(plan, &info) == TENON_OK && !p->split)
+        (void)tenon_plan_choose(plan, info.choices - 1);
+    if (p->split && info.workspace == 0)
+        tell(p->name, "the blocks of keys are not shared out");
+    if (!kernel_now.wrong[0]) {
+        must(p->name, "run", kernel_now.cuda, tenon_attention_run(kernel_now.cuda, plan, &d));
+        must(p->name, "sync", kernel_now.cuda, tenon_sync(kernel_now.cuda));
+        must(p->name, "reference", kernel_now.reference, tenon_attention(kernel_now.reference, &r));
+    }
+    if (!kernel_now.wrong[0]) {
+        compare(p->name, o.o);
+        compare(p->name, o.lse);
+    }
+    tenon_plan_destroy(plan);
+}
+
+/* ---------------------------------------------------------------- caches, merges */
+
+typedef struct append_case {
+    const char *name;
+    tenon_dtype type, cache;
+    bool paged, ragged, scaled;
+} append_case;
+static const append_case appends[] = {
+    {"append", TENON_F32, TENON_BF16, false, false, false},
+    {"append, paged", TENON_BF16, TENON_F32, true, false, false},
+    {"append, ragged", TENON_F32, TENON_S8, true, true, true},
+};
+enum { APPENDS = sizeof appends / sizeof *appends };
+
+static void run_append(const append_case *p) {
+    static const int32_t positions[3] = {5, 0, 9}, cu[4] = {0, 2, 2, 9};
+    int32_t table[15];
+    for (int i = 0; i < PAGES; i++)
+        table[i] = i * 7 % PAGES;
+    const int64_t three = 3, x[4] = {p->ragged ? 1 : 3, 2, p->ragged ? 9 : 4, 11};
+    const int64_t cache[4] = {p->paged ? PAGES : 3, 2, p->paged ? PAGE : 20, 11};
+    operand *rows = input(p->type, 4, x, NULL);
+    operand *to = output(p->cache, 4, cache, NULL, p->scaled ? 1 : 0);
+    operand *at = indices(TENON_S32, 1, &three, positions);
+    operand *pages =
+        p->paged ? indices(TENON_S32, 2, (const int64_t[2]){3, PAGES / 3}, table) : NULL;
+    operand *sequences = p->ragged ? indices(TENON_S64, 1, (const int64_t[1]){4}, cu) : NULL;
+    operand *scale = p->scaled ? input(TENON_F32, 1, &x[1], NULL) : NULL;
+    tenon_kv_append_desc d = {.k = DEVICE(rows),
+                              .k_cache = DEVICE(to),
+                              .positions = DEVICE(at),
+                              .block_table = DEVICE(pages),
+                              .cu_seqlens = DEVICE(sequences),
+                              .k_scale = DEVICE(scale)};
+    tenon_kv_append_desc r = d;
+    r.k = HOST(rows), r.k_cache = HOST(to), r.k_scale = HOST(scale);
+    r.positions = HOST(at), r.block_table = HOST(pages), r.cu_seqlens = HOST(sequences);
+    must(p->name, "run", kernel_now.cuda, tenon_kv_append(kernel_now.cuda, &d));
+    must(p->name, "sync", kernel_now.cuda, tenon_sync(kernel_now.cuda));
+    must(p->name, "reference", kernel_now.reference, tenon_kv_append(kernel_now.reference, &r));
+    if (!kernel_now.wrong[0])
+        compare(p->name, to);
+}
+
+static const int merges[] = {3, 10}; /* parts: at once, and through the workspace */
+enum { MERGES = sizeof merges / sizeof *merges };
+
+static void run_merge(int parts) {
+    const int64_t shape[3] = {2, 9, 37};
+    const char *name = parts > 8 ? "merge of many" : "merge";
+    tenon_tensor o[2][10], lse[2][10];
+    operand *all = in_out(TENON_F32, 3, shape, NULL, 2e-7),
+            *sum = in_out(TENON_F32, 2, shape, NULL, 2e-7); /* which are the first part too */
+    for (int i = 0; i < parts; i++) {
+        const operand *x = i == 0 ? all : input(TENON_F32, 3, shape, NULL),
+                      *y = i == 0 ? sum : input(TENON_F32, 2, shape, NULL);
+        o[0][i] = x->device, o[1][i] = x->host;
+        lse[0][i] = y->device, lse[1][i] = y->host;
+    }
+    const tenon_attention_merge_desc x = {.o_parts = o[0],
+                                          .lse_parts = lse[0],
+                                          .count = parts,
+                                          .o = all->device,
+                                          .lse = sum->device},
+                                     r = {.o_parts = o[1],
+                                          .lse_parts = lse[1],
+                                          .count = parts,
+                                          .o = all->host,
+                                          .lse = sum->host};
+    must(name, "run", kernel_now.cuda, tenon_attention_merge(kernel_now.cuda, &x));
+    must(name, "sync", kernel_now.cuda, tenon_sync(kernel_now.cuda));
+    must(name, "reference", kernel_now.reference, tenon_attention_merge(kernel_now.reference, &r));
+    if (!kernel_now.wrong[0]) {
+        compare(name, all);
+        compare(name, sum);
+    }
+}
+
+/* ---------------------------------------------------------------- all of them */
+
+int kernel_rows(void) {
+    return SOFTMAXES + ATTENTIONS + APPENDS + MERGES;
+}
+
+const char *kernel_rows_name(int i) {
+    if (i < SOFTMAXES)
+        return softmaxes[i].name;
+    i -= SOFTMAXES;
+    if (i < ATTENTIONS)
+        return attentions[i].name;
+    i -= ATTENTIONS;
+    return i < APPENDS ? appends[i].name : "merge";
+}
+
+void kernel_rows_run(int i) {
+    if (i < SOFTMAXES)
+        run_softmax(&softmaxes[i]);
+    else if ((i -= SOFTMAXES) < ATTENTIONS)
+        run_attention(&attentions[i]);
+    else if ((i -= ATTENTIONS) < APPENDS)
+        run_append(&appends[i]);
+    else
+        run_merge(merges[i - APPENDS]);
+}
