@@ -26,9 +26,10 @@
  * 12 rows 0.85, 16 rows 0.75. */
 #define STREAM_LEAST 8
 
-/* A B of at most so many times a worker's own cache, and more rows than are read in place, is faster
- * packed beforehand than copied between steps. Zen 3, 2026-11, f32 on two threads: packed, 64 x 512 x
- * 512 takes 0.88 of the time, 127 x 1021 x 509 (just below) 0.9 to 0.96, 64 x 1024 x 2048 1.2. */
+/* A B of at most so many times a worker's own cache, and more rows than are read in place, is
+ * faster packed beforehand than copied between steps. Zen 3, 2026-11, f32 on two threads: packed,
+ * 64 x 512 x 512 takes 0.88 of the time, 127 x 1021 x 509 (just below) 0.9 to 0.96,
+ * 64 x 1024 x 2048 1.2. */
 #define STREAM_LEAST_CACHES 4
 
 /* Bytes of each of B's rows that a task wants to read in place: runs of a quarter of that reach
