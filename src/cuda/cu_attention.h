@@ -59,8 +59,8 @@ typedef struct tn_cu_attention {
 
 /* Numbers of a row in the workspace: its sums, an even number of them, maximum and total. */
 #define TN_CU_SLOT(dv) (((dv) + 1) / 2 * 2 + 2)
-/* attention_mma.cu's shared memory: bytes of what a unit of `rows` rows is, of a row of n 16-bit numbers, of one
- * of results; numbers of a row of scores. */
+/* attention_mma.cu's shared memory: bytes of what a unit of `rows` rows is, of a row of n 16-bit
+ * numbers, of one of results; numbers of a row of scores. */
 #define TN_CU_MMA_WORK(rows) (176 + 48 * (rows))
 #define TN_CU_MMA_PITCH(n) (((n) + 15) / 16 * 32 + 16)
 #define TN_CU_MMA_RESULT(n) ((int)(((n) + 15) / 16 * 64 + 32))
