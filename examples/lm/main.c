@@ -39,7 +39,9 @@ static const char usage[] =
     "(default: "
     "packed, if the budget allows)\n"
     "  --context N         positions of the cache (default: what this run needs)\n"
-    "  --kv TYPE           type of the cache: f32, f16 (default), bf16, f8_e4m3, f8_e5m2\n"
+    "  --kv TYPE           type of the cache: f32, f16 (default), bf16, f8_e4m3, f8_e5m2, or of "
+    "blocks:\n"
+    "                      q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl\n"
     "  --rows N            tokens of the prompt at once (default 512)\n"
     "  --exact             quantised weights are decoded; the default also rounds what they are "
     "multiplied with to 8 bits\n"
@@ -70,6 +72,16 @@ typedef struct option {
     int64_t *number;
     int *flag;
 } option;
+
+static bool is_cache_type(tenon_dtype kv) {
+    static const tenon_dtype types[] = {TENON_F32,     TENON_F16,  TENON_BF16,  TENON_F8_E4M3,
+                                        TENON_F8_E5M2, TENON_Q8_0, TENON_Q5_1,  TENON_Q5_0,
+                                        TENON_Q4_1,    TENON_Q4_0, TENON_IQ4_NL};
+    for (size_t i = 0; i < sizeof types / sizeof *types; ++i)
+        if (types[i] == kv)
+            return true;
+    return false;
+}
 
 static int parse(int argc, char **argv, options *o) {
     const char *budget = NULL, *temperature = NULL;
@@ -135,10 +147,11 @@ static int parse(int argc, char **argv, options *o) {
         fprintf(stderr, "lm: --rows is 0, expected at least 1\n");
         return 0;
     }
-    const tenon_dtype kv = tenon_dtype_from_name(o->kv);
-    if (kv != TENON_F32 && kv != TENON_F16 && kv != TENON_BF16 && kv != TENON_F8_E4M3 &&
-        kv != TENON_F8_E5M2) {
-        fprintf(stderr, "lm: --kv is %s, expected f32, f16, bf16, f8_e4m3 or f8_e5m2\n", o->kv);
+    if (!is_cache_type(tenon_dtype_from_name(o->kv))) {
+        fprintf(stderr,
+                "lm: --kv is %s, expected f32, f16, bf16, f8_e4m3, f8_e5m2, q8_0, q5_1, q5_0, "
+                "q4_1, q4_0 or iq4_nl\n",
+                o->kv);
         return 0;
     }
     if (o->weights && strcmp(o->weights, "packed") != 0 && strcmp(o->weights, "mapped") != 0) {

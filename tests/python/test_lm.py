@@ -189,6 +189,14 @@ class Lm(unittest.TestCase):
         for rows, threads in ((1, 1), (7, 2), (16, 1), (41, 2)):
             self.assertTrue(np.array_equal(whole, self.logits("--rows", str(rows), "--threads", str(threads))), (rows, threads))
 
+    def test_caches_of_blocks(self):
+        """Of 8 bits as good as rounding activations to 8 bits; the same bits in any steps."""
+        exact = forward(write(self.file, random_weights(6), lambda name: gguf.GGMLQuantizationType.F32), TOKENS, np.float64)
+        for kv, bound in (("q8_0", 1e-3), ("q5_1", 1e-2), ("q4_0", 1e-1), ("iq4_nl", 1e-1)):
+            whole = self.logits("--exact", "--kv", kv)
+            self.assertLess(divergence(exact, whole), bound)
+            self.assertTrue(np.array_equal(whole, self.logits("--exact", "--kv", kv, "--rows", "7")), kv)
+
     def test_generates_the_likeliest(self):
         held = write(self.file, random_weights(6), lambda name: gguf.GGMLQuantizationType.F32)
         out = self.lm(self.file, "--ids", "1,2,3,4,5", "--generate", "6", "--exact", "--kv", "f32").splitlines()
