@@ -32,8 +32,9 @@ extern "C" {
  * likewise; with cu_seqlens_k the same for k and v. Paged: with block_table, k is (blocks, kv_heads, block_size, d), v (blocks, kv_heads,
  * block_size, dv), and key j of sequence b is row j mod block_size of block block_table[b, j / block_size].
  *
- * Types: q, k, v, o each f64 f32 f16 bf16, in any mix (k, v also f8_e4m3, f8_e5m2, s8, mostly with scales); sums in f32 (f64 if any of
- * them is f64).
+ * Types: q, k, v, o each f64 f32 f16 bf16, in any mix (k, v also f8_e4m3, f8_e5m2, s8, mostly with scales, and the types whose blocks are
+ * of 32: q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl mxfp4, blocks along d and dv); sums in f32 (f64 if any of them is f64). With k or v of blocks the
+ * result has the bits that it has with their elements as f32 (tenon_dequantize); on the CPU and the reference device.
  */
 typedef struct tenon_attention_desc {
     size_t struct_size;
@@ -95,6 +96,8 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_attention_merge(tenon_context *ctx
  *
  *     cache[b, h, positions[b] + t] = x[b, h, t] / scale          contiguous: cache (batch, kv_heads, capacity, d)
  *     cache[table[b, p / block_size], h, p mod block_size] = …    paged: cache (blocks, kv_heads, block_size, d), p = positions[b] + t
+ *
+ * A cache of blocks (the types of tenon_attention) gets the blocks that tenon_quantize makes of x / scale rounded to f32.
  *
  * Rows that would leave the cache, or two rows for one place of it, are an error and nothing is written.
  */

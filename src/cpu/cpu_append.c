@@ -3,11 +3,12 @@
  * cpu_append.c: writes new rows into a key-value cache, contiguous or paged, converting types.
  *
  * Types without scales go through f32, which holds all of them but f64; with scales the quotient is
- * made in f64, so that it is rounded once, to the cache's type. Rows pass over the stack, some of
- * their columns at a time.
+ * made in f64, so that it is rounded once, to the cache's type, or to f32 on its way into blocks.
+ * Rows pass over the stack, some of their columns at a time.
  */
 #include "cpu/cpu_kernels.h"
 #include "cpu/cpu_ops.h"
+#include "ops/blocks.h"
 
 /* Columns that are converted at a time: twice 4 KiB of f64. */
 enum { COLUMNS = 512 };
@@ -85,7 +86,22 @@ static int64_t index_at(const append_run *r, tn_append_role role, int64_t b, int
 static char *element(const append_run *r, tn_append_role role, int64_t i0, int64_t i1, int64_t i2) {
     const tn_attention_operand *o = &r->p->operand[role];
     return (char *)r->addresses[role] +
-           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * tn_element_size(o->dtype);
+           tn_bytes_of(o->dtype, i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]);
+}
+
+/* Columns [c, c + n) of a line of the cache, from numbers of the tile's type. */
+static void store(const tn_gemm_tile *tile, const tn_attention_operand *to, const void *row,
+                  int64_t c, int64_t n, char *line) {
+    const tn_block_type *type = tn_block_find(to->dtype);
+    float values[TN_BLOCK_MOST];
+    if (!type)
+        tile->store[to->dtype](row, n, line + tn_bytes_of(to->dtype, c * to->stride[3]),
+                               to->stride[3]);
+    for (int64_t i = 0; type && i < n; i += type->elements) {
+        tile->store[TENON_F32]((const char *)row + i * tn_element_size(tile->type), type->elements,
+                               values, 1);
+        type->encode(values, (void *)tn_block_at(type, line, 0, c + i));
+    }
 }
 
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot] for every head. */
@@ -115,8 +131,7 @@ static void append_row(const append_run *r, int side, int64_t x_batch, int64_t t
                                          divisor);
                 tile->ops.quotient(row, divisor, some);
             }
-            tile->store[to->dtype](row, some, dst + c * to->stride[3] * tn_element_size(to->dtype),
-                                   to->stride[3]);
+            store(tile, to, row, c, some, dst);
         }
     }
 }

@@ -13,6 +13,7 @@
 
 #include "core/backend.h"
 #include "cpu/cpu_kernels.h"
+#include "ops/blocks.h"
 
 /* Elements from row to row of a tile of scores: a block, and room for a vector that runs over it.
  */
@@ -51,7 +52,7 @@ _Static_assert(sizeof(tn_attention_state) <= TN_CHOICE_STATE, "a choice keeps it
  * empty. */
 typedef struct tn_attention_worker {
     char *q;       /* packed panels of a unit's scaled queries; walked: the rows */
-    char *gather;  /* rows on their way to a panel */
+    char *gather;  /* rows on their way to a panel; walked: keys of block types, decoded */
     char *s;       /* scores of a group of rows for a block, then weights */
     char *p;       /* weights, packed: of a group; lean: of the unit, some keys, where q was */
     char *k;       /* packed panels of keys: of a block; lean: one */
@@ -110,6 +111,16 @@ void tn_attention_unit_close(const tn_attention_unit *u, char *o, tn_softmax_par
 
 /* ---- cpu_attention_products.c */
 
+/* Elements [column, column + n) of key j's line of k or v, as reals, one after the other. */
+void tn_attention_line(const tn_attention_unit *u, tn_attention_role role, int64_t j,
+                       int64_t column, int64_t n, void *to);
+
+/* Keys of block types that a walk decodes at a time, where lines have `width` elements: 16 to 64,
+ * no more than two thirds of an L1 of 32 KB hold if that can be. */
+static inline int64_t tn_attention_decoded(int64_t width) {
+    return tn_max64(16, tn_min64(5120 / width / 16 * 16, 64));
+}
+
 /* Keys of one block. */
 typedef struct tn_attention_keys {
     int64_t first, end; /* those that exist */
@@ -162,7 +173,7 @@ static inline char *tn_attention_element(const tn_attention_unit *u, tn_attentio
                                          int64_t i0, int64_t i1, int64_t i2) {
     const tn_attention_operand *o = &u->p->operand[role];
     return (char *)u->addresses[role] +
-           (i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]) * tn_element_size(o->dtype);
+           tn_bytes_of(o->dtype, i0 * o->stride[0] + i1 * o->stride[1] + i2 * o->stride[2]);
 }
 
 /* Element `column` of a row's query, or of its line of another operand. */
@@ -174,14 +185,21 @@ static inline char *tn_attention_query(const tn_attention_unit *u, tn_attention_
            column * o->stride[3] * tn_element_size(o->dtype);
 }
 
-/* Element `column` of key j's line of k or v. */
+/* Whether k, or v, is of a block type: rows of it are read by tn_attention_line alone. */
+static inline bool tn_attention_blocks(const tn_attention_problem *p, tn_attention_role role) {
+    return p->operand[role].dtype >= TENON_Q8_0;
+}
+
+/* Element `column` of key j's line of k or v; of blocks, the line's first block. */
 static inline char *tn_attention_key(const tn_attention_unit *u, tn_attention_role role, int64_t j,
                                      int64_t column) {
     const tn_attention_operand *o = &u->p->operand[role];
     int64_t outer, row;
     tn_attention_key_row(u->p, u->addresses, &u->sequence, u->b, j, &outer, &row);
-    return tn_attention_element(u, role, outer, u->kv_head, row) +
-           column * o->stride[3] * tn_element_size(o->dtype);
+    char *const line = tn_attention_element(u, role, outer, u->kv_head, row);
+    return tn_attention_blocks(u->p, role)
+               ? line
+               : line + column * o->stride[3] * tn_element_size(o->dtype);
 }
 
 /* How many of the keys [j, end) lie one row stride apart from j on. */

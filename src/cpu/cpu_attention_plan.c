@@ -103,8 +103,10 @@ static void complete(const tn_attention_problem *p, tn_attention_state *s) {
     const bool few = s->unit_rows <= (s->step > 0 ? 1 : TN_ATTENTION_WALK_ROWS);
     s->units = units_of(p, s->unit_rows);
     s->group_rows = few ? s->unit_rows : GROUP_TILES * s->tile->mr;
-    s->walk_k = few && tn_attention_walkable(p, s->kernels, TN_ATTENTION_K);
-    s->walk_v = few && tn_attention_walkable(p, s->kernels, TN_ATTENTION_V);
+    s->walk_k = few && tn_attention_walkable(p, s->kernels, TN_ATTENTION_K) &&
+                !(s->step > 0 && tn_attention_blocks(p, TN_ATTENTION_K));
+    s->walk_v = few && tn_attention_walkable(p, s->kernels, TN_ATTENTION_V) &&
+                !(s->step > 0 && tn_attention_blocks(p, TN_ATTENTION_V));
     s->direct_v = s->unit_rows <= V_DIRECT_ROWS && reads_v_directly(p, s->tile);
     s->worker_bytes = tn_attention_worker_layout(p, s, NULL, NULL);
     s->on_stack = s->worker_bytes <= TN_CPU_STACK;

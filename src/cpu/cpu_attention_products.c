@@ -29,24 +29,52 @@
 bool tn_attention_walkable(const tn_attention_problem *p, const tn_softmax_kernels *kernels,
                            tn_attention_role role) {
     const tn_attention_operand *x = &p->operand[role];
+    if (tn_attention_blocks(p, role))
+        return p->accumulate == TENON_F32;
     return kernels->walk_scores[x->dtype] && x->stride[3] == 1;
 }
 
-/* Few rows go without packing where that can be; one always. */
+/* Few rows go without packing where that can be; one always, but for block types: they want room.
+ */
 bool tn_attention_walks(const tn_attention_unit *u, tn_attention_role role) {
     const bool all = role == TN_ATTENTION_K ? u->state->walk_k : u->state->walk_v;
-    return all || (u->rows == 1 && tn_attention_walkable(u->p, u->state->kernels, role));
+    return all || (u->rows == 1 && !tn_attention_blocks(u->p, role) &&
+                   tn_attention_walkable(u->p, u->state->kernels, role));
 }
 
-/* Addresses of element `column` of keys [j, end), some of them, and of those after them that the
- * unit will see, for a walk whose width is set. */
-static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j, int64_t end,
+/* A block's elements for sums in f64. */
+static void load_wide(const tn_block_type *type, const char *line, int64_t column, int64_t n,
+                      double *to) {
+    float values[TN_BLOCK_MOST];
+    for (int64_t i = 0; i < n; ++i) {
+        if (i == 0 || (column + i) % type->elements == 0)
+            type->decode(tn_block_at(type, line, 0, column + i), values);
+        to[i] = (double)values[(column + i) % type->elements];
+    }
+}
+
+void tn_attention_line(const tn_attention_unit *u, tn_attention_role role, int64_t j,
+                       int64_t column, int64_t n, void *to) {
+    const tn_attention_operand *x = &u->p->operand[role];
+    const tn_gemm_tile *tile = u->state->tile;
+    const char *const line = tn_attention_key(u, role, j, column);
+    if (!tn_attention_blocks(u->p, role))
+        tile->load[x->dtype](line, x->stride[3], n, to);
+    else if (u->p->accumulate == TENON_F32)
+        tile->load_blocks[x->dtype - TENON_Q8_0](line, column, n, to);
+    else
+        load_wide(tn_block_find(x->dtype), line, column, n, to);
+}
+
+/* Addresses of element `column` of the keys from j on (of blocks: of their lines), and of those
+ * after them that the unit will see, for a walk whose keys and width are set. */
+static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j,
                        int64_t column, const void **line, tn_attention_walk *w) {
     const tn_attention_operand *x = &u->p->operand[role];
-    const int64_t size = tn_element_size(x->dtype), row = x->stride[2] * size;
+    const int64_t row = tn_bytes_of(x->dtype, x->stride[2]),
+                  bytes = tn_max64(1, tn_bytes_of(x->dtype, w->width));
     int64_t at = 0, count;
-    w->keys = tn_min64(end - j, WALK_KEYS);
-    w->ahead = tn_min64(tn_max64(WALK_AHEAD / tn_max64(1, w->width * size), 8), WALK_KEYS);
+    w->ahead = tn_min64(tn_max64(WALK_AHEAD / bytes, 8), WALK_KEYS);
     count = tn_min64(w->keys + w->ahead, u->hi - j);
     while (at < count) {
         const int64_t n = tn_attention_key_run(u, j + at, j + count);
@@ -57,6 +85,22 @@ static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64
     }
     for (; at < w->keys + w->ahead; ++at)
         line[at] = line[count - 1];
+}
+
+/* Makes of lines of blocks, from walk_lines, decoded ones in the worker's room. */
+static void decode_lines(const tn_attention_unit *u, tn_attention_role role, int64_t column,
+                         const void **line, tn_attention_walk *w) {
+    const tenon_dtype type = u->p->operand[role].dtype;
+    tn_blocks_load_fn *const load = u->state->tile->load_blocks[type - TENON_Q8_0];
+    const int64_t start = tn_bytes_of(type, column), end = tn_bytes_of(type, column + w->width);
+    for (int64_t i = 0; i < w->keys; ++i) {
+        char *const to = u->w.gather + i * w->width * tn_attention_real(u);
+        for (int64_t at = start; at < end; at += 64)
+            __builtin_prefetch((const char *)line[i + w->ahead] + at);
+        load(line[i], column, w->width, to);
+        line[i] = to;
+    }
+    w->ahead = 0;
 }
 
 /* ---------------------------------------------------------------- packing */
@@ -108,7 +152,7 @@ static void pack_k(const tn_attention_unit *u, int64_t j, int64_t n, int64_t d0,
     const tn_attention_operand *k = &u->p->operand[TN_ATTENTION_K];
     const tn_gemm_tile *tile = u->state->tile;
     tn_gemm_pack_args pack = {.dst = to, .kc = steps, .valid = (int32_t)n};
-    if (tn_attention_key_run(u, j, j + n) == n) {
+    if (!tn_attention_blocks(u->p, TN_ATTENTION_K) && tn_attention_key_run(u, j, j + n) == n) {
         pack.src = tn_attention_key(u, TN_ATTENTION_K, j, d0);
         pack.along = k->stride[2];
         pack.across = k->stride[3];
@@ -116,8 +160,8 @@ static void pack_k(const tn_attention_unit *u, int64_t j, int64_t n, int64_t d0,
         return;
     }
     for (int64_t i = 0; i < n; ++i)
-        tile->load[k->dtype](tn_attention_key(u, TN_ATTENTION_K, j + i, d0), k->stride[3], steps,
-                             u->w.gather + i * steps * tn_attention_real(u));
+        tn_attention_line(u, TN_ATTENTION_K, j + i, d0, steps,
+                          u->w.gather + i * steps * tn_attention_real(u));
     pack.src = u->w.gather;
     pack.along = steps;
     pack.across = 1;
@@ -129,6 +173,14 @@ static void pack_v(const tn_attention_unit *u, int64_t a, int64_t b, int64_t c, 
     const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t nr = tile->nr, real = tn_attention_real(u);
+    if (tn_attention_blocks(u->p, TN_ATTENTION_V)) { /* rows of a panel, decoded where they go */
+        const int64_t valid = tn_min64(nr, u->cols - c);
+        for (int64_t j = a; j < b; ++j, to += nr * real) {
+            tn_attention_line(u, TN_ATTENTION_V, j, u->c0 + c, valid, to);
+            memset(to + valid * real, 0, (size_t)((nr - valid) * real));
+        }
+        return;
+    }
     for (int64_t j = a, n; j < b; j += n) {
         n = tn_attention_key_run(u, j, b);
         const tn_gemm_pack_args pack = {.src = tn_attention_key(u, TN_ATTENTION_V, j, u->c0 + c),
@@ -160,7 +212,7 @@ static key_touch touch_start(const tn_attention_unit *u, tn_attention_role role,
     return (key_touch){.role = role,
                        .j = j,
                        .end = x->stride[3] == 1 ? end : j,
-                       .bytes = width * tn_element_size(x->dtype)};
+                       .bytes = tn_bytes_of(x->dtype, width)};
 }
 
 static void touch(const tn_attention_unit *u, key_touch *t, int64_t lines) {
@@ -238,10 +290,15 @@ static void walk_scores(const tn_attention_unit *u, const tn_attention_keys *t, 
                            .a_step = steps,
                            .y_step = TN_ATTENTION_LD,
                            .chain = d0 > 0};
+    const bool blocks = tn_attention_blocks(u->p, TN_ATTENTION_K);
+    const tenon_dtype type = blocks ? TENON_F32 : u->p->operand[TN_ATTENTION_K].dtype;
     for (int64_t j = t->a; j < t->b; j += w.keys) {
-        walk_lines(u, TN_ATTENTION_K, j, t->b, d0, line, &w);
+        w.keys = tn_min64(t->b - j, blocks ? tn_attention_decoded(steps) : WALK_KEYS);
+        walk_lines(u, TN_ATTENTION_K, j, d0, line, &w);
+        if (blocks)
+            decode_lines(u, TN_ATTENTION_K, d0, line, &w);
         w.y = u->w.s + (j - t->first) * tn_attention_real(u);
-        u->state->kernels->walk_scores[u->p->operand[TN_ATTENTION_K].dtype](&w);
+        u->state->kernels->walk_scores[type](&w);
     }
 }
 
@@ -347,11 +404,16 @@ static void walk_values(const tn_attention_unit *u, const tn_attention_keys *t, 
                            .rows = u->rows,
                            .a_step = TN_ATTENTION_LD,
                            .y_step = u->state->columns};
+    const bool blocks = tn_attention_blocks(u->p, TN_ATTENTION_V);
+    const tenon_dtype type = blocks ? TENON_F32 : u->p->operand[TN_ATTENTION_V].dtype;
     for (int64_t j = t->a; j < t->b; j += w.keys) {
-        walk_lines(u, TN_ATTENTION_V, j, t->b, u->c0, line, &w);
+        w.keys = tn_min64(t->b - j, blocks ? tn_attention_decoded(u->cols) : WALK_KEYS);
+        walk_lines(u, TN_ATTENTION_V, j, u->c0, line, &w);
+        if (blocks)
+            decode_lines(u, TN_ATTENTION_V, u->c0, line, &w);
         w.a = u->w.s + (j - t->first) * tn_attention_real(u);
         w.chain = j > t->a;
-        u->state->kernels->walk_values[u->p->operand[TN_ATTENTION_V].dtype](&w);
+        u->state->kernels->walk_values[type](&w);
     }
 }
 
@@ -359,7 +421,6 @@ static void walk_values(const tn_attention_unit *u, const tn_attention_keys *t, 
  * there stays out. */
 static void careful_values(const tn_attention_unit *u, const tn_attention_keys *t, char *o_block) {
     enum { SOME = 64 };
-    const tn_attention_operand *v = &u->p->operand[TN_ATTENTION_V];
     const tn_gemm_tile *tile = u->state->tile;
     const int64_t real = tn_attention_real(u);
     double line[SOME]; /* of the compute type */
@@ -372,8 +433,7 @@ static void careful_values(const tn_attention_unit *u, const tn_attention_keys *
             continue;
         for (int64_t c = 0; c < u->cols; c += SOME) {
             const int64_t n = tn_min64(SOME, u->cols - c);
-            tile->load[v->dtype](tn_attention_key(u, TN_ATTENTION_V, j, u->c0 + c), v->stride[3], n,
-                                 line);
+            tn_attention_line(u, TN_ATTENTION_V, j, u->c0 + c, n, line);
             tile->ops.axpy(o_block + c * real, weight, line, n);
         }
     }

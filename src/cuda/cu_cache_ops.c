@@ -47,10 +47,13 @@ static const side sides[2] = {{TN_APPEND_K, TN_APPEND_K_CACHE, TN_APPEND_K_SCALE
 
 tenon_status tn_cu_append_plan(const tn_cu_limits *limits, const tn_append_problem *p,
                                tn_choices *out, tn_message *why) {
-    (void)why;
     bool wide = false;
     for (int role = 0; role < TN_APPEND_ROLES; role++) {
         const tenon_dtype type = p->operand[role].dtype;
+        if (type > TENON_BOOL)
+            return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s.dtype is %s: not yet on this device",
+                           role == TN_APPEND_K_CACHE ? "k_cache" : "v_cache",
+                           tenon_dtype_name(type));
         wide =
             wide || type == TENON_F64 ||
             (type != TENON_DTYPE_NONE && (role == TN_APPEND_K_SCALE || role == TN_APPEND_V_SCALE));

@@ -100,6 +100,10 @@ tenon_status tn_cl_attention_plan(const tn_cl_limits *limits, const tn_attention
     const int64_t group = p->heads / p->kv_heads;
 
     out->count = 0;
+    for (int role = TN_ATTENTION_K; role <= TN_ATTENTION_V; role++)
+        if (p->operand[role].dtype >= TENON_Q8_0)
+            return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s.dtype is %s: not on this device",
+                           names[role], tenon_dtype_name(p->operand[role].dtype));
     for (int role = 0; role < TN_ATTENTION_ROLES && !limits->fp64; role++)
         if (p->operand[role].dtype == TENON_F64)
             return tn_fail(why, TENON_ERROR_UNSUPPORTED,

@@ -70,6 +70,9 @@ tenon_status tn_cl_append_plan(const tn_cl_limits *limits, const tn_append_probl
     for (int role = 0; role < TN_APPEND_ROLES; role++) {
         const tenon_dtype type = p->operand[role].dtype;
         TN_TRY(refuse_f64(limits, type, names[role], why));
+        if (type >= TENON_Q8_0)
+            return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s.dtype is %s: not on this device",
+                           names[role], tenon_dtype_name(type));
         /* A quotient is rounded once, to the cache's type. */
         if (type == TENON_F64 || (type != TENON_DTYPE_NONE && limits->fp64 &&
                                   (role == TN_APPEND_K_SCALE || role == TN_APPEND_V_SCALE)))

@@ -78,7 +78,7 @@ static double visible_pairs(const tn_attention_problem *p, double queries, doubl
 
 static double operand_bytes(const tn_attention_operand *x, int32_t rank, const int64_t *extent) {
     const tn_dtype_info *type = tn_dtype_find(x->dtype);
-    double size = type ? type->bytes : 0;
+    double size = type ? (double)type->bytes / type->elements : 0;
     for (int32_t d = 0; d < rank; ++d)
         if (extent[d] == 0 || x->stride[d] != 0)
             size *= (double)extent[d];

@@ -11,7 +11,7 @@
 #ifndef TN_BLOCKS_H
 #define TN_BLOCKS_H
 
-#include <tenon/tensor.h>
+#include "ops/numbers.h"
 
 #include <string.h>
 
@@ -206,6 +206,12 @@ tn_block_encode tn_block_encode_q8_0, tn_block_encode_q4_0, tn_block_encode_q4_1
 
 /* NULL for what is no block type. */
 const tn_block_type *tn_block_find(tenon_dtype dtype);
+
+/* Bytes of `elements` of any type, whole blocks of it; of either sign. */
+static inline int64_t tn_bytes_of(tenon_dtype dtype, int64_t elements) {
+    const tn_block_type *type = dtype < TENON_Q8_0 ? NULL : tn_block_find(dtype);
+    return type ? elements / type->elements * type->bytes : elements * tn_element_size(dtype);
+}
 
 /*
  * The block of element `p` of a run of blocks that starts `start` elements after `base`: a multiple

@@ -32,7 +32,9 @@ enum {
     TN_DTYPES_INT8 = 1 << TENON_S8 | 1 << TENON_U8,
     TN_DTYPES_INDEX = 1 << TENON_S32 | 1 << TENON_S64,
     TN_DTYPES_BOOL = 1 << TENON_BOOL,
-    TN_DTYPES_BLOCK = 0x7ff << 16 /* TENON_Q8_0 … TENON_NVFP4 */
+    TN_DTYPES_BLOCK = 0x7ff << 16, /* TENON_Q8_0 … TENON_NVFP4 */
+    TN_DTYPES_BLOCK32 = 0x31f << 16, /* those whose blocks are of 32 elements */
+    TN_DTYPES_CACHED = TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8 | TN_DTYPES_BLOCK32
 };
 
 #endif

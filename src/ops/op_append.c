@@ -13,12 +13,12 @@
 #define MAX_POSITION (INT64_C(1) << 60)
 
 #define OPERAND(...) TN_OPERAND(tenon_kv_append_desc, __VA_ARGS__)
-enum { CACHE = TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8 };
 static const tn_operand operands[TN_APPEND_ROLES] = {
     [TN_APPEND_K] = OPERAND(k, TN_DTYPES_FLOAT, 4, 4, 0),
     [TN_APPEND_V] = OPERAND(v, TN_DTYPES_FLOAT, 4, 4, TN_TENSOR_OPTIONAL),
-    [TN_APPEND_K_CACHE] = OPERAND(k_cache, CACHE, 4, 4, TN_TENSOR_OUTPUT),
-    [TN_APPEND_V_CACHE] = OPERAND(v_cache, CACHE, 4, 4, TN_TENSOR_OUTPUT | TN_TENSOR_OPTIONAL),
+    [TN_APPEND_K_CACHE] = OPERAND(k_cache, TN_DTYPES_CACHED, 4, 4, TN_TENSOR_OUTPUT),
+    [TN_APPEND_V_CACHE] =
+        OPERAND(v_cache, TN_DTYPES_CACHED, 4, 4, TN_TENSOR_OUTPUT | TN_TENSOR_OPTIONAL),
     [TN_APPEND_POSITIONS] = OPERAND(positions, TN_DTYPES_INDEX, 1, 1, 0),
     [TN_APPEND_CU] = OPERAND(cu_seqlens, TN_DTYPES_INDEX, 1, 1, TN_TENSOR_OPTIONAL),
     [TN_APPEND_BLOCK_TABLE] = OPERAND(block_table, TN_DTYPES_INDEX, 2, 2, TN_TENSOR_OPTIONAL),
@@ -58,6 +58,7 @@ static tenon_status set_shapes(tn_message *m, const tenon_kv_append_desc *d, tn_
                         ragged ? "ragged rows lie in one batch entry" : "the length of positions"));
     TN_TRY(tn_check_extent(m, "k_cache", &d->k_cache, 1, p->kv_heads, "kv_heads of k"));
     TN_TRY(tn_check_extent(m, "k_cache", &d->k_cache, 3, p->d, "d of k"));
+    TN_TRY(tn_check_blocks_along(m, "k_cache", &d->k_cache, 3, "d"));
     if (tn_tensor_present(&d->v)) {
         p->dv = d->v.shape[3];
         for (int32_t dim = 0; dim < 3; ++dim) {
@@ -66,6 +67,7 @@ static tenon_status set_shapes(tn_message *m, const tenon_kv_append_desc *d, tn_
                                    "as k_cache"));
         }
         TN_TRY(tn_check_extent(m, "v_cache", &d->v_cache, 3, p->dv, "dv of v"));
+        TN_TRY(tn_check_blocks_along(m, "v_cache", &d->v_cache, 3, "dv"));
     }
     if (!paged)
         return tn_check_extent(m, "k_cache", &d->k_cache, 0, p->batch, "the length of positions");
@@ -268,6 +270,6 @@ void tn_append_cost(const tn_append_problem *p, double *flops, double *bytes) {
         const bool value = role == TN_APPEND_V || role == TN_APPEND_V_CACHE;
         const tn_dtype_info *type = tn_dtype_find(p->operand[role].dtype);
         if (type)
-            *bytes += rows * (double)(value ? p->dv : p->d) * type->bytes;
+            *bytes += rows * (double)(value ? p->dv : p->d) * type->bytes / type->elements;
     }
 }

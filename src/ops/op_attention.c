@@ -17,11 +17,10 @@
 #define MAX_HEAD_DIM 576
 
 #define OPERAND(...) TN_OPERAND(tenon_attention_desc, __VA_ARGS__)
-enum { KEYS = TN_DTYPES_FLOAT | TN_DTYPES_F8 | 1 << TENON_S8 };
 static const tn_operand operands[TN_ATTENTION_ROLES] = {
     [TN_ATTENTION_Q] = OPERAND(q, TN_DTYPES_FLOAT, 4, 4, 0),
-    [TN_ATTENTION_K] = OPERAND(k, KEYS, 4, 4, 0),
-    [TN_ATTENTION_V] = OPERAND(v, KEYS, 4, 4, 0),
+    [TN_ATTENTION_K] = OPERAND(k, TN_DTYPES_CACHED, 4, 4, 0),
+    [TN_ATTENTION_V] = OPERAND(v, TN_DTYPES_CACHED, 4, 4, 0),
     [TN_ATTENTION_O] = OPERAND(o, TN_DTYPES_FLOAT, 4, 4, TN_TENSOR_OUTPUT),
     [TN_ATTENTION_BIAS] = OPERAND(bias, TN_DTYPES_FLOAT, 0, 4, TN_TENSOR_OPTIONAL),
     [TN_ATTENTION_MASK] = OPERAND(mask, TN_DTYPES_BOOL, 0, 4, TN_TENSOR_OPTIONAL),
@@ -134,6 +133,8 @@ static tenon_status set_shapes(tn_message *m, const tenon_attention_desc *d,
     TN_TRY(check_head_dim(m, "q", &d->q));
     TN_TRY(check_head_dim(m, "v", &d->v));
     TN_TRY(tn_check_extent(m, "k", &d->k, 3, p->d, "d of q"));
+    TN_TRY(tn_check_blocks_along(m, "k", &d->k, 3, "d"));
+    TN_TRY(tn_check_blocks_along(m, "v", &d->v, 3, "dv"));
     for (int32_t dim = 0; dim < 3; ++dim)
         TN_TRY(tn_check_extent(m, "v", &d->v, dim, d->k.shape[dim], "as k"));
     for (int32_t dim = 0; dim < 3; ++dim)

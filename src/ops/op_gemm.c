@@ -237,24 +237,6 @@ static tenon_status place_all(tn_message *m, const tenon_gemm_desc *g, tn_gemm_p
                  &p->operand[TN_GEMM_B_ZERO]);
 }
 
-/*
- * Blocks lie along k, as GGUF stores weights: n rows of k. That strides and extents are of whole
- * blocks has been seen by tn_check_tensor for whichever dimension has stride 1.
- */
-static tenon_status check_blocks_along_k(tn_message *m, const tenon_tensor *b) {
-    const tn_dtype_info *type = tn_dtype_find(b->dtype);
-    const int32_t along = b->rank - 2;
-    if (type->elements == 1)
-        return TENON_OK;
-    if (b->shape[along] % type->elements != 0)
-        return INVALID("b.shape[%d] is %lld, expected a multiple of %d, the block of %s",
-                       (int)along, (long long)b->shape[along], (int)type->elements, type->name);
-    if (b->stride[along] != 1 && !tn_tensor_empty(b))
-        return INVALID("b.stride[%d] is %lld, expected 1, blocks of %s along k", (int)along,
-                       (long long)b->stride[along], type->name);
-    return TENON_OK;
-}
-
 static tenon_status check_shapes(tn_message *m, const tenon_gemm_desc *g, tn_gemm_problem *p) {
     const tenon_tensor *a = &g->a, *b = &g->b, *t = &g->c;
     const int64_t columns = b->shape[b->rank - 1];
@@ -263,7 +245,7 @@ static tenon_status check_shapes(tn_message *m, const tenon_gemm_desc *g, tn_gem
     p->k = a->shape[a->rank - 1];
     p->n = g->gated ? columns / 2 : columns;
     TN_TRY(tn_check_extent(m, "b", b, b->rank - 2, p->k, "k of a"));
-    TN_TRY(check_blocks_along_k(m, b));
+    TN_TRY(tn_check_blocks_along(m, "b", b, b->rank - 2, "k")); /* n rows of k, as in GGUF */
     if (g->gated && columns % 2 != 0)
         return INVALID("b.shape[%d] is %lld, expected an even number of columns with gated",
                        (int)b->rank - 1, (long long)columns);

@@ -249,6 +249,22 @@ tenon_status tn_check_tensor(tn_message *m, const char *field, tenon_tensor *t, 
     return flags & TN_TENSOR_OUTPUT ? check_output(m, field, t, &l) : TENON_OK;
 }
 
+tenon_status tn_check_blocks_along(tn_message *m, const char *field, const tenon_tensor *t,
+                                   int32_t dim, const char *meaning) {
+    const tn_dtype_info *type = tn_dtype_find(t->dtype);
+    if (type->elements == 1)
+        return TENON_OK;
+    if (t->shape[dim] % type->elements != 0)
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.shape[%d] is %lld, expected a multiple of %d, the block of %s", field,
+                       (int)dim, (long long)t->shape[dim], (int)type->elements, type->name);
+    if (t->stride[dim] != 1 && !tn_tensor_empty(t))
+        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
+                       "%s.stride[%d] is %lld, expected 1, blocks of %s along %s", field, (int)dim,
+                       (long long)t->stride[dim], type->name, meaning);
+    return TENON_OK;
+}
+
 tenon_status tn_check_extent(tn_message *m, const char *field, const tenon_tensor *t, int32_t dim,
                              int64_t expected, const char *meaning) {
     if (t->shape[dim] == expected)

@@ -80,6 +80,13 @@ int64_t tn_tensor_reach(const tenon_tensor *t, int64_t *low, int64_t *high);
 tenon_status tn_check_tensor(tn_message *m, const char *field, tenon_tensor *t, tn_dtypes dtypes,
                              int32_t min_rank, int32_t max_rank, unsigned flags);
 
+/*
+ * Of a block type: that its blocks lie along dimension `dim`, called `meaning`. That strides and
+ * extents are of whole blocks has been seen by tn_check_tensor, for the dimension of stride 1.
+ */
+tenon_status tn_check_blocks_along(tn_message *m, const char *field, const tenon_tensor *t,
+                                   int32_t dim, const char *meaning);
+
 /* One extent: "q.shape[3] is 5, expected 4 (d of k)". */
 tenon_status tn_check_extent(tn_message *m, const char *field, const tenon_tensor *t, int32_t dim,
                              int64_t expected, const char *meaning);

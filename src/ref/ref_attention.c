@@ -5,6 +5,7 @@
  * passes, so that nothing of the size of the keys is kept. Ragged batches and paged caches are
  * resolved by src/ops/attention_walk.c.
  */
+#include "ops/blocks.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
 
@@ -37,6 +38,19 @@ static void put(const query *x, tn_attention_role role, int64_t e, double value)
                value);
 }
 
+/* Element e of a key's line of k or v, for e = 0, 1, ...: `block` keeps what was decoded last. */
+static double at_key(const query *x, tn_attention_role role, int64_t outer, int64_t row, int64_t e,
+                     float block[TN_BLOCK_MOST]) {
+    const tn_attention_operand *o = &x->p->operand[role];
+    const tn_block_type *type = tn_block_find(o->dtype);
+    const int64_t line = outer * o->stride[0] + x->kv_head * o->stride[1] + row * o->stride[2];
+    if (!type)
+        return tn_ref_get(x->address[role], o->dtype, line + e * o->stride[3]);
+    if (e % type->elements == 0)
+        type->decode(tn_block_at(type, x->address[role], line, e), block);
+    return (double)block[e % type->elements];
+}
+
 /* The score of key j; -inf means that it takes no part, and neither k[j] nor v[j] are looked at. */
 static double score(const query *x, int64_t j) {
     const tn_attention_problem *p = x->p;
@@ -44,6 +58,7 @@ static double score(const query *x, int64_t j) {
     const double bias = at(x, TN_ATTENTION_BIAS, q_batch, x->head, x->row, j, 0);
     const double slope = at(x, TN_ATTENTION_ALIBI, x->b, x->head, 0, 0, 0);
     int64_t outer, row;
+    float block[TN_BLOCK_MOST];
     double dot = 0;
 
     if (!tn_ref_sees(x->position, j, p->left, p->right) ||
@@ -53,18 +68,19 @@ static double score(const query *x, int64_t j) {
     tn_attention_key_row(p, x->address, &x->sequence, x->b, j, &outer, &row);
     for (int64_t e = 0; e < p->d; ++e)
         dot += at(x, TN_ATTENTION_Q, q_batch, x->head, x->row, e, 0) *
-               at(x, TN_ATTENTION_K, outer, x->kv_head, row, e, 0);
+               at_key(x, TN_ATTENTION_K, outer, row, e, block);
     dot *= at(x, TN_ATTENTION_K_SCALE, outer, x->kv_head, row, 0, 1);
     return tn_ref_score(p->scale * dot, p->softcap, slope, x->position, j, bias);
 }
 
 /* sum[e] += weight · v_scale · v[j,e] */
 static void add_value(const query *x, int64_t j, double weight, double *sum) {
+    float block[TN_BLOCK_MOST];
     int64_t outer, row;
     tn_attention_key_row(x->p, x->address, &x->sequence, x->b, j, &outer, &row);
     weight *= at(x, TN_ATTENTION_V_SCALE, outer, x->kv_head, row, 0, 1);
     for (int64_t e = 0; e < x->p->dv; ++e)
-        sum[e] += weight * at(x, TN_ATTENTION_V, outer, x->kv_head, row, e, 0);
+        sum[e] += weight * at_key(x, TN_ATTENTION_V, outer, row, e, block);
 }
 
 static void attend(const query *x, double *sum) {

@@ -3,6 +3,7 @@
  * What stands around attention: joining parts that saw disjoint sets of keys, and writing rows into
  * a key-value cache. Formulas: include/tenon/attention.h (merging: Dao et al., 2022, section 3.1).
  */
+#include "ops/blocks.h"
 #include "ops/index.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
@@ -69,6 +70,21 @@ static int64_t block_of(const tn_append_problem *p, void *const *addresses, int6
                         b * table->stride[0] + i * table->stride[1]);
 }
 
+/* A row of blocks: each of its elements over the scale, rounded to f32. */
+static void append_blocks(const tn_append_problem *p, void *const *addresses, const side *s,
+                          int64_t from, int64_t to, double scale) {
+    const tn_attention_operand *x = &p->operand[s->rows], *y = &p->operand[s->cache];
+    const tn_block_type *type = tn_block_find(y->dtype);
+    float values[TN_BLOCK_MOST];
+    for (int64_t i = 0; i < s->width; i += type->elements) {
+        for (int64_t e = 0; e < type->elements; ++e)
+            values[e] =
+                (float)(tn_ref_get(addresses[s->rows], x->dtype, from + (i + e) * x->stride[3]) /
+                        scale);
+        type->encode(values, (void *)tn_block_at(type, addresses[s->cache], to, i));
+    }
+}
+
 /* cache[outer, h, slot] = rows[x_batch, h, t] / scale[outer, h, slot], for every head h */
 static void append_row(const tn_append_problem *p, void *const *addresses, const side *s,
                        int64_t x_batch, int64_t t, int64_t outer, int64_t slot) {
@@ -82,6 +98,10 @@ static void append_row(const tn_append_problem *p, void *const *addresses, const
         if (z->dtype != TENON_DTYPE_NONE)
             scale = tn_ref_get(addresses[s->scale], z->dtype,
                                outer * z->stride[0] + h * z->stride[1] + slot * z->stride[2]);
+        if (y->dtype >= TENON_Q8_0) {
+            append_blocks(p, addresses, s, from, to, scale);
+            continue;
+        }
         for (int64_t e = 0; e < s->width; ++e)
             tn_ref_put(addresses[s->cache], y->dtype, to + e * y->stride[3],
                        tn_ref_get(addresses[s->rows], x->dtype, from + e * x->stride[3]) / scale);

@@ -233,6 +233,23 @@ static void append_contiguous(scene *s) {
     SET(d->positions, 0, 15);
 }
 
+/* A cache of blocks, and what reads it. */
+static void attention_blocks(scene *s) {
+    tenon_attention_desc *d = &s->desc.attention;
+    INPUT(d->q, TENON_F32, 1, 4, 3, 64);
+    INPUT(d->k, TENON_Q8_0, 1, 2, 9, 64);
+    INPUT(d->v, TENON_Q4_0, 1, 2, 9, 32);
+    OUTPUT(d->o, TENON_F32, 1, 4, 3, 32);
+}
+
+static void append_blocks(scene *s) {
+    tenon_kv_append_desc *d = &s->desc.append;
+    INPUT(d->k, TENON_F32, 1, 2, 3, 64)->free_extents = 1u << 2;
+    OUTPUT(d->k_cache, TENON_Q8_0, 1, 2, 9, 64)->free_extents = 1u << 2;
+    INPUT(d->positions, TENON_S32, 1);
+    SET(d->positions, 4);
+}
+
 /* ---------------------------------------------------------------- blocks */
 
 static void quantize_rows(scene *s) {
@@ -259,9 +276,11 @@ const scene_row scene_rows[] = {
     {OP_SOFTMAX, "axis", softmax_axis},
     {OP_ATTENTION, "paged", attention_paged},
     {OP_ATTENTION, "ragged", attention_ragged},
+    {OP_ATTENTION, "blocks_kv", attention_blocks},
     {OP_MERGE, "merge", merge_two},
     {OP_APPEND, "append", append_paged},
     {OP_APPEND, "contiguous", append_contiguous},
+    {OP_APPEND, "blocks_cache", append_blocks},
     {OP_QUANTIZE, "quantize", quantize_rows},
     {OP_DEQUANTIZE, "dequantize", dequantize_rows},
 };

@@ -225,6 +225,22 @@ class Blocks(unittest.TestCase):
                     fast = ctx.matmul(a, blocks.mT, compute="fast")
                     self.assertLess((np.abs(fast - exact) / size).max(), 0.02)
 
+    def test_caches(self) -> None:
+        """Appended rows are quantize's blocks, and attention reads them as their elements."""
+        q = self.rng.standard_normal((2, 8, 3, 64)).astype(np.float32)
+        k, v = (self.rng.standard_normal((2, 2, 40, n)).astype(np.float32) for n in (64, 96))
+        for name in ("q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4"):
+            with self.subTest(name):
+                caches = [tenon.quantize(np.zeros_like(x), name) for x in (k, v)]
+                tenon.kv_append(k[:, :, :25], v[:, :, :25], *caches, np.zeros(2, np.int32))
+                tenon.kv_append(k[:, :, 25:], v[:, :, 25:], *caches, np.full(2, 25, np.int32))
+                for x, cache in zip((k, v), caches):
+                    np.testing.assert_array_equal(cache.owner, tenon.quantize(x, name).owner)
+                plain = tenon.attention(q, tenon.dequantize(caches[0]), tenon.dequantize(caches[1]), causal="bottom_right")
+                np.testing.assert_array_equal(tenon.attention(q, *caches, causal="bottom_right"), plain)
+        self.assertRaisesRegex(tenon.InvalidArgument, "k.dtype is q4_k", tenon.attention, np.zeros((1, 1, 1, 256), np.float32),
+                               *2 * [tenon.quantize(np.zeros((1, 1, 1, 256), np.float32), "q4_k")])
+
     def test_check(self) -> None:
         raw = np.asarray(tenon.quantize(np.ones((4, 64), np.float32), "q8_0").owner)
         tenon.check_blocks(tenon.as_tensor(raw, "q8_0"))

@@ -389,6 +389,17 @@ static void attention_quantised(job *j) {
     j->attention.compute = TENON_COMPUTE_EXACT;
 }
 
+/* Keys and values in blocks: decoded into room of the workspace, or of the stack. */
+static void attention_blocks(job *j) {
+    static const int32_t lengths[] = {300, 211};
+    j->op = JOB_ATTENTION;
+    j->attention.q = in4(TENON_F32, 2, 4, 1, 64);
+    j->attention.k = in4(TENON_Q8_0, 2, 2, 300, 64);
+    j->attention.v = in4(TENON_Q4_0, 2, 2, 300, 32);
+    j->attention.o = out4(j, TENON_F32, 2, 4, 1, 32);
+    j->attention.key_lengths = indices(lengths, 2, 1);
+}
+
 static void merge_three(job *j) {
     j->op = JOB_MERGE;
     for (int i = 0; i < JOB_MEMBERS; ++i) {
@@ -428,6 +439,16 @@ static void append_paged(job *j) {
     j->append.v_scale = all1(TENON_F32, 0.5f, 1);
 }
 
+static void append_blocks(job *j) {
+    static const int32_t positions[] = {3, 0};
+    j->op = JOB_APPEND;
+    j->append.k = in4(TENON_BF16, 2, 2, 3, 64);
+    j->append.v = in4(TENON_F32, 2, 2, 3, 32);
+    j->append.k_cache = out4(j, TENON_Q8_0, 2, 2, 8, 64);
+    j->append.v_cache = out4(j, TENON_Q4_0, 2, 2, 8, 32);
+    j->append.positions = indices(positions, 2, 1);
+}
+
 static void quantize_rows(job *j) {
     j->op = JOB_QUANTIZE;
     j->quantize.x = in2(TENON_BF16, 6, 512);
@@ -464,9 +485,11 @@ const job_kind job_kinds[] = {
     {"attention_ragged", true, attention_ragged},
     {"attention_scores", true, attention_scores},
     {"attention_quantised", true, attention_quantised},
+    {"attention_blocks", true, attention_blocks},
     {"merge_three", false, merge_three},
     {"append_rows", false, append_rows},
     {"append_paged", false, append_paged},
+    {"append_blocks", false, append_blocks},
     {"quantize_rows", false, quantize_rows},
     {"dequantize_rows", false, dequantize_rows},
 };

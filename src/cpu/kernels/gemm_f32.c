@@ -89,6 +89,8 @@
 #include "gemm_source.inc"
 
 #include "block_values.inc"
+
+#include "block_rows.inc"
 #include "gemm_wide.inc"
 
 ROW_LOAD(s32, int32_t, , vf_load_s32, vf_load_s32_n)

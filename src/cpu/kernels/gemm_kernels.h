@@ -166,6 +166,10 @@ typedef void tn_gemv_fn(const tn_gemv_args *t);
 typedef void tn_row_load_fn(const void *src, int64_t stride, int64_t n, void *dst);
 typedef void tn_row_store_fn(const void *src, int64_t n, void *dst, int64_t stride);
 
+/* dst[i] = element first + i of a run of blocks of 32, in f32; first and n are multiples of a
+ * vector's lanes. */
+typedef void tn_blocks_load_fn(const void *blocks, int64_t first, int64_t n, void *dst);
+
 /* Steps of the epilogue on rows of the compute type: n elements each, any alignment; x may be z. */
 typedef struct tn_row_ops {
     void (*scale)(void *z, double alpha, int64_t n);              /* z = alpha * z */
@@ -213,7 +217,8 @@ typedef struct tn_gemm_tile {
     tn_gemm_unblock_fn *unblock[TN_BLOCKS];
     tn_gemm_interleave_fn *interleave;
     int32_t lanes, lane_bytes;
-    tn_gemv_fn *gemv[TN_GEMM_DTYPES]; /* by B's type; NULL: none, use the tiles */
+    tn_blocks_load_fn *load_blocks[TN_BLOCKS]; /* f32 families, types whose blocks are of 32 */
+    tn_gemv_fn *gemv[TN_GEMM_DTYPES];          /* by B's type; NULL: none, use the tiles */
     tn_row_load_fn *load[TN_GEMM_DTYPES];
     tn_row_store_fn *store[TN_GEMM_DTYPES];
     tn_row_ops ops;
