@@ -22,7 +22,7 @@ static const softmax_case softmaxes[] = {
     {"short", TENON_F32, TENON_F32, 2, 9, 500, .lse = true, .tolerance = 1e-6},
     {"short, masked", TENON_BF16, TENON_F32, 2, 5, 45, true, true, true, true, true,
      .tolerance = 1e-6},
-    {"short, log", TENON_F32, TENON_F32, 3, 3, 33, .log = 1, .causal = TENON_CAUSAL_BOTTOM_RIGHT,
+    {"short, log", TENON_F32, TENON_F32, 1, 36, 33, .log = 1, .causal = TENON_CAUSAL_BOTTOM_RIGHT,
      .left = 7, .softcap = 2, .tolerance = 1e-6},
     {"short, f64", TENON_F64, TENON_F64, 1, 9, 40, .lse = true, .tolerance = 1e-12},
     {"short, in place", TENON_F32, TENON_F32, 1, 18, 50, .in_place = true, .tolerance = 1e-6},
@@ -132,6 +132,20 @@ static const attention_case attentions[] = {
      .d = 8,
      .dv = 530,
      .causal = TENON_CAUSAL_TOP_LEFT,
+     .tolerance = 1e-5},
+    {.name = "attention, window over two blocks, shared out",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 1,
+     .heads = 1,
+     .kv_heads = 1,
+     .queries = 7,
+     .keys = 517,
+     .d = 36,
+     .dv = 256,
+     .causal = TENON_CAUSAL_BOTTOM_RIGHT,
+     .left = 3,
+     .split = true,
      .tolerance = 1e-5},
     {.name = "attention, shared out",
      .type = TENON_F32,
@@ -301,7 +315,7 @@ static void run_append(const append_case *p) {
         compare(p->name, to);
 }
 
-static const int merges[] = {3, 10}; /* parts: at once, and through the workspace */
+static const int merges[] = {3, 8, 10}; /* parts: at once, and through the workspace */
 enum { MERGES = sizeof merges / sizeof *merges };
 
 static void run_merge(int parts) {
