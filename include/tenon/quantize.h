@@ -62,6 +62,42 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_dequantize(tenon_context *ctx, con
  */
 TENON_API TENON_MUST_CHECK tenon_status tenon_blocks_check(tenon_context *ctx, const tenon_tensor *blocks, int64_t *first_bad);
 
+/** How a checkpoint stores integers with a scale and a zero point for each group of k. */
+typedef enum tenon_group_layout {
+    TENON_GROUPS_GPTQ = 0,    /**< as AutoGPTQ: qweight (k·bits/32, n), the lowest bits first; zero points are stored less one */
+    TENON_GROUPS_GPTQ_V2 = 1, /**< the same with zero points as they are */
+    TENON_GROUPS_AWQ = 2      /**< as AutoAWQ: qweight (k, n·bits/32) of 4 bits, of 8 columns 0 2 4 6 1 3 5 7 from the lowest bits up */
+} tenon_group_layout;
+
+/**
+ * Weights W (k, n) of GPTQ (Frantar et al., 2023) or AWQ (Lin et al., 2024):
+ *
+ *     W[p, j] = scales[g, j] · (q[p, j] − z[g, j])      g = group_index[p], or p / (k / groups)
+ *
+ * become blocks y (n, k) for use as B, tenon_transposed(y), of products: y[j, i] = W[order[i], j], order ascending within each group and
+ * the groups one after the other; without group_index that is y[j, i] = W[i, j]. Rows that were quantised out of order (act-order,
+ * desc_act) are so brought together, and A's columns have to follow: A'[·, i] = A[·, order[i]].
+ *
+ * Exact for scales that f16 holds (others are rounded to it) but for one rounding to f16 of scale · z in q4_1. All memory is the host's.
+ */
+typedef struct tenon_groups_desc {
+    size_t struct_size;
+    tenon_group_layout layout;
+    int32_t bits;             /**< 4, or 8 (GPTQ) */
+    tenon_tensor qweight;     /**< s32, as the layout says */
+    tenon_tensor qzeros;      /**< s32 (groups, n·bits/32), packed along n as qweight is in AWQ, for GPTQ lowest bits first */
+    tenon_tensor scales;      /**< f16, bf16 or f32 (groups, n) */
+    tenon_tensor group_index; /**< optional: s32 or s64 (k); each group has a multiple of 32 rows */
+    tenon_tensor y;           /**< out: (n, k). 4 bits: q4_0 if every zero point is 8, else q4_1. 8 bits: q8_0, every zero point 128 */
+    tenon_tensor order;       /**< out, with group_index and only with it: s32 (k) */
+} tenon_groups_desc;
+
+/**
+ * y = blocks of W, on the context's threads. INVALID_ARGUMENT names what does not fit (a zero point with its place, a group whose rows are
+ * no multiple of 32, a scale beyond f16), and nothing is written; UNSUPPORTED for memory of a device; BUSY.
+ */
+TENON_API TENON_MUST_CHECK tenon_status tenon_blocks_from_groups(tenon_context *ctx, const tenon_groups_desc *desc);
+
 #ifdef __cplusplus
 }
 #endif

@@ -72,6 +72,9 @@ CONSTANTS: dict[str, int] = {
     "TENON_GATED_NONE": 0,
     "TENON_GATED_HALVES": 1,
     "TENON_GATED_INTERLEAVED": 2,
+    "TENON_GROUPS_GPTQ": 0,
+    "TENON_GROUPS_GPTQ_V2": 1,
+    "TENON_GROUPS_AWQ": 2,
     "TENON_CAUSAL_NONE": 0,
     "TENON_CAUSAL_TOP_LEFT": 1,
     "TENON_CAUSAL_BOTTOM_RIGHT": 2,
@@ -384,6 +387,20 @@ class QuantizeDesc(Structure):
     _fields_ = [("struct_size", c_size_t), ("x", Tensor), ("y", Tensor), ("workspace", Workspace)]
 
 
+class GroupsDesc(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("layout", c_int),
+        ("bits", c_int32),
+        ("qweight", Tensor),
+        ("qzeros", Tensor),
+        ("scales", Tensor),
+        ("group_index", Tensor),
+        ("y", Tensor),
+        ("order", Tensor),
+    ]
+
+
 STRUCTS: dict[str, type[Structure]] = {
     "tenon_allocator": Allocator,
     "tenon_parallel": Parallel,
@@ -407,6 +424,7 @@ STRUCTS: dict[str, type[Structure]] = {
     "tenon_attention_merge_desc": AttentionMergeDesc,
     "tenon_kv_append_desc": KvAppendDesc,
     "tenon_quantize_desc": QuantizeDesc,
+    "tenon_groups_desc": GroupsDesc,
 }
 
 # Name: (result, arguments). Handles (context, plan, pool) are plain addresses.
@@ -446,6 +464,7 @@ PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "tenon_kv_append": (c_int, [c_void_p, POINTER(KvAppendDesc)]),
     "tenon_quantize": (c_int, [c_void_p, POINTER(QuantizeDesc)]),
     "tenon_dequantize": (c_int, [c_void_p, POINTER(QuantizeDesc)]),
+    "tenon_blocks_from_groups": (c_int, [c_void_p, POINTER(GroupsDesc)]),
     "tenon_blocks_check": (c_int, [c_void_p, POINTER(Tensor), POINTER(c_int64)]),
 }
 

@@ -28,6 +28,7 @@ _ACTIVATIONS = _abi.names("TENON_ACTIVATION_")
 _GATED = _abi.names("TENON_GATED_")
 _CAUSAL = _abi.names("TENON_CAUSAL_")
 _COMPUTE = _abi.names("TENON_COMPUTE_")
+_GROUPS = _abi.names("TENON_GROUPS_")
 
 
 class Call(Generic[Desc]):
@@ -606,4 +607,45 @@ def dequantize(x: Array, *, dtype: Any = None, out: Optional[Array] = None) -> C
     call.result, ty = _result(tx, tx.shape, dtype, "f32", out)
     call.put("x", tx)
     call.put_output("y", ty)
+    return call
+
+
+def blocks_from_groups(
+    qweight: Array,
+    qzeros: Array,
+    scales: Array,
+    group_index: Optional[Indices] = None,
+    *,
+    layout: Literal["gptq", "gptq_v2", "awq"] = "gptq",
+    bits: int = 4,
+    dtype: Any = "q4_0",
+) -> Call[_abi.GroupsDesc]:
+    """Weights of a GPTQ or AWQ checkpoint as blocks, a tenon.Tensor (n, k) for matmul(a, blocks.mT).
+
+    qweight, qzeros     int32 as the checkpoint has them; scales (groups, n)
+    group_index         g_idx of GPTQ's act-order; the result is then (blocks, order), and products want a[..., order]
+    layout              "gptq" (zero points stored less one), "gptq_v2", "awq"
+    dtype               "q4_0" where every zero point is 8, "q4_1" where they differ; of 8 bits "q8_0"
+    """
+    call = Call(_abi.GroupsDesc())
+    call.desc.layout = _choice("layout", layout, _GROUPS)
+    call.desc.bits = _checks.integer("bits", bits, -(2**31), 2**31 - 1)
+    weights, factors = operand("qweight", qweight), operand("scales", scales)
+    name, elements, size = block_type(dtype)
+    if weights.ndim != 2 or factors.ndim != 2 or bits not in (4, 8):
+        raise ValueError(f"qweight has shape {weights.shape}, scales {factors.shape}, bits is {bits}, expected two matrices and 4 or 8")
+    k = weights.shape[0] * (1 if layout == "awq" else 32 // bits)
+    if k % elements:
+        raise ValueError(f"qweight has shape {weights.shape}, k of {k}, expected a multiple of {elements}, the block of {name}")
+    blocks = as_tensor(make_result(weights, (factors.shape[1], k // elements * size), "u8"), name)
+    call.result = blocks
+    call.put("qweight", weights)
+    call.put("qzeros", operand("qzeros", qzeros))
+    call.put("scales", factors)
+    call.put_output("y", blocks)
+    if group_index is not None:
+        call.put("group_index", index_operand("group_index", group_index))
+        order = make_result(weights, (k,), "s32")
+        call.put_output("order", operand("order", order))
+        call.result = blocks, order
     return call

@@ -34,6 +34,7 @@ _C_NAMES = {
     "kv_append": "tenon_kv_append",
     "quantize": "tenon_quantize",
     "dequantize": "tenon_dequantize",
+    "blocks_from_groups": "tenon_blocks_from_groups",
 }
 
 
@@ -278,6 +279,7 @@ class Context:
     kv_append = _method(_calls.kv_append)
     quantize = _method(_calls.quantize)
     dequantize = _method(_calls.dequantize)
+    blocks_from_groups = _method(_calls.blocks_from_groups)
 
     def check_blocks(self, blocks: Array) -> None:
         """Raises InvalidArgument with the number of the first block, if any, whose scale no quantiser writes."""
@@ -503,6 +505,7 @@ attention_merge = _function(_calls.attention_merge)
 kv_append = _function(_calls.kv_append)
 quantize = _function(_calls.quantize)
 dequantize = _function(_calls.dequantize)
+blocks_from_groups = _function(_calls.blocks_from_groups)
 
 
 def check_blocks(blocks: Array) -> None:

@@ -4,10 +4,10 @@
  * packed ones.
  *
  * Either way a panel is decoded when it is wanted, once for all rows that meet it, so what comes
- * from memory is the blocks' own bytes; a few rows meet them without a panel. Blocks where they lie are interleaved first, a vector's
- * columns and a block of k at a time, on the stack; packed blocks are no more than that, done
- * beforehand: for each member, half, panel and block of k those of the panel's vectors, which is
- * the order in which a few rows read them.
+ * from memory is the blocks' own bytes; a few rows meet them without a panel. Blocks where they lie
+ * are interleaved first, a vector's columns and a block of k at a time, on the stack; packed blocks
+ * are no more than that, done beforehand: for each member, half, panel and block of k those of the
+ * panel's vectors, the order in which a few rows read them.
  */
 #include "cpu/cpu_gemm.h"
 

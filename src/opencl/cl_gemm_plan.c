@@ -99,7 +99,7 @@ static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
         return filled * (in_place ? 25e9 : 6e9);
     }
     case TN_CL_GEMM_ROWS:
-        /* the memory's rate, and ahead of SMALL, which reads B in strips: twice as fast for a row */
+        /* The memory's rate; ahead of SMALL, which reads B in strips: twice as fast for a row. */
         return 8e9 * (double)p->m;
     case TN_CL_GEMM_TILE:
         break;

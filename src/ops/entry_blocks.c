@@ -129,7 +129,7 @@ static tenon_status check_inside(tenon_context *ctx, const tenon_tensor *blocks,
         return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT, "blocks is NULL, expected a tensor");
     tenon_tensor t = *blocks;
     TN_TRY(tn_check_tensor(m, "blocks", &t, TN_DTYPES_BLOCK, 1, TENON_MAX_RANK, 0));
-    TN_TRY(tn_blocks_along_last(m, "blocks", &t));
+    TN_TRY(tn_check_blocks_along(m, "blocks", &t, t.rank - 1, "the last dimension"));
     TN_TRY(tn_check_address(m, "blocks", &t, &address));
     if (t.buffer && !address)
         return tn_fail(m, TENON_ERROR_UNSUPPORTED,

@@ -28,20 +28,6 @@ static const tn_operand from_blocks[TN_QUANTIZE_ROLES] = {
     }
 const tn_form tn_quantize_form = FORM(to_blocks), tn_dequantize_form = FORM(from_blocks);
 
-tenon_status tn_blocks_along_last(tn_message *m, const char *field, const tenon_tensor *t) {
-    const tn_dtype_info *type = tn_dtype_find(t->dtype);
-    const int32_t last = t->rank - 1;
-    if (t->shape[last] % type->elements != 0)
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s.shape[%d] is %lld, expected a multiple of %d, the block of %s", field,
-                       (int)last, (long long)t->shape[last], (int)type->elements, type->name);
-    if (t->stride[last] != 1 && !tn_tensor_empty(t))
-        return tn_fail(m, TENON_ERROR_INVALID_ARGUMENT,
-                       "%s.stride[%d] is %lld, expected 1, blocks of %s along the last dimension",
-                       field, (int)last, (long long)t->stride[last], type->name);
-    return TENON_OK;
-}
-
 static tenon_status make(const tn_form *form, tenon_quantize_desc *d, tn_quantize_problem *p,
                          tn_message *m) {
     const bool to = form == &tn_quantize_form;
@@ -50,7 +36,8 @@ static tenon_status make(const tn_form *form, tenon_quantize_desc *d, tn_quantiz
     memset(p, 0, sizeof *p);
     TN_TRY(tn_operands_check(m, form, d));
     TN_TRY(tn_check_shape(m, "y", &d->y, d->x.rank, d->x.shape, "as x"));
-    TN_TRY(tn_blocks_along_last(m, to ? "y" : "x", to ? &d->y : &d->x));
+    TN_TRY(tn_check_blocks_along(m, to ? "y" : "x", to ? &d->y : &d->x, last,
+                                 "the last dimension"));
     p->rank = last;
     p->n = d->x.shape[last];
     p->rows = 1;

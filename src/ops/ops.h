@@ -76,7 +76,4 @@ tenon_status tn_dequantize_problem_make(tenon_quantize_desc *desc, tn_dequantize
 bool tn_dequantize_writes_nothing(const tn_dequantize_problem *p);
 void tn_dequantize_cost(const tn_dequantize_problem *p, double *flops, double *bytes);
 
-/* Blocks of a checked tensor lie along its last dimension, in whole ones. */
-tenon_status tn_blocks_along_last(tn_message *m, const char *field, const tenon_tensor *t);
-
 #endif

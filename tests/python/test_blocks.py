@@ -241,6 +241,57 @@ class Blocks(unittest.TestCase):
         self.assertRaisesRegex(tenon.InvalidArgument, "k.dtype is q4_k", tenon.attention, np.zeros((1, 1, 1, 256), np.float32),
                                *2 * [tenon.quantize(np.zeros((1, 1, 1, 256), np.float32), "q4_k")])
 
+    def test_groups(self) -> None:
+        """GPTQ and AWQ as AutoGPTQ and AutoAWQ pack them, by a packing of our own, column by column."""
+        k, n, groups = 192, 40, 3
+        for layout, bits, dtype in (("gptq", 4, "q4_0"), ("gptq", 4, "q4_1"), ("gptq_v2", 4, "q4_1"), ("gptq", 8, "q8_0"),
+                                    ("gptq_v2", 8, "q8_0"), ("awq", 4, "q4_0"), ("awq", 4, "q4_1")):
+            for sorted_by in (None, self.rng.permutation(np.repeat(np.arange(groups), k // groups)).astype(np.int32)):
+                with self.subTest(layout=layout, dtype=dtype, act_order=sorted_by is not None):
+                    q = self.rng.integers(0, 1 << bits, (k, n))
+                    z = self.rng.integers(1, 16, (groups, n)) if dtype == "q4_1" else np.full((groups, n), 1 << (bits - 1))
+                    scales = self.rng.uniform(0.001, 0.1, (groups, n)).astype(np.float16)
+                    g = np.arange(k) // (k // groups) if sorted_by is None else sorted_by
+                    weights = scales.astype(np.float32)[g] * (q - z[g]).astype(np.float32)
+                    stored = z - 1 if layout == "gptq" else z
+                    places = [0, 2, 4, 6, 1, 3, 5, 7] if layout == "awq" else list(range(32 // bits))
+
+                    def along_columns(x: np.ndarray) -> np.ndarray:
+                        words = x.reshape(len(x), -1, len(places)).astype(np.uint32)
+                        return sum(words[:, :, c] << np.uint32(i * bits) for i, c in enumerate(places)).astype(np.uint32).view(np.int32)
+
+                    packed = along_columns(q) if layout == "awq" else np.ascontiguousarray(along_columns(q.T).T)
+                    made = tenon.blocks_from_groups(packed, along_columns(stored), scales, sorted_by, layout=layout, bits=bits, dtype=dtype)
+                    blocks, order = made if sorted_by is not None else (made, np.arange(k))
+                    self.assertEqual(sorted(order), list(range(k)))
+                    self.assertTrue((np.diff(g[order]) >= 0).all())
+                    found = tenon.dequantize(blocks).T
+                    # In q4_1 scale * zero is rounded to f16.
+                    allowed = (2.0**-11 if dtype == "q4_1" else 0) * (scales.astype(np.float64) * z)[g]
+                    self.assertTrue((np.abs(found - weights[order]) <= allowed[order]).all())
+                    a = self.rng.standard_normal((3, k)).astype(np.float32)
+                    error = np.abs(tenon.matmul(a[:, order], blocks.mT) - a.astype(np.float64) @ weights)
+                    self.assertTrue((error <= np.abs(a) @ (allowed + 1e-5 * np.abs(weights))).all())
+
+    def test_groups_refusals(self) -> None:
+        words, zeros, scales = np.zeros((8, 16), np.int32), np.full((2, 2), 0x77777777, np.int32), np.ones((2, 16), np.float32)
+        blocks = tenon.blocks_from_groups(words, zeros, scales)
+        self.assertEqual(tenon.dequantize(blocks)[0, 0], -8)
+        for wrong, text in (
+            (dict(qzeros=np.where(np.eye(2), zeros, 0x77777767)), r"qzeros\[0, 1\] has a zero point of 7 for column 9, expected 8"),
+            (dict(scales=np.full((2, 16), 1e6, np.float32)), r"scales\[0, 0\] is 1e\+06"),
+            (dict(scales=np.ones((3, 16), np.float32), qzeros=np.full((3, 2), 0x77777777, np.int32)), r"scales.shape\[0\] is 3"),
+            (dict(bits=8), "y.dtype is q4_0, expected q8_0"),
+            (dict(layout="awq", bits=8, dtype="q8_0", qweight=np.zeros((64, 4), np.int32)), "bits is 8, expected 4 in AWQ"),
+            (dict(group_index=np.repeat([0, 2], 32)), r"group_index\[32\] is 2, expected 0 to 1"),
+            (dict(group_index=np.arange(64) // 33), "33 rows of group 0"),
+            (dict(qweight=words.astype(np.float32)), "qweight.dtype"),
+            (dict(qzeros=zeros[:1]), "qzeros.shape"),
+        ):
+            with self.subTest(text):
+                given = dict(qweight=words, qzeros=zeros, scales=scales) | wrong
+                self.assertRaisesRegex(tenon.InvalidArgument, text, tenon.blocks_from_groups, **given)
+
     def test_check(self) -> None:
         raw = np.asarray(tenon.quantize(np.ones((4, 64), np.float32), "q8_0").owner)
         tenon.check_blocks(tenon.as_tensor(raw, "q8_0"))

@@ -81,6 +81,26 @@ CALL(tenon_blocks_check) {
     return s->right ? TENON_OK : status;
 }
 
+CALL(tenon_blocks_from_groups) {
+    STAGE;
+    enum { K = 64, N = 1600, GROUPS = 2 }; /* more columns than a thread's share */
+    static int32_t words[K / 8 * N], zeros[GROUPS * N / 8];
+    static uint16_t scales[GROUPS * N];
+    static unsigned char blocks[N * K / 32 * 18];
+    memset(words, 0x99, sizeof words); /* 9 - 8 */
+    memset(zeros, 0x77, sizeof zeros); /* one less than they are */
+    for (int i = 0; i < GROUPS * N; ++i)
+        scales[i] = 0x3c00; /* 1 */
+    const tenon_groups_desc d = {.bits = 4,
+                                 .qweight = tenon_matrix(words, TENON_S32, K / 8, N),
+                                 .qzeros = tenon_matrix(zeros, TENON_S32, GROUPS, N / 8),
+                                 .scales = tenon_matrix(scales, TENON_F16, GROUPS, N),
+                                 .y = tenon_matrix(blocks, TENON_Q4_0, N, K)};
+    const tenon_status status = tenon_blocks_from_groups(s->ctx, &d);
+    s->right = status == TENON_OK && blocks[1] == 0x3c && blocks[2] == 0x99;
+    return status;
+}
+
 static bool no_made_plan(void *state) {
     return ((stage *)state)->made_plan == NULL;
 }
@@ -353,5 +373,6 @@ const stage_row taking_rows[] = {
     TAKES(tenon_schedule_layout, "gemm_f32", schedule_untouched, schedule_right),
     TAKES(tenon_gemm_pack, NULL, NULL, NULL),    /* threads, which it can do without */
     TAKES(tenon_blocks_check, NULL, NULL, NULL), /* as above */
+    TAKES(tenon_blocks_from_groups, NULL, NULL, NULL),
 };
 const int taking_row_count = sizeof taking_rows / sizeof taking_rows[0];
