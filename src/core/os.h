@@ -316,7 +316,7 @@ typedef enum { TN_OS_DRIVER_OPEN, TN_OS_DRIVER_NONE, TN_OS_DRIVER_OF_PARENT } tn
 /*
  * Opens the library at `path`, unless one is open, and has `start` find out whether it serves, its
  * handle being NULL if there is none; one that does not is closed, and looked for again the next
- * time. OF_PARENT: a parent came first, so that drivers' threads, their connection to the device and
+ * time. OF_PARENT: a parent came first, so drivers' threads, their connection to the device and
  * perhaps the lock are as the fork left them; nothing has been touched.
  */
 tn_os_driver_state tn_os_driver_open(tn_os_driver *driver, const char *path,

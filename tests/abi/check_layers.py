@@ -16,6 +16,7 @@ ALLOWED = {
     "ops": ["core/checked.h", "core/message.h", "core/places.h", "memory/buffer.h"],
     "ops/entry.c": ["core/"],  # the public entry points: where validation meets dispatch
     "ops/entry_blocks.c": ["core/"],
+    "ops/entry_groups.c": ["core/"],
     "ops/entry_pack.c": ["core/"],
     "ref": BACKEND,
     "cpu": BACKEND + ["core/os.h"],
