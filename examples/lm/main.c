@@ -41,7 +41,7 @@ static const char usage[] =
     "  --context N         positions of the cache (default: what this run needs)\n"
     "  --kv TYPE           type of the cache: f32, f16 (default), bf16, f8_e4m3, f8_e5m2, or of "
     "blocks:\n"
-    "                      q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl\n"
+    "                      q8_0, q5_1, q5_0, q4_1, q4_0, mxfp4, iq4_nl (slow to write)\n"
     "  --rows N            tokens of the prompt at once (default 512)\n"
     "  --exact             quantised weights are decoded; the default also rounds what they are "
     "multiplied with to 8 bits\n"
@@ -76,7 +76,7 @@ typedef struct option {
 static bool is_cache_type(tenon_dtype kv) {
     static const tenon_dtype types[] = {TENON_F32,     TENON_F16,  TENON_BF16,  TENON_F8_E4M3,
                                         TENON_F8_E5M2, TENON_Q8_0, TENON_Q5_1,  TENON_Q5_0,
-                                        TENON_Q4_1,    TENON_Q4_0, TENON_IQ4_NL};
+                                        TENON_Q4_1,    TENON_Q4_0, TENON_MXFP4, TENON_IQ4_NL};
     for (size_t i = 0; i < sizeof types / sizeof *types; ++i)
         if (types[i] == kv)
             return true;
@@ -150,7 +150,7 @@ static int parse(int argc, char **argv, options *o) {
     if (!is_cache_type(tenon_dtype_from_name(o->kv))) {
         fprintf(stderr,
                 "lm: --kv is %s, expected f32, f16, bf16, f8_e4m3, f8_e5m2, q8_0, q5_1, q5_0, "
-                "q4_1, q4_0 or iq4_nl\n",
+                "q4_1, q4_0, mxfp4 or iq4_nl\n",
                 o->kv);
         return 0;
     }
@@ -337,17 +337,18 @@ static bool open_exact(const options *o, uint64_t bytes, tenon_pool **pool, teno
 }
 
 static void print_memory(const model_memory *memory) {
-    const uint64_t rest = memory->packed + memory->mapped + memory->cache;
     print_bytes("memory: weights", memory->packed);
     print_bytes(" (packed) and", memory->mapped);
     printf(" (mapped)");
     print_bytes(", cache", memory->cache);
     print_bytes(", activations and workspaces", memory->work);
-    print_bytes("; in all", rest + memory->work);
+    print_bytes("; in all", model_total(memory, memory->work));
     if (memory->work < memory->preferred) {
-        print_bytes(" (without a budget", rest + memory->preferred);
+        print_bytes(" (without a budget", model_total(memory, memory->preferred));
         printf(")");
     }
+    if (memory->loading == model_total(memory, memory->work))
+        printf(", while weights are packed");
     printf("\n");
 }
 

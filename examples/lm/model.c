@@ -204,8 +204,8 @@ static bool plan_memory(model *m, char error[512]) {
     int64_t elements;
     size_t bytes;
     if (tenon_dtype_block(m->options.kv, &elements, &bytes) != TENON_OK || s->head % elements != 0)
-        return say(error, "the cache's type %s does not divide heads of %lld elements",
-                   tenon_dtype_name(m->options.kv), (long long)s->head);
+        return say(error, "heads have %lld elements, expected a multiple of %lld, the block of %s",
+                   (long long)s->head, (long long)elements, tenon_dtype_name(m->options.kv));
     m->memory.cache = whole_pages(
         (uint64_t)(2 * s->layers * s->kv_heads * m->options.capacity * (s->head / elements)) *
         bytes);
@@ -217,6 +217,10 @@ static bool plan_memory(model *m, char error[512]) {
                    "of the cache",
                    (unsigned long long)budget, (unsigned long long)weights,
                    (unsigned long long)m->memory.cache);
+    if (budget > 0 && budget < m->memory.loading)
+        return say(error,
+                   "the budget is %llu bytes, expected %llu, which packing the weights takes",
+                   (unsigned long long)budget, (unsigned long long)m->memory.loading);
     const uint64_t left = budget > 0 ? (budget - fixed) / 4096 * 4096 : 0;
     if (!plan_set_make(m, &m->many, m->options.rows, left, error) ||
         !plan_set_make(m, &m->one, 1, left, error))
@@ -250,6 +254,11 @@ const model_shape *model_shape_of(const model *m) {
 
 const model_memory *model_memory_of(const model *m) {
     return &m->memory;
+}
+
+uint64_t model_total(const model_memory *memory, uint64_t work) {
+    const uint64_t end = memory->packed + memory->mapped + memory->cache + work;
+    return end > memory->loading ? end : memory->loading;
 }
 
 uint64_t model_block(const model *m) {

@@ -29,6 +29,7 @@ typedef struct model_options {
 typedef struct model_memory {
     uint64_t packed; /* weights in the order of the kernels */
     uint64_t mapped; /* weights that are used where the file is mapped */
+    uint64_t loading; /* most that weights take while they are packed: with one tensor in both forms */
     uint64_t cache;
     uint64_t work;      /* activations and workspaces */
     uint64_t preferred; /* that with every product's fastest algorithm */
@@ -41,6 +42,9 @@ model *model_plan(tenon_context *ctx, const gguf_file *file, const model_options
                   char error[512]);
 const model_shape *model_shape_of(const model *m);
 const model_memory *model_memory_of(const model *m);
+
+/* The high-water mark, with `work` bytes for activations and workspaces. */
+uint64_t model_total(const model_memory *memory, uint64_t work);
 
 /*
  * Takes model_block bytes, one buffer, from the pool of `ctx`, a context of the same device, in which it runs then, and packs weights

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * model_pack.c: weights packed for the kernels (tenon_gemm_pack), where that takes no more memory than they have in the file: block
- * types, and plain types that are computed with as they are. The file's pages are given back as they are packed, so that there is one
- * copy at any time: the largest first, while nothing else is held yet, and no more than the smallest is ever held twice.
+ * types, and plain types that are computed with as they are. The file's pages of a tensor are given back when it is packed, the largest
+ * tensor first, while little else is held: the most that is held on the way (model_memory.loading) is then mostly less than in the end.
  */
 #include "model_parts.h"
 
@@ -79,6 +79,8 @@ bool pack_plan(model *m, char error[512]) {
     for (int64_t i = 0; i < m->packing_count; ++i) {
         m->packings[i].weights->packed = at;
         at += (m->packings[i].weights->packed_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        const uint64_t both = at + mapped_bytes(&m->packings[i]);
+        m->memory.loading = both > m->memory.loading ? both : m->memory.loading;
     }
     m->memory.packed = (at + PAGE - 1) / PAGE * PAGE;
     return true;

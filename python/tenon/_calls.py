@@ -470,6 +470,7 @@ def attention(
     cu_seqlens_q, _k    (sequences + 1) offsets: ragged; q is (1, heads, total, d), k and v likewise
     block_table         (batch, max_blocks): paged; k is (blocks, kv_heads, block_size, d), v likewise
     k_scale, v_scale    factors of 8-bit keys and values; plain numbers too
+    k, v                also tenon.Tensors of blocks of 32 (quantize(k, "q8_0"), "q4_0", ...)
     compute             "default", "exact" or "fast": which rounding is allowed
     return_lse          also return the log of each row's sum, (batch, heads, queries): (o, lse)
     workspace_limit     most bytes of scratch memory
@@ -560,6 +561,7 @@ def kv_append(
 
     k (batch, kv_heads, t, d) goes to k_cache[b, :, positions[b] + t], or with block_table to the block that holds
     that position; v likewise. Ragged with cu_seqlens: k is (1, kv_heads, total, d). Scales may be plain numbers.
+    Caches may be tenon.Tensors of blocks of 32 (q8_0, q4_0, ...) along d: they get what quantize makes of the rows.
     """
     call = Call(_abi.KvAppendDesc())
     tk, tv = operand("k", k), _optional("v", v)

@@ -11,11 +11,13 @@
  */
 #include "cpu/cpu_gemm.h"
 
+#include <assert.h>
+
 enum {
-    MOST_LANES = 16,
-    MOST_PANEL = 32,
-    MOST_RUN = 272
-}; /* bytes of a block of k of a column: Q8_0's */
+    MOST_LANES = 16, /* of a vector */
+    MOST_PANEL = 32, /* columns of a panel */
+    MOST_RUN = 272   /* bytes of a block of k of a column: Q8_0's */
+};
 
 tn_block_format tn_gemm_block_format(tenon_dtype dtype) {
     static const tn_block_format formats[TN_BLOCKS] = {
@@ -176,6 +178,7 @@ static bool few_rows(const tn_gemm_job *job, const tn_gemm_place *at, const tn_g
         tile->few(&t);
         return true;
     }
+    assert(cols <= MOST_PANEL);
     _Alignas(64) char run[MOST_RUN * MOST_PANEL];
     for (int64_t p = 0; p < k; p += TN_GEMM_KC) {
         t.k = tn_min64(TN_GEMM_KC, k - p);

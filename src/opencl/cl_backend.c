@@ -85,8 +85,23 @@ static void close_device(tn_device *device) {
     tn_host_free(&allocator, device, device->bytes);
 }
 
+/* Whether programs were built that are to be kept. */
+static bool has_unsaved(tn_device *device) {
+    tn_mutex_lock(&device->space->programs.lock);
+    const bool any = device->space->programs.unsaved > 0;
+    tn_mutex_unlock(&device->space->programs.lock);
+    return any && device->cache[0];
+}
+
+/*
+ * Also keeps programs, whose kernels are finished by now. The run that built them asks for that,
+ * but not on a queue of the caller's, where work may wait for what the caller does next.
+ */
 static tenon_status sync_device(tn_device *device, tn_message *why) {
-    return device->space->base.calls->wait(&device->space->base, why);
+    const tenon_status status = device->space->base.calls->wait(&device->space->base, why);
+    if (status == TENON_OK && has_unsaved(device))
+        tn_cl_programs_save(device->space, device->cache);
+    return status;
 }
 
 static tn_space *space_of(tn_device *device) {
@@ -153,17 +168,6 @@ static tenon_status describe(tn_cl_work *work, const tn_run *r, tn_message *why)
     }
 }
 
-/* Keeps the programs that were built for a run. It is waited for, as its kernels are finished by
- * then, but not on a queue of the caller's, where work may wait for what the caller does next. */
-static void save_programs(tn_cl_space *space, const char *cache) {
-    tn_mutex_lock(&space->programs.lock);
-    const bool any = space->programs.unsaved > 0;
-    tn_mutex_unlock(&space->programs.lock);
-    if (!any || (!space->lent_queue && space->base.calls->wait(&space->base, NULL) != TENON_OK))
-        return;
-    tn_cl_programs_save(space, cache);
-}
-
 static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     tn_cl_work work;
     work.space = device->space;
@@ -173,8 +177,8 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
     if (status == TENON_OK)
         status = tn_cl_work_submit(&work, why);
     tn_cl_work_end(&work);
-    if (status == TENON_OK && work.cache)
-        save_programs(device->space, work.cache);
+    if (status == TENON_OK && !device->space->lent_queue && has_unsaved(device))
+        (void)sync_device(device, NULL);
     return status;
 }
 

@@ -56,8 +56,9 @@ void tn_block_encode_q8_0(const float *x, void *block) {
     b->d = tn_half_of(d);
     for (int i = 0; i < 32; ++i) {
         const float scaled = x[i] * factor, size = fabsf(scaled);
-        const float whole = floorf(size), rounded = whole + floorf(2 * (size - whole));
-        const int code = to_code(rounded, 127);
+        /* To nearest, halves away from zero. */
+        const int whole = to_code(size, 127),
+                  code = whole + (whole < 127 && size - (float)whole >= 0.5f);
         b->q[i] = (int8_t)(scaled < 0 ? -code : code);
     }
 }

@@ -390,6 +390,40 @@ static void masked_key(world *w, tenon_dtype dtype, int64_t queries, int64_t key
            get(&o.t, 0), get(&lse.t, 0));
 }
 
+/* A weight that vanishes, with a negative scale of the values: the key is seen all the same, and so is its NaN. */
+static void vanishing_weight(world *w, tenon_dtype dtype, double scale) {
+    const int64_t q_shape[4] = {1, 1, 1, 16}, k_shape[4] = {1, 1, 3, 16};
+    world_case(w, "a weight of 0, scale %g, %s", scale, tenon_dtype_name(dtype));
+    operand q = input(w, dtype, 4, q_shape, DENSE, 0, (range){1, 1}),
+            k = input(w, dtype, 4, k_shape, DENSE, 0, (range){0, 0}),
+            v = input(w, dtype, 4, k_shape, DENSE, 0, (range){1, 1}),
+            o = output(w, dtype, 4, q_shape, DENSE),
+            factor = input(w, TENON_F32, 0, NULL, DENSE, 0, (range){0, 0});
+    set_row(&k, 0, 100);
+    set_row(&k, 1, -100);
+    set_row(&v, 1, NAN);
+    set(&factor, 0, scale);
+    const tenon_attention_desc a = {.q = q.t,
+                                    .k = k.t,
+                                    .v = v.t,
+                                    .o = o.t,
+                                    .v_scale = scale == 0 ? (tenon_tensor){0} : factor.t};
+    if (!world_answered(w, tenon_attention(w->ctx, &a), NULL))
+        return;
+    EXPECT(isnan(get(&o.t, 0)), "NaN in v is lost: %g", get(&o.t, 0));
+}
+
+START_TEST(attention_vanishing) {
+    static const tenon_dtype type[] = {TENON_F32, TENON_BF16, TENON_F16};
+    static const double scale[] = {0, 1, -1, -1e-30};
+    world w = world_start("attention vanishing", device_id[_i]);
+    for (int t = 0; t < 3; ++t)
+        for (int s = 0; s < 4; ++s)
+            vanishing_weight(&w, type[t], scale[s]);
+    world_end(&w);
+}
+END_TEST
+
 START_TEST(attention_masked) {
     static const int64_t queries[] = {1, 3, 40}, keys[] = {2, 17, 300, 700};
     static const tenon_dtype type[] = {TENON_F32, TENON_BF16, TENON_F16, TENON_F64};
@@ -489,8 +523,8 @@ START_TEST(merge_not_finite) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {gemm_not_finite,        gemm_activations,   gemm_conversions,
-                                  integers_are_exact,     softmax_not_finite, attention_masked,
-                                  attention_nothing_left, merge_not_finite};
+    const TTest *const tests[] = {gemm_not_finite,     gemm_activations,       gemm_conversions,
+                                  integers_are_exact,  softmax_not_finite,     attention_masked,
+                                  attention_vanishing, attention_nothing_left, merge_not_finite};
     return conform_main("conformance special", tests, sizeof tests / sizeof *tests);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kernel_cases.h: small problems that between them reach most statements of the CUDA kernels, held
- * against the reference device: what test_cuda_kernels.c runs as it is, and kernel_mutants.c on
- * kernels that were made wrong.
+ * kernel_cases.h: small problems for the CUDA kernels, held against the reference device: what
+ * test_cuda_kernels.c runs as it is, and kernel_mutants.c on kernels that were made wrong. Most of
+ * the statements that they don't execute choose by an operand's type, which conform_* go through.
  */
 #ifndef TEST_KERNEL_CASES_H
 #define TEST_KERNEL_CASES_H

@@ -43,10 +43,10 @@ START_TEST(attention) {
            (unsigned long long)n.mma, (double)n.shared_wavefronts / (double)n.shared_requests,
            (double)n.global_sectors / (double)n.global_ideal);
     ck_assert_uint_eq(n.mma, x->mma * (uint64_t)x->products);
-    ck_assert_msg((double)n.shared_wavefronts <= 1.05 * (double)n.shared_requests,
+    ck_assert_msg((double)n.shared_wavefronts <= 1.02 * (double)n.shared_requests,
                   "%llu wavefronts for %llu requests", (unsigned long long)n.shared_wavefronts,
                   (unsigned long long)n.shared_requests);
-    ck_assert_msg((double)n.global_sectors <= 1.05 * (double)n.global_ideal,
+    ck_assert_msg((double)n.global_sectors <= 1.005 * (double)n.global_ideal,
                   "%llu sectors, ideally %llu", (unsigned long long)n.global_sectors,
                   (unsigned long long)n.global_ideal);
     ck_assert_uint_eq(standin_count(), 0);

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -218,6 +219,31 @@ class Lm(unittest.TestCase):
         total = total_of(free)
         self.assertIn("without a budget", self.lm(self.file, "--tokens", "64", "--budget", f"{total - 0.2}M"))
         self.assertIn("budget", self.lm(self.file, "--tokens", "64", "--budget", "100K", code=1))
+
+    def peak(self, *args):
+        """MiB that the process had at most. Started by a small one: what its parent has counts, until it is a program of its own."""
+        small = ("import resource, subprocess, sys\nsubprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
+                 "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+        done = subprocess.run([sys.executable, "-c", small, LM, *args], capture_output=True, text=True, check=True, cwd=self.folder.name)
+        return int(done.stdout) / 1024
+
+    def test_memory_is_not_exceeded(self):
+        """Also where the largest tensor is most of the model, which is then for a moment there twice."""
+        many = 150000
+        weights = random_weights(14, tied=True) | {"token_embd": np.random.default_rng(15).random((many, WIDTH), np.float32)}
+        write(self.file, weights, lambda name: gguf.GGMLQuantizationType.Q8_0, size=many)
+        libraries = 16  # MiB of the program, its libraries and stacks
+        base = ("--tokens", "8", "--generate", "2")
+        packed, mapped = (self.lm(self.file, *base, "--dry-run", "--weights", where) for where in ("packed", "mapped"))
+        self.assertIn("while weights are packed", packed)
+        self.assertGreater(total_of(packed), total_of(mapped) + 2 * libraries)
+        for where, out in (("packed", packed), ("mapped", mapped)):
+            peak = self.peak(self.file, *base, "--weights", where)
+            self.assertLess(peak, total_of(out) + libraries)
+        self.assertGreater(peak, total_of(mapped) - 2)
+        budget = total_of(mapped) + libraries
+        self.assertNotIn("packed) and 0.0", self.lm(self.file, *base, "--budget", f"{budget}M"))
+        self.assertLess(self.peak(self.file, *base, "--budget", f"{budget}M"), budget + libraries)
 
     def test_packed_weights(self):
         """The same bits as those that stay mapped; types that packing would widen stay; tied and untied heads."""

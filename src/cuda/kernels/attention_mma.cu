@@ -180,7 +180,13 @@ TN_DEVICE void weights_of(const tn_cu_attention &a, const float (&s)[KEYS / 8][4
                 if (scaled && !(score == -TN_INFINITY))
                     weight[e] *= shared_float(scales + (n * 8 + threadIdx.x % 4 * 2 + e) * 4);
             }
-            w[n / 2][n % 2 * 2 + h] = S::M::pack(weight[0], weight[1]);
+            uint32_t packed = S::M::pack(weight[0], weight[1]);
+            if (scaled) { /* -0 for the masked alone: a negative scale makes others of it */
+                const float *const score = &s[n][2 * h];
+                packed &= (packed & 0x7fff) || score[0] == -TN_INFINITY ? ALL : 0xffff0000;
+                packed &= (packed & 0x7fff0000) || score[1] == -TN_INFINITY ? ALL : 0xffff;
+            }
+            w[n / 2][n % 2 * 2 + h] = packed;
         }
         sum += __shfl_xor_sync(ALL, sum, 1);
         sum += __shfl_xor_sync(ALL, sum, 2);
