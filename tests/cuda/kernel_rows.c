@@ -71,7 +71,7 @@ typedef struct attention_case {
     const char *name;
     tenon_dtype type, kv;
     int64_t batch, heads, kv_heads, queries, keys, d, dv;
-    bool mask, bias, alibi, sinks, paged, ragged, scaled, split;
+    bool mask, bias, alibi, sinks, paged, ragged, scaled, split, apart;
     tenon_causal causal;
     int64_t left;
     double softcap;
@@ -160,6 +160,32 @@ static const attention_case attentions[] = {
      .scaled = true,
      .split = true,
      .tolerance = 1e-3},
+    {.name = "attention, rows that see different keys",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 1,
+     .heads = 8,
+     .kv_heads = 1,
+     .queries = 1,
+     .keys = 600,
+     .d = 8,
+     .dv = 12,
+     .apart = true,
+     .sinks = true,
+     .tolerance = 1e-5},
+    {.name = "attention, rows that see different keys, shared out",
+     .type = TENON_F32,
+     .kv = TENON_F32,
+     .batch = 1,
+     .heads = 8,
+     .kv_heads = 1,
+     .queries = 1,
+     .keys = 600,
+     .d = 8,
+     .dv = 12,
+     .apart = true,
+     .split = true,
+     .tolerance = 1e-5},
     {.name = "attention, paged and ragged",
      .type = TENON_F32,
      .kv = TENON_F32,
@@ -219,6 +245,20 @@ static tenon_attention_desc attention_desc(const attention_case *p, const attent
     return d;
 }
 
+/* A mask for 8 heads and 600 keys, three blocks of them: each head, a row of the kernel's unit, sees other blocks. */
+static operand *rows_apart(const int64_t shape[4]) {
+    static const struct {
+        int from, to, or_from, or_to;
+    } seen[8] = {{0, 600, 0, 0},   {256, 512, 0, 0}, {0, 256, 512, 600}, {0, 0, 0, 0},
+                 {599, 600, 0, 0}, {255, 257, 0, 0}, {0, 1, 511, 513},   {300, 301, 520, 600}};
+    static int32_t keep[8 * 600];
+    for (int h = 0; h < 8; h++)
+        for (int j = 0; j < 600; j++)
+            keep[h * 600 + j] = (j >= seen[h].from && j < seen[h].to) ||
+                                (j >= seen[h].or_from && j < seen[h].or_to);
+    return indices(TENON_BOOL, 4, shape, keep);
+}
+
 static void run_attention(const attention_case *p) {
     static const int32_t lengths[3] = {40, 3, 17}, cu[4] = {0, 2, 3, 11};
     int32_t table[15];
@@ -239,7 +279,7 @@ static void run_attention(const attention_case *p) {
     o.v = input(p->kv, 4, v, NULL);
     o.o = output(p->type, 4, o_shape, o_stride, p->tolerance);
     o.lse = output(TENON_F32, 3, o_shape, NULL, 1e-4);
-    o.mask = p->mask ? input(TENON_BOOL, 4, masks, NULL) : NULL;
+    o.mask = p->apart ? rows_apart(masks) : p->mask ? input(TENON_BOOL, 4, masks, NULL) : NULL;
     o.bias = p->bias ? input(TENON_F32, 2, masks + 2, NULL) : NULL;
     o.alibi = p->alibi ? input(TENON_F32, 1, &p->heads, NULL) : NULL;
     o.sinks = p->sinks ? input(TENON_F32, 1, &p->heads, NULL) : NULL;
