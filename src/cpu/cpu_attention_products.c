@@ -66,9 +66,9 @@ void tn_attention_line(const tn_attention_unit *u, tn_attention_role role, int64
         load_wide(tn_block_find(x->dtype), line, column, n, to);
 }
 
-/* Addresses of element `column` of the keys from j on (of blocks: of their lines), and of those
- * after them that the unit will see, for a walk whose keys and width are set. */
-static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j,
+/* Addresses of element `column` of w->keys keys from j on (of blocks: of their lines), and of those
+ * after them that the unit will see. */
+static void find_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j,
                        int64_t column, const void **line, tn_attention_walk *w) {
     const tn_attention_operand *x = &u->p->operand[role];
     const int64_t row = tn_bytes_of(x->dtype, x->stride[2]),
@@ -87,7 +87,7 @@ static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64
         line[at] = line[count - 1];
 }
 
-/* Makes of lines of blocks, from walk_lines, decoded ones in the worker's room. */
+/* Makes of lines of blocks decoded ones in the worker's room. */
 static void decode_lines(const tn_attention_unit *u, tn_attention_role role, int64_t column,
                          const void **line, tn_attention_walk *w) {
     const tenon_dtype type = u->p->operand[role].dtype;
@@ -101,6 +101,21 @@ static void decode_lines(const tn_attention_unit *u, tn_attention_role role, int
         line[i] = to;
     }
     w->ahead = 0;
+}
+
+/* The next keys of [j, end) for a walk whose width is set. */
+static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j, int64_t end,
+                       int64_t column, const void **line, tn_attention_walk *w) {
+    const bool blocks = tn_attention_blocks(u->p, role);
+    w->keys = tn_min64(end - j, blocks ? tn_attention_decoded(w->width) : WALK_KEYS);
+    find_lines(u, role, j, column, line, w);
+    if (blocks)
+        decode_lines(u, role, column, line, w);
+}
+
+/* Of the lines that are walked. */
+static tenon_dtype walked_type(const tn_attention_unit *u, tn_attention_role role) {
+    return tn_attention_blocks(u->p, role) ? TENON_F32 : u->p->operand[role].dtype;
 }
 
 /* ---------------------------------------------------------------- packing */
@@ -290,15 +305,10 @@ static void walk_scores(const tn_attention_unit *u, const tn_attention_keys *t, 
                            .a_step = steps,
                            .y_step = TN_ATTENTION_LD,
                            .chain = d0 > 0};
-    const bool blocks = tn_attention_blocks(u->p, TN_ATTENTION_K);
-    const tenon_dtype type = blocks ? TENON_F32 : u->p->operand[TN_ATTENTION_K].dtype;
     for (int64_t j = t->a; j < t->b; j += w.keys) {
-        w.keys = tn_min64(t->b - j, blocks ? tn_attention_decoded(steps) : WALK_KEYS);
-        walk_lines(u, TN_ATTENTION_K, j, d0, line, &w);
-        if (blocks)
-            decode_lines(u, TN_ATTENTION_K, d0, line, &w);
+        walk_lines(u, TN_ATTENTION_K, j, t->b, d0, line, &w);
         w.y = u->w.s + (j - t->first) * tn_attention_real(u);
-        u->state->kernels->walk_scores[type](&w);
+        u->state->kernels->walk_scores[walked_type(u, TN_ATTENTION_K)](&w);
     }
 }
 
@@ -404,16 +414,11 @@ static void walk_values(const tn_attention_unit *u, const tn_attention_keys *t, 
                            .rows = u->rows,
                            .a_step = TN_ATTENTION_LD,
                            .y_step = u->state->columns};
-    const bool blocks = tn_attention_blocks(u->p, TN_ATTENTION_V);
-    const tenon_dtype type = blocks ? TENON_F32 : u->p->operand[TN_ATTENTION_V].dtype;
     for (int64_t j = t->a; j < t->b; j += w.keys) {
-        w.keys = tn_min64(t->b - j, blocks ? tn_attention_decoded(u->cols) : WALK_KEYS);
-        walk_lines(u, TN_ATTENTION_V, j, u->c0, line, &w);
-        if (blocks)
-            decode_lines(u, TN_ATTENTION_V, u->c0, line, &w);
+        walk_lines(u, TN_ATTENTION_V, j, t->b, u->c0, line, &w);
         w.a = u->w.s + (j - t->first) * tn_attention_real(u);
         w.chain = j > t->a;
-        u->state->kernels->walk_values[type](&w);
+        u->state->kernels->walk_values[walked_type(u, TN_ATTENTION_V)](&w);
     }
 }
 

@@ -87,10 +87,12 @@ static void close_device(tn_device *device) {
 
 /* Whether programs were built that are to be kept. */
 static bool has_unsaved(tn_device *device) {
+    if (!device->cache[0])
+        return false;
     tn_mutex_lock(&device->space->programs.lock);
     const bool any = device->space->programs.unsaved > 0;
     tn_mutex_unlock(&device->space->programs.lock);
-    return any && device->cache[0];
+    return any;
 }
 
 /*
