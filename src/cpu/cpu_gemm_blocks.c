@@ -66,15 +66,17 @@ static void interleave(const tn_gemm_job *job, const tn_gemm_member *x, int half
     const tn_gemm_operand *b = &job->p.operand[TN_GEMM_B];
     const bool interleaved = job->p.gated == TENON_GATED_INTERLEAVED;
     const int64_t step = interleaved ? 2 : 1, shift = interleaved ? half : half * job->p.n;
-    const tn_gemm_interleave_args t = {
-        .src = x->at[TN_GEMM_B] + tn_gemm_offset(b->dtype, (shift + j * step) * b->column + p),
-        .dst = to,
-        .along = tn_gemm_offset(b->dtype, b->column * step),
-        .blocks = blocks,
-        .ahead = ahead,
-        .valid = (int32_t)valid,
-        .format = tn_gemm_block_format(b->dtype),
-    };
+    const char *const first = x->at[TN_GEMM_B] +
+                              tn_gemm_offset(b->dtype, (shift + j * step) * b->column + p);
+    const int64_t along = tn_gemm_offset(b->dtype, b->column * step);
+    const void *line[MOST_LANES];
+    for (int64_t c = 0; c < job->tile->lanes; c++) /* missing columns repeat the last */
+        line[c] = first + tn_min64(c, valid - 1) * along;
+    const tn_gemm_interleave_args t = {.line = line,
+                                       .dst = to,
+                                       .blocks = blocks,
+                                       .ahead = ahead,
+                                       .format = tn_gemm_block_format(b->dtype)};
     job->finish->interleave(&t);
 }
 
@@ -119,6 +121,12 @@ void tn_gemm_pack_blocks(const tn_gemm_job *job, const tn_gemm_member *x, int ha
 /* Bytes of what is interleaved at a time for few rows: a block of k. */
 static int64_t run_bytes(const tn_gemm_tile *tile, const tn_block_type *blocks) {
     return tn_gemm_block_group_bytes(blocks, tile->few_cols, TN_GEMM_KC);
+}
+
+/* Whether that many rows go without panels: values as they are decoded, without factors. */
+static bool few_take(const tn_gemm_job *job, int64_t rows) {
+    return job->blocks && rows <= TN_GEMM_FEW && !tn_gemm_present(&job->p, TN_GEMM_B_SCALE) &&
+           !tn_gemm_present(&job->p, TN_GEMM_B_ZERO);
 }
 
 size_t tn_gemm_few_bytes(const tn_gemm_tile *tile, tenon_dtype dtype) {
@@ -174,7 +182,7 @@ bool tn_gemm_few_block(const tn_gemm_job *job, const tn_gemm_place *at, const tn
                        int half, int64_t j0, int64_t cols, int64_t p0, const char *a,
                        char *buffer) {
     const tn_gemm_tile *tile = job->tile;
-    if (!job->blocks || at->rows > TN_GEMM_FEW)
+    if (!few_take(job, at->rows))
         return false;
     const int64_t width = job->packed_blocks ? tile->nr : tile->few_cols,
                   steps = tn_min64(TN_GEMM_KC, job->p.k - p0);
@@ -206,7 +214,7 @@ bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, cons
     const tn_gemm_tile *tile = job->tile;
     if (!job->blocks || !job->plan->shared_a || at->x.m > tile->mr)
         return false;
-    const bool few = at->x.m <= TN_GEMM_FEW;
+    const bool few = few_take(job, at->x.m);
     const int64_t width = few ? tile->few_cols : tile->nr,
                   a_bytes = tn_gemm_a_bytes(tile, TN_GEMM_KC);
     for (int half = 0; half < job->halves; half++)

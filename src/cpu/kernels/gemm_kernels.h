@@ -119,17 +119,14 @@ typedef struct tn_block_format {
 } tn_block_format;
 
 /*
- * Block types come into panels in two steps. First the blocks of some columns, as many as a vector
- * has lanes, are interleaved: field by field, of all these columns. dst has room for as many bytes.
- * Columns beyond `valid` > 0 repeat the last. Meanwhile as much, `ahead` bytes on, is fetched
- * (0: nothing).
+ * Block types come into panels in two steps. First the blocks of some lines (columns, or keys), as
+ * many as a vector has lanes, are interleaved: field by field, of all these lines. dst has room for
+ * as many bytes. Meanwhile as much, `ahead` bytes on, is fetched (0: nothing).
  */
 typedef struct tn_gemm_interleave_args {
-    const void *src; /* the first column's first block */
+    const void *const *line; /* each one's first block; missing lines repeat another */
     void *dst;
-    int64_t along; /* bytes from a column to the next */
     int64_t blocks, ahead;
-    int32_t valid;
     tn_block_format format;
 } tn_gemm_interleave_args;
 typedef void tn_gemm_interleave_fn(const tn_gemm_interleave_args *t);
