@@ -64,21 +64,21 @@ void tn_attention_line(const tn_attention_unit *u, tn_attention_role role, int64
         load_wide(tn_block_find(x->dtype), line, column, n, to);
 }
 
-/* The next keys of [j, end) for a walk whose width is set: addresses of their elements `column`, and
- * of those after them that the unit will see. */
+/* The next keys of [j, end) for a walk whose width is set: addresses of their elements `column`,
+ * and of those after them that the unit will see. */
 static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j, int64_t end,
                        int64_t column, const void **line, tn_attention_walk *w) {
     const tn_attention_operand *x = &u->p->operand[role];
     const int64_t row = tn_bytes_of(x->dtype, x->stride[2]),
                   bytes = tn_max64(1, tn_bytes_of(x->dtype, w->width));
-    const int64_t blocks = tn_attention_blocks(u->p, role) ? tn_bytes_of(x->dtype, column) : 0;
+    const int64_t within = tn_attention_blocks(u->p, role) ? tn_bytes_of(x->dtype, column) : 0;
     int64_t at = 0, count;
     w->keys = tn_min64(end - j, WALK_KEYS);
     w->ahead = tn_min64(tn_max64(WALK_AHEAD / bytes, 8), WALK_KEYS);
     count = tn_min64(w->keys + w->ahead, u->hi - j);
     while (at < count) {
         const int64_t n = tn_attention_key_run(u, j + at, j + count);
-        const char *first = tn_attention_key(u, role, j + at, column) + blocks;
+        const char *first = tn_attention_key(u, role, j + at, column) + within;
         for (int64_t i = 0; i < n; ++i)
             line[at + i] = first + i * row;
         at += n;

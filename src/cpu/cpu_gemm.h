@@ -328,8 +328,8 @@ size_t tn_gemm_few_bytes(const tn_gemm_tile *tile, tenon_dtype dtype);
 bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
                            int64_t j0, int64_t cols, char *buffer);
 
-/* The same for block p0 of k alone, whose A, packed anyhow, is `a`: false if the rows are too many or B
- * has factors. */
+/* The same for block p0 of k alone, whose A, packed anyhow, is `a`: false if the rows are too many
+ * or B has factors. */
 bool tn_gemm_few_block(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
                        int half, int64_t j0, int64_t cols, int64_t p0, const char *a, char *buffer);
 
