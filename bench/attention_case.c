@@ -7,6 +7,7 @@
  */
 #include "attention_case.h"
 
+#include "bench_blocks.h"
 #include "options.h"
 #include "shapes.h"
 
