@@ -114,12 +114,14 @@ static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
         /* The memory's rate; ahead of SMALL, which reads B in strips: twice as fast for a row. */
         return 8e9 * (double)p->m;
     case TN_CL_GEMM_BLOCKS:
-        /* What a unit decodes to meets so many rows at a time, those that are missing too. */
-        return plan->fast ? 16e9 * (double)tn_min64(p->m, plan->rows) / (double)(plan->rows + 4)
-                          : 16e9 * (double)tn_min64(p->m, plan->rows) / (double)(plan->rows + 2);
+        /* Decoding a unit costs as much as some rows that it meets. */
+        return plan->fast ? 40e9 * (double)p->m / (double)(tn_round_up(p->m, plan->rows) + 8)
+                          : 40e9 * (double)p->m / (double)(tn_round_up(p->m, plan->rows) + 4);
     case TN_CL_GEMM_TILE:
         break;
     }
+    if (plan->blocks) /* decoded for each tile */
+        return 40e9 * (double)p->m / (double)(tn_round_up(p->m, plan->mr) + 8);
     return 40e9;
 }
 
@@ -249,7 +251,9 @@ static void plan_blocks(const tn_cl_limits *limits, const tn_gemm_problem *p,
         return;
     plan.kind = TN_CL_GEMM_BLOCKS;
     plan.nv = 1;
-    plan.rows = plan.mr = each <= 1 ? 1 : each <= 4 ? 4 : plan.fast ? 24 : 8;
+    if (plan.fast && plan.width > 8)
+        plan.width = 8; /* the width of the dot products that there are */
+    plan.rows = plan.mr = each <= 1 ? 1 : each <= 4 ? 4 : !plan.fast ? 8 : each <= 24 ? 24 : 48;
     /* Reading A costs as much as several columns. */
     plan.cols = each <= 1 ? 64 : 256;
     offer(limits, p, &plan, 0, 0, 1, out);

@@ -326,15 +326,30 @@ void unit_scales(const blocks *b, int type, int r, SV *s, SV *second) {
     }
 }
 
-/* Fours `first`, and the `count` - 1 next to it, of unit r. */
-void unit_fours(const blocks *b, int type, int r, int first, const int count, UV *q) {
+/* Word i of unit r, and all of them: what words share is read once, as nothing is stored between. */
+UV unit_four(const blocks *b, int type, int r, int i) {
+    switch (type) {
+#define FOUR_OF(TYPE, name)                                                                        \
+    case TYPE:                                                                                     \
+        return four_##name(b, r, i);
+        EACH_TYPE(FOUR_OF)
+    default:
+        return (UV)(0);
+    }
+}
+
+void unit_fours(const blocks *b, int type, int r, UV *q) {
+    UV t[FOURS];
     switch (type) {
 #define FOURS_OF(TYPE, name)                                                                       \
     case TYPE:                                                                                     \
-        _Pragma("unroll") for (int i = 0; i < count; i++) q[i] = four_##name(b, r, first + i);     \
+        _Pragma("unroll") for (int i = 0; i < FOURS; i++) t[i] = four_##name(b, r, i);             \
         break;
         EACH_TYPE(FOURS_OF)
     }
+#pragma unroll
+    for (int i = 0; i < FOURS; i++)
+        q[i] = t[i];
 }
 
 /* Byte t of each word, with its sign. */
@@ -361,13 +376,11 @@ int blocks_to(blocks *b, BLOCK_SPACE const uchar *column, int type, long p) {
 /* The element of step p of the column that begins there. */
 S block_element(BLOCK_SPACE const uchar *column, int type, long p) {
     blocks b;
-    UV four;
     SV s, second;
     b.lane[0] = 0;
     const int r = blocks_to(&b, column, type, p), i = (int)(p % UNIT) / 4;
-    unit_fours(&b, type, r, i, 1, &four);
     unit_scales(&b, type, r, &s, &second);
-    return unit_element(unit_kind(type), s, second, four, i, (int)(p % 4));
+    return unit_element(unit_kind(type), s, second, unit_four(&b, type, r, i), i, (int)(p % 4));
 }
 #endif
 

@@ -6,15 +6,15 @@
  * Follows gemm_unblock.cl, with TN_MR TN_ROWS and TN_NV 1. TN_FAST 0: chains of values, for as many
  * rows as have their sums in registers. TN_FAST 1: rows rounded to bytes, 32 steps at a time, and
  * sums of integers (docs/NUMERICS.md, 3.8), for any number of rows; what a unit of B decodes to
- * meets all of them. Products of bytes are added in pairs of 16-bit integers, even bytes and odd
- * ones, which compilers have an instruction for.
+ * meets all of them. OpenCL C 1.2 has no dot product of bytes: where the compiler is clang for a
+ * processor with AVX2, its own functions for vpmaddubsw and vpmaddwd are used, else plain products.
  */
 #define UNITS (KC / UNIT)
 
 /* A block of k of A's rows. */
 typedef struct lines {
 #if TN_FAST
-    uint even[TN_ROWS][KC / 4], odd[TN_ROWS][KC / 4]; /* bytes 0 and 2, 1 and 3 of each four */
+    uint words[TN_ROWS][KC / 4];
     float d[TN_ROWS][UNITS], total[TN_ROWS][UNITS];
 #else
     S at[TN_ROWS][KC];
@@ -35,8 +35,8 @@ void read_line(const gemm *g, const member *x, long i, long p0, int steps, S *to
 }
 
 #if TN_FAST
-void round_line(const S *x, int units, uint *even, uint *odd, float *d, float *total) {
-    for (int u = 0; u < units; u++, x += UNIT, even += FOURS, odd += FOURS) {
+void round_line(const S *x, int units, uint *words, float *d, float *total) {
+    for (int u = 0; u < units; u++, x += UNIT, words += FOURS) {
         float lane[TN_WIDTH], lane_bad[TN_WIDTH], most = 0, bad = 0;
         int q[UNIT], sum = 0;
         SV m = (SV)(0), b = (SV)(0);
@@ -56,66 +56,61 @@ void round_line(const S *x, int units, uint *even, uint *odd, float *d, float *t
             q[e] = ROUNDED(&r, x[e], as_int);
         for (int e = 0; e < UNIT; e++)
             sum += q[e];
-        for (int i = 0; i < FOURS; i++) {
-            even[i] = (uint)q[4 * i + 2] << 16 | (uint)(q[4 * i] & 0xffff);
-            odd[i] = (uint)q[4 * i + 3] << 16 | (uint)(q[4 * i + 1] & 0xffff);
-        }
+        for (int i = 0; i < FOURS; i++)
+            words[i] = (uint)(q[4 * i] & 255) | (uint)(q[4 * i + 1] & 255) << 8 |
+                       (uint)(q[4 * i + 2] & 255) << 16 | (uint)q[4 * i + 3] << 24;
         d[u] = r.d;
         total[u] = (float)sum;
     }
 }
 
-typedef CAT(int, TN_WIDTH) int_lanes;
+#if TN_WIDTH == 8 && defined(__clang__) && defined(__AVX2__)
+typedef char signed_bytes __attribute__((ext_vector_type(32)));
+typedef short two_sums __attribute__((ext_vector_type(16)));
 
-/* Of both 16-bit integers of each lane, products with those of a, added. */
-int_lanes pairs(UV b, uint a) {
-#if TN_WIDTH == 8
-    const int16 products = convert_int16(as_short16(b)) * convert_int16(as_short16((uint8)(a)));
-    return products.even + products.odd;
-#elif TN_WIDTH == 4
-    const int8 products = convert_int8(as_short8(b)) * convert_int8(as_short8((uint4)(a)));
-    return products.even + products.odd;
-#else
-    const int low = (int)(a << 16) >> 16, high = (int)a >> 16;
-    return (U_AS_INT(b << 16) >> 16) * low + (U_AS_INT(b) >> 16) * high;
-#endif
+/* Sums of products with the bytes of a, of half a unit. The first factor of vpmaddubsw is unsigned,
+ * so b's sign goes to a. `narrow`: b is below 33, and 2 * 4 * 32 * 127 fits into 16 bits. */
+SV half_sum(bool narrow, const UV *q, const uint *a) {
+    const two_sums ones = (two_sums)(1);
+    two_sums two[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const signed_bytes b = __builtin_astype(q[i], signed_bytes),
+                           x = __builtin_astype((uint8)(a[i]), signed_bytes);
+        two[i] = __builtin_ia32_pmaddubsw256(__builtin_ia32_psignb256(b, b),
+                                             __builtin_ia32_psignb256(x, b));
+    }
+    if (narrow)
+        return convert_float8(
+            __builtin_ia32_pmaddwd256((two[0] + two[1]) + (two[2] + two[3]), ones));
+    return convert_float8((__builtin_ia32_pmaddwd256(two[0], ones) +
+                           __builtin_ia32_pmaddwd256(two[1], ones)) +
+                          (__builtin_ia32_pmaddwd256(two[2], ones) +
+                           __builtin_ia32_pmaddwd256(two[3], ones)));
 }
-
-/* The upper byte of both 16-bit halves of each lane, with its sign. */
-UV upper_bytes(UV x) {
-#if TN_WIDTH == 8
-    return as_uint8(as_short16(x) >> (short16)(8));
-#elif TN_WIDTH == 4
-    return as_uint4(as_short8(x) >> (short8)(8));
 #else
-    const UV low = S_AS_U(U_AS_INT(x << 16) >> 24);
-    return (low & 0xffff) | (x >> 24 ^ 128) - 128 << 16;
-#endif
+SV half_sum(bool narrow, const UV *q, const uint *a) {
+    SV sum = (SV)(0); /* of integers below 2^24, whose order is of no matter */
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int t = 0; t < 4; t++)
+            sum = fma((SV)((float)((int)(a[i] << (24 - 8 * t)) >> 24)), byte_of(q[i], t), sum);
+    return sum;
 }
+#endif
 #endif
 
 /* A unit's share of the chains of all rows. */
-void meet_unit(const lines *a, int u, int kind, const UV *q, SV s, SV second, SV *chain) {
+void meet_unit(const lines *a, int u, int type, const UV *q, SV s, SV second, SV *chain) {
+    const int kind = unit_kind(type);
 #if TN_FAST
-    UV even[FOURS], odd[FOURS];
-#pragma unroll
-    for (int i = 0; i < FOURS; i++) {
-        even[i] = upper_bytes(q[i] << 8);
-        odd[i] = upper_bytes(q[i]);
-    }
+    const bool narrow = type != Q8_0 && type != IQ4_NL;
     for (int row = 0; row < TN_ROWS; row++) {
-        const uint *e = a->even[row] + u * FOURS, *o = a->odd[row] + u * FOURS;
-        int_lanes sum[2];
-#pragma unroll
-        for (int half_ = 0; half_ < 2; half_++) {
-            sum[half_] = (int_lanes)(0);
-#pragma unroll
-            for (int i = 4 * half_; i < 4 * half_ + 4; i++)
-                sum[half_] += pairs(even[i], e[i]) + pairs(odd[i], o[i]);
-        }
-        chain[row] = fma((SV)(a->d[row][u]),
-                         unit_sum(kind, s, second, I_TO_S(sum[0]), I_TO_S(sum[1]), a->total[row][u]),
-                         chain[row]);
+        const uint *words = a->words[row] + u * FOURS;
+        const SV z = unit_sum(kind, s, second, half_sum(narrow, q, words),
+                              half_sum(narrow, q + 4, words + 4), a->total[row][u]);
+        chain[row] = fma((SV)(a->d[row][u]), z, chain[row]);
     }
 #else
 #pragma unroll
@@ -138,7 +133,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_blocks(GEMM_ME
     const member x = MEMBER_OF(&g, g.experts > 0 ? t.member : g.member0 + (long)get_global_id(2));
     const long q0 = (long)get_global_id(0) * (TN_COLS / NR);
     const int panels = (int)min((long)(TN_COLS / NR), g.b_panels - q0);
-    const int type = g.type[B], kind = unit_kind(type);
+    const int type = g.type[B];
     E sums[TN_ROWS * TN_COLS];
     lines rows;
 
@@ -151,8 +146,7 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_blocks(GEMM_ME
 #if TN_FAST
             S line[KC];
             read_line(&g, &x, t.first + min(i, t.rows - 1), p0, steps, line);
-            round_line(line, steps / UNIT, rows.even[i], rows.odd[i], rows.d[i],
-                       rows.total[i]);
+            round_line(line, steps / UNIT, rows.words[i], rows.d[i], rows.total[i]);
 #else
             read_line(&g, &x, t.first + min(i, t.rows - 1), p0, steps, rows.at[i]);
 #endif
@@ -168,9 +162,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_blocks(GEMM_ME
                 UV words[FOURS];
                 SV s, second;
                 const int r = blocks_to(&b, column, type, p0 + u * UNIT);
-                unit_fours(&b, type, r, 0, FOURS, words);
+                unit_fours(&b, type, r, words);
                 unit_scales(&b, type, r, &s, &second);
-                meet_unit(&rows, u, kind, words, s, second, chain);
+                meet_unit(&rows, u, type, words, s, second, chain);
             }
 #pragma unroll
             for (int i = 0; i < TN_ROWS; i++) {

@@ -66,11 +66,9 @@ gemm_blocks_local(GEMM_MEMORIES, const gemm g) {
                 const int c_ = e / FOURS, i = e % FOURS;
                 const long at = min(j0 + c_, j_end - 1), j = gated ? column_of(&g, half_, at) : at;
                 blocks b;
-                UV four;
                 b.lane[0] = 0;
                 const int r = blocks_to(&b, x.at[B] + j * g.column[B], type, p0);
-                unit_fours(&b, type, r, i, 1, &four);
-                b_words[i][c_] = four;
+                b_words[i][c_] = unit_four(&b, type, r, i);
                 if (i == 0) {
                     SV s, second;
                     unit_scales(&b, type, r, &s, &second);

@@ -24,12 +24,11 @@ void local_blocks(const gemm *g, const member *x, int type, int half_, long j0, 
         }
         const long j = g->gated != UNGATED ? column_of(g, half_, j0 + c_) : j0 + c_;
         blocks b;
-        UV four;
         SV s, second;
         b.lane[0] = 0;
         const int r = blocks_to(&b, x->at[B] + j * g->column[B], type, p0 + p),
                   i = (int)((p0 + p) % UNIT) / 4;
-        unit_fours(&b, type, r, i, 1, &four);
+        const UV four = unit_four(&b, type, r, i);
         unit_scales(&b, type, r, &s, &second);
         for (int t = 0; t < 4; t++)
             tile[p + t][c_] = unit_element(kind, s, second, four, i, t);

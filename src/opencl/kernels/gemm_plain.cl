@@ -59,7 +59,7 @@ E rounded_sum(const gemm *g, const member *x, long i, long j) {
         SV s, second;
         b.lane[0] = 0;
         const int r = blocks_to(&b, x->at[B] + j * g->column[B], type, p);
-        unit_fours(&b, type, r, 0, FOURS, q);
+        unit_fours(&b, type, r, q);
         unit_scales(&b, type, r, &s, &second);
         for (int e = 0; e < UNIT; e++) {
             const int v = ROUNDED(&round, a_of(g, x, i, p + e), as_int);

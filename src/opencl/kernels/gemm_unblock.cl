@@ -40,7 +40,7 @@ void unblock_panel(const gemm *g, const member *x, panel_columns c, long p0, int
             UV q[FOURS];
             SV s, second;
             const int r = blocks_to(&b, column, type, p0 + p);
-            unit_fours(&b, type, r, 0, FOURS, q);
+            unit_fours(&b, type, r, q);
             unit_scales(&b, type, r, &s, &second);
             S *at = to + p * NR + v * TN_WIDTH;
 #pragma unroll

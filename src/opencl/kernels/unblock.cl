@@ -31,8 +31,7 @@ __kernel void unblock_units(source x, target y, const unblock u) {
     const int r = blocks_to(&b, x + from, u.x_type, unit * UNIT);
     unit_scales(&b, u.x_type, r, &s, &second);
     for (int i = 0; i < FOURS; i++) {
-        UV four;
-        unit_fours(&b, u.x_type, r, i, 1, &four);
+        const UV four = unit_four(&b, u.x_type, r, i);
         for (int t = 0; t < 4; t++)
             put(y + to + (unit * UNIT + 4 * i + t) * u.y_step, u.y_type,
                 unit_element(kind, s, second, four, i, t));
