@@ -75,6 +75,10 @@ static tenon_status launch(gemm_run *r, const char *kernel, int type, int64_t x,
         snprintf(at, left,
                  " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=1 -DTN_COLS=%d -DTN_TYPE=%d -DTN_TURNED=%d",
                  plan->epilogue, plan->mr, plan->cols, type, b->column != 1);
+    else if (plan->kind == TN_CL_GEMM_FEW)
+        snprintf(at, left,
+                 " -DTN_EPILOGUE=%d -DTN_ROWS=%d -DTN_GROUP=%d -DTN_FAST=%d -DTN_STAGED=1",
+                 plan->epilogue, plan->rows, plan->cols, plan->fast);
     else if (plan->kind == TN_CL_GEMM_BLOCKS)
         snprintf(at, left,
                  " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=1 -DTN_ROWS=%d -DTN_COLS=%d -DTN_FAST=%d",
@@ -84,6 +88,8 @@ static tenon_status launch(gemm_run *r, const char *kernel, int type, int64_t x,
                  plan->epilogue, plan->mr, plan->nv, plan->rows, plan->cols);
     if (plan->kind == TN_CL_GEMM_LOCAL)
         l.local[0] = l.local[1] = (size_t)(plan->rows / LOCAL_EACH);
+    if (plan->kind == TN_CL_GEMM_FEW)
+        l.local[0] = (size_t)plan->cols;
     tn_cl_gemm_arguments(&l, r->run->places, &r->run->places->scratch,
                          present(r->p, TN_GEMM_B_PACKED), &r->numbers);
     return tn_cl_launch_add(r->work, &l, r->why);
@@ -134,6 +140,9 @@ static tenon_status pass(gemm_run *r, bool again) {
                       tn_ceil_div(g->cols, plan->cols), 1, members, false);
     case TN_CL_GEMM_BLOCKS:
         return launch(r, "gemm_blocks", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
+                      tiles_down(r, plan->rows), members, false);
+    case TN_CL_GEMM_FEW:
+        return launch(r, "gemm_blocks_few", 0, tn_round_up(g->cols, plan->cols),
                       tiles_down(r, plan->rows), members, false);
     case TN_CL_GEMM_TILE:
         break;

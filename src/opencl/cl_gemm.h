@@ -46,6 +46,7 @@ typedef enum tn_cl_gemm_kind {
     TN_CL_GEMM_SMALL,  /* CPUs: in place, or packed in private memory */
     TN_CL_GEMM_ROWS,   /* CPUs: a few rows, B read once */
     TN_CL_GEMM_BLOCKS, /* CPUs: B of blocks, decoded in registers */
+    TN_CL_GEMM_FEW,    /* GPUs: a few rows by a B of blocks, which is read once */
     TN_CL_GEMM_TILE    /* CPUs: packed in the workspace; of a B of blocks only A is */
 } tn_cl_gemm_kind;
 

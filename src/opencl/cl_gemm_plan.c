@@ -101,7 +101,10 @@ static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
     case TN_CL_GEMM_PLAIN:
         return 0.1e9;
     case TN_CL_GEMM_LOCAL:
-        return 30e9;
+        /* rows that a tile is filled up with are multiplied too */
+        return plan->blocks ? 30e9 * (double)p->m / (double)tn_round_up(p->m, plan->rows) : 30e9;
+    case TN_CL_GEMM_FEW:
+        return 8e9 * (double)p->m;
     case TN_CL_GEMM_SMALL: {
         /* rows that a micro-tile is filled up with are multiplied too */
         const double filled = (double)p->m / (double)tn_round_up(p->m, plan->mr);
@@ -140,17 +143,20 @@ static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,
     static const char *const algorithms[] = {
         [TN_CL_GEMM_PLAIN] = "gemm-plain",   [TN_CL_GEMM_LOCAL] = "gemm-local",
         [TN_CL_GEMM_SMALL] = "gemm-small",   [TN_CL_GEMM_ROWS] = "gemm-rows",
-        [TN_CL_GEMM_BLOCKS] = "gemm-blocks", [TN_CL_GEMM_TILE] = "gemm-packed"};
+        [TN_CL_GEMM_BLOCKS] = "gemm-blocks", [TN_CL_GEMM_FEW] = "gemm-blocks-few",
+        [TN_CL_GEMM_TILE] = "gemm-packed"};
     static const char *const kernels[] = {
         [TN_CL_GEMM_PLAIN] = "gemm_plain",   [TN_CL_GEMM_LOCAL] = "gemm_local",
         [TN_CL_GEMM_SMALL] = "gemm_small",   [TN_CL_GEMM_ROWS] = "gemm_rows",
-        [TN_CL_GEMM_BLOCKS] = "gemm_blocks", [TN_CL_GEMM_TILE] = "gemm_tile"};
+        [TN_CL_GEMM_BLOCKS] = "gemm_blocks", [TN_CL_GEMM_FEW] = "gemm_blocks_few",
+        [TN_CL_GEMM_TILE] = "gemm_tile"};
     static const char *const reasons[] = {
         [TN_CL_GEMM_PLAIN] = "any device, any types, no workspace: an element at a time",
         [TN_CL_GEMM_LOCAL] = "a GPU: tiles through local memory",
         [TN_CL_GEMM_SMALL] = "no workspace: operands in place, or packed in private memory",
         [TN_CL_GEMM_ROWS] = "a few rows: B is read once, in place",
         [TN_CL_GEMM_BLOCKS] = "blocks are decoded in registers",
+        [TN_CL_GEMM_FEW] = "a few rows: blocks are read once, through local memory",
         [TN_CL_GEMM_TILE] = "large: packed once"};
     tn_choice choice;
     memset(&choice, 0, sizeof choice);
@@ -301,6 +307,9 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     }
 }
 
+/* Items of a group of gemm_blocks_few.cl, which have a column each. */
+enum { FEW_GROUP = 64 };
+
 tn_cl_gemm_state tn_cl_gemm_plain(const tn_gemm_problem *p, int32_t fp64, int32_t b_width) {
     return (tn_cl_gemm_state){.kind = TN_CL_GEMM_PLAIN,
                               .sum = tn_cl_gemm_sum(p),
@@ -337,6 +346,15 @@ tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *
                           limits->group_extent[1] >= 16;
         local.rows = local.cols = wide ? 64 : TN_CL_GEMM_LOCAL_LEAST;
         offer(limits, p, &local, 0, 0, 1, out);
+        const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
+        if (plain.blocks && !scaled && p->m <= 4 * tn_max64(p->experts, 1) &&
+            limits->group_items >= FEW_GROUP && limits->group_extent[0] >= FEW_GROUP) {
+            tn_cl_gemm_state few = plain;
+            few.kind = TN_CL_GEMM_FEW;
+            few.rows = p->m == 1 ? 1 : 4;
+            few.cols = FEW_GROUP;
+            offer(limits, p, &few, 0, 0, 1, out);
+        }
     }
     return TENON_OK;
 }

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 VENDORS = ("Adreno", "Mali", "Intel", "AMD", "NVIDIA")
-WITH_BARRIERS = {"gemm_local", "gemm_blocks_local"}
+WITH_BARRIERS = {"gemm_local", "gemm_blocks_few", "gemm_blocks_local"}
 
 
 def least(cell, unit=1):

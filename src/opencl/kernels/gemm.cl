@@ -146,7 +146,7 @@ source b_at(const gemm *g, const member *x, long p, long j) {
 
 /* Its value without scale and zero, of `type`. */
 E b_raw(const gemm *g, const member *x, long p, long j, int type) {
-#if TN_BLOCKS && TN_WIDTH == 1
+#if TN_BLOCKS && TN_WIDTH == 1 && !defined(TN_STAGED)
     if (is_block_type(type))
         return block_element(x->at[B] + j * g->column[B], type, p);
 #endif
