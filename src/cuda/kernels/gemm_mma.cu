@@ -15,7 +15,7 @@
  * segment is a block's own and gemm_join adds them. Nothing else of a problem enters, so a row has
  * the same bits in every tile. (Shared-memory permutation and pipelining: CUTLASS.)
  */
-#include "gemm.cuh"
+#include "gemm_end.cuh"
 #include "tensor.cuh"
 
 enum { STAGE = 128, CHUNKS = STAGE / 16 };
@@ -169,17 +169,6 @@ template <class M_, int BM_, int BN_, int WM_, int WN_, int STAGES_> struct shap
 
 extern __shared__ __align__(128) char dynamic[];
 
-/* Column of B for column c of a tile: of gated halves 8 columns of each take turns, so that a
- * thread has an element and its gate. -1: none. */
-TN_DEVICE int64_t b_column(const tn_cu_gemm &g, int64_t tile_across, int width, int c) {
-    if (g.gated == HALVES) {
-        const int64_t j = tile_across * (width / 2) + c / 16 * 8 + c % 8;
-        return j < g.n ? (c / 8 % 2) * g.n + j : -1;
-    }
-    const int64_t j = tile_across * width + c;
-    return j < (g.gated ? 2 * g.n : g.n) ? j : -1;
-}
-
 /* Sums of steps [from, to) of k, a stage's multiple apart but for the end. */
 template <class S>
 TN_DEVICE void steps_of(const loader<typename S::M, S::BM, S::THREADS> &a,
@@ -248,29 +237,6 @@ TN_DEVICE void steps_of(const loader<typename S::M, S::BM, S::THREADS> &a,
     }
 }
 
-TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, float sum) {
-    return g.scale_after ? scaled(g, x, i, j, (double)sum) : sum;
-}
-
-/* The element of C whose sum, and gate, is that of column c of row i of a tile. */
-TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t across,
-                      int width, int i, int c, float sum, float gate) {
-    const int64_t row = t.i0 + i, own = b_column(g, across, width, c);
-    if (own < 0)
-        return;
-    const int64_t j = g.gated == INTERLEAVED ? own / 2 : own;
-    finish<float>(g, x, row, j, after(g, x, row, own, sum),
-                  g.gated ? after(g, x, row, column_of(g, 1, j), gate) : 0.0f);
-}
-
-/* Whether column c of a tile is an element's own, not its gate's; where the gate is. */
-TN_DEVICE bool is_gate(const tn_cu_gemm &g, int c) {
-    return g.gated == HALVES ? c / 8 % 2 : g.gated == INTERLEAVED ? c % 2 : false;
-}
-TN_DEVICE int gate_of(const tn_cu_gemm &g, int c) {
-    return g.gated == HALVES ? c + 8 : g.gated == INTERLEAVED ? c + 1 : c;
-}
-
 template <class S> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
     typedef typename S::M M;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -309,41 +275,9 @@ template <class S> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
             for (int n = threadIdx.x; n < S::BM * S::BN; n += S::THREADS)
                 part[n] = sums[n / S::BN * S::PITCH + n % S::BN];
         } else {
-            const places at = places_of(g, t.member);
-#pragma unroll 1
-            for (int n = threadIdx.x; n < S::BM * S::BN; n += S::THREADS) {
-                const int i = n / S::BN, c = n % S::BN;
-                if (i < t.rows && !is_gate(g, c))
-                    end_of(g, at, t, across, S::BN, i, c, sums[i * S::PITCH + c],
-                           sums[i * S::PITCH + gate_of(g, c)]);
-            }
+            end_of_tile<S::BN, S::THREADS>(g, t, across, sums, S::PITCH, threadIdx.x);
         }
         __syncthreads();
-    }
-}
-
-/* The segments' sums of tiles of BM x BN, in ascending order, and the end. */
-template <int BM, int BN> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
-    for (int64_t index = blockIdx.x; index < g.tiles; index += gridDim.x) {
-        const tile t = tile_of(g, index, BM, BN);
-        const int64_t across = index % g.tiles_across;
-        if (t.rows <= 0)
-            continue;
-        const places at = places_of(g, t.member);
-        const float *part = (const float *)g.parts + index * (BM * BN);
-#pragma unroll 1
-        for (int n = threadIdx.x; n < BM * BN; n += 256) {
-            const int i = n / BN, c = n % BN;
-            if (i >= t.rows || is_gate(g, c))
-                continue;
-            const int own = i * BN + c, other = i * BN + gate_of(g, c);
-            float z = part[own], gate = part[other];
-            for (int64_t s = 1; s < g.segments; s++) {
-                z = z + part[s * g.part_elements + own];
-                gate = gate + part[s * g.part_elements + other];
-            }
-            end_of(g, at, t, across, BN, i, c, z, gate);
-        }
     }
 }
 
