@@ -37,4 +37,28 @@ typedef struct tn_cu_gemm {
     int32_t activation, gated;
 } tn_cu_gemm;
 
+/*
+ * gemm_wgmma.cu: tiles of 128 x 128; threads; stages of 64 steps of k, 32 KB each; elements from one
+ * row of sums in shared memory to the next, 8 banks on.
+ */
+#define TN_CU_MAPPED_TILE 128
+#define TN_CU_MAPPED_THREADS 384
+#define TN_CU_MAPPED_STAGES 4
+#define TN_CU_MAPPED_PITCH (TN_CU_MAPPED_TILE + 8)
+#define TN_CU_MAPPED_SHARED                                                                        \
+    (1024 + TN_CU_MAPPED_STAGES * 32768 + TN_CU_MAPPED_TILE * TN_CU_MAPPED_PITCH * 4)
+
+/* A tensor map of four dimensions, the last two of the batch: coordinate d of a member there is
+ * member / over[d] % extent[d]. */
+#define TN_CU_MAP_BATCH 2
+typedef struct tn_cu_gemm_map {
+    unsigned char map[128] __attribute__((aligned(64))); /* CUtensorMap */
+    int64_t over[TN_CU_MAP_BATCH], extent[TN_CU_MAP_BATCH];
+} tn_cu_gemm_map;
+
+typedef struct tn_cu_gemm_mapped {
+    tn_cu_gemm_map a, b;
+    tn_cu_gemm g;
+} tn_cu_gemm_mapped;
+
 #endif

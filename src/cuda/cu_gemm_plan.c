@@ -83,7 +83,7 @@ static void offer(const tn_cu_gemm_state *plan, const char *algorithm, const cha
     memset(&choice, 0, sizeof choice);
     memcpy(choice.state, plan, sizeof *plan);
     choice.algorithm = algorithm;
-    choice.kernel = plan->kernel;
+    choice.kernel = plan->mapped ? plan->mapped : plan->kernel;
     choice.reason = reason;
     choice.workspace = workspace;
     choice.seconds = seconds;
@@ -157,24 +157,49 @@ static int32_t wide_of(const tn_gemm_problem *p, int role, tenon_dtype type) {
     return line == 1 && step % 8 == 0 && !own_rows && !halves ? 2 : 0;
 }
 
-/* A tile of gemm_mma.cu. */
+/* A tile of gemm_mma.cu, or of gemm_wgmma.cu, for which gemm_mma.cu's of the same size stands in. */
 typedef struct tile_kind {
     const char *kernels[2], *join; /* of f16, bf16 */
     int32_t rows, cols, threads, stages, resident;
     double share; /* of a multiprocessor's multiply-adds, with all resident: docs/CUDA_KERNELS.md */
+    bool mapped;
 } tile_kind;
 static const tile_kind tile_kinds[] = {
+    {{"gemm_f16_128x128", "gemm_bf16_128x128"},
+     "gemm_join_128x128",
+     128,
+     128,
+     256,
+     3,
+     1,
+     1.3,
+     true},
     {{"gemm_f16_128x128", "gemm_bf16_128x128"}, "gemm_join_128x128", 128, 128, 256, 3, 1, 0.75},
     {{"gemm_f16_64x64", "gemm_bf16_64x64"}, "gemm_join_64x64", 64, 64, 128, 3, 3, 0.5},
     {{"gemm_f16_16x128", "gemm_bf16_16x128"}, "gemm_join_16x128", 16, 128, 128, 4, 2, 0.3}};
+
+/* gemm_wgmma.cu's kernel for f16 or bf16 by what lies side by side in A and B; NULL where device,
+ * build or strides have none. */
+static const char *mapped_kernel(const tn_cu_limits *limits, const tn_gemm_problem *p,
+                                 tenon_dtype type) {
+    static const char *const names[2][2][2] = {
+        {{"gemm_wgmma_f16_kk", "gemm_wgmma_f16_kn"}, {"gemm_wgmma_f16_mk", "gemm_wgmma_f16_mn"}},
+        {{"gemm_wgmma_bf16_kk", "gemm_wgmma_bf16_kn"},
+         {"gemm_wgmma_bf16_mk", "gemm_wgmma_bf16_mn"}}};
+    tn_cu_gemm_box a, b;
+    if (!limits->hopper || limits->group_shared_max < TN_CU_MAPPED_SHARED ||
+        !tn_cu_gemm_box_of(p, TN_GEMM_A, type, &a) || !tn_cu_gemm_box_of(p, TN_GEMM_B, type, &b))
+        return NULL;
+    return names[type == TENON_BF16][a.turned][b.turned];
+}
 
 static void plan_mma(const tn_cu_limits *limits, const tn_gemm_problem *p, tenon_dtype type,
                      tn_choices *out) {
     const double clock = limits->clock_hz > 0 ? limits->clock_hz : 1.4e9;
     const double bandwidth =
         limits->memory_bytes_per_second > 0 ? limits->memory_bytes_per_second : 3e11;
-    /* Multiply-adds of 16-bit floats a clock and multiprocessor: cards for data centres have twice
-     * those of others. */
+    /* Multiply-adds of 16-bit floats by mma.sync a clock and multiprocessor: cards for data centres
+     * have twice those of others. */
     const double rate =
         limits->capability == 80 || limits->capability == 90 || limits->capability == 100 ? 1024
                                                                                           : 512;
@@ -199,10 +224,16 @@ static void plan_mma(const tn_cu_limits *limits, const tn_gemm_problem *p, tenon
                                  .blocks = MOST_BLOCKS};
         if ((size_t)plan.shared_bytes > limits->group_shared_max)
             continue;
+        if (t->mapped) {
+            plan.mapped = mapped_kernel(limits, p, type);
+            plan.blocks = limits->multiprocessors; /* which go from tile to tile */
+            if (!plan.mapped)
+                continue;
+        }
         const double tiles = (double)tn_cu_gemm_tiles(p, &plan);
         const double places = (double)limits->multiprocessors * t->resident;
         /* element by element takes about four times as long */
-        const double share = plan.a_wide && plan.b_wide ? t->share : t->share / 4;
+        const double share = t->mapped || (plan.a_wide && plan.b_wide) ? t->share : t->share / 4;
         for (int split = 0; split < 2; split++) {
             plan.segments = split ? (int32_t)segments : 1;
             if (split && (segments == 1 || segments > 4096 || tiles >= places))

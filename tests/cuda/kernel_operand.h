@@ -26,6 +26,9 @@ typedef struct kernel_world {
 } kernel_world;
 extern kernel_world kernel_now;
 
+/* Of the device: STANDIN_ARCH, or 80. */
+int kernel_arch(void);
+
 /* Keeps the first thing that is told. */
 void tell(const char *what, const char *more);
 /* Tells of a status other than TENON_OK. */
@@ -63,6 +66,9 @@ void release(void);
 int kernel_products(void);
 const char *kernel_product_name(int index);
 void kernel_product_run(int index);
+int kernel_mapped(void);
+const char *kernel_mapped_name(int index);
+void kernel_mapped_run(int index);
 int kernel_rows(void);
 const char *kernel_rows_name(int index);
 void kernel_rows_run(int index);
