@@ -19,7 +19,7 @@ typedef struct mapped_case {
     tenon_gated gated;
     tenon_activation activation;
     bool bias, a_scale;
-    double beta, tolerance;
+    double alpha, beta, tolerance;
 } mapped_case;
 
 #define F16S .type = TENON_F16, .c = TENON_F32, .tolerance = 1e-3
@@ -31,6 +31,10 @@ static const mapped_case cases[] = {
     {"tiles, mk", "gemm_wgmma_f16_mk", 173, 130, 77, F16S, .turn_a = true, .turn_b = true,
      .turn_c = true},
     {"tiles, mn", "gemm_wgmma_bf16_mn", 190, 200, 136, BF16S, .turn_a = true, .a_scale = true},
+    {"fours of f16", "gemm_wgmma_f16_kn", 70, 137, 64, .type = TENON_F16, .c = TENON_F16,
+     .tolerance = 4e-3},
+    {"fours of bf16", "gemm_wgmma_bf16_kn", 140, 133, 64, .type = TENON_BF16, .c = TENON_BF16,
+     .alpha = 0.5, .tolerance = 2e-2},
     {"long sums", "gemm_wgmma_bf16_kn", 129, 40, 2085, BF16S},
     {"shared out", "gemm_wgmma_f16_kk", 100, 120, 2100, F16S, .split = true, .turn_b = true},
     {"halves", "gemm_wgmma_f16_kk", 140, 75, 72, F16S, .turn_b = true, .gated = TENON_GATED_HALVES,
@@ -158,6 +162,7 @@ static void run_case(const mapped_case *p) {
                          .group_offsets = DEVICE(offsets),
                          .gated = p->gated,
                          .activation = p->activation,
+                         .alpha = p->alpha != 0 ? &p->alpha : NULL,
                          .beta = p->beta};
     run(p, &d, true);
     if (!kernel_now.wrong[0] && cuMemcpyDtoH(c->got, c->at, c->bytes) != CUDA_SUCCESS)

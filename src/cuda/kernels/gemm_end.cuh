@@ -29,33 +29,68 @@ TN_DEVICE int gate_of(const tn_cu_gemm &g, int width, int c) {
     return g.gated == HALVES ? c + width / 2 : g.gated == INTERLEAVED ? c + 1 : c;
 }
 
+/* The sum of row i and column j of A and B, scaled if scales wait for it. */
 TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, float sum) {
     return g.scale_after ? scaled(g, x, i, j, (double)sum) : sum;
 }
 
-/* The element of C whose sum, and gate, is that of column c of row i of a tile. */
-TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t across,
-                      int width, int i, int c, float sum, float gate) {
-    const int64_t row = t.i0 + i, own = b_column(g, across, width, c);
-    if (own < 0)
-        return;
-    const int64_t j = g.gated == INTERLEAVED ? own / 2 : own;
+/* The element of row i of a tile that belongs to column `own` of B, from its sum and its gate's. */
+TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t own, int i,
+                      float sum, float gate) {
+    const int64_t row = t.i0 + i, j = g.gated == INTERLEAVED ? own / 2 : own;
     finish<float>(g, x, row, j, after(g, x, row, own, sum),
                   g.gated ? after(g, x, row, column_of(g, 1, j), gate) : 0.0f);
 }
 
-/* The tile `t` from its sums in shared memory, rows `pitch` apart, by THREADS threads. */
+/* Whether sums only need to be multiplied by alpha and converted, and rows of C can be written 4
+ * elements at a time. */
+TN_DEVICE bool in_fours(const tn_cu_gemm &g, const places &x) {
+    const int size = g.type[C] == F32 ? 4 : 2;
+    return (g.type[C] == F32 || g.type[C] == F16 || g.type[C] == BF16) && g.column[C] == size &&
+           (g.row[C] | (int64_t)x.at[C]) % (4 * size) == 0 && g.gated == UNGATED &&
+           !g.scale_after && g.activation == NONE && g.beta == 0 && !present(g, BIAS) &&
+           !present(g, RESIDUAL) && !present(g, C_SCALE) && !present(g, C_ZERO);
+}
+
+TN_DEVICE void put4(const tn_cu_gemm &g, char *to, float4 z) {
+    if (g.alpha != 1) {
+        const float alpha = (float)g.alpha;
+        z = make_float4(alpha * z.x, alpha * z.y, alpha * z.z, alpha * z.w);
+    }
+    if (g.type[C] == F32)
+        *(float4 *)to = z;
+    else if (g.type[C] == F16)
+        *(uint2 *)to = make_uint2(to_f16(z.x) | (uint32_t)to_f16(z.y) << 16,
+                                  to_f16(z.z) | (uint32_t)to_f16(z.w) << 16);
+    else
+        *(uint2 *)to = make_uint2(to_bf16(z.x) | (uint32_t)to_bf16(z.y) << 16,
+                                  to_bf16(z.z) | (uint32_t)to_bf16(z.w) << 16);
+}
+
+/* The tile `t` from its sums in shared memory, rows `pitch` apart, by THREADS threads: each has one
+ * column, or four side by side. */
 template <int WIDTH, int THREADS>
 TN_DEVICE void end_of_tile(const tn_cu_gemm &g, const tile &t, int64_t across, const float *sums,
                            int pitch, int thread) {
+    asm volatile("" : "+r"(thread)); /* nothing of what follows is made ready before the sums */
     const places at = places_of(g, t.member);
+    if (across * WIDTH + WIDTH <= g.n && in_fours(g, at)) {
+        const int c = thread % (WIDTH / 4) * 4, first = thread / (WIDTH / 4);
+        char *to = at.at[C] + (t.i0 + first) * g.row[C] + (across * WIDTH + c) * g.column[C];
 #pragma unroll 1
-    for (int n = thread; n < t.rows * WIDTH; n += THREADS) {
-        const int i = n / WIDTH, c = n % WIDTH;
-        if (!is_gate(g, WIDTH, c))
-            end_of(g, at, t, across, WIDTH, i, c, sums[i * pitch + c],
-                   sums[i * pitch + gate_of(g, WIDTH, c)]);
+        for (int i = first; i < t.rows; i += THREADS * 4 / WIDTH) {
+            put4(g, to, *(const float4 *)&sums[i * pitch + c]);
+            to += THREADS * 4 / WIDTH * g.row[C];
+        }
+        return;
     }
+    const int c = thread % WIDTH, gate = gate_of(g, WIDTH, c);
+    const int64_t own = b_column(g, across, WIDTH, c);
+    if (own < 0 || is_gate(g, WIDTH, c))
+        return;
+#pragma unroll 1
+    for (int i = thread / WIDTH; i < t.rows; i += THREADS / WIDTH)
+        end_of(g, at, t, own, i, sums[i * pitch + c], sums[i * pitch + gate]);
 }
 
 /* The segments' sums of tiles of BM x BN, in ascending order, and the end. */
@@ -70,7 +105,8 @@ template <int BM, int BN> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
 #pragma unroll 1
         for (int n = threadIdx.x; n < BM * BN; n += 256) {
             const int i = n / BN, c = n % BN;
-            if (i >= t.rows || is_gate(g, BN, c))
+            const int64_t column = b_column(g, across, BN, c);
+            if (i >= t.rows || column < 0 || is_gate(g, BN, c))
                 continue;
             const int own = i * BN + c, other = i * BN + gate_of(g, BN, c);
             float z = part[own], gate = part[other];
@@ -78,7 +114,7 @@ template <int BM, int BN> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
                 z = z + part[s * g.part_elements + own];
                 gate = gate + part[s * g.part_elements + other];
             }
-            end_of(g, at, t, across, BN, i, c, z, gate);
+            end_of(g, at, t, column, i, z, gate);
         }
     }
 }

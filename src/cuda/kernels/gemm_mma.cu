@@ -289,7 +289,7 @@ template <class S> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
         gemm_##type##_128x128(const __grid_constant__ tn_cu_gemm g) {                              \
         gemm_mma<large_##type>(g);                                                                 \
     }                                                                                              \
-    TN_KERNEL __launch_bounds__(128, 2)                                                            \
+    TN_KERNEL __launch_bounds__(128, 3)                                                            \
         gemm_##type##_64x64(const __grid_constant__ tn_cu_gemm g) {                                \
         gemm_mma<middle_##type>(g);                                                                \
     }                                                                                              \
