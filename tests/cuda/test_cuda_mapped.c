@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * test_cuda_mapped.c: products by tensor maps (gemm_wgmma.cu) as the host side runs them: captured
- * in graphs, where a driver makes no maps or has none, and what they cost by the stand-in's count.
- * Their values are kernel_mapped.c's matter.
+ * in graphs, where a driver makes no maps or has none, and what they cost by the stand-in's count;
+ * and the cases of kernel_mapped.c.
  */
 #include "cuda_host.h"
+#include "kernel_cases.h"
+#include "kernel_operand.h"
 
 /* A product of small whole numbers, which bf16 holds and whose sums are exact. */
 enum { ROWS = 136, COLUMNS = 144, STEPS = 72 };
@@ -208,10 +210,23 @@ START_TEST(traffic) {
 }
 END_TEST
 
+/* Every case, over the seeds. */
+START_TEST(cases) {
+    for (int seed = 0; seed < KERNEL_SEEDS; seed++) {
+        ck_assert(kernel_cases_open(seed, NULL));
+        const char *wrong = kernel_case_run(kernel_cases() - kernel_mapped() + _i);
+        ck_assert_msg(!wrong, "%s", wrong);
+        kernel_cases_close();
+    }
+}
+END_TEST
+
 int main(void) {
+    setenv("STANDIN_ARCH", "90", 1); /* kernel_cases.h */
     Suite *s = suite_create("cuda mapped");
     TCase *t = tcase_create("products");
     tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, cases, 0, kernel_mapped());
     tcase_add_test(t, captured);
     tcase_add_test(t, refused);
     tcase_add_test(t, old_driver);
