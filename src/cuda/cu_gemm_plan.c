@@ -172,7 +172,7 @@ static const tile_kind tile_kinds[] = {
      256,
      3,
      1,
-     1.3,
+     1.2,
      true},
     {{"gemm_f16_128x128", "gemm_bf16_128x128"}, "gemm_join_128x128", 128, 128, 256, 3, 1, 0.75},
     {{"gemm_f16_64x64", "gemm_bf16_64x64"}, "gemm_join_64x64", 64, 64, 128, 3, 3, 0.5},
