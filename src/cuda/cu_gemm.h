@@ -18,6 +18,8 @@
 /* Rows and columns of the tiles of gemm_plain.cu: with sums of 32 bits, and of 64. */
 #define TN_CU_PLAIN_F32 64
 #define TN_CU_PLAIN_WIDE 32
+/* Rows of A, or columns of B, that gemm_rows.cu takes at most. */
+#define TN_CU_ROWS_FEW 8
 
 typedef struct tn_cu_gemm {
     int64_t m, n, k;                 /* n: columns of C */
@@ -34,7 +36,8 @@ typedef struct tn_cu_gemm {
     int32_t segments;                     /* 1 unless split */
     int32_t tile_rows, tile_columns;
     int32_t scale_after;               /* scales are applied to the sum */
-    int32_t a_wide, b_wide;            /* copied 16 bytes at a time: 1: along k; 2: along i or j */
+    int32_t a_wide, b_wide; /* copied 16 bytes at a time: 1: along k; 2: along i or j (by
+                               gemm_rows.cu words) */
     int32_t type[TN_CU_GEMM_OPERANDS]; /* 0: absent */
     int32_t activation, gated;
 } tn_cu_gemm;

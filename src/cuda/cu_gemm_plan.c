@@ -130,6 +130,60 @@ static void plan_plain(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_
     offer(&plan, "gemm-plain", "any types and strides, no workspace", 0, seconds, out);
 }
 
+/* ---- gemm_rows.cu */
+
+/* Whether 16 bytes of an operand can be loaded along k, or else a word along its lines, if its
+ * address is a multiple of 16 bytes. */
+static int32_t words_of(const tn_gemm_problem *p, int role) {
+    const tn_gemm_operand *o = &p->operand[role];
+    const int64_t step = role == TN_GEMM_A ? o->column : o->row,
+                  line = role == TN_GEMM_A ? o->row : o->column, size = tn_element_size(o->dtype),
+                  many = step == 1 ? 16 / size : 4 / size;
+    for (int d = 0; d < TN_GEMM_BATCH_RANK; d++)
+        if (o->batch[d] % many != 0)
+            return 0;
+    if (step == 1)
+        return line % many == 0;
+    const bool own_rows = role == TN_GEMM_A && p->experts > 0 && many > 1; /* begin anywhere */
+    const bool halves = role == TN_GEMM_B && p->gated == TENON_GATED_HALVES && p->n % many != 0;
+    return line == 1 && step % many == 0 && !own_rows && !halves;
+}
+
+/* Few rows, or few columns, of what gemm_plain_f32 forms: the same bits. */
+static void plan_rows(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_choices *out) {
+    static const char *const kernels[3][2] = {{"gemm_rows_8_1", "gemm_rows_8_8"},
+                                              {"gemm_rows_16_1", "gemm_rows_16_8"},
+                                              {"gemm_rows_32_1", "gemm_rows_32_8"}};
+    const bool of_a = p->m > TN_CU_ROWS_FEW; /* the columns are few, and A is read once */
+    const int64_t few = of_a ? p->n : p->m;
+    const tenon_dtype type = p->operand[of_a ? TN_GEMM_A : TN_GEMM_B].dtype;
+    const int64_t size = tn_element_size(type);
+    if (few > TN_CU_ROWS_FEW || (of_a && p->gated != TENON_GATED_NONE) ||
+        present(p, TN_GEMM_A_SCALE) || present(p, TN_GEMM_A_ZERO) || present(p, TN_GEMM_B_SCALE) ||
+        present(p, TN_GEMM_B_ZERO) ||
+        !(type == TENON_F32 || type == TENON_F16 || type == TENON_BF16 || integer(type)))
+        return;
+    const int32_t lines = (int32_t)(128 / size), others = few > 1 ? TN_CU_ROWS_FEW : 1;
+    const tn_cu_gemm_state plan = {.module = "gemm_rows",
+                                   .kernel = kernels[size / 2][few > 1],
+                                   .rows = of_a ? lines : others,
+                                   .cols = of_a ? others : lines,
+                                   .threads = 256,
+                                   .segments = 1,
+                                   .halves_in_tile = 1,
+                                   .a_wide = words_of(p, TN_GEMM_A),
+                                   .b_wide = words_of(p, TN_GEMM_B),
+                                   .blocks = MOST_BLOCKS};
+    const double bandwidth =
+        limits->memory_bytes_per_second > 0 ? limits->memory_bytes_per_second : 3e11;
+    const double places = (double)limits->multiprocessors,
+                 tiles = (double)tn_cu_gemm_tiles(p, &plan);
+    const double seconds =
+        bytes_of(p) / (0.7 * bandwidth) / (tiles < places ? tiles / places : 1) + 4e-6;
+    offer(&plan, "gemm-rows", of_a ? "few columns: A is read once" : "few rows: B is read once", 0,
+          seconds, out);
+}
+
 /* ---- gemm_tiles.cuh */
 
 /* Ways to multiply on tensor cores, each a module's. */
@@ -304,5 +358,7 @@ tenon_status tn_cu_gemm_plan(const tn_cu_limits *limits, const tn_gemm_problem *
     /* One way of summing a product: gemm_plain.cu's bits are others, but for exact sums. */
     if (out->count == 0 || family == &of_bytes)
         plan_plain(limits, p, out);
+    if (!family && p->accumulate == TENON_F32 && !scaled_integers(p))
+        plan_rows(limits, p, out);
     return TENON_OK;
 }

@@ -19,11 +19,10 @@
 #ifndef TN_GEMM_TILES_CUH
 #define TN_GEMM_TILES_CUH
 
-#include "gemm.cuh"
+#include "gemm_columns.cuh"
 #include "tensor.cuh"
 
 enum { STAGE = 128, CHUNKS = STAGE / 16 };
-#define NO_LINE INT64_MIN
 
 /* ---- an operand's way to shared memory */
 
@@ -190,17 +189,6 @@ template <class S> struct state<S, true> {
 };
 
 extern __shared__ __align__(128) char dynamic[];
-
-/* Column of B for column c of a tile: of gated halves 8 columns of each take turns, so that a
- * thread has an element and its gate. -1: none. */
-TN_DEVICE int64_t b_column(const tn_cu_gemm &g, int64_t tile_across, int width, int c) {
-    if (g.gated == HALVES) {
-        const int64_t j = tile_across * (width / 2) + c / 16 * 8 + c % 8;
-        return j < g.n ? (c / 8 % 2) * g.n + j : -1;
-    }
-    const int64_t j = tile_across * width + c;
-    return j < (g.gated ? 2 * g.n : g.n) ? j : -1;
-}
 
 /* The products of 32 bytes of k; KIND: which of M's instructions. */
 template <class S, int KIND>
@@ -388,42 +376,6 @@ TN_DEVICE void put_sums(const typename S::rows &a, const typename S::columns &b,
                     *(two *)&to[row_at<S>(a, x, e) * S::PITCH + column_at<S>(b, y, e)] =
                         two{{acc[x][y][e], acc[x][y][e + 1]}};
     }
-}
-
-TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j, float sum) {
-    return g.scale_after ? scaled(g, x, i, j, (double)sum) : sum;
-}
-
-/* The element of C whose sum, and gate, is that of column c of row i of a tile: of floats, … */
-TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t across,
-                      int width, int i, int c, float sum, float gate) {
-    const int64_t row = t.i0 + i, own = b_column(g, across, width, c);
-    if (own < 0)
-        return;
-    const int64_t j = g.gated == INTERLEAVED ? own / 2 : own;
-    finish<float>(g, x, row, j, after(g, x, row, own, sum),
-                  g.gated ? after(g, x, row, column_of(g, 1, j), gate) : 0.0f);
-}
-/* … and of bytes. */
-TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t across,
-                      int width, int i, int c, int64_t sum, int64_t gate) {
-    const int64_t row = t.i0 + i, own = b_column(g, across, width, c);
-    if (own < 0)
-        return;
-    const int64_t j = g.gated == INTERLEAVED ? own / 2 : own;
-    if (!g.scale_after)
-        finish<double>(g, x, row, j, (double)sum, (double)gate);
-    else
-        finish<float>(g, x, row, j, scaled(g, x, row, own, (double)sum),
-                      g.gated ? scaled(g, x, row, column_of(g, 1, j), (double)gate) : 0.0f);
-}
-
-/* Whether column c of a tile is an element's own, not its gate's; where the gate is. */
-TN_DEVICE bool is_gate(const tn_cu_gemm &g, int c) {
-    return g.gated == HALVES ? c / 8 % 2 : g.gated == INTERLEAVED ? c % 2 : false;
-}
-TN_DEVICE int gate_of(const tn_cu_gemm &g, int c) {
-    return g.gated == HALVES ? c + 8 : g.gated == INTERLEAVED ? c + 1 : c;
 }
 
 template <class S> TN_DEVICE void gemm_tiles(const tn_cu_gemm &g) {
