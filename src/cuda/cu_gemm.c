@@ -42,6 +42,9 @@ static void fill(const tn_gemm_problem *p, const tn_cu_gemm_state *plan, const t
     g->gated = (int32_t)p->gated;
     g->scale_after = plan->scale_after;
     g->segments = plan->segments;
+    g->segment_steps = plan->segment_steps;
+    g->tile_rows = plan->rows;
+    g->tile_columns = plan->cols;
     g->tiles_down = tn_cu_gemm_tiles_down(p, plan);
     g->tiles_across = tn_cu_gemm_tiles_across(p, plan);
     g->tiles = tn_cu_gemm_tiles(p, plan);
@@ -55,7 +58,7 @@ static int32_t wide_at(int32_t wide, uint64_t address) {
 static tenon_status launch(tn_cu_work *work, const tn_cu_gemm_state *plan, const tn_cu_gemm *g,
                            bool join, tn_message *why) {
     const int64_t blocks = join ? g->tiles : g->tiles * g->segments;
-    tn_cu_launch l = {.module = plan->module,
+    tn_cu_launch l = {.module = join ? plan->join_module : plan->module,
                       .kernel = join ? plan->join : plan->kernel,
                       .grid = {(unsigned)tn_min64(blocks, plan->blocks)},
                       .group = {join ? 256U : (unsigned)plan->threads},

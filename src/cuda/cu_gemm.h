@@ -14,9 +14,12 @@
  * instructions: 3.9. */
 #define TN_CU_GEMM_KC 256
 #define TN_CU_GEMM_SEGMENT 1024
+#define TN_CU_GEMM_SEGMENT_FP8 128
 /* Rows and columns of the tiles of gemm_plain.cu: with sums of 32 bits, and of 64. */
 #define TN_CU_PLAIN_F32 64
 #define TN_CU_PLAIN_WIDE 32
+/* Rows of A, or columns of B, that gemm_rows.cu takes at most. */
+#define TN_CU_ROWS_FEW 8
 
 typedef struct tn_cu_gemm {
     int64_t m, n, k;                 /* n: columns of C */
@@ -28,11 +31,13 @@ typedef struct tn_cu_gemm {
     int64_t row[TN_CU_GEMM_OPERANDS], column[TN_CU_GEMM_OPERANDS],
         step[TN_CU_GEMM_OPERANDS][TN_CU_GEMM_BATCH]; /* bytes */
     double alpha, beta, low, high;
-    uint64_t parts; /* split over k: sums of the segments, f32, each of part_elements */
-    int64_t part_elements;
-    int32_t segments;                  /* of k; 1 unless split */
+    uint64_t parts; /* split over k: sums of the segments, f32 or s32, each of part_elements */
+    int64_t part_elements, segment_steps; /* of k */
+    int32_t segments;                     /* 1 unless split */
+    int32_t tile_rows, tile_columns;
     int32_t scale_after;               /* scales are applied to the sum */
-    int32_t a_wide, b_wide;            /* copied 16 bytes at a time: 1: along k; 2: along i or j */
+    int32_t a_wide, b_wide; /* copied 16 bytes at a time: 1: along k; 2: along i or j (by
+                               gemm_rows.cu words) */
     int32_t type[TN_CU_GEMM_OPERANDS]; /* 0: absent */
     int32_t activation, gated;
 } tn_cu_gemm;

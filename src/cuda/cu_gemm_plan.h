@@ -12,12 +12,13 @@
 
 /* Kept in a choice. */
 typedef struct tn_cu_gemm_state {
-    const char *module, *kernel, *join;
+    const char *module, *kernel, *join_module, *join;
     const char *mapped;                  /* of gemm_wgmma.cu, where addresses allow; or NULL */
     int32_t rows, cols;                  /* of a block's tile */
     int32_t threads;                     /* of a block */
     int32_t shared_bytes;                /* dynamic */
-    int32_t segments;                    /* > 1: split over k, in as many parts */
+    int32_t segments;                    /* > 1: split over k, in as many parts, … */
+    int64_t segment_steps;               /* … of so many steps */
     int32_t scale_after, halves_in_tile; /* a tile's columns are B's, those of gates included */
     int32_t a_wide, b_wide;
     int64_t blocks; /* of a launch, at most */

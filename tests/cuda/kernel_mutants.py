@@ -23,8 +23,9 @@ import sys
 import tempfile
 import time
 
-KERNELS = ["gemm_plain_f32", "gemm_plain_exact", "gemm_bf16_128x128", "gemm_f16_64x64", "gemm_bf16_16x128", "gemm_join_16x128", "softmax_short_f32",
-           "softmax_long_f32", "attention_plain_f32", "attention_join_f32", "cache_append_f32", "cache_merge"]
+KERNELS = ["gemm_plain_f32", "gemm_plain_exact", "gemm_bf16_128x128", "gemm_f16_64x64", "gemm_bf16_16x128", "gemm_f16_128x16", "gemm_join_f32",
+           "gemm_s8_64x64", "gemm_s8_16x128", "gemm_join_s32", "gemm_tf32_16x128", "softmax_short_f32", "softmax_long_f32", "attention_plain_f32",
+           "attention_join_f32", "attention_mma_bf16_64", "attention_mma_bf16_flat", "cache_append_f32", "cache_merge"]
 EXPLAINED = pathlib.Path(__file__).with_suffix(".txt")
 LEAST = 0.92  # 0.95 is the aim: docs/CUDA.md
 EACH = 3  # of an operator, in a kernel

@@ -15,7 +15,7 @@
  * and addresses to say, so on Hopper both kinds of instruction must give the same bits.
  * (Producer and consumers, stages: CUTLASS.)
  */
-#include "gemm_end.cuh"
+#include "gemm_columns.cuh"
 #include "hopper.cuh"
 
 enum {
@@ -177,7 +177,7 @@ TN_DEVICE void multiply_tiles(const tn_cu_gemm &g, stages pipe, float *sums) {
         } else {
             t.i0 += group * 64;
             t.rows = t.rows - group * 64 < 64 ? t.rows - group * 64 : 64;
-            end_of_tile<TILE, 128>(g, t, number % g.tiles_across, sums, PITCH, thread);
+            end_of_tile<TILE, 128, float>(g, t, number % g.tiles_across, sums, PITCH, thread);
         }
         await_warpgroup(1 + group);
     }

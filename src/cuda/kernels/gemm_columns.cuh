@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gemm_end.cuh: from the sums of a tile that tensor cores have formed to C: which columns of B a
- * tile has, where an element's gate is, the end of a tile from shared memory, and the joining of
- * segments of k from the workspace.
+ * gemm_columns.cuh: tiles whose columns are those of B, so that the columns of gates lie in the same
+ * tile as those that they belong to; from such a tile's sums to C. For gemm_tiles.cuh,
+ * gemm_wgmma.cu and gemm_rows.cu.
  */
-#ifndef TN_GEMM_END_CUH
-#define TN_GEMM_END_CUH
+#ifndef TN_GEMM_COLUMNS_CUH
+#define TN_GEMM_COLUMNS_CUH
 
 #include "gemm.cuh"
+
+#define NO_LINE INT64_MIN
 
 /* Column of B for column c of a tile: of gated halves the first half of a tile are elements, the
  * second their gates. -1: none. */
@@ -34,12 +36,24 @@ TN_DEVICE float after(const tn_cu_gemm &g, const places &x, int64_t i, int64_t j
     return g.scale_after ? scaled(g, x, i, j, (double)sum) : sum;
 }
 
-/* The element of row i of a tile that belongs to column `own` of B, from its sum and its gate's. */
+/* The element of row i of a tile that belongs to column `own` of B, from its sum and its gate's: of
+ * floats, … */
 TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t own, int i,
                       float sum, float gate) {
     const int64_t row = t.i0 + i, j = g.gated == INTERLEAVED ? own / 2 : own;
     finish<float>(g, x, row, j, after(g, x, row, own, sum),
                   g.gated ? after(g, x, row, column_of(g, 1, j), gate) : 0.0f);
+}
+
+/* … and of bytes. */
+TN_DEVICE void end_of(const tn_cu_gemm &g, const places &x, const tile &t, int64_t own, int i,
+                      int64_t sum, int64_t gate) {
+    const int64_t row = t.i0 + i, j = g.gated == INTERLEAVED ? own / 2 : own;
+    if (!g.scale_after)
+        finish<double>(g, x, row, j, (double)sum, (double)gate);
+    else
+        finish<float>(g, x, row, j, scaled(g, x, row, own, (double)sum),
+                      g.gated ? scaled(g, x, row, column_of(g, 1, j), (double)gate) : 0.0f);
 }
 
 /* Whether sums only need to be multiplied by alpha and converted, and rows of C can be written 4
@@ -68,21 +82,23 @@ TN_DEVICE void put4(const tn_cu_gemm &g, char *to, float4 z) {
 }
 
 /* The tile `t` from its sums in shared memory, rows `pitch` apart, by THREADS threads: each has one
- * column, or four side by side. */
-template <int WIDTH, int THREADS>
-TN_DEVICE void end_of_tile(const tn_cu_gemm &g, const tile &t, int64_t across, const float *sums,
+ * column, or four side by side. A sum is a WHOLE to end_of. */
+template <int WIDTH, int THREADS, class WHOLE, class SUM>
+TN_DEVICE void end_of_tile(const tn_cu_gemm &g, const tile &t, int64_t across, const SUM *sums,
                            int pitch, int thread) {
     asm volatile("" : "+r"(thread)); /* nothing of what follows is made ready before the sums */
     const places at = places_of(g, t.member);
-    if (across * WIDTH + WIDTH <= g.n && in_fours(g, at)) {
-        const int c = thread % (WIDTH / 4) * 4, first = thread / (WIDTH / 4);
-        char *to = at.at[C] + (t.i0 + first) * g.row[C] + (across * WIDTH + c) * g.column[C];
+    if constexpr (sizeof(WHOLE) == sizeof(float)) {
+        if (across * WIDTH + WIDTH <= g.n && in_fours(g, at)) {
+            const int c = thread % (WIDTH / 4) * 4, first = thread / (WIDTH / 4);
+            char *to = at.at[C] + (t.i0 + first) * g.row[C] + (across * WIDTH + c) * g.column[C];
 #pragma unroll 1
-        for (int i = first; i < t.rows; i += THREADS * 4 / WIDTH) {
-            put4(g, to, *(const float4 *)&sums[i * pitch + c]);
-            to += THREADS * 4 / WIDTH * g.row[C];
+            for (int i = first; i < t.rows; i += THREADS * 4 / WIDTH) {
+                put4(g, to, *(const float4 *)&sums[i * pitch + c]);
+                to += THREADS * 4 / WIDTH * g.row[C];
+            }
+            return;
         }
-        return;
     }
     const int c = thread % WIDTH, gate = gate_of(g, WIDTH, c);
     const int64_t own = b_column(g, across, WIDTH, c);
@@ -90,33 +106,7 @@ TN_DEVICE void end_of_tile(const tn_cu_gemm &g, const tile &t, int64_t across, c
         return;
 #pragma unroll 1
     for (int i = thread / WIDTH; i < t.rows; i += THREADS / WIDTH)
-        end_of(g, at, t, own, i, sums[i * pitch + c], sums[i * pitch + gate]);
-}
-
-/* The segments' sums of tiles of BM x BN, in ascending order, and the end. */
-template <int BM, int BN> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
-    for (int64_t index = blockIdx.x; index < g.tiles; index += gridDim.x) {
-        const tile t = tile_of(g, index, BM, BN);
-        const int64_t across = index % g.tiles_across;
-        if (t.rows <= 0)
-            continue;
-        const places at = places_of(g, t.member);
-        const float *part = (const float *)g.parts + index * (BM * BN);
-#pragma unroll 1
-        for (int n = threadIdx.x; n < BM * BN; n += 256) {
-            const int i = n / BN, c = n % BN;
-            const int64_t column = b_column(g, across, BN, c);
-            if (i >= t.rows || column < 0 || is_gate(g, BN, c))
-                continue;
-            const int own = i * BN + c, other = i * BN + gate_of(g, BN, c);
-            float z = part[own], gate = part[other];
-            for (int64_t s = 1; s < g.segments; s++) {
-                z = z + part[s * g.part_elements + own];
-                gate = gate + part[s * g.part_elements + other];
-            }
-            end_of(g, at, t, column, i, z, gate);
-        }
-    }
+        end_of(g, at, t, own, i, (WHOLE)sums[i * pitch + c], (WHOLE)sums[i * pitch + gate]);
 }
 
 #endif
