@@ -281,6 +281,13 @@ template <class S> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
     }
 }
 
+/* Blocks of 64 x 64 that share a multiprocessor: from sm_100 on they take more registers. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+#define MIDDLE_BLOCKS 2
+#else
+#define MIDDLE_BLOCKS 3
+#endif
+
 #define KERNELS(type, M)                                                                           \
     typedef shape<M, 128, 128, 64, 32, 3> large_##type;                                            \
     typedef shape<M, 64, 64, 32, 32, 3> middle_##type;                                             \
@@ -289,7 +296,7 @@ template <class S> TN_DEVICE void gemm_mma(const tn_cu_gemm &g) {
         gemm_##type##_128x128(const __grid_constant__ tn_cu_gemm g) {                              \
         gemm_mma<large_##type>(g);                                                                 \
     }                                                                                              \
-    TN_KERNEL __launch_bounds__(128, 3)                                                            \
+    TN_KERNEL __launch_bounds__(128, MIDDLE_BLOCKS)                                                \
         gemm_##type##_64x64(const __grid_constant__ tn_cu_gemm g) {                                \
         gemm_mma<middle_##type>(g);                                                                \
     }                                                                                              \
