@@ -59,17 +59,24 @@ bool tn_cu_gemm_box_of(const tn_gemm_problem *p, int role, tenon_dtype type, tn_
             return false;
     if (!good_stride(box->stride[0]) || box->stride[0] < box->extent[0] * size)
         return false;
-    for (int d = 0; d < TN_CU_MAP_BATCH; d++) {
+    for (int d = 0; d < TN_CU_MAP_BATCH; d++)
         box->over[d] = box->batch[d] = 1;
-        box->stride[1 + d] = 16; /* of an extent of 1: any that is allowed */
-    }
-    if (p->experts > 0)
-        return add_batch(box, &count, 1, p->experts, o->batch[0] * size);
-    int64_t over = 1;
-    for (int d = p->batch_rank - 1; d >= 0; d--) {
-        if (!add_batch(box, &count, over, p->batch[d], o->batch[d] * size))
+    if (p->experts > 0) {
+        if (!add_batch(box, &count, 1, p->experts, o->batch[0] * size))
             return false;
-        over *= p->batch[d];
+    } else {
+        int64_t over = 1;
+        for (int d = p->batch_rank - 1; d >= 0; d--) {
+            if (!add_batch(box, &count, over, p->batch[d], o->batch[d] * size))
+                return false;
+            over *= p->batch[d];
+        }
+    }
+    for (int d = count; d < TN_CU_MAP_BATCH;
+         d++) { /* extents of 1, which lie outside of all others */
+        const int64_t extent = d == 0 ? box->extent[1] : box->batch[d - 1];
+        const bool fits = box->stride[d] <= MOST_STRIDE / extent;
+        box->stride[1 + d] = fits ? box->stride[d] * extent : box->stride[d];
     }
     return box->batch[0] <= MOST_EXTENT && box->batch[1] <= MOST_EXTENT;
 }

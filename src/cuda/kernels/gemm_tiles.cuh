@@ -444,6 +444,13 @@ template <class M> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
     }
 }
 
+/* Blocks of 64 x 64 that share a multiprocessor: from sm_100 on they take more registers. */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+#define MIDDLE_BLOCKS 2
+#else
+#define MIDDLE_BLOCKS 3
+#endif
+
 /* Kernels of M's products: large tiles, middle ones, and for few rows or few columns. */
 #define GEMM_TILES(name, M)                                                                        \
     typedef shape<M, 128, 128, 64, 32, 3> large_##name;                                            \
@@ -454,7 +461,7 @@ template <class M> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
         gemm_##name##_128x128(const __grid_constant__ tn_cu_gemm g) {                              \
         gemm_tiles<large_##name>(g);                                                               \
     }                                                                                              \
-    TN_KERNEL __launch_bounds__(128, 3)                                                            \
+    TN_KERNEL __launch_bounds__(128, MIDDLE_BLOCKS)                                                \
         gemm_##name##_64x64(const __grid_constant__ tn_cu_gemm g) {                                \
         gemm_tiles<middle_##name>(g);                                                              \
     }                                                                                              \
