@@ -20,8 +20,8 @@ build() {
     meson compile -C "$build" | tail -n 1
 }
 
-# CUDA kernels for one architecture only: each takes nvcc its time, and the conformance suite on the stand-in driver.
-build test -Dnvcc_archs=80
+# CUDA kernels for one architecture and what only sm_90a has: each takes nvcc its time, and the conformance suite on the stand-in driver.
+build test -Dnvcc_archs=80,90a
 meson test -C build/test --print-errorlogs
 python3 tests/torture/sum_tallies.py build/test/tests/torture/tally
 [ "${1:-}" = quick ] && exit 0

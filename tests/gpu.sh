@@ -49,6 +49,7 @@ if wanted conformance; then
     for name in gemm blocks quantize softmax attention cache special bits parts; do
         step "conform_$name" conform "$build/tests/conformance/test_conform_$name"
     done
+    step same_bits env PYTHONPATH="$root/python" TENON_LIBRARY="$root/$build/src/libtenon.so" "$python" tests/cuda/check_same_bits.py --device "$device"
 fi
 if wanted sanitizer; then
     if command -v compute-sanitizer >/dev/null; then

@@ -6,7 +6,7 @@
  */
 #include "cuda/cu_gemm_plan.h"
 
-_Static_assert(sizeof(tn_cu_gemm) <= TN_CU_PARAMETER_BYTES, "a kernel's struct");
+_Static_assert(sizeof(tn_cu_gemm_mapped) <= TN_CU_PARAMETER_BYTES, "a kernel's struct");
 _Static_assert(TN_CU_GEMM_BATCH == TN_GEMM_BATCH_RANK && TN_CU_GEMM_OPERANDS > TN_GEMM_OFFSETS,
                "a kernel's struct holds a problem");
 
@@ -42,6 +42,9 @@ static void fill(const tn_gemm_problem *p, const tn_cu_gemm_state *plan, const t
     g->gated = (int32_t)p->gated;
     g->scale_after = plan->scale_after;
     g->segments = plan->segments;
+    g->segment_steps = plan->segment_steps;
+    g->tile_rows = plan->rows;
+    g->tile_columns = plan->cols;
     g->tiles_down = tn_cu_gemm_tiles_down(p, plan);
     g->tiles_across = tn_cu_gemm_tiles_across(p, plan);
     g->tiles = tn_cu_gemm_tiles(p, plan);
@@ -55,7 +58,7 @@ static int32_t wide_at(int32_t wide, uint64_t address) {
 static tenon_status launch(tn_cu_work *work, const tn_cu_gemm_state *plan, const tn_cu_gemm *g,
                            bool join, tn_message *why) {
     const int64_t blocks = join ? g->tiles : g->tiles * g->segments;
-    tn_cu_launch l = {.module = plan->module,
+    tn_cu_launch l = {.module = join ? plan->join_module : plan->module,
                       .kernel = join ? plan->join : plan->kernel,
                       .grid = {(unsigned)tn_min64(blocks, plan->blocks)},
                       .group = {join ? 256U : (unsigned)plan->threads},
@@ -66,10 +69,30 @@ static tenon_status launch(tn_cu_work *work, const tn_cu_gemm_state *plan, const
     return tn_cu_launch_add(work, &l, why);
 }
 
+/* The same tiles by gemm_wgmma.cu, if A and B can be mapped where they lie. */
+static tenon_status launch_mapped(tn_cu_work *work, const tn_gemm_problem *p,
+                                  const tn_cu_gemm_state *plan, const tn_cu_gemm *g, bool *done,
+                                  tn_message *why) {
+    tn_cu_gemm_mapped x = {.g = *g};
+    tn_cu_launch l = {.module = "gemm_wgmma",
+                      .kernel = plan->mapped,
+                      .grid = {(unsigned)tn_min64(g->tiles * g->segments, plan->blocks)},
+                      .group = {TN_CU_MAPPED_THREADS},
+                      .shared_bytes = TN_CU_MAPPED_SHARED,
+                      .scratch_only = plan->segments > 1,
+                      .parameter_bytes = sizeof x};
+    *done = plan->mapped && tn_cu_gemm_map_operands(work, p, &x);
+    if (!*done)
+        return TENON_OK;
+    memcpy(l.parameters, &x, sizeof x);
+    return tn_cu_launch_add(work, &l, why);
+}
+
 tenon_status tn_cu_gemm_run(tn_cu_work *work, const tn_run *run, tn_message *why) {
     const tn_gemm_problem *p = run->problem;
     tn_cu_gemm_state plan;
     tn_cu_gemm g = {0};
+    bool mapped;
 
     memcpy(&plan, run->choice->state, sizeof plan);
     fill(p, &plan, run, &g);
@@ -81,6 +104,8 @@ tenon_status tn_cu_gemm_run(tn_cu_work *work, const tn_run *run, tn_message *why
         g.parts = tn_cu_address(&run->places->scratch);
         g.part_elements = g.tiles * plan.rows * plan.cols;
     }
-    TN_TRY(launch(work, &plan, &g, false, why));
+    TN_TRY(launch_mapped(work, p, &plan, &g, &mapped, why));
+    if (!mapped)
+        TN_TRY(launch(work, &plan, &g, false, why));
     return plan.segments > 1 ? launch(work, &plan, &g, true, why) : TENON_OK;
 }

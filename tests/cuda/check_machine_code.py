@@ -42,6 +42,8 @@ def check_figures(module, arch, name, figures):
         faults.append(f"has {figures['shared']} bytes of static shared memory, expected at most 48 KiB")
     if "registers" not in figures:
         faults.append("has no figures")
+    elif "_wgmma" in name and figures["registers"] != 168:
+        faults.append(f"has {figures['registers']} registers, expected 168 of each of 384 threads: setmaxnreg would wait for those that nobody has")
     return [f"{module} sm_{arch} {name}: {f}" for f in faults]
 
 
@@ -90,6 +92,7 @@ def test_myself():
     good = {"registers": 96, "shared": 1024, "spill_stores": 0, "spill_loads": 0, "stack": 0}
     assert not check_figures("m", "80", "k", good)
     assert check_figures("m", "80", "k", good | {"spill_stores": 8}) and check_figures("m", "80", "k", good | {"stack": 16})
+    assert check_figures("m", "90a", "gemm_wgmma_x", good) and not check_figures("m", "90a", "gemm_wgmma_x", good | {"registers": 168})
     assert check_figures("m", "80", "k", good | {"shared": 50000}) and check_figures("m", "80", "k", {})
     line = "        /*0010*/                   {} R2, [R4] ;\n"
     assert not check_code("m", "80", "k", line.format("LDG.E"))

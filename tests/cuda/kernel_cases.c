@@ -7,24 +7,47 @@
 
 #include <standin.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "kernel_operand.h"
 
 const uint64_t kernel_seeds[KERNEL_SEEDS] = {1, 77, 123456789};
 
+static const struct {
+    int (*count)(void);
+    const char *(*name)(int);
+    void (*run)(int);
+} files[] = {{kernel_products, kernel_product_name, kernel_product_run},
+             {kernel_rows, kernel_rows_name, kernel_rows_run},
+             {kernel_mapped, kernel_mapped_name, kernel_mapped_run}};
+
+/* Which of `files` has case *i, which becomes the number there. */
+static int file_of(int *i) {
+    int f = 0;
+    for (; *i >= files[f].count(); f++)
+        *i -= files[f].count();
+    return f;
+}
+
 int kernel_cases(void) {
-    return kernel_products() + kernel_rows();
+    return kernel_products() + kernel_rows() + kernel_mapped();
 }
 
 const char *kernel_case_name(int i) {
-    return i < kernel_products() ? kernel_product_name(i) : kernel_rows_name(i - kernel_products());
+    const int file = file_of(&i);
+    return files[file].name(i);
+}
+
+int kernel_arch(void) {
+    const char *text = getenv("STANDIN_ARCH");
+    return text ? atoi(text) : 80;
 }
 
 bool kernel_cases_open(int turn, const kernel_patch *patch) {
     CUcontext driver;
     standin_reset();
-    standin_configure(
-        &(standin_device){.arch = 80, .memory = (size_t)256 << 20, .multiprocessors = 2});
+    standin_configure(&(standin_device){
+        .arch = kernel_arch(), .memory = (size_t)256 << 20, .multiprocessors = 2});
     standin_seed(kernel_seeds[turn]);
     if (patch)
         standin_patch(patch->kernel, patch->line, patch->text);
@@ -51,10 +74,8 @@ void kernel_cases_close(void) {
 const char *kernel_case_run(int i) {
     kernel_now.wrong[0] = 0;
     kernel_now.random = (rng){(uint64_t)i + 1};
-    if (i < kernel_products())
-        kernel_product_run(i);
-    else
-        kernel_rows_run(i - kernel_products());
+    const int file = file_of(&i);
+    files[file].run(i);
     release();
     if (standin_count() > 0) { /* says more than a wrong value */
         const standin_finding *f = standin_at(0);

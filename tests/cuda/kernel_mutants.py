@@ -23,13 +23,14 @@ import sys
 import tempfile
 import time
 
-KERNELS = ["gemm_plain_f32", "gemm_plain_exact", "gemm_bf16_128x128", "gemm_f16_64x64", "gemm_bf16_16x128", "gemm_join_16x128", "softmax_short_f32",
-           "softmax_long_f32", "attention_plain_f32", "attention_join_f32", "cache_append_f32", "cache_merge"]
+KERNELS = ["gemm_plain_f32", "gemm_plain_exact", "gemm_bf16_128x128", "gemm_f16_64x64", "gemm_bf16_16x128", "gemm_f16_128x16", "gemm_join_f32",
+           "gemm_s8_64x64", "gemm_s8_16x128", "gemm_join_s32", "gemm_tf32_16x128", "softmax_short_f32", "softmax_long_f32", "attention_plain_f32",
+           "attention_join_f32", "attention_mma_bf16_64", "attention_mma_bf16_flat", "cache_append_f32", "cache_merge"]
 EXPLAINED = pathlib.Path(__file__).with_suffix(".txt")
 LEAST = 0.92  # 0.95 is the aim: docs/CUDA.md
 EACH = 3  # of an operator, in a kernel
 # What orders and moves data: mistakes there are what a GPU hides best.
-WEIGHT = {"barrier dropped": 8, "commit dropped": 4, "wait dropped": 4, "wait for fewer": 4, "copy beyond the edge": 4, "fragments swapped": 6}
+WEIGHT = {"barrier dropped": 8, "arrive dropped": 4, "commit dropped": 4, "wait dropped": 4, "wait for fewer": 4, "copy beyond the edge": 4, "fragments swapped": 6}
 
 STATEMENT = re.compile(r"^(\s*)(@!?%p\d+\s+)?([a-z][\w.:]*)\s*(.*);\s*$")
 SHIFTED = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt", "lo": "ls", "ls": "lo", "hi": "hs", "hs": "hi"}
@@ -85,10 +86,34 @@ def tensor(opcode, parts, guard):
         yield "wait dropped", None, None, None
         if parts:
             yield "wait for fewer", guard, opcode, [str(int(parts[0]) + 1)]
-    elif opcode.startswith("cp.async."):
+    elif opcode.startswith("cp.async.") and not opcode.startswith("cp.async.bulk."):
         yield "copy dropped", None, None, None
         if len(parts) == 4:
             yield "copy beyond the edge", guard, opcode, parts[:2] + [parts[2], parts[2]]
+
+
+def hopper(opcode, parts, guard):
+    if opcode.startswith("mbarrier.init"):
+        yield "barrier dropped", None, None, None
+    elif opcode.startswith("mbarrier.arrive"):
+        yield "arrive dropped", None, None, None
+        if ".expect_tx" in opcode:
+            yield "bytes not expected", guard, opcode.replace(".expect_tx", ""), parts[:2]
+    elif opcode.startswith("mbarrier.try_wait"):
+        yield "wait dropped", guard, "setp.eq.u32", [parts[0], parts[2], parts[2]]
+    elif opcode.startswith("cp.async.bulk.tensor"):
+        yield "copy dropped", None, None, None
+    elif opcode.startswith("wgmma.commit_group"):
+        yield "commit dropped", None, None, None
+    elif opcode.startswith("wgmma.wait_group"):
+        yield "wait dropped", None, None, None
+        yield "wait for fewer", guard, opcode, [str(int(parts[0]) + 1)]
+    elif opcode.startswith("wgmma.mma_async"):
+        yield "product dropped", None, None, None
+        yield "fragments swapped", guard, opcode, [swapped(parts[0], 0, 1)] + parts[1:]
+        yield "fragments swapped", guard, opcode, [parts[0], parts[2], parts[1]] + parts[3:]
+        yield "not turned", guard, opcode, parts[:-1] + [str(1 - int(parts[-1]))]
+        yield "not turned", guard, opcode, parts[:-2] + [str(1 - int(parts[-2])), parts[-1]]
 
 
 def lanes(opcode, parts, guard):
@@ -136,7 +161,7 @@ def mutants_of(line):
         return
     indent, guard, opcode, rest = found.groups()
     parts = operands_of(rest)
-    for operators in (memory, tensor, lanes, control, arithmetic):
+    for operators in (memory, tensor, hopper, lanes, control, arithmetic):
         for what, new_guard, new_opcode, new_parts in operators(opcode, parts, guard or ""):
             text = "" if new_opcode is None else f"{indent}{new_guard}{new_opcode} {', '.join(new_parts)};"
             if text != line:

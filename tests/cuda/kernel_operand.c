@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bounds.h"
 #include "number.h"
 
 kernel_world kernel_now;
@@ -41,7 +42,6 @@ static operand *make(tenon_dtype type, int rank, const int64_t *shape, const int
     }
     o->bytes = none ? 1 : (last + 1) * number_size(type);
     o->own = malloc(o->bytes);
-    o->tolerance = -1;
     memset(o->own, fill, o->bytes);
     o->host.data = o->own;
     o->device = o->host;
@@ -60,21 +60,30 @@ void upload(const operand *o) {
         put_driver(cuMemcpyHtoD(o->at, o->own, o->bytes), "cuMemcpyHtoD");
 }
 
-/* Each element from value(index of it, among all). */
-static void fill(operand *o, double (*value)(int64_t, double, double), double low, double high) {
-    const tenon_tensor *t = &o->host;
-    int64_t index[TENON_MAX_RANK] = {0}, count = 1;
+int64_t elements_of(const tenon_tensor *t) {
+    int64_t count = 1;
     for (int d = 0; d < t->rank; d++)
         count *= t->shape[d];
-    for (int64_t i = 0; i < count; i++) {
-        int64_t at = 0, rest = i;
-        for (int d = t->rank - 1; d >= 0; d--) {
-            index[d] = rest % t->shape[d];
-            rest /= t->shape[d];
-            at += index[d] * t->stride[d];
-        }
-        number_put(o->own + (size_t)at * number_size(t->dtype), t->dtype, value(i, low, high));
+    return count;
+}
+
+int64_t place_of(const tenon_tensor *t, int64_t index) {
+    int64_t at = 0;
+    for (int d = t->rank - 1; d >= 0; d--) {
+        at += index % t->shape[d] * t->stride[d];
+        index /= t->shape[d];
     }
+    return at;
+}
+
+static unsigned char *element(unsigned char *memory, const operand *o, int64_t index) {
+    return memory + (size_t)place_of(&o->device, index) * number_size(o->device.dtype);
+}
+
+/* Each element from value(index of it, among all). */
+static void fill(operand *o, double (*value)(int64_t, double, double), double low, double high) {
+    for (int64_t i = 0; i < elements_of(&o->device); i++)
+        number_put(element(o->own, o, i), o->device.dtype, value(i, low, high));
     upload(o);
 }
 
@@ -107,40 +116,53 @@ operand *indices(tenon_dtype type, int rank, const int64_t *shape, const int32_t
     return o;
 }
 
-operand *output(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride,
-                double tolerance) {
+static void exact_as_own(operand *o) {
+    for (int64_t i = 0; i < elements_of(&o->device); i++)
+        o->exact[i] = number_get(element(o->own, o, i), o->device.dtype);
+}
+
+operand *output(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride) {
     operand *o = make(type, rank, shape, stride, 0x7b); /* a huge number: zeros between rows show */
-    o->tolerance = tolerance;
     o->got = malloc(o->bytes);
+    o->exact = malloc(((size_t)elements_of(&o->device) + 1) * sizeof *o->exact);
+    o->host = tenon_dense(o->exact, TENON_F64, rank, shape);
+    exact_as_own(o);
     upload(o);
     return o;
 }
 
-/* An output that is read too. */
-operand *in_out(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride,
-                double tolerance) {
-    operand *o = output(type, rank, shape, stride, tolerance);
+operand *in_out(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride) {
+    operand *o = output(type, rank, shape, stride);
     fill(o, drawn, -1, 1);
+    exact_as_own(o);
     return o;
 }
 
-void compare(const char *name, const operand *o) {
-    const size_t size = number_size(o->host.dtype);
+double nothing(int64_t index, double exact, const void *with) {
+    (void)index, (void)exact, (void)with;
+    return 0;
+}
+
+void compare(const char *name, const operand *o, allowed *error, const void *with) {
+    const tenon_dtype type = o->device.dtype;
+    char text[200];
     if (cuMemcpyDtoH(o->got, o->at, o->bytes) != CUDA_SUCCESS) {
         tell(name, "the result can't be read");
         return;
     }
-    for (size_t i = 0; i < o->bytes / size; i++) {
-        const double x = number_get(o->got + i * size, o->host.dtype),
-                     y = number_get(o->own + i * size, o->host.dtype);
-        if (memcmp(o->got + i * size, o->own + i * size, size) == 0 || (isnan(x) && isnan(y)) ||
-            fabs(x - y) <= o->tolerance * (1 + fabs(y)))
-            continue;
-        char text[200];
-        snprintf(text, sizeof text, "element %zu in memory is %g, expected %g", i, x, y);
-        tell(name, text);
-        return;
+    for (int64_t i = 0; i < elements_of(&o->device); i++) {
+        const double x = number_get(element(o->got, o, i), type), y = o->exact[i],
+                     e = error(i, y, with);
+        if (!bound_holds(type, x, y, e)) {
+            snprintf(text, sizeof text, "element %lld is %.9g, expected %.9g within %.2g",
+                     (long long)i, x, y, e);
+            tell(name, text);
+            return;
+        }
+        memcpy(element(o->got, o, i), element(o->own, o, i), number_size(type));
     }
+    if (memcmp(o->got, o->own, o->bytes) != 0)
+        tell(name, "memory between the rows has changed");
 }
 
 void release(void) {
@@ -150,6 +172,7 @@ void release(void) {
         cuMemFree(o->at);
         free(o->own);
         free(o->got);
+        free(o->exact);
     }
     memset(&made, 0, sizeof made);
 }

@@ -5,7 +5,8 @@
  *
  * Each operand is device memory of its own, exact to the byte, so that an access beside it is
  * found; what lies between rows is NaN in inputs and must stay as it was in outputs. The reference
- * device gets the same bytes.
+ * device gets the same bytes of inputs, and makes outputs in f64, from which results may be as far
+ * as the bounds of docs/NUMERICS.md say (bounds.h).
  */
 #ifndef TEST_KERNEL_OPERAND_H
 #define TEST_KERNEL_OPERAND_H
@@ -26,18 +27,21 @@ typedef struct kernel_world {
 } kernel_world;
 extern kernel_world kernel_now;
 
+/* Of the device: STANDIN_ARCH, or 80. */
+int kernel_arch(void);
+
 /* Keeps the first thing that is told. */
 void tell(const char *what, const char *more);
 /* Tells of a status other than TENON_OK. */
 void must(const char *name, const char *what, tenon_context *ctx, tenon_status status);
 
 typedef struct operand {
-    tenon_tensor device, host; /* the same, in each memory */
+    tenon_tensor device, host; /* host: of an output its exact value, dense in f64 */
     CUdeviceptr at;
     tenon_buffer *buffer;
-    unsigned char *own, *got; /* got: an output as the device left it */
+    unsigned char *own, *got; /* as it was put on the device; an output as the device left it */
+    double *exact;            /* host's data, of an output */
     size_t bytes;
-    double tolerance; /* < 0: an input */
 } operand;
 
 #define DEVICE(o) ((o) ? (o)->device : (tenon_tensor){0})
@@ -47,15 +51,19 @@ typedef struct operand {
  * mostly true. */
 operand *input(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride);
 operand *indices(tenon_dtype type, int rank, const int64_t *shape, const int32_t *values);
-operand *output(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride,
-                double tolerance);
-/* An output that is read too. */
-operand *in_out(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride,
-                double tolerance);
+operand *output(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride);
+/* An output that is read too: values in [-1, 1). */
+operand *in_out(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride);
 /* Copies own to the device once more. */
 void upload(const operand *o);
-/* Tells where an output differs from the reference's by more than tolerance · (1 + |value|). */
-void compare(const char *name, const operand *o);
+/* Elements of a tensor; where element `index` of all lies, in elements. */
+int64_t elements_of(const tenon_tensor *t);
+int64_t place_of(const tenon_tensor *t, int64_t index);
+/* How far element `index` of all may be from `exact`, before it is rounded into its type. */
+typedef double allowed(int64_t index, double exact, const void *with);
+double nothing(int64_t index, double exact, const void *with);
+/* Tells where an output is further from the reference's. */
+void compare(const char *name, const operand *o, allowed *error, const void *with);
 /* Frees all operands. */
 void release(void);
 
@@ -63,6 +71,9 @@ void release(void);
 int kernel_products(void);
 const char *kernel_product_name(int index);
 void kernel_product_run(int index);
+int kernel_mapped(void);
+const char *kernel_mapped_name(int index);
+void kernel_mapped_run(int index);
 int kernel_rows(void);
 const char *kernel_rows_name(int index);
 void kernel_rows_run(int index);

@@ -206,9 +206,11 @@ END_TEST
 
 int main(void) {
     Suite *s = suite_create("cuda kernels");
-    TCase *t = tcase_create("products");
+    TCase *small = tcase_create("cases"), *t = tcase_create("products");
+    tcase_set_timeout(small, 0);
+    tcase_add_loop_test(small, cases, 0, kernel_cases());
+    suite_add_tcase(s, small);
     tcase_set_timeout(t, 0);
-    tcase_add_loop_test(t, cases, 0, kernel_cases());
     tcase_add_loop_test(t, layouts, 0, SHAPES);
     tcase_add_test(t, rows_alone);
     tcase_add_test(t, traffic);

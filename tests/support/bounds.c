@@ -6,6 +6,9 @@
 
 /* GEMM's blocks of k, 3.1. */
 #define KC 256
+/* Tensor cores' segments of k, 3.9, 3.10. */
+#define SEGMENT 1024
+#define SEGMENT_FP8 128
 /* Elements of a chunk of a softmax row, and lanes of its sum, 4.1. */
 #define CHUNK 2048
 #define LANES 16
@@ -51,6 +54,11 @@ static double unit_of(tenon_dtype accumulate) {
 /* Half the smallest subnormal: the most that one operation loses where results underflow. */
 static double underflow_of(tenon_dtype accumulate) {
     return accumulate == TENON_F32 ? 0x1p-150 : 0x1p-1074;
+}
+
+/* What instructions of tensor cores may do to a sum of n products: (3.9). */
+static double tensor_depth(double n) {
+    return 2 * (n + ceil(n / 4));
 }
 
 /* ---- 3. GEMM ---- */
@@ -108,22 +116,43 @@ static double gemm_with(const bound_gemm_element *x, double chain, double coarse
     return e;
 }
 
+/* Roundings on the longest way through a sum. */
+static double chain_of(const bound_gemm_element *x) {
+    const double k = (double)x->k;
+    if (x->accumulate == TENON_S32)
+        return 0;
+    if (x->fast)
+        return ceil(k / 16) + 10; /* (3.8) */
+    switch (x->way) {
+    case BOUND_TENSOR: /* 3.9 */
+    case BOUND_TF32:
+        return tensor_depth(min(k, SEGMENT)) + ceil(k / SEGMENT);
+    case BOUND_TENSOR_CHAIN:
+        return min(k, SEGMENT) + ceil(k / SEGMENT);
+    case BOUND_FP8:
+        return ceil(k / SEGMENT_FP8);
+    default:
+        return min(k, KC) + max(ceil(k / KC) - 1, 0);
+    }
+}
+
+/* What operands were rounded by, or sums cut off by beside roundings. */
+static double coarse_of(const bound_gemm_element *x) {
+    if (x->fast)
+        return 1 / 253.0; /* (3.8) */
+    if (x->way == BOUND_TF32)
+        return 0x1p-10 + 0x1p-21; /* (3.10): two factors of 1 + 2^-11, and of 1 + gamma */
+    return x->way == BOUND_FP8 ? bound_gamma(tensor_depth(min((double)x->k, SEGMENT_FP8)), 0x1p-14)
+                               : 0;
+}
+
 double bound_gemm(const bound_gemm_element *x) {
-    const double k = (double)x->k, blocks = ceil(k / KC);
-    const double chain = x->accumulate == TENON_S32 ? 0
-                         : x->fast                  ? ceil(k / 16) + 10 /* (3.8) */
-                                                    : min(k, KC) + max(blocks - 1, 0);
-    return gemm_with(x, chain, x->fast ? 1 / 253.0 : 0, unit_of(x->accumulate),
+    return gemm_with(x, chain_of(x), coarse_of(x), unit_of(x->accumulate),
                      underflow_of(x->accumulate)) +
-           gemm_with(x, k, 0, 0x1p-53, 0);
+           gemm_with(x, (double)x->k, 0, 0x1p-53, 0);
 }
 
 /* ---- 4. Softmax, 5. Attention ---- */
-
-/* What an instruction of tensor cores may do to a sum of n products: (3.9). */
-static double tensor_depth(double n) {
-    return 2 * (n + ceil(n / 4));
-}
 
 /* Absolute error of a score, (4.2), (5.2) and (5.4). */
 static double score_error(const bound_scores *s, double u) {

@@ -24,8 +24,17 @@ double bound_gamma(double n, double u);
  * column of a gated pair. accumulate: TENON_F32, TENON_F64 or TENON_S32. fast: A may be rounded to int8 beside blocks, and products
  * are |alpha|·sum M·|W|, of (3.8).
  */
+typedef enum bound_gemm_way {
+    BOUND_CHAINS = 0,   /* 3.1 */
+    BOUND_TENSOR,       /* tensor cores, 3.9; … */
+    BOUND_TENSOR_CHAIN, /* … which add one product after the other, as the stand-in driver does */
+    BOUND_TF32,         /* as either, of operands rounded to tf32: 3.10 */
+    BOUND_FP8           /* sums of 8-bit floats by their own instructions, 3.10 */
+} bound_gemm_way;
+
 typedef struct bound_gemm_element {
     int64_t k;
+    bound_gemm_way way;
     tenon_dtype accumulate;
     tenon_activation activation;
     bool gated, fast;
@@ -48,7 +57,8 @@ typedef struct bound_scores {
     int64_t d, keys;
     double size, addends, softcap;
     tenon_dtype accumulate;
-    tenon_dtype weights; /* f16, bf16: attention by tensor cores, whose weights are rounded to it (5.4) */
+    tenon_dtype
+        weights; /* f16, bf16: attention by tensor cores, whose weights are rounded to it (5.4) */
 } bound_scores;
 
 /* Relative error of a probability. */

@@ -26,7 +26,17 @@ typedef struct sim_bulk {
     u32 lane, group;
 } sim_bulk;
 
-/* Calls for each run of a tile's bytes: the innermost dimension's rows. */
+/* A row of a tile that lies in the tensor: `bytes` from `address`. */
+static void count_row(standin_counters *n, u64 address, u32 bytes) {
+    if (!sim_options.count || bytes == 0)
+        return;
+    ++n->global_requests;
+    n->global_sectors += (address + bytes - 1) / 32 - address / 32 + 1;
+    n->global_ideal += (bytes + 31) / 32;
+}
+
+/* Copies a tile, row by row of the innermost dimension; or only looks whether it may, and counts.
+ */
 static bool copy_tile(sim_block *b, const sim_bulk *c, bool in_bounds_only) {
     const tensor_map *t = &c->map;
     u32 row_bytes = t->box[0] * t->element, rows = 1;
@@ -42,6 +52,8 @@ static bool copy_tile(sim_block *b, const sim_bulk *c, bool in_bounds_only) {
             inside = inside && index >= 0 && index < (s64)t->size[n];
             address += (u64)index * t->pitch[n - 1];
         }
+        u64 from = 0;
+        u32 bytes = 0;
         for (u32 e = 0; e < t->box[0]; ++e) {
             s64 index = (s64)c->at[0] + e;
             bool have = inside && index >= 0 && index < (s64)t->size[0];
@@ -50,8 +62,11 @@ static bool copy_tile(sim_block *b, const sim_bulk *c, bool in_bounds_only) {
             u8 *g = have ? sim_space_at(address + (u64)index * t->element, t->element) : NULL;
             if (have && !g)
                 return false;
-            if (in_bounds_only)
+            if (in_bounds_only) {
+                from = have && bytes == 0 ? address + (u64)index * t->element : from;
+                bytes += have ? t->element : 0;
                 continue;
+            }
             if (c->store && g)
                 memcpy(g, s, t->element);
             else if (!c->store && g)
@@ -59,6 +74,7 @@ static bool copy_tile(sim_block *b, const sim_bulk *c, bool in_bounds_only) {
             else if (!c->store)
                 memset(s, t->nan_fill ? 0xff : 0, t->element);
         }
+        count_row(&b->launch->counters, from, bytes);
     }
     return true;
 }

@@ -57,6 +57,20 @@ static u32 chunk_at(const operand *x, u32 row, u32 k, u32 element) {
     return tensor_swizzled(x->start + offset, x->swizzle);
 }
 
+/* The hardware takes 8 chunks at once, a core matrix: 8 rows (transposed: 8 steps of k). */
+static void count_banks(sim_warp *w, const operand *x, u32 first, u32 rows, u32 depth,
+                        u32 element) {
+    u32 per = 16 / element, row_step = x->transposed ? per : 8, k_step = x->transposed ? 8 : per;
+    for (u32 r = 0; r < rows; r += row_step)
+        for (u32 k = 0; k < depth; k += k_step) {
+            u32 offset[LANES];
+            for (u32 c = 0; c < 8; ++c)
+                offset[c] = x->transposed ? chunk_at(x, first + r, k + c, element)
+                                          : chunk_at(x, first + r + c, k, element);
+            sim_count_shared(w, offset, 0xff, 16);
+        }
+}
+
 /* rows x k elements to floats, element (row, k) to to[row * row_pitch + k * k_pitch]; the chunks
  * are noted as being read. */
 static bool fetch(sim_warp *w, const sim_insn *i, const operand *x, u32 first, u32 rows, u32 depth,
@@ -170,11 +184,14 @@ static sim_step run_wgmma(sim_warp *w, const sim_insn *i, u32 m) {
         operand a = taken_apart(sim_doubles(w, rest[0])[0], i->flags & 2);
         if (!fetch(w, i, &a, w->id % 4 * 16, 16, depth, i->type, A, depth, 1))
             return STEP_FAULT;
+        count_banks(w, &a, w->id % 4 * 16, 16, depth, mma_type_bits(i->type) / 8);
         ++rest;
     }
     operand b = taken_apart(sim_doubles(w, rest[0])[0], i->flags & 4);
     if (!fetch(w, i, &b, 0, columns, depth, i->mode, B, 1, columns))
         return STEP_FAULT;
+    if (w->id % 4 == 0) /* once for the four warps */
+        count_banks(w, &b, 0, columns, depth, mma_type_bits(i->mode) / 8);
     u32 *value = accumulators(w, list, registers);
     bool keeps = w->pred[i->second] & 1;
     for (u32 row = 0; row < 16; ++row)

@@ -11,8 +11,8 @@
 #include <string.h>
 
 static struct {
-    char kernel[96], text[512];
-    u32 line; /* 0: nothing is to be changed */
+    char kernel[96], text[2048]; /* a wgmma names up to 128 registers */
+    u32 line;                    /* 0: nothing is to be changed */
 } patch;
 
 void standin_patch(const char *kernel, uint32_t line, const char *text) {
