@@ -188,21 +188,19 @@ static void plan_rows(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_c
 
 /* Ways to multiply on tensor cores, each a module's. */
 typedef struct tile_family {
-    const char *module, *join_module, *join, *kernels[4]; /* one of each of tile_kinds */
+    const char *module, *join_module, *join, *kernels[4]; /* of each of tile_kinds, or NULL */
     int32_t size;                                         /* of an element, in bytes */
     double speed;                                         /* multiply-adds, 1 for 16-bit floats */
 } tile_family;
+#define SMALL_TILES(type) "gemm_" type "_64x64", "gemm_" type "_16x128", "gemm_" type "_128x16"
 #define TILES(type)                                                                                \
-    {                                                                                              \
-        "gemm_" type "_128x128", "gemm_" type "_64x64", "gemm_" type "_16x128",                    \
-            "gemm_" type "_128x16"                                                                 \
-    }
+    { "gemm_" type "_128x128", SMALL_TILES(type) }
 static const tile_family
     of_f16 = {"gemm_mma", "gemm_mma", "gemm_join_f32", TILES("f16"), 2, 1},
     of_bf16 = {"gemm_mma", "gemm_mma", "gemm_join_f32", TILES("bf16"), 2, 1},
     of_bytes = {"gemm_bytes", "gemm_bytes", "gemm_join_s32", TILES("s8"), 1, 2},
-    of_tf32 = {"gemm_tf32", "gemm_mma", "gemm_join_f32", TILES("tf32"), 4, 0.5},
-    of_fp8 = {"gemm_fp8", "gemm_mma", "gemm_join_f32", TILES("fp8"), 1, 2};
+    of_tf32 = {"gemm_tf32", "gemm_mma", "gemm_join_f32", {NULL, SMALL_TILES("tf32")}, 4, 0.5},
+    of_fp8 = {"gemm_fp8", "gemm_mma", "gemm_join_f32", {NULL, SMALL_TILES("fp8")}, 1, 2};
 
 static bool float8(tenon_dtype type) {
     return type == TENON_F8_E4M3 || type == TENON_F8_E5M2;
@@ -334,7 +332,7 @@ static void plan_tiles(const tn_cu_limits *limits, const tn_gemm_problem *p,
                                  .a_wide = wide_of(p, TN_GEMM_A, family),
                                  .b_wide = wide_of(p, TN_GEMM_B, family),
                                  .blocks = MOST_BLOCKS};
-        if ((size_t)plan.shared_bytes > limits->group_shared_max)
+        if (!plan.kernel || (size_t)plan.shared_bytes > limits->group_shared_max)
             continue;
         if (t->mapped) {
             plan.mapped = mapped_kernel(limits, p, family);

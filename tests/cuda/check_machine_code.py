@@ -18,9 +18,11 @@ import sys
 TENSOR = r"\b(HMMA|IMMA|DMMA|QMMA|OMMA)\b"
 # (kernels by name, from architecture, what must be in their code, what it is)
 WANTED = [
-    (r"_mma", 75, TENSOR, "tensor cores"),
-    (r"_mma(?!.*f64)", 75, r"\bLDSM\b", "ldmatrix"),
-    (r"_mma", 80, r"\bLDGSTS\b", "asynchronous copies"),
+    (r"_mma|^gemm_\w+_\d+x\d+$", 75, TENSOR, "tensor cores"),
+    (r"^gemm_s8_\d+x\d+$", 80, r"\bIMMA\b", "tensor cores' products of bytes"),
+    (r"_mma(?!.*f64)|^gemm_\w+_\d+x\d+$", 75, r"\bLDSM\b", "ldmatrix"),
+    (r"_mma|^gemm_\w+_\d+x\d+$", 80, r"\bLDGSTS\b", "asynchronous copies"),
+    (r"^gemm_rows_", 75, r"\bLDG\.E\S*\.128\b", "loads of 16 bytes"),
     (r"_wgmma", 90, r"\b(HGMMA|QGMMA|IGMMA)\b", "wgmma"),
     (r"_wgmma", 90, r"\bUTMALDG\b", "TMA"),
 ]

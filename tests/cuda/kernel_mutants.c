@@ -4,7 +4,8 @@
  * its own, in which the stand-in driver is opened for the first time, and an end in time.
  *
  *     kernel_mutants reach FOLDER KERNEL…   FOLDER/KERNEL.ptx, and FOLDER/reached: what each case
- *                                           executes of each kernel: case, kernel, lines
+ *                                           executes of each kernel: case, what it costs of the
+ *                                           processor's time, kernel, lines
  *     kernel_mutants run FILE               a mutant a line: kernel, line, cases a,b,…, text; with
  *                                           tabs between; answers a line: what noticed it, or -
  */
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kernel_cases.h"
@@ -32,11 +34,11 @@ static FILE *create(const char *folder, const char *name) {
 
 /* ---- reach */
 
-static bool write_lines(FILE *to, int index, const char *kernel, const char *ptx) {
+static bool write_lines(FILE *to, int index, clock_t cost, const char *kernel, const char *ptx) {
     uint32_t lines = 1;
     for (const char *s = ptx; *s; s++)
         lines += *s == '\n';
-    fprintf(to, "%d %s", index, kernel);
+    fprintf(to, "%d %lld %s", index, (long long)cost, kernel);
     for (uint32_t line = 1; line <= lines; line++)
         if (standin_reached(kernel, line))
             fprintf(to, " %u", line);
@@ -55,14 +57,17 @@ static int reach(const char *folder, char **kernel, int count) {
     bool good = to != NULL;
     for (int i = 0; good && i < kernel_cases(); i++) {
         good = kernel_cases_open(0, NULL);
+        const clock_t begun = clock();
         const char *wrong = good ? kernel_case_run(i) : "no device";
+        const clock_t cost = clock() - begun;
         if (wrong)
             printf("%s: %s\n", kernel_case_name(i), wrong);
         good = !wrong;
         for (int k = 0; good && k < count; k++) {
             const char *ptx = standin_ptx(kernel[k]);
             if (ptx)
-                good = write_lines(to, i, kernel[k], ptx) && write_text(folder, kernel[k], ptx);
+                good =
+                    write_lines(to, i, cost, kernel[k], ptx) && write_text(folder, kernel[k], ptx);
         }
         kernel_cases_close();
     }

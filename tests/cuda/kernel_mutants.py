@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels made wrong on purpose: how many of them do the tests notice?
 
-    kernel_mutants.py PROGRAM [--most N] [--seed S] [--kernel NAME] [--list] [--survivors]
+    kernel_mutants.py PROGRAM [--most N] [--seed S] [--kernel NAME] [--jobs N] [--list] [--survivors]
 
 PROGRAM is kernel_mutants.c built; TENON_CUDA_LIBRARY names the stand-in driver. A mutant is one statement of a kernel's PTX changed (OPERATORS), which the
 stand-in puts in place as it loads the module. It is caught if a case of kernel_cases.c that executes the statement fails: a wrong value, a finding of the
@@ -11,23 +11,25 @@ same way (most are a choice by an operand's type, which conform_* go through); t
 mutants, statements drawn by the seed; --most N takes a sample of that list, for a test that has little time.
 
 kernel_mutants.txt explains those that survive: "same" are equivalent, no test could notice them, and they don't count; "missed" are ours to answer for.
-Fails if less than LEAST of those that count are caught, or one survives that isn't explained.
+Fails if less than LEAST of those that count are caught, or (of all mutants, as another nvcc writes other statements) one survives that isn't explained.
 """
 import argparse
 import collections
+import os
 import pathlib
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 
-KERNELS = ["gemm_plain_f32", "gemm_plain_exact", "gemm_bf16_128x128", "gemm_f16_64x64", "gemm_bf16_16x128", "gemm_f16_128x16", "gemm_join_f32",
+KERNELS = ["gemm_plain_f32", "gemm_plain_exact", "gemm_bf16_128x128", "gemm_f16_64x64", "gemm_bf16_16x128", "gemm_f16_128x16", "gemm_join_f32", "gemm_rows_32_1", "gemm_rows_16_8",
            "gemm_s8_64x64", "gemm_s8_16x128", "gemm_join_s32", "gemm_tf32_16x128", "softmax_short_f32", "softmax_long_f32", "attention_plain_f32",
            "attention_join_f32", "attention_mma_bf16_64", "attention_mma_bf16_flat", "cache_append_f32", "cache_merge"]
 EXPLAINED = pathlib.Path(__file__).with_suffix(".txt")
-LEAST = 0.92  # 0.95 is the aim: docs/CUDA.md
+LEAST = 0.95
 EACH = 3  # of an operator, in a kernel
 # What orders and moves data: mistakes there are what a GPU hides best.
 WEIGHT = {"barrier dropped": 8, "arrive dropped": 4, "commit dropped": 4, "wait dropped": 4, "wait for fewer": 4, "copy beyond the edge": 4, "fragments swapped": 6}
@@ -216,8 +218,8 @@ def body_of(lines, kernel):
 
 def generate(folder, kernels, seed):
     reached = collections.defaultdict(lambda: collections.defaultdict(list))
-    for row in (folder / "reached").read_text(encoding="utf-8").splitlines():
-        case, kernel, *lines = row.split()
+    rows = [row.split() for row in (folder / "reached").read_text(encoding="utf-8").splitlines()]
+    for case, _, kernel, *lines in sorted(rows, key=lambda row: int(row[1])):  # the cheapest first
         for line in lines:
             reached[kernel][int(line)].append(int(case))
     mutants, shares = [], []
@@ -258,13 +260,18 @@ def explained(rows, mutant):
     return None
 
 
-def run(program, mutants, folder):
-    path = folder / "mutants"
-    path.write_text("".join(f"{m.kernel}\t{m.line}\t{','.join(map(str, m.cases))}\t{m.new}\n" for m in mutants), encoding="utf-8")
-    said = subprocess.run([program, "run", path], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-    if len(said) != len(mutants):
-        sys.exit(f"{len(said)} answers to {len(mutants)} mutants")
-    return said
+def run(program, mutants, folder, jobs):
+    """What noticed each mutant, by so many processes."""
+    running, answers = [], {}
+    for job in range(jobs):
+        path = folder / f"mutants{job}"
+        path.write_text("".join(f"{m.kernel}\t{m.line}\t{','.join(map(str, m.cases))}\t{m.new}\n" for m in mutants[job::jobs]), encoding="utf-8")
+        running.append(subprocess.Popen([program, "run", path], stdout=subprocess.PIPE, text=True))  # pylint: disable=consider-using-with
+    for job, process in enumerate(running):
+        answers[job] = process.communicate()[0].splitlines()
+        if process.returncode != 0 or len(answers[job]) != len(mutants[job::jobs]):
+            sys.exit(f"{len(answers[job])} answers to {len(mutants[job::jobs])} mutants")
+    return [answers[i % jobs][i // jobs] for i in range(len(mutants))]
 
 
 def test_myself():
@@ -286,6 +293,7 @@ def main():
     parse.add_argument("--seed", type=int, default=1)
     parse.add_argument("--kernel", action="append", help="of this kernel alone; may be repeated")
     parse.add_argument("--line", type=int, action="append", help="of this line alone; may be repeated")
+    parse.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parse.add_argument("--list", action="store_true", help="every mutant, and what noticed it")
     parse.add_argument("--survivors", action="store_true", help="survivors as rows for kernel_mutants.txt")
     args = parse.parse_args()
@@ -301,7 +309,7 @@ def main():
         if args.most and args.most < len(mutants):
             mutants = random.Random(args.seed).sample(mutants, args.most)
         reached = time.time()
-        said = run(args.program, mutants, folder)
+        said = run(args.program, mutants, folder, args.jobs)
     survivors = same = unexplained = 0
     for m, answer in zip(mutants, said):
         survives = answer == "-"
@@ -320,8 +328,8 @@ def main():
         print(f"{kernel}: {some} of {all_} statements are executed")
     caught, count = len(mutants) - survivors, len(mutants) - same
     print(f"{caught} of {count} mutants caught ({100 * caught / count:.1f} %), {same} more that change nothing, {unexplained} not explained; "
-          f"{reached - begun:.0f} s for the kernels as they are, {time.time() - reached:.0f} s for the mutants")
-    sys.exit(0 if caught >= LEAST * count and unexplained == 0 else 1)
+          f"{reached - begun:.0f} s for the kernels as they are, {time.time() - reached:.0f} s for the mutants, {resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime:.0f} s of processors' time")
+    sys.exit(0 if caught >= LEAST * count and (args.most or unexplained == 0) else 1)
 
 
 if __name__ == "__main__":

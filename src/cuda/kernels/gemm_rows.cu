@@ -24,7 +24,8 @@ template <int SIZE_, int FEW_> struct rows {
         CHUNKS = 2 * SIZE,     /* of 16 bytes, of a line's steps */
         LENGTH = STEPS * SIZE, /* their bytes */
         SUMS = FEW * LINES,
-        OWN = (SUMS + THREADS - 1) / THREADS /* of a thread, at last */
+        OWN = (SUMS + THREADS - 1) / THREADS, /* of a thread, at last */
+        FOURS = STEPS / 4 + 1 /* of a few's steps: written along the few, rows lie 4 banks apart */
     };
     union of_warp {
         uint4 w[LOADS * 32];
@@ -32,7 +33,7 @@ template <int SIZE_, int FEW_> struct rows {
     };
     struct shared {
         of_warp warp[WARPS];
-        float4 few[WARPS][FEW][STEPS / 4];
+        float4 few[WARPS][FEW][FOURS];
         float total[SUMS];
     };
 };
@@ -137,41 +138,37 @@ template <class T> struct weights {
 /* Steps of which there are `left`; WHOLE: all. */
 template <class T, bool WHOLE>
 TN_DEVICE void multiply(const weights<T> &w, const uint32_t (&words)[WORDS],
-                        const typename T::of_warp &staged, const float4 (&few)[T::FEW][STEPS / 4],
+                        const typename T::of_warp &staged, const float4 (&few)[T::FEW][T::FOURS],
                         int left, float (&acc)[T::FEW][T::EACH]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int p4 = 0; p4 < STEPS; p4 += 4) {
         if (!WHOLE && p4 >= left)
             break;
-        float4 x[T::FEW];
-        uint32_t own[T::EACH][4];
+        float v[T::EACH][4];
 #pragma unroll
-        for (int r = 0; r < T::FEW; r++)
-            x[r] = few[r][p4 / 4];
-        if (w.along) {
+        for (int e = 0; e < T::EACH; e++) {
+            uint4 q = {0, 0, 0, 0};
+            if (w.along)
+                q = staged.w[weights<T>::chunk_at(lane + 32 * e, p4 * T::SIZE / 16)];
+            const uint32_t all[4] = {q.x, q.y, q.z, q.w};
 #pragma unroll
-            for (int e = 0; e < T::EACH; e++) {
-                const uint4 q = staged.w[weights<T>::chunk_at(lane + 32 * e, p4 * T::SIZE / 16)];
-                const uint32_t all[4] = {q.x, q.y, q.z, q.w};
-#pragma unroll
-                for (int s = 0; s < 4; s++) /* the words of four steps */
-                    own[e][s] = all[(p4 + s) * T::SIZE % 16 / 4];
-            }
+            for (int s = 0; s < 4; s++)
+                v[e][s] =
+                    w.along ? number<T::SIZE>(all[(p4 + s) * T::SIZE % 16 / 4], s % T::EACH, w.type)
+                            : number<T::SIZE>(words[p4 + s], e, w.type);
         }
 #pragma unroll
-        for (int s = 0; s < 4; s++) {
-            if (!WHOLE && p4 + s >= left)
-                break;
+        for (int r = 0; r < T::FEW; r++) {
+            const float4 four = few[r][p4 / 4];
+            const float x[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-            for (int e = 0; e < T::EACH; e++) {
-                const float v = w.along ? number<T::SIZE>(own[e][s], s % T::EACH, w.type)
-                                        : number<T::SIZE>(words[p4 + s], e, w.type);
+            for (int s = 0; s < 4; s++) {
+                if (!WHOLE && p4 + s >= left)
+                    break;
 #pragma unroll
-                for (int r = 0; r < T::FEW; r++) {
-                    const float y = s == 0 ? x[r].x : s == 1 ? x[r].y : s == 2 ? x[r].z : x[r].w;
-                    acc[r][e] = fmaf(y, v, acc[r][e]);
-                }
+                for (int e = 0; e < T::EACH; e++)
+                    acc[r][e] = fmaf(x[s], v[e][s], acc[r][e]);
             }
         }
     }
@@ -187,7 +184,7 @@ struct few_lines {
 /* The chains of steps [from, to) of k, at most KC. */
 template <class T>
 TN_DEVICE void chains(const weights<T> &w, const few_lines &x, int64_t from, int64_t to,
-                      typename T::of_warp &staged, float4 (&few)[T::FEW][STEPS / 4],
+                      typename T::of_warp &staged, float4 (&few)[T::FEW][T::FOURS],
                       float (&acc)[T::FEW][T::EACH]) {
     const int lane = threadIdx.x % 32;
     uint32_t words[WORDS];
@@ -207,11 +204,13 @@ TN_DEVICE void chains(const weights<T> &w, const few_lines &x, int64_t from, int
             w.load(words, p0, left);
         }
 #pragma unroll
-        for (int r = 0; r < T::FEW; r++)
-            ((float *)few[r])[lane] =
-                r < x.count && lane < left
-                    ? get<float>(x.at + r * x.line + (p0 + lane) * x.step, x.type)
-                    : 0.0f;
+        for (int i = 0; i < T::FEW; i++) { /* neighbours read neighbours */
+            const int n = i * 32 + lane, r = x.line < x.step ? n % T::FEW : i,
+                      p = x.line < x.step ? n / T::FEW : lane;
+            ((float *)few[r])[p] = r < x.count && p < left
+                                       ? get<float>(x.at + r * x.line + (p0 + p) * x.step, x.type)
+                                       : 0.0f;
+        }
         __syncwarp();
         if (w.along && left > STEPS) /* on their way meanwhile */
             w.load(words, p0 + STEPS, left - STEPS);
@@ -299,8 +298,7 @@ template <class T> TN_DEVICE void gemm_rows(const tn_cu_gemm &g) {
 }
 
 #define GEMM_ROWS(name, size, few)                                                                 \
-    TN_KERNEL __launch_bounds__(THREADS, few == 1 && size == 4 ? 2 : 1)                            \
-        name(const __grid_constant__ tn_cu_gemm g) {                                               \
+    TN_KERNEL __launch_bounds__(THREADS, 1) name(const __grid_constant__ tn_cu_gemm g) {           \
         gemm_rows<rows<size, few>>(g);                                                             \
     }
 

@@ -5,4 +5,4 @@
  */
 #include "gemm_tiles.cuh"
 
-GEMM_TILES(tf32, of_tf32)
+GEMM_SMALL_TILES(tf32, of_tf32) /* large ones lack a few registers on sm_120 */

@@ -222,6 +222,8 @@ TN_DEVICE void steps_of(const tn_cu_gemm &g, const typename S::rows &a,
     const int warp = threadIdx.x / 32, wr = warp / S::ACROSS * S::WM, wc = warp % S::ACROSS * S::WN;
     const int steps = STAGE / M::BYTES, kind = M::kind(g.type[A], g.type[B]);
     const int64_t count = ceil_div(to - from, steps);
+    /* four kinds of products and two sets of sums leave no registers for more */
+    constexpr int unrolled = M::KINDS > 1 && !M::EXACT ? 1 : STAGE / 32;
     auto issue = [&](int64_t s) {
         if (s < count) {
             const uint32_t stage = base + (uint32_t)(s % S::STAGES) * S::BYTES;
@@ -239,7 +241,7 @@ TN_DEVICE void steps_of(const tn_cu_gemm &g, const typename S::rows &a,
         if (s < 0)
             continue;
         const uint32_t stage = base + (uint32_t)(s % S::STAGES) * S::BYTES;
-#pragma unroll
+#pragma unroll unrolled
         for (int h = 0; h < STAGE / 32; h++) {
             uint32_t fa[S::X][4], fb[S::Y / 2][4];
 #pragma unroll
@@ -444,24 +446,12 @@ template <class M> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
     }
 }
 
-/* Blocks of 64 x 64 that share a multiprocessor: from sm_100 on they take more registers. */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-#define MIDDLE_BLOCKS 2
-#else
-#define MIDDLE_BLOCKS 3
-#endif
-
-/* Kernels of M's products: large tiles, middle ones, and for few rows or few columns. */
-#define GEMM_TILES(name, M)                                                                        \
-    typedef shape<M, 128, 128, 64, 32, 3> large_##name;                                            \
+/* Kernels of M's products: middle tiles, and for few rows or few columns; … */
+#define GEMM_SMALL_TILES(name, M)                                                                  \
     typedef shape<M, 64, 64, 32, 32, 3> middle_##name;                                             \
     typedef shape<M, 16, 128, 16, 32, 4> flat_##name;                                              \
     typedef shape<M, 128, 16, 32, 16, 4> tall_##name;                                              \
-    TN_KERNEL __launch_bounds__(256, 1)                                                            \
-        gemm_##name##_128x128(const __grid_constant__ tn_cu_gemm g) {                              \
-        gemm_tiles<large_##name>(g);                                                               \
-    }                                                                                              \
-    TN_KERNEL __launch_bounds__(128, MIDDLE_BLOCKS)                                                \
+    TN_KERNEL __launch_bounds__(128, 2)                                                            \
         gemm_##name##_64x64(const __grid_constant__ tn_cu_gemm g) {                                \
         gemm_tiles<middle_##name>(g);                                                              \
     }                                                                                              \
@@ -472,6 +462,15 @@ template <class M> TN_DEVICE void gemm_join(const tn_cu_gemm &g) {
     TN_KERNEL __launch_bounds__(128, 3)                                                            \
         gemm_##name##_128x16(const __grid_constant__ tn_cu_gemm g) {                               \
         gemm_tiles<tall_##name>(g);                                                                \
+    }
+
+/* … and large ones. */
+#define GEMM_TILES(name, M)                                                                        \
+    GEMM_SMALL_TILES(name, M)                                                                      \
+    typedef shape<M, 128, 128, 64, 32, 3> large_##name;                                            \
+    TN_KERNEL __launch_bounds__(256, 1)                                                            \
+        gemm_##name##_128x128(const __grid_constant__ tn_cu_gemm g) {                              \
+        gemm_tiles<large_##name>(g);                                                               \
     }
 
 #endif
