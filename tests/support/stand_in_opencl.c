@@ -369,6 +369,8 @@ EXPORT cl_int clGetDeviceInfo(cl_device_id device, cl_device_info what, size_t c
         const cl_bool no = CL_FALSE;
         return tell(&no, sizeof no, capacity, out, size);
     }
+    if (what == CL_DRIVER_VERSION && pretended.updated)
+        return tell("updated", 8, capacity, out, size);
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; ++i)
         if (lies[i].what == what && lies[i].value)
             return tell(&lies[i].value, lies[i].bytes, capacity, out, size);
@@ -682,9 +684,12 @@ EXPORT cl_int clBuildProgram(cl_program program, cl_uint devices, const cl_devic
 EXPORT cl_int clGetProgramInfo(cl_program program, cl_program_info what, size_t capacity, void *out,
                                size_t *size) {
     const size_t bytes = 5;
+    cl_device_id device = &own_device;
     FAIL(CL_OUT_OF_HOST_MEMORY);
     if (forwards())
         return REAL(clGetProgramInfo)(program, what, capacity, out, size);
+    if (what == CL_PROGRAM_DEVICES)
+        return tell(&device, sizeof device, capacity, out, size);
     if (what == CL_PROGRAM_BINARY_SIZES)
         return tell(&bytes, sizeof bytes, capacity, out, size);
     memcpy(*(unsigned char **)out, "built", 5);

@@ -18,6 +18,7 @@ typedef enum stand_in_fault {
 typedef struct stand_in_limits {
     int devices;          /* how many there are: the same one over again */
     int discrete;         /* 1: memory is not shared with the host */
+    int updated;          /* 1: the driver has another version */
     uint64_t alloc_bytes; /* of one buffer */
     uint64_t memory_bytes;
     uint64_t group_items, local_bytes, argument_bytes;
