@@ -76,9 +76,17 @@ static void say_refuse(const char *word) {
 
 static uint64_t tell_overlaps(void);
 
-static const stand_in_calls table = {say_fail,   say_only,     tell_calls, tell_struck,
-                                     tell_last,  tell_live,    say_limits, tell_launches,
-                                     say_refuse, tell_overlaps};
+static void (*before_release)(void *user);
+static void *before_release_user;
+
+static void say_at_release(void (*then)(void *user), void *user) {
+    before_release = then;
+    before_release_user = user;
+}
+
+static const stand_in_calls table = {say_fail,   say_only,      tell_calls,    tell_struck,
+                                     tell_last,  tell_live,     say_limits,    tell_launches,
+                                     say_refuse, tell_overlaps, say_at_release};
 
 EXPORT const stand_in_calls *stand_in(void);
 const stand_in_calls *stand_in(void) {
@@ -512,6 +520,10 @@ EXPORT cl_int clRetainMemObject(cl_mem memory) {
 }
 
 EXPORT cl_int clReleaseMemObject(cl_mem memory) {
+    void (*const then)(void *) = before_release;
+    before_release = NULL;
+    if (then)
+        then(before_release_user);
     for (int i = 0; i < LATE; ++i)
         if (late[i] == memory)
             late[i] = NULL;

@@ -42,6 +42,8 @@ typedef struct stand_in_calls {
     /* How often an object was made over host memory that another one had, which OpenCL 1.2 leaves
      * undefined. */
     uint64_t (*overlaps)(void);
+    /* Who releases a memory object next calls then(user) before it is released; once. */
+    void (*at_release)(void (*then)(void *user), void *user);
 } stand_in_calls;
 
 /* The one symbol: const stand_in_calls *stand_in(void). */
