@@ -118,6 +118,34 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_context_wait(tenon_context *ctx, t
  */
 TENON_API tenon_status tenon_context_native(tenon_context *ctx, void **native_context, void **native_queue);
 
+/**
+ * Compiled kernels, for callers who keep bytes themselves instead of lending a directory (kernel_cache_path):
+ *
+ *     size_t bytes;
+ *     status = tenon_context_save_kernels(ctx, NULL, 0, &bytes);               // how many they are
+ *     status = tenon_context_save_kernels(ctx, memory, capacity, &bytes);      // writes them
+ *     …
+ *     status = tenon_context_load_kernels(later, memory, bytes, &loaded);      // in any process, before the first operation
+ *
+ * What is saved are the kernels that the context's devices have compiled so far, in this context or another that shares the device; a
+ * device that compiles nothing ("cpu", "cuda:0") has 0 bytes. `memory` NULL asks for the size alone. Waits for queued work, and may take
+ * as long as compiling did. The bytes are of use for the same device, driver and release of tenon only; checksums tell.
+ *
+ * @return TENON_OK, and *bytes is what was written; INVALID_ARGUMENT (`capacity` is less than *bytes, `bytes` is NULL); BUSY (also if
+ * another context of the device compiled kernels meanwhile); OUT_OF_MEMORY; DEVICE_LOST. `memory` is untouched where it fails.
+ */
+TENON_API TENON_MUST_CHECK tenon_status tenon_context_save_kernels(tenon_context *ctx, void *memory, size_t capacity, size_t *bytes);
+
+/**
+ * Takes kernels from bytes that tenon_context_save_kernels wrote; they may go, and need no alignment. Saves of several contexts may lie one
+ * after the other. What is damaged, cut short, or of another device, driver or release is passed over and never handed to a driver: such
+ * kernels are compiled at their first use as ever. Kernels that the device has already stay.
+ *
+ * @param loaded how many programs came from the bytes; may be NULL
+ * @return TENON_OK, also if none did; INVALID_ARGUMENT (NULL); BUSY; OUT_OF_MEMORY; DEVICE_LOST.
+ */
+TENON_API TENON_MUST_CHECK tenon_status tenon_context_load_kernels(tenon_context *ctx, const void *memory, size_t bytes, int32_t *loaded);
+
 /** Device string of the n-th device of the context's chain, or NULL if out of range. Lives as long as the context. Thread safe. */
 TENON_API const char *tenon_context_device(const tenon_context *ctx, int index);
 

@@ -437,6 +437,8 @@ PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "tenon_context_create": (c_int, [POINTER(ContextDesc), POINTER(c_void_p)]),
     "tenon_context_destroy": (None, [c_void_p]),
     "tenon_sync": (c_int, [c_void_p]),
+    "tenon_context_save_kernels": (c_int, [c_void_p, c_void_p, c_size_t, POINTER(c_size_t)]),
+    "tenon_context_load_kernels": (c_int, [c_void_p, c_char_p, c_size_t, POINTER(c_int32)]),
     "tenon_context_device": (c_char_p, [c_void_p, c_int]),
     "tenon_context_threads": (c_int, [c_void_p]),
     "tenon_context_pool": (c_void_p, [c_void_p, c_int]),

@@ -249,6 +249,24 @@ class Context:
         """Waits until all queued work is done. On the CPU it always is."""
         self._enter(self._library.tenon_sync)
 
+    def save_kernels(self) -> bytes:
+        """What the context's devices have compiled so far, for load_kernels of a later context; empty where nothing is."""
+        size = ctypes.c_size_t()
+        save = self._library.tenon_context_save_kernels
+        self._enter(save, None, 0, ctypes.byref(size))
+        memory = ctypes.create_string_buffer(size.value)
+        self._enter(save, memory, size.value, ctypes.byref(size))
+        return memory.raw[: size.value]
+
+    def load_kernels(self, kernels: bytes) -> int:
+        """Takes what save_kernels gave, and returns how many programs that were: what is damaged, or of another
+        device, driver or release, is left to be compiled at its first use as ever."""
+        if not isinstance(kernels, bytes):
+            raise TypeError(f"kernels is {type(kernels).__name__}, expected the bytes of save_kernels")
+        loaded = ctypes.c_int32()
+        self._enter(self._library.tenon_context_load_kernels, kernels, len(kernels), ctypes.byref(loaded))
+        return loaded.value
+
     def pack(
         self,
         b: Array,

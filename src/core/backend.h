@@ -107,6 +107,17 @@ typedef struct tn_backend {
     tenon_status (*open_space)(int index, tn_space **out, tn_message *why);
     /* The driver's objects behind a device, its own or borrowed. */
     void (*native)(tn_device *device, void **context, void **queue);
+
+    /* ---- devices that compile kernels; NULL on others ---- */
+
+    /* Writes what has been compiled to `memory` if `capacity` bytes are enough; *bytes is what it
+     * takes. NULL: only that. Waits for queued work. */
+    tenon_status (*save_kernels)(tn_device *device, void *memory, size_t capacity, size_t *bytes,
+                                 tn_message *why);
+    /* Takes what was saved of the same device by the same driver and tenon, and is whole; ignores
+     * all else. Adds the number of programs that came to *loaded. */
+    tenon_status (*load_kernels)(tn_device *device, const void *memory, size_t bytes, int *loaded,
+                                 tn_message *why);
 } tn_backend;
 
 #endif

@@ -360,6 +360,81 @@ tenon_status tenon_context_native(tenon_context *ctx, void **native_context, voi
     return tn_context_leave(ctx, TENON_OK);
 }
 
+/* ---------------------------------------------------------------- compiled kernels */
+
+/* Those of all devices one after the other; *bytes may come to more than `capacity`. */
+static tenon_status write_kernels(tenon_context *ctx, unsigned char *memory, size_t capacity,
+                                  size_t *bytes) {
+    *bytes = 0;
+    for (int s = 0; s < ctx->slots; ++s) {
+        const tn_slot *slot = &ctx->slot[s];
+        size_t part = 0;
+        const bool room = memory && *bytes <= capacity;
+        if (!slot->name.backend->save_kernels)
+            continue;
+        TN_TRY(slot->name.backend->save_kernels(slot->device, room ? memory + *bytes : NULL,
+                                                room ? capacity - *bytes : 0, &part,
+                                                &ctx->message));
+        *bytes += part;
+    }
+    return TENON_OK;
+}
+
+/* By way of an image, so that a failure leaves `memory` as it was. */
+static tenon_status save_kernels(tenon_context *ctx, void *memory, size_t capacity, size_t *bytes) {
+    size_t total, now = 0;
+    TN_TRY(write_kernels(ctx, NULL, 0, &total));
+    *bytes = total;
+    if (!memory || total == 0)
+        return TENON_OK;
+    if (total > capacity)
+        return tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                       "capacity is %zu, expected at least %zu", capacity, total);
+    const void *stray;
+    void *image = tn_host_alloc_watched(&ctx->allocator, total, TN_CACHE_LINE, &stray);
+    if (!image)
+        return tn_fail_host(&ctx->message, "compiled kernels", total, stray, TN_CACHE_LINE);
+    tenon_status status = write_kernels(ctx, image, total, &now);
+    if (status == TENON_OK && now <= total) {
+        memcpy(memory, image, now);
+        *bytes = now;
+    } else if (status == TENON_OK) {
+        status = tn_fail(&ctx->message, TENON_ERROR_BUSY,
+                         "another context compiled kernels meanwhile: %zu bytes have become %zu",
+                         total, now);
+    }
+    tn_host_free(&ctx->allocator, image, total);
+    return status;
+}
+
+tenon_status tenon_context_save_kernels(tenon_context *ctx, void *memory, size_t capacity,
+                                        size_t *bytes) {
+    TN_TRY(tn_context_enter(ctx, "tenon_context_save_kernels"));
+    if (!bytes)
+        return tn_context_leave(ctx, tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                                             "bytes is NULL, expected an address"));
+    return tn_context_leave(ctx, save_kernels(ctx, memory, capacity, bytes));
+}
+
+tenon_status tenon_context_load_kernels(tenon_context *ctx, const void *memory, size_t bytes,
+                                        int32_t *loaded) {
+    TN_TRY(tn_context_enter(ctx, "tenon_context_load_kernels"));
+    tenon_status status = TENON_OK;
+    int count = 0;
+    if (!memory && bytes)
+        status = tn_fail(&ctx->message, TENON_ERROR_INVALID_ARGUMENT,
+                         "memory is NULL, expected %zu bytes", bytes);
+    for (int s = 0; s < ctx->slots && bytes && status == TENON_OK; ++s)
+        if (ctx->slot[s].name.backend->load_kernels)
+            status = ctx->slot[s].name.backend->load_kernels(ctx->slot[s].device, memory, bytes,
+                                                             &count, &ctx->message);
+    if (loaded)
+        *loaded = count;
+    return tn_context_leave(ctx, status);
+}
+
+/* ---------------------------------------------------------------- what a context is */
+
 const char *tenon_context_device(const tenon_context *ctx, int index) {
     return ctx && index >= 0 && index < ctx->slots ? ctx->slot[index].name.id : NULL;
 }

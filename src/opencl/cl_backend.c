@@ -122,6 +122,21 @@ static void native(tn_device *device, void **context, void **queue) {
     *queue = device->space->queue;
 }
 
+/* ---------------------------------------------------------------- kernels in memory */
+
+/* Waits, as sync_device does for files. */
+static tenon_status save_kernels(tn_device *device, void *memory, size_t capacity, size_t *bytes,
+                                 tn_message *why) {
+    TN_TRY(device->space->base.calls->wait(&device->space->base, why));
+    return tn_cl_programs_write(device->space, memory, capacity, bytes, why);
+}
+
+static tenon_status load_kernels(tn_device *device, const void *memory, size_t bytes, int *loaded,
+                                 tn_message *why) {
+    TN_TRY(tn_cl_space_check(device->space, why));
+    return tn_cl_programs_read(device->space, memory, bytes, loaded, why);
+}
+
 /* ---------------------------------------------------------------- work */
 
 static tenon_status plan(tn_device *device, tn_op op, const void *problem, int threads,
@@ -211,4 +226,6 @@ const tn_backend tn_backend_opencl = {
     .space = space_of,
     .open_space = open_space,
     .native = native,
+    .save_kernels = save_kernels,
+    .load_kernels = load_kernels,
 };

@@ -94,7 +94,7 @@ static int64_t members_of(const tn_gemm_problem *p) {
  * Multiply-adds a second of one compute unit, as far as only their order matters (PoCL on Zen 3,
  * November 2026): of packed operands, of those read in place or packed in private memory, of B that
  * is read once for a few rows, element by element. A launch costs about 15 us there, an element
- * that is packed 0.3 ns.
+ * that is packed 0.9 ns.
  */
 static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
     switch ((tn_cl_gemm_kind)plan->kind) {
@@ -134,7 +134,7 @@ static double seconds_of(const tn_cl_limits *limits, const tn_gemm_problem *p,
     const double work = (double)p->m * (double)p->n * halves * (double)p->k *
                         (p->experts > 0 ? 1 : (double)p->batch_count);
     const double units = limits->units > 0 ? (double)limits->units : 1;
-    return work / (rate_of(p, plan) * units) + packed * 0.3e-9 / units + launches * 15e-6;
+    return work / (rate_of(p, plan) * units) + packed * 0.9e-9 / units + launches * 15e-6;
 }
 
 static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,

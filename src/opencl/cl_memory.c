@@ -83,13 +83,14 @@ static void device_free(tn_space *space, const tn_segment_memory *memory) {
 
 /* ---------------------------------------------------------------- host memory in place */
 
-/* Host memory that is an object of the device's now. */
+/* Host memory that is an object of the device's now. It is in the list for as long as the driver
+ * may have the object, so that there is never a second one over its bytes. */
 struct tn_cl_lent {
     struct tn_cl_lent *next;
     cl_mem id;
     char *address;
     size_t bytes;
-    uint32_t holders;
+    uint32_t holders; /* 0: the driver has yet to say that it is gone */
 };
 
 /* What shares bytes with a range, or NULL. Pre: the lock is held, as below. */
@@ -131,7 +132,7 @@ static tenon_status lend(tn_space *space, void *host, size_t bytes, tn_segment_m
     tn_cl_lent *x = find_overlap(s, host, bytes);
     if (!x)
         status = lend_fresh(s, host, bytes, &x, why);
-    else if (x->address == host && x->bytes == bytes)
+    else if (x->address == host && x->bytes == bytes && x->holders > 0)
         ++x->holders;
     else
         status = tn_fail(why, TENON_ERROR_UNSUPPORTED,
@@ -143,23 +144,21 @@ static tenon_status lend(tn_space *space, void *host, size_t bytes, tn_segment_m
     return status;
 }
 
-/* One holder less of an object; true if that was the last. */
-static bool leave_lent(tn_cl_space *s, void *handle) {
-    bool last = false;
-    tn_mutex_lock(&s->memory_lock);
-    for (tn_cl_lent **at = &s->lent; *at; at = &(*at)->next) {
-        tn_cl_lent *x = *at;
-        if (x->id != handle)
-            continue;
-        last = --x->holders == 0;
-        if (last) {
-            *at = x->next;
-            tn_host_free(NULL, x, sizeof *x);
+/* Pre: the lock is held, as below. */
+static tn_cl_lent *find_held(const tn_cl_space *s, const void *handle) {
+    for (tn_cl_lent *x = s->lent; x; x = x->next)
+        if (x->id == handle && x->holders > 0)
+            return x;
+    return NULL;
+}
+
+static void forget_lent(tn_cl_space *s, tn_cl_lent *gone) {
+    for (tn_cl_lent **at = &s->lent; *at; at = &(*at)->next)
+        if (*at == gone) {
+            *at = gone->next;
+            tn_host_free(NULL, gone, sizeof *gone);
+            return;
         }
-        break;
-    }
-    tn_mutex_unlock(&s->memory_lock);
-    return last;
 }
 
 /* Who waits for the end of a memory object, and its driver's thread that tells of it. */
@@ -200,16 +199,27 @@ static bool drop_lost(tn_cl_space *s, void *handle) {
     return true;
 }
 
+/* Who lends the same bytes meanwhile has the same object, or waits until it is gone. */
 static bool withdraw(tn_space *space, const tn_segment_memory *memory) {
     tn_cl_space *s = of(space);
     if (tn_os_forked(&s->home))
         return true; /* the device works on the parent's */
     const bool finished = finish(s, NULL) == TENON_OK;
-    if (!leave_lent(s, memory->handle))
+    tn_mutex_lock(&s->memory_lock);
+    tn_cl_lent *x = find_held(s, memory->handle);
+    const bool last = x && --x->holders == 0;
+    if (last && finished) {
+        drop(s, memory->handle);
+        forget_lent(s, x);
+    }
+    tn_mutex_unlock(&s->memory_lock);
+    if (!last || finished)
         return finished;
-    if (!finished)
-        return drop_lost(s, memory->handle);
-    drop(s, memory->handle);
+    if (!drop_lost(s, memory->handle))
+        return false;
+    tn_mutex_lock(&s->memory_lock);
+    forget_lent(s, x);
+    tn_mutex_unlock(&s->memory_lock);
     return true;
 }
 
@@ -404,6 +414,8 @@ void tn_cl_memory_close(tn_cl_space *s) {
         s->mappings = m->next;
         free_mapping(m);
     }
+    while (s->lent)
+        forget_lent(s, s->lent);
 }
 
 const tn_space_calls tn_cl_space_calls = {

@@ -111,42 +111,81 @@ static bool build_binary(tn_cl_space *s, const char *options, const unsigned cha
     return false;
 }
 
-static void key_of(const tn_cl_space *s, const program_row *row, const char *options,
+enum { ALL_OPTIONS = TN_CL_OPTIONS + 192 };
+
+/* False: the options are too long, which those of no program are. */
+static bool key_of(const tn_cl_space *s, const program_row *row, const char *options,
                    tn_cl_cache_key *key) {
-    tn_cl_cache_key_begin(key, s->cl, s->id);
-    tn_cl_cache_key_add(key, options);
+    char all[ALL_OPTIONS];
+    if (!all_options(&s->limits, options, all, sizeof all))
+        return false;
+    tn_cl_cache_key_begin(key, s->cl, s->id, row->name, options);
+    tn_cl_cache_key_add(key, all);
     for (int i = 0; i < MOST_SOURCES && row->source[i]; ++i)
         tn_cl_cache_key_add(key, text_of(row->source[i]));
+    return true;
+}
+
+/* Where the driver has a program's binary for this device: one of several in a context that the
+ * caller lent. 0 bytes: it has none. */
+typedef struct binary_place {
+    size_t count, index, bytes;
+} binary_place;
+
+static tenon_status find_binary(tn_cl_space *s, cl_program id, binary_place *out, tn_message *why) {
+    cl_device_id device[TN_CL_DEVICES];
+    size_t size[TN_CL_DEVICES], told = 0;
+    *out = (binary_place){0};
+    TN_TRY(tn_cl_status(
+        s, s->cl->clGetProgramInfo(id, CL_PROGRAM_DEVICES, sizeof device, (void *)device, &told),
+        "clGetProgramInfo", false, why));
+    TN_TRY(tn_cl_status(
+        s, s->cl->clGetProgramInfo(id, CL_PROGRAM_BINARY_SIZES, sizeof size, size, NULL),
+        "clGetProgramInfo", false, why));
+    out->count = told / sizeof *device;
+    for (size_t i = 0; i < out->count; ++i)
+        if (device[i] == s->id) {
+            out->index = i;
+            out->bytes = size[i];
+        }
+    return TENON_OK;
+}
+
+static tenon_status get_binary(tn_cl_space *s, cl_program id, const binary_place *place,
+                               unsigned char *to, tn_message *why) {
+    unsigned char *binary[TN_CL_DEVICES] = {NULL}; /* NULL: not wanted */
+    binary[place->index] = to;
+    return tn_cl_status(s,
+                        s->cl->clGetProgramInfo(id, CL_PROGRAM_BINARIES,
+                                                place->count * sizeof *binary, (void *)binary,
+                                                NULL),
+                        "clGetProgramInfo", false, why);
 }
 
 /* Harmless if it fails. */
 static void save(tn_cl_space *s, const char *cache, const tn_cl_cache_key *key, cl_program id) {
-    size_t bytes = 0;
-    if (s->cl->clGetProgramInfo(id, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) !=
-            CL_SUCCESS ||
-        bytes == 0)
+    binary_place place;
+    if (find_binary(s, id, &place, NULL) != TENON_OK || place.bytes == 0)
         return;
-    unsigned char *binary = tn_host_alloc(NULL, bytes, TN_CACHE_LINE);
+    unsigned char *binary = tn_host_alloc(NULL, place.bytes, TN_CACHE_LINE);
     if (!binary)
         return;
-    if (s->cl->clGetProgramInfo(id, CL_PROGRAM_BINARIES, sizeof binary, (void *)&binary, NULL) ==
-        CL_SUCCESS)
-        tn_cl_cache_write(cache, key, binary, bytes);
-    tn_host_free(NULL, binary, bytes);
+    if (get_binary(s, id, &place, binary, NULL) == TENON_OK)
+        tn_cl_cache_write(cache, key, binary, place.bytes);
+    tn_host_free(NULL, binary, place.bytes);
 }
 
 static tenon_status make(tn_cl_space *s, const program_row *row, const char *options,
                          const char *cache, tn_cl_build *out, tn_message *why) {
-    char all[TN_CL_OPTIONS + 192];
+    char all[ALL_OPTIONS];
     if (!all_options(&s->limits, options, all, sizeof all))
         return tn_fail(why, TENON_ERROR_INTERNAL, "options of %s are too long", row->name);
     if (!cache)
         return build_source(s, row, all, &out->id, why);
     tn_cl_cache_key key;
     tn_cl_cached kept;
-    key_of(s, row, all, &key);
     bool loaded = false;
-    if (tn_cl_cache_read(cache, &key, &kept)) {
+    if (key_of(s, row, options, &key) && tn_cl_cache_read(cache, &key, &kept)) {
         loaded = build_binary(s, all, kept.binary, kept.bytes, &out->id);
         tn_cl_cache_end(&kept);
     }
@@ -163,6 +202,10 @@ static uint64_t hash_text(uint64_t hash, const char *text) {
     for (; *text; ++text)
         hash = (hash ^ (unsigned char)*text) * 0x100000001b3u; /* FNV-1a */
     return (hash ^ 0xff) * 0x100000001b3u;
+}
+
+static uint64_t hash_of(const char *program, const char *options) {
+    return hash_text(hash_text(0xcbf29ce484222325u, program), options);
 }
 
 static tn_cl_build *find_build(const tn_cl_programs *programs, const char *program,
@@ -213,7 +256,7 @@ static tenon_status get_build(tn_cl_space *s, const tn_cl_launch *launch, const 
                               tn_cl_build **out, tn_message *why) {
     enum { PATIENCE_MOST = 64 };
     const char *options = launch->options ? launch->options : "";
-    const uint64_t hash = hash_text(hash_text(0xcbf29ce484222325u, launch->program), options);
+    const uint64_t hash = hash_of(launch->program, options);
     const program_row *row = find_row(launch->program);
     tn_cl_build *build = find_build(&s->programs, launch->program, options, hash);
     *out = build;
@@ -252,19 +295,87 @@ static tenon_status get_build(tn_cl_space *s, const tn_cl_launch *launch, const 
 void tn_cl_programs_save(tn_cl_space *s, const char *cache) {
     tn_mutex_lock(&s->programs.lock);
     for (tn_cl_build *b = s->programs.first; b && s->programs.unsaved > 0; b = b->next) {
-        char all[TN_CL_OPTIONS + 192];
         tn_cl_cache_key key;
         if (!b->unsaved)
             continue;
         b->unsaved = false;
         --s->programs.unsaved;
-        if (!all_options(&s->limits, b->options, all, sizeof all))
-            continue;
-        key_of(s, find_row(b->program), all, &key);
-        save(s, cache, &key, b->id);
+        if (key_of(s, find_row(b->program), b->options, &key))
+            save(s, cache, &key, b->id);
     }
     tn_mutex_unlock(&s->programs.lock);
 }
+
+/* ---------------------------------------------------------------- the caller's memory */
+
+/* Pre: the lock is held, as below. */
+static tenon_status write_all(tn_cl_space *s, unsigned char *memory, size_t capacity, size_t *bytes,
+                              tn_message *why) {
+    *bytes = 0;
+    for (tn_cl_build *b = s->programs.first; b; b = b->next) {
+        binary_place place;
+        tn_cl_cache_key key;
+        if (!b->id || !key_of(s, find_row(b->program), b->options, &key))
+            continue;
+        TN_TRY(find_binary(s, b->id, &place, why));
+        if (place.bytes == 0)
+            continue;
+        const size_t kept = tn_cl_kept_bytes(place.bytes), at = *bytes;
+        *bytes += kept; /* of memory that the driver has, so no overflow */
+        if (!memory || *bytes > capacity)
+            continue;
+        TN_TRY(get_binary(s, b->id, &place, memory + at + tn_cl_kept_head(), why));
+        tn_cl_kept_seal(memory + at, &key, place.bytes);
+    }
+    return TENON_OK;
+}
+
+tenon_status tn_cl_programs_write(tn_cl_space *s, void *memory, size_t capacity, size_t *bytes,
+                                  tn_message *why) {
+    tn_mutex_lock(&s->programs.lock);
+    const tenon_status status = write_all(s, memory, capacity, bytes, why);
+    tn_mutex_unlock(&s->programs.lock);
+    return status;
+}
+
+/* A kept program for this device that is not there yet. */
+static tenon_status load(tn_cl_space *s, const tn_cl_kept *kept, int *loaded, tn_message *why) {
+    char all[ALL_OPTIONS];
+    tn_cl_cache_key key;
+    tn_cl_cached cached;
+    const program_row *row = find_row(kept->key.program);
+    const char *options = kept->key.options;
+    if (!row || !key_of(s, row, options, &key) || memcmp(&key, &kept->key, sizeof key) != 0)
+        return TENON_OK;
+    const uint64_t hash = hash_of(row->name, options);
+    tn_cl_build *build = find_build(&s->programs, row->name, options, hash);
+    if ((build && build->id) || !tn_cl_kept_take(kept, &cached))
+        return TENON_OK;
+    tenon_status status = TENON_OK;
+    if (!build)
+        status = add_build(&s->programs, row, options, hash, &build, why);
+    if (status == TENON_OK && all_options(&s->limits, options, all, sizeof all) &&
+        build_binary(s, all, cached.binary, cached.bytes, &build->id)) {
+        ++s->programs.loaded;
+        ++*loaded;
+    }
+    tn_cl_cache_end(&cached);
+    return status;
+}
+
+tenon_status tn_cl_programs_read(tn_cl_space *s, const void *memory, size_t bytes, int *loaded,
+                                 tn_message *why) {
+    tn_cl_kept kept;
+    size_t at = 0;
+    tenon_status status = TENON_OK;
+    tn_mutex_lock(&s->programs.lock);
+    while (status == TENON_OK && tn_cl_kept_next(memory, bytes, &at, &kept))
+        status = load(s, &kept, loaded, why);
+    tn_mutex_unlock(&s->programs.lock);
+    return status;
+}
+
+/* ---------------------------------------------------------------- taking and giving */
 
 tenon_status tn_cl_kernel_take(tn_cl_space *s, const tn_cl_launch *launch, const char *cache,
                                tn_cl_kernel **out, tn_message *why) {

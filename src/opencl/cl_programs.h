@@ -54,6 +54,16 @@ void tn_cl_kernel_give(struct tn_cl_space *space, tn_cl_kernel *kernel);
  * kernels first run, so it is called when they have. Harmless if it fails. */
 void tn_cl_programs_save(struct tn_cl_space *space, const char *cache);
 
+/*
+ * As tenon_context_save_kernels and tenon_context_load_kernels: writes all built programs if
+ * `capacity` bytes are enough for them (*bytes says how many they take; NULL: asks for that only),
+ * and takes those that are not there yet, which are counted. OUT_OF_MEMORY, DEVICE_LOST, INTERNAL.
+ */
+tenon_status tn_cl_programs_write(struct tn_cl_space *space, void *memory, size_t capacity,
+                                  size_t *bytes, tn_message *why);
+tenon_status tn_cl_programs_read(struct tn_cl_space *space, const void *memory, size_t bytes,
+                                 int *loaded, tn_message *why);
+
 /* Releases all of it. Nothing may be taken. */
 void tn_cl_programs_close(tn_cl_programs *programs, const struct tn_cl_space *space);
 

@@ -4,6 +4,10 @@
  * compiler refuses, a device that is gone. Through the stand-in, on the machine's driver, once as
  * it is and once as a card with memory of its own.
  */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
 #include "opencl_support.h"
 
 static const stand_in_calls *driver;
@@ -58,6 +62,62 @@ START_TEST(shared_inputs) {
     ck_assert_uint_eq(driver->overlaps(), 0);
     for (int i = 0; i < 2; ++i)
         tenon_context_destroy(all[i]);
+    ck_assert_int_eq(driver->live(), 0);
+}
+END_TEST
+
+/* A thread that lends host memory while another one withdraws it. */
+typedef struct meeting {
+    tenon_pool *pool;
+    float *host;
+    size_t bytes;
+    tenon_buffer *buffer;
+    tenon_status status;
+    atomic_bool done;
+    pthread_t thread;
+} meeting;
+
+static void *lend_again(void *user) {
+    meeting *m = user;
+    m->status = tenon_buffer_import(m->pool, TENON_NATIVE_HOST, m->host, m->bytes, &m->buffer);
+    atomic_store(&m->done, true);
+    return NULL;
+}
+
+/* In front of the release; goes on when the other thread has its object, or has to wait for it. */
+static void meet(void *user) {
+    meeting *m = user;
+    const struct timespec moment = {.tv_nsec = 10000000};
+    ck_assert_int_eq(pthread_create(&m->thread, NULL, lend_again, m), 0);
+    for (int i = 0; i < 30 && !atomic_load(&m->done); ++i)
+        nanosleep(&moment, NULL);
+}
+
+/* No second object is made over memory before the first one is gone, of all of it (_i = 0) or of a
+ * part. By pools of their own, whose locks don't keep the threads apart. */
+START_TEST(lent_while_withdrawn) {
+    static float host[2048];
+    pretend(0);
+    const uint64_t overlaps = driver->overlaps();
+    tenon_context *ctx = context_on("opencl"), *other = context_on("opencl");
+    meeting m = {.pool = tenon_context_pool(other, 0),
+                 .host = host + 512 * _i,
+                 .bytes = sizeof host / (_i ? 2 : 1)};
+    tenon_buffer *x;
+    float five = 5, back = 0;
+    OK(NULL,
+       tenon_buffer_import(tenon_context_pool(ctx, 0), TENON_NATIVE_HOST, host, sizeof host, &x));
+    driver->at_release(meet, &m);
+    tenon_buffer_free(x);
+    ck_assert_int_eq(pthread_join(m.thread, NULL), 0);
+    ck_assert_int_eq(m.status, TENON_OK);
+    ck_assert_uint_eq(driver->overlaps(), overlaps);
+    OK(other, tenon_buffer_write(other, m.buffer, 64, &five, sizeof five));
+    OK(other, tenon_buffer_read(other, m.buffer, 64, &back, sizeof back));
+    ck_assert_float_eq(back, 5);
+    tenon_buffer_free(m.buffer);
+    tenon_context_destroy(other);
+    tenon_context_destroy(ctx);
     ck_assert_int_eq(driver->live(), 0);
 }
 END_TEST
@@ -166,6 +226,7 @@ static Suite *suite(void) {
     const TTest *const both[] = {shared_inputs, mappings, lost_memory};
     for (size_t i = 0; i < sizeof both / sizeof both[0]; ++i)
         tcase_add_loop_test(t, both[i], 0, 2);
+    tcase_add_loop_test(t, lent_while_withdrawn, 0, 2);
     tcase_add_loop_test(t, refused_kernels, 0, 3);
     suite_add_tcase(s, t);
     return s;

@@ -21,12 +21,14 @@ static char cache[] = "/tmp/tenon-opencl-XXXXXX";
 typedef struct life {
     const char *device;
     int discrete;
-    bool cached;
+    bool cached; /* keeps programs in files */
+    bool kept;   /* begins with programs from memory, and saves them at the end */
 } life;
 
 static const life lives[] = {
-    {"opencl", 0, false},     {"opencl,cpu", 0, false}, {"opencl", 1, false},
-    {"opencl,cpu", 1, false}, {"opencl,cpu", 0, true},
+    {"opencl", 0, false, false},    {"opencl,cpu", 0, false, false},
+    {"opencl", 1, false, false},    {"opencl,cpu", 1, false, false},
+    {"opencl,cpu", 0, false, true}, {"opencl,cpu", 0, true, false},
 };
 
 enum { LIVES = sizeof lives / sizeof lives[0] };
@@ -102,6 +104,25 @@ static void multiply_in_buffers(tenon_context *ctx, product *p) {
     tenon_buffer_free(c);
 }
 
+/* What the last life that could has saved. */
+static unsigned char kept[1 << 16];
+static size_t kept_bytes;
+
+static void save_programs(tenon_context *ctx) {
+    static unsigned char now[sizeof kept];
+    size_t bytes;
+    memset(now, 0x5a, sizeof now);
+    const tenon_status status = TRY(ctx, tenon_context_save_kernels(ctx, now, sizeof now, &bytes));
+    for (size_t i = 0; status != TENON_OK && i < sizeof now; ++i)
+        if (now[i] != 0x5a)
+            ck_abort_msg("%s, and the memory is written to (last fault: %s)",
+                         tenon_status_name(status), driver->last());
+    if (status == TENON_OK && bytes > 0) {
+        memcpy(kept, now, bytes);
+        kept_bytes = bytes;
+    }
+}
+
 /* A life. True if it got as far as a context. */
 static void live(const life *l) {
     product *p = malloc(sizeof *p);
@@ -109,9 +130,13 @@ static void live(const life *l) {
         .device = l->device, .threads = 2, .kernel_cache_path = l->cached ? cache : NULL};
     tenon_context *ctx;
     if (TRY(NULL, tenon_context_create(&desc, &ctx)) == TENON_OK) {
+        if (l->kept && kept_bytes > 0)
+            (void)TRY(ctx, tenon_context_load_kernels(ctx, kept, kept_bytes, NULL));
         multiply_on_the_host(ctx, p);
         multiply_in_buffers(ctx, p);
         multiply_on_the_host(ctx, p);
+        if (l->kept)
+            save_programs(ctx);
         tenon_context_destroy(ctx);
     } else {
         ck_assert_ptr_null(ctx);
@@ -161,7 +186,7 @@ END_TEST
 
 /* A chain ends in the right result whatever the driver does, once the context is there. */
 START_TEST(the_chain_goes_on) {
-    const life chain = {"opencl,cpu", _i, false};
+    const life chain = {"opencl,cpu", _i, false, false};
     const stand_in_limits limits = {.discrete = _i};
     product *p = malloc(sizeof *p);
     driver->pretend(&limits);

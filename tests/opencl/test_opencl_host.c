@@ -412,6 +412,54 @@ START_TEST(borrowed_objects) {
 }
 END_TEST
 
+/* ---- kernels in memory ---- */
+
+/* What one context compiled another has without compiling, also in a cl_context of the caller's. */
+START_TEST(kernels_in_memory) {
+    product *p = malloc(sizeof *p);
+    size_t bytes, again;
+    pretend(_i);
+    tenon_context *ctx = context_on("opencl");
+    const tenon_gemm_desc g = product_of(p);
+    product_fill(p);
+    OK(ctx, tenon_gemm(ctx, &g));
+    OK(ctx, tenon_context_save_kernels(ctx, NULL, 0, &bytes));
+    ck_assert_uint_gt(bytes, 1000); /* a program of any driver's */
+    void *memory = malloc(bytes);
+    OK(ctx, tenon_context_save_kernels(ctx, memory, bytes, &again));
+    ck_assert_uint_eq(again, bytes);
+    int32_t loaded = 77;
+    OK(ctx, tenon_context_load_kernels(ctx, memory, bytes, &loaded));
+    ck_assert_int_eq(loaded, 0); /* has them */
+    tenon_context_destroy(ctx);
+
+    cl_platform_id platform;
+    cl_device_id device;
+    cl_int code;
+    ck_assert_int_eq(clGetPlatformIDs(1, &platform, NULL), CL_SUCCESS);
+    ck_assert_int_eq(clGetDeviceIDs(platform, CL_DEVICE_TYPE_ALL, 1, &device, NULL), CL_SUCCESS);
+    cl_context lent = clCreateContext(NULL, 1, &device, NULL, NULL, &code);
+    const tenon_context_desc descs[] = {{.device = "opencl"},
+                                        {.device = "opencl", .native_context = lent}};
+    for (int i = 0; i < 2; ++i) {
+        ctx = open_context(&descs[i]);
+        OK(ctx, tenon_context_load_kernels(ctx, memory, bytes, &loaded));
+        ck_assert_int_eq(loaded, 1);
+        driver->only("clCreateProgramWithSource");
+        driver->strike(0, 0, STAND_IN_SHORT);
+        product_fill(p);
+        OK(ctx, tenon_gemm(ctx, &g));
+        ck_assert(is_right(p));
+        ck_assert_uint_eq(driver->calls(), 0);
+        driver->only(NULL);
+        tenon_context_destroy(ctx);
+    }
+    clReleaseContext(lent);
+    free(memory);
+    free(p);
+}
+END_TEST
+
 /* ---- running short ---- */
 
 /* A budget that the operands do not fit into: the next device, or a failure with its figures. */
@@ -609,21 +657,11 @@ static Suite *suite(void) {
     Suite *s = suite_create("opencl_host");
     TCase *t = tcase_create("opencl_host");
     tcase_set_timeout(t, 120);
-    const TTest *const both[] = {host_memory,
-                                 outputs_with_gaps,
-                                 inputs_of_any_strides,
-                                 no_staging,
-                                 device_buffers,
-                                 overlap_in_buffers,
-                                 memory_of_others,
-                                 offsets_on_the_device,
-                                 borrowed_objects,
-                                 merged_parts,
-                                 budgets,
-                                 budgets_that_grow,
-                                 absurd_limits,
-                                 contexts_on_threads,
-                                 forked};
+    const TTest *const both[] = {
+        host_memory,       outputs_with_gaps,  inputs_of_any_strides, no_staging,
+        device_buffers,    overlap_in_buffers, memory_of_others,      offsets_on_the_device,
+        borrowed_objects,  kernels_in_memory,  merged_parts,          budgets,
+        budgets_that_grow, absurd_limits,      contexts_on_threads,   forked};
     for (size_t i = 0; i < sizeof both / sizeof both[0]; ++i)
         tcase_add_loop_test(t, both[i], 0, 2);
     tcase_add_test(t, auto_is_no_opencl_device);

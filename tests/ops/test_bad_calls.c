@@ -224,6 +224,10 @@ START_TEST(contexts) {
     REFUSED(tenon_context_wait(NULL, ctx), "ctx", "NULL");
     REFUSED_BY(ctx, tenon_context_wait(ctx, NULL), "other", "NULL");
     REFUSED(tenon_context_native(NULL, NULL, NULL), "ctx", "NULL");
+    REFUSED(tenon_context_save_kernels(NULL, NULL, 0, NULL), "ctx", "NULL");
+    REFUSED_BY(ctx, tenon_context_save_kernels(ctx, NULL, 0, NULL), "bytes", "NULL");
+    REFUSED(tenon_context_load_kernels(NULL, "", 0, NULL), "ctx", "NULL");
+    REFUSED_BY(ctx, tenon_context_load_kernels(ctx, NULL, 1, NULL), "memory", "NULL");
     ck_assert_ptr_null(tenon_context_device(ctx, 1));
     ck_assert_ptr_null(tenon_context_device(ctx, -1));
     ck_assert_ptr_null(tenon_context_device(NULL, 0));

@@ -68,6 +68,10 @@ class Contexts(unittest.TestCase):
             self.assertEqual(ctx.threads, 1)
             self.assertIn(ctx.device, {d.id for d in tenon.devices() if d.usable})
             ctx.sync()
+            self.assertEqual(ctx.save_kernels(), b"")  # a processor compiles none
+            self.assertEqual(ctx.load_kernels(b"anything"), 0)
+            with self.assertRaises(TypeError):
+                ctx.load_kernels("text")  # type: ignore[arg-type]
         with self.assertRaisesRegex(ValueError, "closed"):
             ctx.threads
         with self.assertRaisesRegex(ValueError, "closed"):

@@ -44,6 +44,17 @@ class OnOpenCL(unittest.TestCase):
                 ctx.matmul(a, a)
             self.assertTrue(any(name.endswith(".clb") for name in os.listdir(cache)))
 
+    def test_kernels_in_memory(self) -> None:
+        a = np.ones((8, 8), np.float32)
+        with tenon.Context(device="opencl") as ctx:
+            ctx.matmul(a, a)
+            kernels = ctx.save_kernels()
+        self.assertGreater(len(kernels), 1000)
+        with tenon.Context(device="opencl") as ctx:
+            self.assertEqual(ctx.load_kernels(kernels[:-1]), 0)
+            self.assertEqual(ctx.load_kernels(kernels), 1)
+            np.testing.assert_array_equal(ctx.matmul(a, a), np.full((8, 8), 8, np.float32))
+
 
 if __name__ == "__main__":
     result = unittest.main(exit=False).result

@@ -76,9 +76,17 @@ static void say_refuse(const char *word) {
 
 static uint64_t tell_overlaps(void);
 
-static const stand_in_calls table = {say_fail,   say_only,     tell_calls, tell_struck,
-                                     tell_last,  tell_live,    say_limits, tell_launches,
-                                     say_refuse, tell_overlaps};
+static void (*before_release)(void *user);
+static void *before_release_user;
+
+static void say_at_release(void (*then)(void *user), void *user) {
+    before_release = then;
+    before_release_user = user;
+}
+
+static const stand_in_calls table = {say_fail,   say_only,      tell_calls,    tell_struck,
+                                     tell_last,  tell_live,     say_limits,    tell_launches,
+                                     say_refuse, tell_overlaps, say_at_release};
 
 EXPORT const stand_in_calls *stand_in(void);
 const stand_in_calls *stand_in(void) {
@@ -369,6 +377,8 @@ EXPORT cl_int clGetDeviceInfo(cl_device_id device, cl_device_info what, size_t c
         const cl_bool no = CL_FALSE;
         return tell(&no, sizeof no, capacity, out, size);
     }
+    if (what == CL_DRIVER_VERSION && pretended.updated)
+        return tell("updated", 8, capacity, out, size);
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; ++i)
         if (lies[i].what == what && lies[i].value)
             return tell(&lies[i].value, lies[i].bytes, capacity, out, size);
@@ -510,6 +520,10 @@ EXPORT cl_int clRetainMemObject(cl_mem memory) {
 }
 
 EXPORT cl_int clReleaseMemObject(cl_mem memory) {
+    void (*const then)(void *) = before_release;
+    before_release = NULL;
+    if (then)
+        then(before_release_user);
     for (int i = 0; i < LATE; ++i)
         if (late[i] == memory)
             late[i] = NULL;
@@ -682,9 +696,12 @@ EXPORT cl_int clBuildProgram(cl_program program, cl_uint devices, const cl_devic
 EXPORT cl_int clGetProgramInfo(cl_program program, cl_program_info what, size_t capacity, void *out,
                                size_t *size) {
     const size_t bytes = 5;
+    cl_device_id device = &own_device;
     FAIL(CL_OUT_OF_HOST_MEMORY);
     if (forwards())
         return REAL(clGetProgramInfo)(program, what, capacity, out, size);
+    if (what == CL_PROGRAM_DEVICES)
+        return tell(&device, sizeof device, capacity, out, size);
     if (what == CL_PROGRAM_BINARY_SIZES)
         return tell(&bytes, sizeof bytes, capacity, out, size);
     memcpy(*(unsigned char **)out, "built", 5);

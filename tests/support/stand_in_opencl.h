@@ -18,6 +18,7 @@ typedef enum stand_in_fault {
 typedef struct stand_in_limits {
     int devices;          /* how many there are: the same one over again */
     int discrete;         /* 1: memory is not shared with the host */
+    int updated;          /* 1: the driver has another version */
     uint64_t alloc_bytes; /* of one buffer */
     uint64_t memory_bytes;
     uint64_t group_items, local_bytes, argument_bytes;
@@ -41,6 +42,8 @@ typedef struct stand_in_calls {
     /* How often an object was made over host memory that another one had, which OpenCL 1.2 leaves
      * undefined. */
     uint64_t (*overlaps)(void);
+    /* Who releases a memory object next calls then(user) before it is released; once. */
+    void (*at_release)(void (*then)(void *user), void *user);
 } stand_in_calls;
 
 /* The one symbol: const stand_in_calls *stand_in(void). */

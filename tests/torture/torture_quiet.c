@@ -110,6 +110,23 @@ CALL(tenon_context_native) {
     return status;
 }
 
+/* A processor compiles nothing: what is not its own is passed over. */
+CALL(tenon_context_save_kernels) {
+    STAGE;
+    size_t bytes = 77;
+    tenon_status status = tenon_context_save_kernels(s->ctx, s->host, sizeof s->host, &bytes);
+    s->right = bytes == 0;
+    return status;
+}
+
+CALL(tenon_context_load_kernels) {
+    STAGE;
+    int32_t loaded = 77;
+    tenon_status status = tenon_context_load_kernels(s->ctx, s->host, sizeof s->host, &loaded);
+    s->right = loaded == 0;
+    return status;
+}
+
 CALL(tenon_context_device) {
     STAGE;
     s->right = tenon_context_device(s->ctx, 0) != NULL && !tenon_context_device(s->ctx, 99);
@@ -361,6 +378,8 @@ const stage_row quiet_rows[] = {
     QUIET(tenon_sync),
     QUIET(tenon_context_wait),
     QUIET(tenon_context_native),
+    QUIET(tenon_context_save_kernels),
+    QUIET(tenon_context_load_kernels),
     QUIET(tenon_context_device),
     QUIET(tenon_context_threads),
     QUIET(tenon_context_pool),

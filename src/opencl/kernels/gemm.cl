@@ -188,6 +188,7 @@ EV linear(const gemm *g, const member *x, int half_, long i, long j, int count, 
     return z;
 }
 
+#if TN_EPILOGUE
 EV activated(const gemm *g, EV z) {
     switch (g->activation) {
     case RELU:
@@ -208,6 +209,7 @@ EV activated(const gemm *g, EV z) {
         return z;
     }
 }
+#endif
 
 /* Elements (i, j … j + count) of C from their sums; gate: those of the second half, if gated. */
 void finish(const gemm *g, const member *x, long i, long j, int count, EV z, EV gate) {

@@ -43,8 +43,8 @@ void pack_plain(source first, long lines, long steps, int type, int count, const
     }
 }
 
-void pack_a(const gemm *g, long panel, GEMM_MEMORIES) {
-    const long p0 = (long)get_global_id(1) * KC, p1 = min(p0 + KC, g->k), z = get_global_id(2);
+APART void pack_a(const gemm *g, long panel, long block, long z, GEMM_MEMORIES) {
+    const long p0 = block * KC, p1 = min(p0 + KC, g->k);
     const row_tile t = rows_of(g, offsets, panel, MR, MR);
     if (t.rows <= 0)
         return;
@@ -72,8 +72,8 @@ void pack_b_rows(source from, long row, int steps, __global S *to) {
                 to[(q * steps + p) * NR + w] = ((__global const S *)from)[q * NR + w];
 }
 
-void pack_b(const gemm *g, long first_panel, GEMM_MEMORIES) {
-    const long p0 = (long)get_global_id(1) * KC, p1 = min(p0 + KC, g->k), z = get_global_id(2);
+APART void pack_b(const gemm *g, long first_panel, long block, long z, GEMM_MEMORIES) {
+    const long p0 = block * KC, p1 = min(p0 + KC, g->k);
     const member x = MEMBER_OF(g, g->member0 + z);
     const bool gated = g->gated != UNGATED,
                plain = !present(g, B_SCALE) && !present(g, B_ZERO);
@@ -108,14 +108,14 @@ void pack_b(const gemm *g, long first_panel, GEMM_MEMORIES) {
 /* Global size: pieces of A, then of B; blocks; members. */
 __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_pack(GEMM_MEMORIES,
                                                                        const gemm g) {
-    const long piece = get_global_id(0), z = get_global_id(2);
+    const long piece = get_global_id(0), block = get_global_id(1), z = get_global_id(2);
     if (piece >= g.a_pieces) {
         if (z < g.b_members)
-            pack_b(&g, (piece - g.a_pieces) * B_PANELS, a, b, c, bias, residual, a_scale, a_zero,
-                   b_scale, b_zero, c_scale, c_zero, offsets, work);
+            pack_b(&g, (piece - g.a_pieces) * B_PANELS, block, z, a, b, c, bias, residual, a_scale,
+                   a_zero, b_scale, b_zero, c_scale, c_zero, offsets, work);
     } else if (z < g.a_members) {
-        pack_a(&g, piece, a, b, c, bias, residual, a_scale, a_zero, b_scale, b_zero, c_scale, c_zero,
-               offsets, work);
+        pack_a(&g, piece, block, z, a, b, c, bias, residual, a_scale, a_zero, b_scale, b_zero,
+               c_scale, c_zero, offsets, work);
     }
 }
 

@@ -29,6 +29,9 @@
 #define EXPONENT_BIAS 1023
 #endif
 
+/* Products without an epilogue have no use for the rest, and are compiled without it. */
+#if !defined(TN_EPILOGUE) || TN_EPILOGUE
+
 /* p * 2^n, rounded once where it is subnormal. */
 EV scale_by(EV p, EV n) {
     const IV whole = TO_INT(n), part = whole >> (IV)(1);
@@ -161,3 +164,5 @@ EV sigmoid_of(EV x) {
     const EV e = exp_of(-fabs(x));
     return SELECT(V(1), e, x < V(0)) / (V(1) + e);
 }
+
+#endif

@@ -15,6 +15,15 @@
 #pragma OPENCL EXTENSION cl_khr_fp64 : enable
 #endif
 
+/* What a kernel consists of but the numbers of its item: drivers of CPUs compile the kernel itself
+ * three times over, and what it calls once. (Functions that ask for the item's numbers become part
+ * of the kernel.) */
+#if TN_FAMILY_CPU
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
+
 /* tenon_dtype */
 #define F64 1
 #define F32 2

@@ -239,6 +239,32 @@ void chunk_finish(const softmax *s, const line *r, long first, int n, const part
     }
 }
 
+/* The row of a line, whose sums it gives; e has room for a chunk. */
+APART part softmax_row(const softmax *s, const line *r, E *e) {
+    part total = {NOTHING, 0}, own = total;
+    const part sink = {r->sink, 1};
+    for (long first = 0; first < s->length; first += CHUNK) {
+        const int n = (int)min((long)CHUNK, s->length - first) + LANES_OF_SUM - 1 &
+                      ~(LANES_OF_SUM - 1);
+        own = chunk_part(s, r, first, n, e);
+        if (!empty_part(&own))
+            join(&total, &own);
+    }
+    if (!(r->sink == NOTHING))
+        join(&total, &sink);
+    for (long first = 0; first < s->length; first += CHUNK) {
+        const int n = (int)min((long)CHUNK, s->length - first) + LANES_OF_SUM - 1 &
+                      ~(LANES_OF_SUM - 1);
+        if (s->length > CHUNK && !s->as_log)
+            own = chunk_part(s, r, first, n, e);
+        if (s->as_log)
+            for (int j = 0; j < n && first + j < s->length; j += TN_WIDTH)
+                E_STORE(scores_of(s, r, first + j), e + j);
+        chunk_finish(s, r, first, n, &own, &total, e);
+    }
+    return total;
+}
+
 __kernel __attribute__((reqd_work_group_size(TN_GROUP, 1, 1))) void
 softmax_rows(source x, target y, source bias, source mask, source alibi, source sinks, target lse,
              const softmax s) {
@@ -249,28 +275,8 @@ softmax_rows(source x, target y, source bias, source mask, source alibi, source 
             return;
         target lse_at;
         const line r = line_of(&s, index, x, y, bias, mask, alibi, sinks, lse, &lse_at);
-        part total = {NOTHING, 0}, own = total;
-        const part sink = {r.sink, 1};
-        for (long first = 0; first < s.length; first += CHUNK) {
-            const int n = (int)min((long)CHUNK, s.length - first) + LANES_OF_SUM - 1 &
-                          ~(LANES_OF_SUM - 1);
-            own = chunk_part(&s, &r, first, n, e);
-            if (!empty_part(&own))
-                join(&total, &own);
-        }
-        if (!(r.sink == NOTHING))
-            join(&total, &sink);
+        const part total = softmax_row(&s, &r, e);
         if (s.type[LSE])
             put_lse(lse_at, s.type[LSE], total.max, total.sum);
-        for (long first = 0; first < s.length; first += CHUNK) {
-            const int n = (int)min((long)CHUNK, s.length - first) + LANES_OF_SUM - 1 &
-                          ~(LANES_OF_SUM - 1);
-            if (s.length > CHUNK && !s.as_log)
-                own = chunk_part(&s, &r, first, n, e);
-            if (s.as_log)
-                for (int j = 0; j < n && first + j < s.length; j += TN_WIDTH)
-                    E_STORE(scores_of(&s, &r, first + j), e + j);
-            chunk_finish(&s, &r, first, n, &own, &total, e);
-        }
     }
 }
