@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Devices without block types. */
-static const char lacking[] = "opencl cuda";
+static const char lacking[] = "opencl";
 
 enum { FIRST = TENON_Q8_0, LAST = TENON_NVFP4, MODES = TENON_COMPUTE_FAST + 1 };
 

@@ -13,11 +13,14 @@
 const uint64_t kernel_seeds[KERNEL_SEEDS] = {1, 77, 123456789};
 
 int kernel_cases(void) {
-    return kernel_products() + kernel_rows();
+    return kernel_products() + kernel_rows() + kernel_blocks();
 }
 
 const char *kernel_case_name(int i) {
-    return i < kernel_products() ? kernel_product_name(i) : kernel_rows_name(i - kernel_products());
+    const int rows = i - kernel_products(), of_blocks = rows - kernel_rows();
+    return rows < 0        ? kernel_product_name(i)
+           : of_blocks < 0 ? kernel_rows_name(rows)
+                           : kernel_blocks_name(of_blocks);
 }
 
 bool kernel_cases_open(int turn, const kernel_patch *patch) {
@@ -33,6 +36,8 @@ bool kernel_cases_open(int turn, const kernel_patch *patch) {
     options.max_instructions = UINT64_C(1) << 23;
     standin_set_options(&options);
     kernel_now = (kernel_world){.turn = turn};
+    if (tenon_context_create(&(tenon_context_desc){.device = "cpu"}, &kernel_now.cpu) != TENON_OK)
+        kernel_now.cpu = NULL;
     return cuInit(0) == CUDA_SUCCESS && cuDevicePrimaryCtxRetain(&driver, 0) == CUDA_SUCCESS &&
            cuCtxPushCurrent(driver) == CUDA_SUCCESS &&
            tenon_context_create(&(tenon_context_desc){.device = "cuda"}, &kernel_now.cuda) ==
@@ -45,16 +50,20 @@ bool kernel_cases_open(int turn, const kernel_patch *patch) {
 void kernel_cases_close(void) {
     tenon_context_destroy(kernel_now.cuda);
     tenon_context_destroy(kernel_now.reference);
+    tenon_context_destroy(kernel_now.cpu);
     cuDevicePrimaryCtxRelease(0);
 }
 
 const char *kernel_case_run(int i) {
     kernel_now.wrong[0] = 0;
     kernel_now.random = (rng){(uint64_t)i + 1};
-    if (i < kernel_products())
+    const int rows = i - kernel_products(), of_blocks = rows - kernel_rows();
+    if (rows < 0)
         kernel_product_run(i);
+    else if (of_blocks < 0)
+        kernel_rows_run(rows);
     else
-        kernel_rows_run(i - kernel_products());
+        kernel_blocks_run(of_blocks);
     release();
     if (standin_count() > 0) { /* says more than a wrong value */
         const standin_finding *f = standin_at(0);
