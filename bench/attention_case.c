@@ -7,6 +7,7 @@
  */
 #include "attention_case.h"
 
+#include "bench_blocks.h"
 #include "options.h"
 #include "shapes.h"
 
@@ -37,6 +38,14 @@ static bool read_one(const char *option, const char *item, attention_features *o
         {"page", NULL, &out->page, NULL},       {"mixed", &out->mixed, NULL, NULL},
         {"view", &out->view, NULL, NULL},
     };
+    static const char cache[] = "cache=";
+    if (strncmp(item, cache, sizeof cache - 1) == 0) {
+        out->cache = tenon_dtype_from_name(item + sizeof cache - 1);
+        out->cached = tenon_dtype_block(out->cache, NULL, NULL) == TENON_OK;
+        if (!out->cached)
+            complain("%s: '%s' is no type", option, item + sizeof cache - 1);
+        return out->cached;
+    }
     const size_t length = value ? (size_t)(value - item) : strlen(item);
     for (size_t i = 0; i < sizeof known / sizeof *known; ++i) {
         if (strlen(known[i].name) != length || strncmp(known[i].name, item, length) != 0)
@@ -80,12 +89,20 @@ static bool ragged(const attention_shape *s) {
     return s->with.mixed && s->q_len == s->k_len;
 }
 
-bool attention_shape_check(const char *option, const attention_shape *s) {
+const char *attention_shape_wrong(const attention_shape *s) {
     const attention_features *f = &s->with;
-    const char *wrong = f->view && s->dv > s->d ? "a view of k has no more columns than k"
-                        : f->page && ragged(s)  ? "pages are for a cache, not for q_len = k_len"
-                        : (f->bias || f->mask) && f->mixed ? "bias and mask need equal lengths"
-                                                           : NULL;
+    int64_t block = 1;
+    if (f->cached)
+        (void)tenon_dtype_block(f->cache, &block, NULL);
+    return s->d % block || s->dv % block ? "rows of k and v are whole blocks of the cache's type"
+           : f->view && s->dv > s->d     ? "a view of k has no more columns than k"
+           : f->page && ragged(s)        ? "pages are for a cache, not for q_len = k_len"
+           : (f->bias || f->mask) && f->mixed ? "bias and mask need equal lengths"
+                                              : NULL;
+}
+
+bool attention_shape_check(const char *option, const attention_shape *s) {
+    const char *wrong = attention_shape_wrong(s);
     if (wrong)
         complain("%s: %s", option, wrong);
     return !wrong;
@@ -256,8 +273,9 @@ bool attention_case_make(attention_case *a, const attention_shape *shape, tenon_
     *a = (attention_case){.shape = *shape, .dtype = dtype};
     const attention_shape *s = &a->shape;
     const extents q = q_extents(s), k = k_extents(s);
-    if (!make(&a->q, dtype, q, 1) || !make(&a->k, dtype, k, 2) ||
-        (!s->with.view && !make(&a->v, dtype, with_columns(k, s->dv), 3)) ||
+    const tenon_dtype cache = s->with.cached ? s->with.cache : dtype;
+    if (!make(&a->q, dtype, q, 1) || !make(&a->k, cache, k, 2) ||
+        (!s->with.view && !make(&a->v, cache, with_columns(k, s->dv), 3)) ||
         !bench_array_make(&a->o, dtype, bench_count(with_columns(q, s->dv).of, 4)) ||
         !make_extras(a) || !make_lengths(a))
         return false;
@@ -396,11 +414,14 @@ double attention_case_error(void *state, const bench_array *result) {
     return worst;
 }
 
-/* Scores are sums of d products, each at most 1, over sqrt(d), and addends that a slope takes to
- * the number of keys; outputs are sums of k_len; then one rounding. */
+/* Scores are sums of d products, each at most 1 (of blocks, whose elements bench_blocks_fill keeps
+ * below 2: 2), over sqrt(d), and addends that a slope takes to the number of keys; outputs are sums
+ * of k_len; then one rounding. */
 double attention_case_bound(const attention_case *a) {
     const double d = (double)a->shape.d, keys = (double)a->shape.k_len,
                  inner = bench_rounding(a->dtype == TENON_F64 ? TENON_F64 : TENON_F32);
     const double addends = (a->shape.with.alibi ? keys : 0) + (a->shape.with.softcap > 0 ? d : 0);
-    return (2 * d * sqrt(d) + keys + 16 * addends + 64) * inner + bench_rounding(a->dtype);
+    const double size = bench_is_block(a->k.dtype) ? 2 : 1;
+    return size *
+           ((2 * size * d * sqrt(d) + keys + 16 * addends + 64) * inner + bench_rounding(a->dtype));
 }

@@ -28,6 +28,8 @@ typedef struct attention_features {
     int64_t page; /* keys of a page of a scattered cache; 0: it lies in one piece */
     bool mixed;   /* sequences of very different lengths, the longest k_len */
     bool view;    /* v is the beginning of k's rows */
+    bool cached;  /* k and v are of the type `cache` instead of the case's */
+    tenon_dtype cache;
 } attention_features;
 
 typedef struct attention_shape {
@@ -44,9 +46,10 @@ bool attention_features_read(const char *option, const char *list, attention_fea
 
 /* The features there are. */
 #define ATTENTION_FEATURES_FIRST "causal, window=KEYS, softcap=X, alibi, sinks, bias,"
-#define ATTENTION_FEATURES_LAST "mask, lse, page=KEYS, mixed, view"
+#define ATTENTION_FEATURES_LAST "mask, lse, page=KEYS, mixed, view, cache=TYPE"
 
-/* False, after a sentence on stderr, for features that do not go together. */
+/* What does not go together, as a sentence; NULL: nothing. The other says it on stderr. */
+const char *attention_shape_wrong(const attention_shape *shape);
 bool attention_shape_check(const char *option, const attention_shape *shape);
 
 typedef struct attention_case {

@@ -17,9 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const features[] = {"causal",  "window=511", "softcap=50", "alibi",
-                                       "sinks",   "bias",       "mask",       "lse",
-                                       "page=16", "page=256",   "mixed"};
+static const char *const features[] = {"causal", "window=511", "softcap=50", "alibi",   "sinks",
+                                       "bias",   "mask",       "lse",        "page=16", "page=256",
+                                       "mixed",  "cache=f16",  "cache=q8_0"};
 #define FEATURES (sizeof features / sizeof *features)
 
 typedef struct side {
@@ -34,17 +34,18 @@ static int run_side(void *state) {
     return status == TENON_OK ? tenon_sync(s->context) : status;
 }
 
+/* `lacking`: set, and no complaint, if the device does not take such a case. */
 static bool open_side(side *s, const attention_shape *shape, tenon_dtype dtype,
-                      tenon_context *context) {
+                      tenon_context *context, bool *lacking) {
     s->context = context;
     if (!attention_case_make(&s->a, shape, dtype))
         return false;
-    if (attention_case_plan(&s->a, context, 0, &s->plan) != TENON_OK) {
+    const tenon_status status = attention_case_plan(&s->a, context, 0, &s->plan);
+    *lacking = status == TENON_ERROR_UNSUPPORTED;
+    if (status != TENON_OK && !*lacking)
         complain("%s", tenon_error_message(context));
-        return false;
-    }
     bench_array_poison(&s->a.o);
-    return true;
+    return status == TENON_OK;
 }
 
 static void close_side(side *s) {
@@ -101,8 +102,8 @@ static bool measure(const attention_shape *base, const attention_shape *shape, c
     timing_contender c[2] = {{.run = run_side, .state = &sides[0]},
                              {.run = run_side, .state = &sides[1]}};
     timing_stats t[2];
-    bool ok =
-        open_side(&sides[0], base, dtype, context) && open_side(&sides[1], shape, dtype, context);
+    bool lacking = false, ok = open_side(&sides[0], base, dtype, context, &lacking) &&
+                               open_side(&sides[1], shape, dtype, context, &lacking);
     if (ok && timing_alternate(c, 2, &settings->rules) != 0) {
         complain("%s", tenon_error_message(context));
         ok = false;
@@ -116,7 +117,7 @@ static bool measure(const attention_shape *base, const attention_shape *shape, c
         free(c[i].samples);
         close_side(&sides[i]);
     }
-    return ok;
+    return ok || lacking;
 }
 
 /* Whether the feature makes the shape another one, and a legal one. */
@@ -128,9 +129,7 @@ static bool applies(const attention_shape *base, attention_shape *s, const char 
     if (strlen(s->text) + strlen(text) + 2 < sizeof s->text && text[0])
         snprintf(s->text + strlen(s->text), sizeof s->text - strlen(s->text), "%s%s",
                  s->text[0] ? "+" : "", text);
-    const bool single = s->batch == 1, cache = s->q_len < s->k_len;
-    return !(s->with.mixed && (single || s->with.bias || s->with.mask)) &&
-           !(s->with.page && s->with.mixed && !cache) &&
+    return !attention_shape_wrong(s) && !(s->with.mixed && s->batch == 1) &&
            !(s->with.windowed && s->with.window >= s->k_len) &&
            !(strcmp(feature, "causal") == 0 && (base->with.causal || s->q_len == 1));
 }

@@ -17,7 +17,8 @@ static const char *const notes =
     "q is batch x q_heads x q_len x head_dim, k and v are batch x kv_heads x k_len x head_dim, dense.\n"
     "Features: a window holds KEYS before the query; bias and mask are q_len x k_len, for all heads;\n"
     "pages of KEYS lie scattered; mixed lengths are spread evenly over the logarithms from k_len / 64\n"
-    "to k_len, one after the other where q_len = k_len; v as a view of k is the first v_dim columns.\n\n"
+    "to k_len, one after the other where q_len = k_len; v as a view of k is the first v_dim columns;\n"
+    "a cache is k and v of a type of their own, as f16, f8_e4m3 or q8_0.\n\n"
     "columns:\n"
     BENCH_NOTES_TIME
     "  GFLOP/s      2 (head_dim + v_dim) operations for each query and key that it may see\n"

@@ -52,7 +52,7 @@ _Static_assert(sizeof(tn_attention_state) <= TN_CHOICE_STATE, "a choice keeps it
  * empty. */
 typedef struct tn_attention_worker {
     char *q;       /* packed panels of a unit's scaled queries; walked: the rows */
-    char *gather;  /* rows on their way to a panel; walked: keys of block types, decoded */
+    char *gather;  /* rows on their way to a panel */
     char *s;       /* scores of a group of rows for a block, then weights */
     char *p;       /* weights, packed: of a group; lean: of the unit, some keys, where q was */
     char *k;       /* packed panels of keys: of a block; lean: one */
@@ -114,12 +114,6 @@ void tn_attention_unit_close(const tn_attention_unit *u, char *o, tn_softmax_par
 /* Elements [column, column + n) of key j's line of k or v, as reals, one after the other. */
 void tn_attention_line(const tn_attention_unit *u, tn_attention_role role, int64_t j,
                        int64_t column, int64_t n, void *to);
-
-/* Keys of block types that a walk decodes at a time, where lines have `width` elements: 16 to 64,
- * no more than two thirds of an L1 of 32 KB hold if that can be. */
-static inline int64_t tn_attention_decoded(int64_t width) {
-    return tn_max64(16, tn_min64(5120 / width / 16 * 16, 64));
-}
 
 /* Keys of one block. */
 typedef struct tn_attention_keys {

@@ -29,16 +29,14 @@
 bool tn_attention_walkable(const tn_attention_problem *p, const tn_softmax_kernels *kernels,
                            tn_attention_role role) {
     const tn_attention_operand *x = &p->operand[role];
-    if (tn_attention_blocks(p, role))
-        return p->accumulate == TENON_F32;
     return kernels->walk_scores[x->dtype] && x->stride[3] == 1;
 }
 
-/* Few rows go without packing where that can be; one always, but for block types: they want room.
- */
+/* Few rows go without packing where that can be; one always, but for lean states over block types:
+ * they may begin within a block. */
 bool tn_attention_walks(const tn_attention_unit *u, tn_attention_role role) {
     const bool all = role == TN_ATTENTION_K ? u->state->walk_k : u->state->walk_v;
-    return all || (u->rows == 1 && !tn_attention_blocks(u->p, role) &&
+    return all || (u->rows == 1 && !(u->state->step > 0 && tn_attention_blocks(u->p, role)) &&
                    tn_attention_walkable(u->p, u->state->kernels, role));
 }
 
@@ -66,56 +64,27 @@ void tn_attention_line(const tn_attention_unit *u, tn_attention_role role, int64
         load_wide(tn_block_find(x->dtype), line, column, n, to);
 }
 
-/* Addresses of element `column` of w->keys keys from j on (of blocks: of their lines), and of those
- * after them that the unit will see. */
-static void find_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j,
+/* The next keys of [j, end) for a walk whose width is set: addresses of their elements `column`,
+ * and of those after them that the unit will see. */
+static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j, int64_t end,
                        int64_t column, const void **line, tn_attention_walk *w) {
     const tn_attention_operand *x = &u->p->operand[role];
     const int64_t row = tn_bytes_of(x->dtype, x->stride[2]),
                   bytes = tn_max64(1, tn_bytes_of(x->dtype, w->width));
+    const int64_t within = tn_attention_blocks(u->p, role) ? tn_bytes_of(x->dtype, column) : 0;
     int64_t at = 0, count;
+    w->keys = tn_min64(end - j, WALK_KEYS);
     w->ahead = tn_min64(tn_max64(WALK_AHEAD / bytes, 8), WALK_KEYS);
     count = tn_min64(w->keys + w->ahead, u->hi - j);
     while (at < count) {
         const int64_t n = tn_attention_key_run(u, j + at, j + count);
-        const char *first = tn_attention_key(u, role, j + at, column);
+        const char *first = tn_attention_key(u, role, j + at, column) + within;
         for (int64_t i = 0; i < n; ++i)
             line[at + i] = first + i * row;
         at += n;
     }
     for (; at < w->keys + w->ahead; ++at)
         line[at] = line[count - 1];
-}
-
-/* Makes of lines of blocks decoded ones in the worker's room. */
-static void decode_lines(const tn_attention_unit *u, tn_attention_role role, int64_t column,
-                         const void **line, tn_attention_walk *w) {
-    const tenon_dtype type = u->p->operand[role].dtype;
-    tn_blocks_load_fn *const load = u->state->tile->load_blocks[type - TENON_Q8_0];
-    const int64_t start = tn_bytes_of(type, column), end = tn_bytes_of(type, column + w->width);
-    for (int64_t i = 0; i < w->keys; ++i) {
-        char *const to = u->w.gather + i * w->width * tn_attention_real(u);
-        for (int64_t at = start; at < end; at += 64)
-            __builtin_prefetch((const char *)line[i + w->ahead] + at);
-        load(line[i], column, w->width, to);
-        line[i] = to;
-    }
-    w->ahead = 0;
-}
-
-/* The next keys of [j, end) for a walk whose width is set. */
-static void walk_lines(const tn_attention_unit *u, tn_attention_role role, int64_t j, int64_t end,
-                       int64_t column, const void **line, tn_attention_walk *w) {
-    const bool blocks = tn_attention_blocks(u->p, role);
-    w->keys = tn_min64(end - j, blocks ? tn_attention_decoded(w->width) : WALK_KEYS);
-    find_lines(u, role, j, column, line, w);
-    if (blocks)
-        decode_lines(u, role, column, line, w);
-}
-
-/* Of the lines that are walked. */
-static tenon_dtype walked_type(const tn_attention_unit *u, tn_attention_role role) {
-    return tn_attention_blocks(u->p, role) ? TENON_F32 : u->p->operand[role].dtype;
 }
 
 /* ---------------------------------------------------------------- packing */
@@ -308,7 +277,7 @@ static void walk_scores(const tn_attention_unit *u, const tn_attention_keys *t, 
     for (int64_t j = t->a; j < t->b; j += w.keys) {
         walk_lines(u, TN_ATTENTION_K, j, t->b, d0, line, &w);
         w.y = u->w.s + (j - t->first) * tn_attention_real(u);
-        u->state->kernels->walk_scores[walked_type(u, TN_ATTENTION_K)](&w);
+        u->state->kernels->walk_scores[u->p->operand[TN_ATTENTION_K].dtype](&w);
     }
 }
 
@@ -418,7 +387,7 @@ static void walk_values(const tn_attention_unit *u, const tn_attention_keys *t, 
         walk_lines(u, TN_ATTENTION_V, j, t->b, u->c0, line, &w);
         w.a = u->w.s + (j - t->first) * tn_attention_real(u);
         w.chain = j > t->a;
-        u->state->kernels->walk_values[walked_type(u, TN_ATTENTION_V)](&w);
+        u->state->kernels->walk_values[u->p->operand[TN_ATTENTION_V].dtype](&w);
     }
 }
 

@@ -27,12 +27,11 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
     const int64_t mr = s->tile->mr, nr = s->tile->nr, rows = s->unit_rows;
     const int64_t tiles = tn_ceil_div(rows, mr);
     const int64_t slack = TN_GEMM_SLACK;
-    const bool k_blocks = tn_attention_blocks(p, TN_ATTENTION_K),
-               v_blocks = tn_attention_blocks(p, TN_ATTENTION_V);
+    const bool blocks = tn_attention_blocks(p, TN_ATTENTION_K);
     /* Queries on their way, or keys where a panel of them may lie in two pages, or has to be
      * decoded. */
-    const int64_t lines = p->block_size % nr || k_blocks ? tn_max64(mr, nr) : tn_min64(mr, rows);
-    int64_t gathered = s->walk_k ? 0 : lines * p->d;
+    const int64_t lines = p->block_size % nr || blocks ? tn_max64(mr, nr) : tn_min64(mr, rows);
+    const int64_t gathered = s->walk_k ? 0 : lines * p->d;
     const int64_t group = s->step > 0 ? rows : tn_min64(rows, s->group_rows);
     tn_attention_worker unused;
     size_t used = 0;
@@ -45,10 +44,6 @@ size_t tn_attention_worker_layout(const tn_attention_problem *p, const tn_attent
     } else {
         w->q = take(memory, &used, s->walk_k ? rows * p->d : tiles * mr * p->d + slack, real);
         w->k = take(memory, &used, s->walk_k ? 0 : BLOCK * p->d + slack, real);
-        if (s->walk_k && k_blocks)
-            gathered = tn_attention_decoded(p->d) * p->d;
-        if (s->walk_v && v_blocks)
-            gathered = tn_max64(gathered, tn_attention_decoded(p->dv) * p->dv);
         w->gather = take(memory, &used, gathered, real);
         w->p = take(memory, &used, s->walk_v ? 0 : tn_round_up(group, mr) * BLOCK + slack, real);
         w->v = take(memory, &used, s->walk_v || s->direct_v ? 0 : BLOCK * s->columns + slack, real);

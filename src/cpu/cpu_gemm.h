@@ -320,15 +320,18 @@ int64_t tn_gemm_block_member_bytes(const tn_block_type *blocks, int32_t lanes, i
 void tn_gemm_pack_blocks(const tn_gemm_job *job, const tn_gemm_member *x, int half, int64_t j0,
                          int64_t cols, int64_t p0, int64_t kc, char *to);
 
-/* Steps of several panels that are decoded at a time for one or two rows: blocks of 256 whole. */
-static inline int64_t tn_gemm_block_steps(const tn_block_type *blocks) {
-    return blocks->elements > 64 ? TN_GEMM_KC : 64;
-}
+/* Bytes of a worker's buffer for blocks that few rows meet. */
+size_t tn_gemm_few_bytes(const tn_gemm_tile *tile, tenon_dtype dtype);
 
 /* PRIVATE with A packed for all: columns j0 ... j0 + cols of a place, all of k, if its rows are no
  * more than a tile's; `buffer` is that of B. */
 bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
                            int64_t j0, int64_t cols, char *buffer);
+
+/* The same for block p0 of k alone, whose A, packed anyhow, is `a`: false if the rows are too many
+ * or B has factors. */
+bool tn_gemm_few_block(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
+                       int half, int64_t j0, int64_t cols, int64_t p0, const char *a, char *buffer);
 
 /* Packs, for the caller, group `group` of a member's columns; those of its halves follow each
  * other. */

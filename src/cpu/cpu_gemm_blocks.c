@@ -15,7 +15,6 @@
 
 enum {
     MOST_LANES = 16, /* of a vector */
-    MOST_PANEL = 32, /* columns of a panel */
     MOST_RUN = 272   /* bytes of a block of k of a column: Q8_0's */
 };
 
@@ -67,15 +66,17 @@ static void interleave(const tn_gemm_job *job, const tn_gemm_member *x, int half
     const tn_gemm_operand *b = &job->p.operand[TN_GEMM_B];
     const bool interleaved = job->p.gated == TENON_GATED_INTERLEAVED;
     const int64_t step = interleaved ? 2 : 1, shift = interleaved ? half : half * job->p.n;
-    const tn_gemm_interleave_args t = {
-        .src = x->at[TN_GEMM_B] + tn_gemm_offset(b->dtype, (shift + j * step) * b->column + p),
-        .dst = to,
-        .along = tn_gemm_offset(b->dtype, b->column * step),
-        .blocks = blocks,
-        .ahead = ahead,
-        .valid = (int32_t)valid,
-        .format = tn_gemm_block_format(b->dtype),
-    };
+    const char *const first = x->at[TN_GEMM_B] +
+                              tn_gemm_offset(b->dtype, (shift + j * step) * b->column + p);
+    const int64_t along = tn_gemm_offset(b->dtype, b->column * step);
+    const void *line[MOST_LANES];
+    for (int64_t c = 0; c < job->tile->lanes; c++) /* missing columns repeat the last */
+        line[c] = first + tn_min64(c, valid - 1) * along;
+    const tn_gemm_interleave_args t = {.line = line,
+                                       .dst = to,
+                                       .blocks = blocks,
+                                       .ahead = ahead,
+                                       .format = tn_gemm_block_format(b->dtype)};
     job->finish->interleave(&t);
 }
 
@@ -117,83 +118,95 @@ void tn_gemm_pack_blocks(const tn_gemm_job *job, const tn_gemm_member *x, int ha
 
 /* ---- a few rows */
 
-/* Of several panels at once only so many steps that they stay in L1, or of one a block of k. */
-static int64_t steps_at_once(const tn_gemm_job *job, int64_t panels) {
-    return panels == 1 ? TN_GEMM_KC : tn_gemm_block_steps(job->blocks);
+/* Bytes of what is interleaved at a time for few rows: a block of k. */
+static int64_t run_bytes(const tn_gemm_tile *tile, const tn_block_type *blocks) {
+    return tn_gemm_block_group_bytes(blocks, tile->few_cols, TN_GEMM_KC);
 }
 
-/* Block p0 of k of some panels, from column j on. Sums of a block that isn't the first wait. */
-static void few_block(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
-                      int half, int64_t j, int64_t cols, int64_t panels, int64_t p0, const char *a,
-                      char *buffer) {
-    const tn_gemm_tile *tile = job->tile;
-    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - p0), most = steps_at_once(job, panels);
-    double waiting[TN_GEMM_WIDE * 32]; /* two rows of f32, of the widest panels */
-    float *to = (float *)(void *)tn_gemm_sum_at(job, s, half, 0, j);
-    const bool wait = p0 > 0 && kc > most;
-    tn_gemm_ukr_args t = {.a = a,
-                          .b = buffer,
-                          .c = wait ? (void *)waiting : to,
-                          .ldb = panels == 1 ? tile->nr : most * tile->nr,
-                          .ldc = wait ? panels * tile->nr : s->ld,
-                          .settle = true};
-    t.rows = (int32_t)at->rows;
-    t.cols = (int32_t)cols;
-    for (int64_t q = 0; q < kc; q += most) {
-        t.kc = tn_min64(most, kc - q);
-        t.a = a + q * (int64_t)sizeof(float) * tile->mr;
-        t.meet = q > 0 ? TN_GEMM_CHAIN : p0 > 0 && !wait ? TN_GEMM_ADD : TN_GEMM_STORE;
-        for (int64_t c = 0; c < cols; c += tile->nr)
-            tn_gemm_pack_b(job, &at->x, half, at->j0 + j + c, tn_min64(tile->nr, cols - c), p0 + q,
-                           t.kc, buffer + c * most * (int64_t)sizeof(float));
-        panels == 1 ? tile->ukr(&t) : tile->wide(&t);
-    }
-    for (int64_t i = 0; i < at->rows && wait; i++)
-        tile->ops.add(to + i * s->ld, (float *)(void *)waiting + i * panels * tile->nr, cols);
+/* Whether that many rows go without panels: values as they are decoded, without factors. */
+static bool few_take(const tn_gemm_job *job, int64_t rows) {
+    return job->blocks && rows <= TN_GEMM_FEW && !tn_gemm_present(&job->p, TN_GEMM_B_SCALE) &&
+           !tn_gemm_present(&job->p, TN_GEMM_B_ZERO);
 }
 
-/* One panel's columns by the kernel that needs no panels, if there is one for so few rows: of
- * packed blocks all of k at once, else interleaved a block of k at a time. */
-static bool few_rows(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
-                     int half, int64_t j, int64_t cols) {
+size_t tn_gemm_few_bytes(const tn_gemm_tile *tile, tenon_dtype dtype) {
+    return tn_round64((size_t)run_bytes(tile, tn_block_find(dtype))) +
+           (size_t)(tile->few_cols * TN_GEMM_FEW_SCRATCH(TN_GEMM_KC));
+}
+
+/* Steps p0 ... p0 + steps, whole blocks of k, of up to few_cols columns; `a`: their panels. Of
+ * packed blocks either all steps or the columns of one panel, which lie together; others are
+ * interleaved a block of k at a time. */
+static void few_rows(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
+                     int half, int64_t j, int64_t cols, int64_t p0, int64_t steps, const char *a,
+                     char *buffer) {
     const tn_gemm_tile *tile = job->tile;
-    if (!tile->few || at->rows > TN_GEMM_FEW)
-        return false;
-    const int64_t k = job->p.k, lanes = tile->lanes;
+    const int64_t lanes = tile->lanes, end = p0 + steps;
+    tn_gemm_few_fn *const few = tile->few[job->blocks->dtype - TENON_Q8_0];
     tn_gemm_few_args t = {
-        .a = job->workspace,
+        .a = a,
         .c = (float *)(void *)tn_gemm_sum_at(job, s, half, 0, j),
+        .scratch = buffer + tn_round64((size_t)run_bytes(tile, job->blocks)),
         .a_block = tn_gemm_a_bytes(tile, TN_GEMM_KC),
         .block = TN_GEMM_KC,
         .b_block = tn_gemm_block_group_bytes(job->blocks, tile->lanes, TN_GEMM_KC),
-        .b_last = tn_gemm_block_group_bytes(job->blocks, tile->lanes, k % TN_GEMM_KC),
-        .k = k,
+        .b_last = tn_gemm_block_group_bytes(job->blocks, tile->lanes, steps % TN_GEMM_KC),
+        .k = steps,
         .ldc = s->ld,
         .cols = cols,
         .rows = (int32_t)at->rows,
+        .meet = p0 > 0 ? TN_GEMM_ADD : TN_GEMM_STORE,
     };
     if (job->packed_blocks) {
         t.b = (const char *)job->address[TN_GEMM_B_PACKED] +
-              packed_offset(job, at->x.packed, half, at->j0 + j, 0);
-        tile->few(&t);
-        return true;
+              packed_offset(job, at->x.packed, half, at->j0 + j, p0);
+        few(&t);
+        return;
     }
-    assert(cols <= MOST_PANEL);
-    _Alignas(64) char run[MOST_RUN * MOST_PANEL];
-    for (int64_t p = 0; p < k; p += TN_GEMM_KC) {
-        t.k = tn_min64(TN_GEMM_KC, k - p);
-        t.b = run;
-        t.a = job->workspace + p / TN_GEMM_KC * t.a_block;
+    for (int64_t p = p0; p < end; p += TN_GEMM_KC) {
+        t.k = tn_min64(TN_GEMM_KC, end - p);
+        t.b = buffer;
+        t.a = a + (p - p0) / TN_GEMM_KC * t.a_block;
         t.meet = p > 0 ? TN_GEMM_ADD : TN_GEMM_STORE;
-        char *to = run;
+        char *to = buffer;
         for (int64_t c = 0; c < cols; c += lanes) {
             interleave(job, &at->x, half, at->j0 + j + c, tn_min64(lanes, cols - c), p,
                        t.k / job->blocks->elements, distance_ahead(job, at->j0 + j, p, t.k), to);
             to += t.k == TN_GEMM_KC ? t.b_block : t.b_last;
         }
-        tile->few(&t);
+        few(&t);
     }
+}
+
+bool tn_gemm_few_block(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
+                       int half, int64_t j0, int64_t cols, int64_t p0, const char *a,
+                       char *buffer) {
+    const tn_gemm_tile *tile = job->tile;
+    if (!few_take(job, at->rows))
+        return false;
+    const int64_t width = job->packed_blocks ? tile->nr : tile->few_cols,
+                  steps = tn_min64(TN_GEMM_KC, job->p.k - p0);
+    for (int64_t j = j0; j < j0 + cols; j += width)
+        few_rows(job, at, s, half, j, tn_min64(width, j0 + cols - j), p0, steps, a, buffer);
     return true;
+}
+
+/* Block p0 of k of a panel, from column j on. */
+static void panel(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s, int half,
+                  int64_t j, int64_t cols, int64_t p0, const char *a, char *buffer) {
+    const int64_t kc = tn_min64(TN_GEMM_KC, job->p.k - p0);
+    const tn_gemm_ukr_args t = {.a = a,
+                                .b = buffer,
+                                .c = tn_gemm_sum_at(job, s, half, 0, j),
+                                .kc = kc,
+                                .ldb = job->tile->nr,
+                                .ldc = s->ld,
+                                .rows = (int32_t)at->rows,
+                                .cols = (int32_t)cols,
+                                .meet = p0 > 0 ? TN_GEMM_ADD : TN_GEMM_STORE,
+                                .settle = true};
+    tn_gemm_pack_b(job, &at->x, half, at->j0 + j, cols, p0, kc, buffer);
+    job->tile->ukr(&t);
 }
 
 bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_gemm_sums *s,
@@ -201,16 +214,17 @@ bool tn_gemm_block_columns(const tn_gemm_job *job, const tn_gemm_place *at, cons
     const tn_gemm_tile *tile = job->tile;
     if (!job->blocks || !job->plan->shared_a || at->x.m > tile->mr)
         return false;
-    const int64_t panels = tile->wide && at->rows <= 2 ? TN_GEMM_WIDE : 1,
-                  width = panels * tile->nr, a_bytes = tn_gemm_a_bytes(tile, TN_GEMM_KC);
+    const bool few = few_take(job, at->x.m);
+    const int64_t width = few ? tile->few_cols : tile->nr,
+                  a_bytes = tn_gemm_a_bytes(tile, TN_GEMM_KC);
     for (int half = 0; half < job->halves; half++)
         for (int64_t j = j0; j < j0 + cols; j += width) {
             const int64_t n = tn_min64(width, j0 + cols - j);
-            if (few_rows(job, at, s, half, j, n))
-                continue;
-            for (int64_t p0 = 0; p0 < job->p.k; p0 += TN_GEMM_KC)
-                few_block(job, at, s, half, j, n, panels, p0,
-                          job->workspace + p0 / TN_GEMM_KC * a_bytes, buffer);
+            if (few)
+                few_rows(job, at, s, half, j, n, 0, job->p.k, job->workspace, buffer);
+            for (int64_t p0 = 0; p0 < job->p.k && !few; p0 += TN_GEMM_KC)
+                panel(job, at, s, half, j, n, p0, job->workspace + p0 / TN_GEMM_KC * a_bytes,
+                      buffer);
         }
     return true;
 }

@@ -102,7 +102,7 @@ static void plan_fetch(const chooser *c, tn_gemm_plan *plan) {
     const int64_t nr = c->tile->nr;
     if (tn_gemm_of_blocks(c->p)) {
         plan->fetch = TN_GEMM_FETCH_COLUMNS;
-        plan->group = c->tile->wide && c->p->m <= 2 ? TN_GEMM_WIDE * nr : nr;
+        plan->group = c->p->m <= TN_GEMM_FEW ? c->tile->few_cols : nr;
     } else if (c->packed) {
         /* One or two tiles take a panel as fast as it comes, and better from the hardware. */
         if (c->p->m > 2 * c->tile->mr)
@@ -142,10 +142,10 @@ bool tn_gemm_plan_private(const chooser *c, const piece_most *most, tn_gemm_plan
     plan->shared_bytes = plan->shared_a ? (size_t)blocks * a_block_bytes(c, m, c->kc) : 0;
     plan->a_bytes = plan->shared_a ? 0 : a_block_bytes(c, plan->mc, c->kc);
     plan->b_bytes = c->packed ? 0 : panel_bytes(c, nr, c->kc);
-    if (plan->group == TN_GEMM_WIDE * nr && tn_gemm_of_blocks(c->p))
-        plan->b_bytes =
-            tn_round64((size_t)(TN_GEMM_WIDE * nr * c->element) *
-                       (size_t)tn_gemm_block_steps(tn_block_find(c->p->operand[TN_GEMM_B].dtype)));
+    if (tn_gemm_of_blocks(c->p)) { /* of experts any may have few rows */
+        const size_t few = tn_gemm_few_bytes(c->tile, c->p->operand[TN_GEMM_B].dtype);
+        plan->b_bytes = few > plan->b_bytes ? few : plan->b_bytes;
+    }
     plan->sum_bytes = c->in_place ? 0 : sum_bytes(c, plan->mc, plan->nc);
     return true;
 }

@@ -92,9 +92,12 @@ static void columns(const tn_gemm_job *job, const tn_gemm_place *at, const tn_ge
             a = tn_gemm_shared_a(job, at->x.m, at->i0, p0);
         else
             tn_gemm_pack_a(job, &at->x, at->i0, at->rows, p0, tn_min64(TN_GEMM_KC, k - p0), own);
-        for (int half = 0; half < job->halves; half++)
+        for (int half = 0; half < job->halves; half++) {
+            if (tn_gemm_few_block(job, at, s, half, j0, cols, p0, a, b_buffer))
+                continue;
             for (int64_t j = j0; j < j0 + cols; j += nr)
                 panel(job, at, s, half, j, p0, a, b_buffer);
+        }
     }
 }
 

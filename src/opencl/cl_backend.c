@@ -141,10 +141,10 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
         return tn_cl_merge_plan(limits, problem, out, why);
     case TN_OP_APPEND:
         return tn_cl_append_plan(limits, problem, out, why);
-    case TN_OP_QUANTIZE:
     case TN_OP_DEQUANTIZE:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s: blocks are not yet on this device",
-                       op == TN_OP_QUANTIZE ? "y.dtype" : "x.dtype");
+        return tn_cl_dequantize_plan(limits, problem, out);
+    case TN_OP_QUANTIZE:
+        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "y.dtype: blocks are not yet on this device");
     case TN_OP_GEMM_PACK:
         break; /* is not planned */
     }
@@ -165,6 +165,8 @@ static tenon_status describe(tn_cl_work *work, const tn_run *r, tn_message *why)
         return tn_cl_merge_run(work, r, why);
     case TN_OP_APPEND:
         return tn_cl_append_run(work, r, why);
+    case TN_OP_DEQUANTIZE:
+        return tn_cl_dequantize_run(work, r, why);
     default:
         return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached opencl", (int)r->op);
     }

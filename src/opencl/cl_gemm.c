@@ -33,12 +33,24 @@ static tenon_dtype b_type(const gemm_run *r) {
     return r->plan.b_width ? tn_cl_packed_type(r->p) : r->p->operand[TN_GEMM_B].dtype;
 }
 
-static tenon_status launch(gemm_run *r, const char *program, const char *kernel, int type,
-                           int64_t x, int64_t y, int64_t z, bool packs) {
+/* Kernels that know only numbers have another program where B is of blocks. */
+static const char *program_of(const gemm_run *r, const char *kernel, bool packs) {
+    static const char *const of_blocks[][2] = {{"gemm_plain", "gemm_plain_blocks"},
+                                               {"gemm_local", "gemm_local_blocks"},
+                                               {"gemm_small", "gemm_small_blocks"},
+                                               {"gemm_tile", "gemm_tile_blocks"}};
+    for (size_t i = 0; r->plan.blocks && !packs && i < sizeof of_blocks / sizeof *of_blocks; i++)
+        if (strcmp(kernel, of_blocks[i][0]) == 0)
+            return of_blocks[i][1];
+    return kernel;
+}
+
+static tenon_status launch(gemm_run *r, const char *kernel, int type, int64_t x, int64_t y,
+                           int64_t z, bool packs) {
     const tn_cl_gemm_state *plan = &r->plan;
     const tn_gemm_operand *b = &r->p->operand[TN_GEMM_B];
     char options[TN_CL_OPTIONS];
-    tn_cl_launch l = {.program = program,
+    tn_cl_launch l = {.program = program_of(r, kernel, packs),
                       .kernel = kernel,
                       .options = options,
                       .dims = 3,
@@ -52,7 +64,7 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
     if (packs)
         tn_cl_gemm_packing(plan, r->p, options);
     else if (plan->kind == TN_CL_GEMM_PLAIN)
-        snprintf(at, left, " -DTN_EPILOGUE=%d", plan->epilogue);
+        snprintf(at, left, " -DTN_EPILOGUE=%d -DTN_FAST=%d", plan->epilogue, plan->fast);
     else if (plan->kind == TN_CL_GEMM_LOCAL)
         snprintf(at, left,
                  " -DTN_EPILOGUE=%d -DTN_GROUP=%d -DTN_EACH=%d -DTN_STEP=%d -DTN_TYPE_A=%d "
@@ -63,12 +75,23 @@ static tenon_status launch(gemm_run *r, const char *program, const char *kernel,
         snprintf(at, left,
                  " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=1 -DTN_COLS=%d -DTN_TYPE=%d -DTN_TURNED=%d",
                  plan->epilogue, plan->mr, plan->cols, type, b->column != 1);
+    else if (plan->kind == TN_CL_GEMM_FEW)
+        snprintf(at, left,
+                 " -DTN_EPILOGUE=%d -DTN_ROWS=%d -DTN_GROUP=%d -DTN_FAST=%d -DTN_STAGED=1",
+                 plan->epilogue, plan->rows, plan->cols, plan->fast);
+    else if (plan->kind == TN_CL_GEMM_BLOCKS)
+        snprintf(at, left,
+                 " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=1 -DTN_ROWS=%d -DTN_COLS=%d -DTN_FAST=%d",
+                 plan->epilogue, plan->rows, plan->rows, plan->cols, plan->fast);
     else
         snprintf(at, left, " -DTN_EPILOGUE=%d -DTN_MR=%d -DTN_NV=%d -DTN_ROWS=%d -DTN_COLS=%d",
                  plan->epilogue, plan->mr, plan->nv, plan->rows, plan->cols);
     if (plan->kind == TN_CL_GEMM_LOCAL)
         l.local[0] = l.local[1] = (size_t)(plan->rows / LOCAL_EACH);
-    tn_cl_gemm_arguments(&l, r->run->places, &r->run->places->scratch, &r->numbers);
+    if (plan->kind == TN_CL_GEMM_FEW)
+        l.local[0] = (size_t)plan->cols;
+    tn_cl_gemm_arguments(&l, r->run->places, &r->run->places->scratch,
+                         present(r->p, TN_GEMM_B_PACKED), &r->numbers);
     return tn_cl_launch_add(r->work, &l, r->why);
 }
 
@@ -98,22 +121,29 @@ static tenon_status pass(gemm_run *r, bool again) {
         g->b_panels = tn_ceil_div(g->cols, nr) * halves;
     switch ((tn_cl_gemm_kind)plan->kind) {
     case TN_CL_GEMM_PLAIN:
-        return launch(r, "gemm_plain", "gemm_plain", 0, tn_ceil_div(g->cols, PLAIN_COLUMNS),
-                      tiles_down(r, 1), members, false);
+        return launch(r, "gemm_plain", 0, tn_ceil_div(g->cols, PLAIN_COLUMNS), tiles_down(r, 1),
+                      members, false);
     case TN_CL_GEMM_LOCAL: {
         const bool both =
             tn_cl_gemm_special(operand[TN_GEMM_A].dtype) && tn_cl_gemm_special(b_type(r));
         const int64_t group = plan->rows / LOCAL_EACH;
-        return launch(r, "gemm_local", "gemm_local", both ? (int)operand[TN_GEMM_A].dtype : 0,
+        return launch(r, plan->fast ? "gemm_blocks_local" : "gemm_local",
+                      both ? (int)operand[TN_GEMM_A].dtype : 0,
                       tn_ceil_div(g->cols, plan->cols) * group, tiles_down(r, plan->rows) * group,
                       members, false);
     }
     case TN_CL_GEMM_SMALL:
-        return launch(r, "gemm_small", "gemm_small", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
+        return launch(r, "gemm_small", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
                       tiles_down(r, plan->rows), members, false);
     case TN_CL_GEMM_ROWS:
-        return launch(r, "gemm_rows", "gemm_rows", (int)operand[TN_GEMM_B].dtype,
+        return launch(r, "gemm_rows", (int)operand[TN_GEMM_B].dtype,
                       tn_ceil_div(g->cols, plan->cols), 1, members, false);
+    case TN_CL_GEMM_BLOCKS:
+        return launch(r, "gemm_blocks", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
+                      tiles_down(r, plan->rows), members, false);
+    case TN_CL_GEMM_FEW:
+        return launch(r, "gemm_blocks_few", 0, tn_round_up(g->cols, plan->cols),
+                      tiles_down(r, plan->rows), members, false);
     case TN_CL_GEMM_TILE:
         break;
     }
@@ -129,13 +159,13 @@ static tenon_status pass(gemm_run *r, bool again) {
     g->b_packed =
         g->a_packed + tn_round_up(g->a_members * g->a_panels * plan->mr * g->k * size, 4096);
     g->a_pieces = again ? 0 : g->a_panels;
-    if (plan->b_width)
+    if (plan->b_width || plan->blocks)
         g->b_members = 0;
     const int64_t b_pieces = g->b_members ? tn_ceil_div(g->b_panels, TN_CL_PACK_PANELS) : 0;
     if (g->a_pieces + b_pieces > 0)
-        TN_TRY(launch(r, "gemm_pack", "gemm_pack", 0, g->a_pieces + b_pieces, blocks,
+        TN_TRY(launch(r, "gemm_pack", 0, g->a_pieces + b_pieces, blocks,
                       tn_max64(g->a_members, g->b_members), true));
-    return launch(r, "gemm_tile", "gemm_tile", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
+    return launch(r, "gemm_tile", 0, tn_ceil_div(g->b_panels * nr, plan->cols),
                   tiles_down(r, plan->rows), members, false);
 }
 

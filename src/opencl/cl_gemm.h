@@ -41,11 +41,13 @@ _Static_assert(sizeof(tn_cl_gemm) + (TN_CL_GEMM_OPERANDS + 1) * 8 <= TN_CL_ARGUM
                "a kernel's arguments");
 
 typedef enum tn_cl_gemm_kind {
-    TN_CL_GEMM_PLAIN, /* any device, no workspace: element by element */
-    TN_CL_GEMM_LOCAL, /* GPUs: through local memory */
-    TN_CL_GEMM_SMALL, /* CPUs: in place, or packed in private memory */
-    TN_CL_GEMM_ROWS,  /* CPUs: a few rows, B read once */
-    TN_CL_GEMM_TILE   /* CPUs: packed in the workspace */
+    TN_CL_GEMM_PLAIN,  /* any device, no workspace: element by element */
+    TN_CL_GEMM_LOCAL,  /* GPUs: through local memory */
+    TN_CL_GEMM_SMALL,  /* CPUs: in place, or packed in private memory */
+    TN_CL_GEMM_ROWS,   /* CPUs: a few rows, B read once */
+    TN_CL_GEMM_BLOCKS, /* CPUs: B of blocks, decoded in registers */
+    TN_CL_GEMM_FEW,    /* GPUs: a few rows by a B of blocks, which is read once */
+    TN_CL_GEMM_TILE    /* CPUs: packed in the workspace; of a B of blocks only A is */
 } tn_cl_gemm_kind;
 
 /* Kept in a choice: the same on every device of a kind. */
@@ -56,12 +58,17 @@ typedef struct tn_cl_gemm_state {
     int32_t mr, nv;     /* the micro-tile: rows, vectors of columns */
     int32_t rows, cols; /* the tile of a work item; LOCAL: of a work-group */
     int32_t epilogue, fp64;
-    int32_t b_width; /* columns of a panel of a B that the caller packed; 0: it is not */
+    int32_t blocks, fast; /* B is of blocks, as the kernels find it; A is rounded to bytes for it */
+    int32_t b_width;      /* columns of a panel of a B that the caller packed; 0: it is not */
     /* the most members, rows and columns of C that are packed at a time */
     int64_t members, pass_rows, pass_cols;
 } tn_cl_gemm_state;
 
 _Static_assert(sizeof(tn_cl_gemm_state) <= TN_CHOICE_STATE, "a choice keeps it");
+
+/* Whether B is of a block type, and whether A is rounded to bytes for it (docs/NUMERICS.md, 3.8). */
+bool tn_cl_gemm_of_blocks(const tn_gemm_problem *p);
+bool tn_cl_gemm_rounds(const tn_gemm_problem *p);
 
 /* The sums of a product: TN_SUM of kernels/number.cl; and whether kernels on f32 give them. */
 int32_t tn_cl_gemm_sum(const tn_gemm_problem *p);
@@ -94,17 +101,18 @@ int tn_cl_gemm_special(tenon_dtype type);
 void tn_cl_gemm_packing(const tn_cl_gemm_state *plan, const tn_gemm_problem *p, char *options);
 /* Panels of B that an item of it packs. */
 enum { TN_CL_PACK_PANELS = 4 };
-/* What all its kernels take: the operands' memories, the workspace's, the numbers. */
+/* What all its kernels take: the operands' memories (`packed`: B_PACKED for B), the workspace's, the
+ * numbers. */
 void tn_cl_gemm_arguments(tn_cl_launch *launch, const tn_places *places, const tn_place *scratch,
-                          const tn_cl_gemm *numbers);
+                          bool packed, const tn_cl_gemm *numbers);
 
 /* ---- cl_gemm_packed.c: a B that the caller has packed */
 
 enum { TN_CL_PACKED_HEAD = 64 /* bytes before its panels */ };
 
-/* Type of its elements, that of the products. */
+/* Type of its elements: that of the products, or blocks as they are. */
 tenon_dtype tn_cl_packed_type(const tn_gemm_problem *p);
-/* Bytes of a member in panels of `width` columns. */
+/* Bytes of a member in panels of `width` columns; of blocks, which are in no panels, `width` 0. */
 int64_t tn_cl_packed_member(const tn_gemm_problem *p, int64_t width);
 /* Columns of a panel on a device. */
 int32_t tn_cl_packed_width(const tn_cl_limits *limits, const tn_gemm_problem *p);

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cl_gemm_numbers.c: a product in the kernels' numbers: where each operand of each member lies,
- * counted in bytes. Called by cl_gemm.c and cl_gemm_packed.c; decides nothing.
+ * counted in bytes, which of a B of blocks k steps do not: its row is 0. Called by cl_gemm.c and cl_gemm_packed.c; decides nothing.
  *
  * Members of pointer arrays lie side by side here (core/places.h), those of a packed B where
  * gemm_pack.cl put them, so that kernels see an ordinary batch.
  */
 #include "opencl/cl_gemm.h"
+#include "ops/blocks.h"
 
 #include <stdio.h>
+
+static bool packed(const tn_gemm_problem *p) {
+    return p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE;
+}
 
 /* Bytes from one index of batch dimension d to the next. */
 static int64_t step_of(const tn_gemm_problem *p, int role, int32_t d, int64_t b_width) {
     const tn_gemm_operand *o = &p->operand[role];
-    if (role != TN_GEMM_B || b_width == 0)
-        return o->batch[d] * tn_element_size(o->dtype);
+    if (role != TN_GEMM_B || !packed(p))
+        return tn_bytes_of(o->dtype, o->batch[d]);
     if (!tn_cl_packed_differs(p, d))
         return 0;
     int64_t step = tn_cl_packed_member(p, b_width);
@@ -71,14 +76,15 @@ void tn_cl_gemm_numbers(const tn_gemm_problem *p, const tn_places *places, int64
         g->group[i] = tn_max64(p->group[TN_GEMM_A_SCALE + i], 1);
     for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
         const tn_gemm_operand *o = &p->operand[role];
-        const int64_t size = tn_element_size(o->dtype);
         g->type[role] = (int32_t)o->dtype;
-        g->row[role] = o->row * size;
-        g->column[role] = o->column * size;
+        g->row[role] = tn_bytes_of(o->dtype, o->row);
+        g->column[role] = tn_bytes_of(o->dtype, o->column);
     }
     set_members(p, places, g);
     if (b_width)
         set_packed(p, g);
+    else if (packed(p)) /* blocks, one column after the other */
+        g->column[TN_GEMM_B] = tn_bytes_of(p->operand[TN_GEMM_B].dtype, p->k);
     tn_cl_gemm_place(p, places, 0, g);
 }
 
@@ -92,9 +98,8 @@ int64_t tn_cl_gemm_outer(const tn_gemm_problem *p) {
 void tn_cl_gemm_place(const tn_gemm_problem *p, const tn_places *places, int64_t outer,
                       tn_cl_gemm *g) {
     for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
-        const bool packed = role == TN_GEMM_B && g->b_width != 0;
         int64_t index = outer;
-        g->start[role] = packed
+        g->start[role] = role == TN_GEMM_B && packed(p)
                              ? (int64_t)places->operand[TN_GEMM_B_PACKED].offset + TN_CL_PACKED_HEAD
                              : (int64_t)places->operand[role].offset;
         if (p->experts > 0)
@@ -123,11 +128,10 @@ void tn_cl_gemm_packing(const tn_cl_gemm_state *plan, const tn_gemm_problem *p, 
 }
 
 void tn_cl_gemm_arguments(tn_cl_launch *launch, const tn_places *places, const tn_place *scratch,
-                          const tn_cl_gemm *numbers) {
-    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++) {
-        const bool packed = role == TN_GEMM_B && numbers->b_width != 0;
-        tn_cl_arg_memory(launch, &places->operand[packed ? TN_GEMM_B_PACKED : role]);
-    }
+                          bool packed_b, const tn_cl_gemm *numbers) {
+    for (int role = 0; role < TN_CL_GEMM_OPERANDS; role++)
+        tn_cl_arg_memory(launch,
+                         &places->operand[role == TN_GEMM_B && packed_b ? TN_GEMM_B_PACKED : role]);
     tn_cl_arg_memory(launch, scratch);
     tn_cl_arg_bytes(launch, numbers, sizeof *numbers);
 }

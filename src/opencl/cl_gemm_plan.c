@@ -9,6 +9,7 @@
 #include "opencl/cl_gemm.h"
 
 #include "core/checked.h"
+#include "ops/blocks.h"
 #include "ops/dtype.h"
 
 static bool present(const tn_gemm_problem *p, int role) {
@@ -24,7 +25,7 @@ tenon_status tn_cl_gemm_refuse(const tn_cl_limits *limits, const tn_gemm_problem
                                         "b_zero",   "c_scale", "c_zero"};
     for (int role = TN_GEMM_A; role <= TN_GEMM_C_ZERO; role++) {
         const tenon_dtype type = p->operand[role].dtype;
-        if (type > TENON_BOOL)
+        if (type > TENON_BOOL && (role != TN_GEMM_B || !tn_block_find(type)))
             return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s.dtype is %s: not yet on this device",
                            names[role], tenon_dtype_name(type));
         if (type == TENON_F64 && !limits->fp64)
@@ -45,6 +46,17 @@ tenon_status tn_cl_gemm_refuse(const tn_cl_limits *limits, const tn_gemm_problem
 }
 
 /* ---- facts of a product */
+
+bool tn_cl_gemm_of_blocks(const tn_gemm_problem *p) {
+    return tn_block_find(p->operand[TN_GEMM_B].dtype) != NULL;
+}
+
+/* As the CPU backend has it: asked for, and neither operand has other factors. */
+bool tn_cl_gemm_rounds(const tn_gemm_problem *p) {
+    return tn_cl_gemm_of_blocks(p) && p->compute == TENON_COMPUTE_FAST &&
+           !present(p, TN_GEMM_A_SCALE) && !present(p, TN_GEMM_A_ZERO) &&
+           !present(p, TN_GEMM_B_SCALE) && !present(p, TN_GEMM_B_ZERO);
+}
 
 int32_t tn_cl_gemm_sum(const tn_gemm_problem *p) {
     return p->accumulate == TENON_F64 ? 1 : p->accumulate == TENON_S32 ? 2 : 0;
@@ -89,7 +101,10 @@ static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
     case TN_CL_GEMM_PLAIN:
         return 0.1e9;
     case TN_CL_GEMM_LOCAL:
-        return 30e9;
+        /* rows that a tile is filled up with are multiplied too */
+        return plan->blocks ? 30e9 * (double)p->m / (double)tn_round_up(p->m, plan->rows) : 30e9;
+    case TN_CL_GEMM_FEW:
+        return 8e9 * (double)p->m;
     case TN_CL_GEMM_SMALL: {
         /* rows that a micro-tile is filled up with are multiplied too */
         const double filled = (double)p->m / (double)tn_round_up(p->m, plan->mr);
@@ -101,9 +116,15 @@ static double rate_of(const tn_gemm_problem *p, const tn_cl_gemm_state *plan) {
     case TN_CL_GEMM_ROWS:
         /* The memory's rate; ahead of SMALL, which reads B in strips: twice as fast for a row. */
         return 8e9 * (double)p->m;
+    case TN_CL_GEMM_BLOCKS:
+        /* Decoding a unit costs as much as some rows that it meets. */
+        return plan->fast ? 40e9 * (double)p->m / (double)(tn_round_up(p->m, plan->rows) + 8)
+                          : 40e9 * (double)p->m / (double)(tn_round_up(p->m, plan->rows) + 4);
     case TN_CL_GEMM_TILE:
         break;
     }
+    if (plan->blocks) /* decoded for each tile */
+        return 40e9 * (double)p->m / (double)(tn_round_up(p->m, plan->mr) + 8);
     return 40e9;
 }
 
@@ -119,21 +140,23 @@ static double seconds_of(const tn_cl_limits *limits, const tn_gemm_problem *p,
 static void offer(const tn_cl_limits *limits, const tn_gemm_problem *p,
                   const tn_cl_gemm_state *plan, size_t workspace, double packed, double launches,
                   tn_choices *out) {
-    static const char *const algorithms[] = {[TN_CL_GEMM_PLAIN] = "gemm-plain",
-                                             [TN_CL_GEMM_LOCAL] = "gemm-local",
-                                             [TN_CL_GEMM_SMALL] = "gemm-small",
-                                             [TN_CL_GEMM_ROWS] = "gemm-rows",
-                                             [TN_CL_GEMM_TILE] = "gemm-packed"};
-    static const char *const kernels[] = {[TN_CL_GEMM_PLAIN] = "gemm_plain",
-                                          [TN_CL_GEMM_LOCAL] = "gemm_local",
-                                          [TN_CL_GEMM_SMALL] = "gemm_small",
-                                          [TN_CL_GEMM_ROWS] = "gemm_rows",
-                                          [TN_CL_GEMM_TILE] = "gemm_tile"};
+    static const char *const algorithms[] = {
+        [TN_CL_GEMM_PLAIN] = "gemm-plain",   [TN_CL_GEMM_LOCAL] = "gemm-local",
+        [TN_CL_GEMM_SMALL] = "gemm-small",   [TN_CL_GEMM_ROWS] = "gemm-rows",
+        [TN_CL_GEMM_BLOCKS] = "gemm-blocks", [TN_CL_GEMM_FEW] = "gemm-blocks-few",
+        [TN_CL_GEMM_TILE] = "gemm-packed"};
+    static const char *const kernels[] = {
+        [TN_CL_GEMM_PLAIN] = "gemm_plain",   [TN_CL_GEMM_LOCAL] = "gemm_local",
+        [TN_CL_GEMM_SMALL] = "gemm_small",   [TN_CL_GEMM_ROWS] = "gemm_rows",
+        [TN_CL_GEMM_BLOCKS] = "gemm_blocks", [TN_CL_GEMM_FEW] = "gemm_blocks_few",
+        [TN_CL_GEMM_TILE] = "gemm_tile"};
     static const char *const reasons[] = {
         [TN_CL_GEMM_PLAIN] = "any device, any types, no workspace: an element at a time",
         [TN_CL_GEMM_LOCAL] = "a GPU: tiles through local memory",
         [TN_CL_GEMM_SMALL] = "no workspace: operands in place, or packed in private memory",
         [TN_CL_GEMM_ROWS] = "a few rows: B is read once, in place",
+        [TN_CL_GEMM_BLOCKS] = "blocks are decoded in registers",
+        [TN_CL_GEMM_FEW] = "a few rows: blocks are read once, through local memory",
         [TN_CL_GEMM_TILE] = "large: packed once"};
     tn_choice choice;
     memset(&choice, 0, sizeof choice);
@@ -181,7 +204,7 @@ static size_t packed_bytes(const tn_gemm_problem *p, const tn_cl_gemm_state *pla
     const int64_t a_members = p->experts > 0 ? 1 : plan->members;
     size_t bytes;
     *a_bytes = bytes_of(a_members, a_panels, plan->mr, p->k, size);
-    const int64_t b_members = plan->b_width ? 0 : plan->members;
+    const int64_t b_members = plan->b_width || plan->blocks ? 0 : plan->members;
     return tn_add_size(*a_bytes, bytes_of(b_members, b_panels, nr, p->k, size), &bytes) ? bytes
                                                                                         : SIZE_MAX;
 }
@@ -217,10 +240,29 @@ static bool plan_packed(const tn_cl_limits *limits, const tn_gemm_problem *p,
     const double launches = (double)batches * (double)down * (1 + 2 * (double)across);
     if (launches > TN_CL_LAUNCHES)
         return false;
-    const double packed = (double)members_of(p) * (double)p->k *
-                          ((double)p->m + (plan->b_width ? 0 : (double)p->n * (double)down));
+    const double packed =
+        (double)members_of(p) * (double)p->k *
+        ((double)p->m + (plan->b_width || plan->blocks ? 0 : (double)p->n * (double)down));
     offer(limits, p, plan, packed_bytes(p, plan, &a_bytes), packed, launches, out);
     return true;
+}
+
+/* B of blocks is decoded once for some rows: as many as have their sums in registers, or, of those
+ * that are rounded to bytes, any number. */
+static void plan_blocks(const tn_cl_limits *limits, const tn_gemm_problem *p,
+                        const tn_cl_gemm_state *tile, tn_choices *out) {
+    const int64_t each = p->experts > 0 ? tn_ceil_div(p->m, p->experts) : p->m;
+    tn_cl_gemm_state plan = *tile;
+    if (!plan.fast && each > 8)
+        return;
+    plan.kind = TN_CL_GEMM_BLOCKS;
+    plan.nv = 1;
+    if (plan.fast && plan.width > 8)
+        plan.width = 8; /* the width of the dot products that there are */
+    plan.rows = plan.mr = each <= 1 ? 1 : each <= 4 ? 4 : !plan.fast ? 8 : each <= 24 ? 24 : 48;
+    /* Reading A costs as much as several columns. */
+    plan.cols = each <= 1 ? 64 : 256;
+    offer(limits, p, &plan, 0, 0, 1, out);
 }
 
 static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
@@ -234,14 +276,19 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     const int64_t halves = p->gated != TENON_GATED_NONE ? 2 : 1;
     const double tiles =
         (double)p->m * (double)p->n * (double)halves * (double)members_of(p) / (96.0 * 64);
+    const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
+    if (plan.blocks && !scaled)
+        plan_blocks(limits, p, &plan, out);
+    if (plan.fast)
+        return;
     plan.kind = TN_CL_GEMM_SMALL;
-    plan.rows = 24;
+    /* B of blocks is decoded again for each tile. */
+    plan.rows = plan.blocks && p->m > 24 ? 96 : 24;
     plan.cols = 64;
     offer(limits, p, &plan, 0, 0, 1, out);
 
-    const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
-    if (p->m <= 4 && p->experts == 0 && halves == 1 && !scaled && !plan.b_width && p->k > 0 &&
-        plan.sum != 2) {
+    if (!plan.blocks && p->m <= 4 && p->experts == 0 && halves == 1 && !scaled && !plan.b_width &&
+        p->k > 0 && plan.sum != 2) {
         tn_cl_gemm_state rows = plan;
         rows.kind = TN_CL_GEMM_ROWS;
         rows.mr = p->m == 1 ? 1 : p->m == 2 ? 2 : 4;
@@ -251,7 +298,7 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
     if (p->k == 0)
         return;
     plan.kind = TN_CL_GEMM_TILE;
-    plan.rows = tiles < 4.0 * limits->units ? 24 : 96;
+    plan.rows = tiles < 4.0 * limits->units && !plan.blocks ? 24 : 96;
     static const size_t rooms[] = {(size_t)256 << 20, (size_t)32 << 20, (size_t)4 << 20,
                                    (size_t)512 << 10};
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
@@ -259,6 +306,9 @@ static void plan_cpu_like(const tn_cl_limits *limits, const tn_gemm_problem *p,
         plan_packed(limits, p, &packed, rooms[i], out);
     }
 }
+
+/* Items of a group of gemm_blocks_few.cl, which have a column each. */
+enum { FEW_GROUP = 64 };
 
 tn_cl_gemm_state tn_cl_gemm_plain(const tn_gemm_problem *p, int32_t fp64, int32_t b_width) {
     return (tn_cl_gemm_state){.kind = TN_CL_GEMM_PLAIN,
@@ -269,6 +319,8 @@ tn_cl_gemm_state tn_cl_gemm_plain(const tn_gemm_problem *p, int32_t fp64, int32_
                               .rows = 1,
                               .cols = 16,
                               .epilogue = has_epilogue(p),
+                              .blocks = tn_cl_gemm_of_blocks(p),
+                              .fast = tn_cl_gemm_rounds(p),
                               .fp64 = fp64,
                               .b_width = b_width,
                               .members = members_of(p),
@@ -294,6 +346,15 @@ tenon_status tn_cl_gemm_plan(const tn_cl_limits *limits, const tn_gemm_problem *
                           limits->group_extent[1] >= 16;
         local.rows = local.cols = wide ? 64 : TN_CL_GEMM_LOCAL_LEAST;
         offer(limits, p, &local, 0, 0, 1, out);
+        const bool scaled = present(p, TN_GEMM_B_SCALE) || present(p, TN_GEMM_B_ZERO);
+        if (plain.blocks && !scaled && p->m <= 4 * tn_max64(p->experts, 1) &&
+            limits->group_items >= FEW_GROUP && limits->group_extent[0] >= FEW_GROUP) {
+            tn_cl_gemm_state few = plain;
+            few.kind = TN_CL_GEMM_FEW;
+            few.rows = p->m == 1 ? 1 : 4;
+            few.cols = FEW_GROUP;
+            offer(limits, p, &few, 0, 0, 1, out);
+        }
     }
     return TENON_OK;
 }

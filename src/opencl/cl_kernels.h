@@ -124,6 +124,10 @@ tenon_status tn_cl_merge_plan(const tn_cl_limits *limits, const tn_merge_problem
                               tn_choices *out, tn_message *why);
 tenon_status tn_cl_merge_run(tn_cl_work *work, const tn_run *run, tn_message *why);
 
+tenon_status tn_cl_dequantize_plan(const tn_cl_limits *limits, const tn_dequantize_problem *p,
+                                   tn_choices *out);
+tenon_status tn_cl_dequantize_run(tn_cl_work *work, const tn_run *run, tn_message *why);
+
 tenon_status tn_cl_append_plan(const tn_cl_limits *limits, const tn_append_problem *p,
                                tn_choices *out, tn_message *why);
 tenon_status tn_cl_append_run(tn_cl_work *work, const tn_run *run, tn_message *why);

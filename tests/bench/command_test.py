@@ -116,6 +116,8 @@ class Mistakes(unittest.TestCase):
         (["bench", "attention", "--with", "softcap"], "--with"),
         (["bench", "attention", "--with", "mask=1"], "--with"),
         (["bench", "attention", "--with", "page=0"], "--with"),
+        (["bench", "attention", "--with", "cache=q9"], "--with"),
+        (["bench", "attention", "--with", "cache=q8_0", "--head-dim", "40"], "--with"),
         (["bench", "attention", "--with", "mixed,bias"], "--with"),
         (["bench", "attention", "--with", "view", "--head-dim", "8", "--v-dim", "9"], "--with"),
         (["bench", "gemm", "--mnk", "4", "--vs", "/nowhere/libblas.so"], "--vs"),
@@ -274,7 +276,7 @@ class Lines(unittest.TestCase):
         shape = ["bench", "attention", "--batch", "3", "--q-heads", "4", "--kv-heads", "2", "--head-dim", "16", *QUICK]
         for extents, features in [
             ("5x70", ["window=3", "softcap=2", "alibi", "sinks", "bias", "mask", "lse", "page=16", "mixed", "mixed,page=5",
-                      "causal,window=9,softcap=5,alibi,sinks,bias,mask,lse,page=7", "view"]),
+                      "causal,window=9,softcap=5,alibi,sinks,bias,mask,lse,page=7", "view", "cache=f16", "page=6,cache=f8_e4m3"]),
             ("33x33", ["causal,mixed", "mixed,alibi,lse", "window=4"]),
         ]:
             queries, keys = extents.split("x")
@@ -282,6 +284,12 @@ class Lines(unittest.TestCase):
                 row, = self.rows(*shape, "--q-len", queries, "--k-len", keys, "--with", with_)
                 self.assertEqual(row["with"], "+".join(f for f in with_.split(",") if f != "causal") or "-")
                 self.assertEqual(row["causal"], "causal" in with_)
+
+    def test_attention_block_caches(self):
+        for cache in ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "mxfp4"]:
+            row, = self.rows("bench", "attention", "--shape", "2x4x3x32", "--kv-heads", "2", "--k-len", "70", "--v-dim", "64",
+                             "--with", "cache=" + cache, *QUICK)
+            self.assertEqual(row["with"], "cache=" + cache)
 
     def test_attention_suites(self):
         named = self.rows("bench", "attention", "--suite", "list", "--json")
@@ -292,8 +300,8 @@ class Lines(unittest.TestCase):
             self.assertEqual(row["q_heads"] % row["kv_heads"], 0)
 
     def test_attention_costs(self):
-        rows = self.rows("bench", "attention", "--shape", "2x2x3x8", "--k-len", "520", "--costs", *QUICK)
-        self.assertEqual({row["feature"] for row in rows} >= {"causal", "window=511", "softcap=50", "mask", "page=16", "mixed"}, True)
+        rows = self.rows("bench", "attention", "--shape", "2x2x3x32", "--k-len", "520", "--costs", *QUICK)
+        self.assertEqual({row["feature"] for row in rows} >= {"causal", "window=511", "softcap=50", "mask", "page=16", "mixed", "cache=q8_0"}, True)
         for row in rows:
             self.assertEqual(row["op"], "attention-cost")
             self.assertGreater(row["time"], 0)

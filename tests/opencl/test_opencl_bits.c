@@ -58,6 +58,22 @@ static tenon_gemm_desc desc_of(const twins *t, int which, int64_t m, int64_t n, 
     return g;
 }
 
+/* Each algorithm in turn: each takes less workspace than the one before. */
+static void each_algorithm(const twins *t, tenon_gemm_desc g, int64_t count, const char *what) {
+    for (size_t bytes = SIZE_MAX; bytes > 0;) {
+        tenon_plan *plan;
+        tenon_plan_info info = {.struct_size = sizeof info};
+        g.workspace.bytes = bytes == SIZE_MAX ? 0 : bytes;
+        OK(t->device, tenon_gemm_plan(t->device, &g, &plan));
+        ck_assert_int_eq(tenon_plan_query(plan, &info), TENON_OK);
+        memset(t->out[0], 0xff, (size_t)count * sizeof(float));
+        OK(t->device, tenon_gemm_run(t->device, plan, &g));
+        ck_assert_msg(same(t, count), "%s: %s", what, info.kernel);
+        bytes = info.workspace > 1 ? info.workspace - 1 : 0;
+        tenon_plan_destroy(plan);
+    }
+}
+
 START_TEST(products) {
     /* a row, a few, a tile and a bit, several blocks of k */
     static const int64_t shape[][3] = {{1, 70, 300},  {3, 300, 257},  {5, 16, 8},
@@ -69,20 +85,10 @@ START_TEST(products) {
             tenon_gemm_desc g = desc_of(&t, 1, m, n, k, layout);
             OK(t.cpu, tenon_gemm(t.cpu, &g));
             g = desc_of(&t, 0, m, n, k, layout);
-            /* every algorithm: each takes less workspace than the one before */
-            for (size_t bytes = SIZE_MAX; bytes > 0;) {
-                tenon_plan *plan;
-                tenon_plan_info info = {.struct_size = sizeof info};
-                g.workspace.bytes = bytes == SIZE_MAX ? 0 : bytes;
-                OK(t.device, tenon_gemm_plan(t.device, &g, &plan));
-                ck_assert_int_eq(tenon_plan_query(plan, &info), TENON_OK);
-                memset(t.out[0], 0xff, (size_t)(m * n) * sizeof(float));
-                OK(t.device, tenon_gemm_run(t.device, plan, &g));
-                ck_assert_msg(same(&t, m * n), "%lldx%lldx%lld layout %d: %s", (long long)m,
-                              (long long)n, (long long)k, layout, info.kernel);
-                bytes = info.workspace > 1 ? info.workspace - 1 : 0;
-                tenon_plan_destroy(plan);
-            }
+            char what[64];
+            snprintf(what, sizeof what, "%lldx%lldx%lld layout %d", (long long)m, (long long)n,
+                     (long long)k, layout);
+            each_algorithm(&t, g, m * n, what);
         }
     /* the comparison sees one element of one operand */
     tenon_gemm_desc g = desc_of(&t, 0, 37, 45, 513, 0);
@@ -92,6 +98,38 @@ START_TEST(products) {
     g = desc_of(&t, 1, 37, 45, 513, 0);
     OK(t.cpu, tenon_gemm(t.cpu, &g));
     ck_assert(!same(&t, 37 * 45));
+    twins_end(&t);
+}
+END_TEST
+
+/* B of each block type, as it is and with A rounded to bytes: alone, a few rows, many. */
+START_TEST(products_of_blocks) {
+    static const int64_t rows[] = {1, 3, 7, 40};
+    enum { COLUMNS = 37, LONGEST = 1024 };
+    twins t = twins_start("products of blocks");
+    unsigned char *blocks = malloc((size_t)COLUMNS * LONGEST * 2);
+    for (int type = TENON_Q8_0; type <= TENON_NVFP4; ++type)
+        for (int fast = 0; fast < 2; ++fast) {
+            int64_t elements = 1;
+            char what[64];
+            ck_assert_int_eq(tenon_dtype_block((tenon_dtype)type, &elements, NULL), TENON_OK);
+            const int64_t m = rows[(type + fast) % 4], k = elements == 256 ? 768 : 640 + elements;
+            const tenon_quantize_desc q = {
+                .x = tenon_matrix(t.in[1], TENON_F32, COLUMNS, k),
+                .y = tenon_matrix(blocks, (tenon_dtype)type, COLUMNS, k),
+            };
+            OK(t.cpu, tenon_quantize(t.cpu, &q));
+            tenon_gemm_desc g = {.a = tenon_matrix(t.in[0], TENON_F32, m, k),
+                                 .b = tenon_transposed(q.y),
+                                 .c = tenon_matrix(t.out[1], TENON_F32, m, COLUMNS),
+                                 .compute = fast ? TENON_COMPUTE_FAST : TENON_COMPUTE_EXACT};
+            OK(t.cpu, tenon_gemm(t.cpu, &g));
+            g.c = tenon_matrix(t.out[0], TENON_F32, m, COLUMNS);
+            snprintf(what, sizeof what, "%lld rows by %s, fast %d", (long long)m,
+                     tenon_dtype_name((tenon_dtype)type), fast);
+            each_algorithm(&t, g, m * COLUMNS, what);
+        }
+    free(blocks);
     twins_end(&t);
 }
 END_TEST
@@ -162,6 +200,7 @@ int main(void) {
     TCase *group = tcase_create("bits");
     tcase_set_timeout(group, 0);
     tcase_add_test(group, products);
+    tcase_add_test(group, products_of_blocks);
     tcase_add_test(group, softmax);
     tcase_add_test(group, attention);
     suite_add_tcase(suite, group);

@@ -99,6 +99,25 @@ static tenon_tensor there(tenon_tensor t) {
     return t;
 }
 
+/* (k, n) of blocks along k. */
+static tenon_tensor blocks(tenon_dtype dtype, int64_t k, int64_t n) {
+    const int64_t shape[2] = {n, k};
+    float *numbers = malloc((size_t)(n * k) * sizeof *numbers);
+    tenon_tensor t = tenon_dense(NULL, dtype, 2, shape);
+    int64_t elements;
+    size_t size;
+    ck_assert_int_eq(tenon_dtype_block(dtype, &elements, &size), TENON_OK);
+    const int at = operands.count++;
+    operands.bytes[at] = (size_t)(n * k / elements) * size;
+    t.data = operands.host[at] = malloc(operands.bytes[at]);
+    for (int64_t i = 0; i < n * k; ++i)
+        numbers[i] = (float)((int)(i * 7) % 23 - 11) / 16;
+    const tenon_quantize_desc q = {.x = tenon_matrix(numbers, TENON_F32, n, k), .y = t};
+    OK(cpu, tenon_quantize(cpu, &q));
+    free(numbers);
+    return tenon_transposed(t);
+}
+
 /* What both have computed must agree. */
 static void compare(const char *what, tenon_tensor t) {
     int at = 0;
@@ -185,6 +204,47 @@ START_TEST(products) {
     multiply("batch", &(tenon_gemm_desc){.a = tensor(TENON_F32, 3, batch_a),
                                          .b = tensor(TENON_F32, 3, batch_b),
                                          .c = tensor(TENON_F32, 3, batch_c)});
+    close_all();
+}
+END_TEST
+
+/* Each type, since each has a decoder; of GPUs' kernels, which are slow on a device that checks, each
+ * kind of unit. */
+START_TEST(products_of_blocks) {
+    const char *family = getenv("TENON_OPENCL_FAMILY");
+    const bool few = family && strcmp(family, "gpu") == 0;
+    open_all();
+    for (int type = TENON_Q8_0; type <= TENON_NVFP4; ++type)
+        for (int fast = 0; fast < 2; ++fast) {
+            if (few && type != TENON_Q8_0 && type != TENON_Q4_1 && type < TENON_MXFP4)
+                continue;
+            char what[48];
+            int64_t m = (type + fast) % 3 ? 2 : 9, k;
+            ck_assert_int_eq(tenon_dtype_block((tenon_dtype)type, &k, NULL), TENON_OK);
+            snprintf(what, sizeof what, "%s, fast %d", tenon_dtype_name((tenon_dtype)type), fast);
+            multiply(what, &(tenon_gemm_desc){.a = matrix(TENON_F32, m, k),
+                                              .b = blocks((tenon_dtype)type, k, 11),
+                                              .c = matrix(TENON_F32, m, 11),
+                                              .compute =
+                                                  fast ? TENON_COMPUTE_FAST : TENON_COMPUTE_EXACT});
+        }
+    close_all();
+}
+END_TEST
+
+START_TEST(numbers_of_blocks) {
+    open_all();
+    for (int type = TENON_Q8_0; type <= TENON_NVFP4; ++type) {
+        const tenon_quantize_desc host = {.x = tenon_transposed(blocks((tenon_dtype)type, 256, 2)),
+                                          .y = matrix(TENON_F32, 2, 256)};
+        tenon_quantize_desc d = host;
+        d.x = there(host.x);
+        d.y = there(host.y);
+        OK(cpu, tenon_dequantize(cpu, &host));
+        OK(cl, tenon_dequantize(cl, &d));
+        compare(tenon_dtype_name((tenon_dtype)type), host.y);
+        forget();
+    }
     close_all();
 }
 END_TEST
@@ -284,6 +344,8 @@ int main(void) {
     TCase *t = tcase_create("opencl_checked");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, products);
+    tcase_add_test(t, products_of_blocks);
+    tcase_add_test(t, numbers_of_blocks);
     tcase_add_test(t, rows);
     tcase_add_test(t, attention);
     tcase_add_test(t, cache);

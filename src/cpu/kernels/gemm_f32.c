@@ -90,8 +90,8 @@
 
 #include "block_values.inc"
 
+#include "block_few.inc"
 #include "block_rows.inc"
-#include "gemm_wide.inc"
 
 ROW_LOAD(s32, int32_t, , vf_load_s32, vf_load_s32_n)
 static void row_load_f64(const void *src_, int64_t stride, int64_t n, void *dst_) {

@@ -64,9 +64,6 @@ typedef struct tn_gemm_ukr_args {
 } tn_gemm_ukr_args;
 typedef void tn_gemm_ukr_fn(const tn_gemm_ukr_args *t);
 
-/* Panels of B that a family's `wide` kernel takes at a time. */
-#define TN_GEMM_WIDE 4
-
 /* Memory to fetch: `runs` runs of 2^shift lines, `step` bytes apart. */
 typedef struct tn_gemm_lines {
     const void *at;
@@ -122,17 +119,14 @@ typedef struct tn_block_format {
 } tn_block_format;
 
 /*
- * Block types come into panels in two steps. First the blocks of some columns, as many as a vector
- * has lanes, are interleaved: field by field, of all these columns. dst has room for as many bytes.
- * Columns beyond `valid` > 0 repeat the last. Meanwhile as much, `ahead` bytes on, is fetched
- * (0: nothing).
+ * Block types come into panels in two steps. First the blocks of some lines (columns, or keys), as
+ * many as a vector has lanes, are interleaved: field by field, of all these lines. dst has room for
+ * as many bytes. Meanwhile as much, `ahead` bytes on, is fetched (0: nothing).
  */
 typedef struct tn_gemm_interleave_args {
-    const void *src; /* the first column's first block */
+    const void *const *line; /* each one's first block; missing lines repeat another */
     void *dst;
-    int64_t along; /* bytes from a column to the next */
     int64_t blocks, ahead;
-    int32_t valid;
     tn_block_format format;
 } tn_gemm_interleave_args;
 typedef void tn_gemm_interleave_fn(const tn_gemm_interleave_args *t);
@@ -152,8 +146,9 @@ typedef void tn_gemm_unblock_fn(const tn_gemm_unblock_args *t);
  * TN_GEMM_STORE or TN_GEMM_ADD. k is a multiple of the type's elements.
  */
 typedef struct tn_gemm_few_args {
-    const void *a, *b; /* a: panels of `rows` rows, one for each `block` steps */
+    const void *a, *b; /* a: panels, one for each `block` steps */
     float *c;
+    void *scratch;           /* TN_GEMM_FEW_SCRATCH bytes for each of few_cols, in `block` steps */
     int64_t a_block, block;  /* bytes from one to the next; steps */
     int64_t b_block, b_last; /* bytes of a vector's `block` steps, and of what k has beyond them */
     int64_t k, ldc, cols;
@@ -163,6 +158,7 @@ typedef struct tn_gemm_few_args {
 typedef void tn_gemm_few_fn(const tn_gemm_few_args *t);
 
 #define TN_GEMM_FEW 4
+#define TN_GEMM_FEW_SCRATCH(block) ((block) / 32 * 40)
 
 /*
  * A few rows times a matrix that is not packed: y[i * y_step + j] = sum over p < k of a[i * a_step
@@ -226,16 +222,15 @@ typedef struct tn_gemm_tile {
     /* A thread calls ukr between these two, which have costs of their own; NULL: nothing to do. */
     void (*begin)(void);
     void (*end)(void);
-    tn_gemm_direct_fn *direct; /* all operands of `type`; NULL: none */
-    tn_gemm_ukr_fn *wide;      /* as ukr: up to 2 rows of TN_GEMM_WIDE panels of B, t->ldb elements
-                             apart, of which cols counts the columns; not t->ahead. NULL: none */
+    tn_gemm_direct_fn *direct;               /* all operands of `type`; NULL: none */
     tn_gemm_pack_fn *pack_a[TN_GEMM_DTYPES]; /* width mr; NULL: not a source of this compute type */
     tn_gemm_pack_fn *pack_b[TN_GEMM_DTYPES]; /* width nr */
     /* Families that take B of blocks (the others: NULL), `lanes` columns at a time: whole vectors
-     * of a panel, which lie `lane_bytes` apart. */
+     * of a panel, which lie `lane_bytes` apart. Of types that are not the family's: NULL. */
     tn_gemm_unblock_fn *unblock[TN_BLOCKS];
     tn_gemm_interleave_fn *interleave;
-    tn_gemm_few_fn *few; /* of b_panel, a block type; NULL: none */
+    tn_gemm_few_fn *few[TN_BLOCKS];
+    int32_t few_cols; /* that those take at a time, whole panels */
     int32_t lanes, lane_bytes;
     tn_blocks_load_fn *load_blocks[TN_BLOCKS]; /* f32 families, types whose blocks are of 32 */
     tn_gemv_fn *gemv[TN_GEMM_DTYPES];          /* by B's type; NULL: none, use the tiles */

@@ -150,6 +150,7 @@ ROUND_ROWS(bf16, uint16_t, vf_load_bf16, tn_bf16_to_f32)
 /* ---- the tile */
 
 enum { PLAIN, MINIMUM, HALVES };
+#define PRODUCT PLAIN /* its factors are multiplied beforehand */
 
 #ifdef FOURS
 
@@ -442,7 +443,8 @@ static void row_add(void *z_, const void *x_, int64_t n) {
                    [TENON_F16] = pack_##tag##_f16,                                                 \
                    [TENON_BF16] = pack_##tag##_bf16},                                              \
         .unblock = {[TN_BLOCK_##tag] = unblock_##tag},                                             \
-        .few = few_##tag,                                                                          \
+        .few = {[TN_BLOCK_##tag] = few_##tag},                                                     \
+        .few_cols = NR,                                                                            \
         .lanes = VF,                                                                               \
         .lane_bytes = B_UNIT * 4,                                                                  \
         .ops = {.add = row_add},                                                                   \

@@ -4,9 +4,10 @@
  *
  * Compiled once per level; exports one constant, tn_softmax_kernels_f32_<level>.
  */
-#include "vec.h"
+#include "vec_quads.h"
 
 #include "math_f32.h"
+#include "ops/blocks.h"
 #include "softmax_exp.h"
 #include "softmax_kernels.h"
 #include "softmax_stream.h"
@@ -75,13 +76,43 @@
 #define COLUMNS vf_columns_s8
 #include "attention_walk.inc"
 
+#include "attention_walk_blocks.inc"
+
+#define TAG q8_0
+#include "attention_walk_values.inc"
+
+#define TAG q4_0
+#include "attention_walk_values.inc"
+
+#define TAG q4_1
+#include "attention_walk_values.inc"
+
+#define TAG q5_0
+#include "attention_walk_values.inc"
+
+#define TAG q5_1
+#include "attention_walk_values.inc"
+
+#define TAG iq4_nl
+#include "attention_walk_values.inc"
+
+#define TAG mxfp4
+#include "attention_walk_values.inc"
+
 #define EACH_WALK(X)                                                                               \
     X(TENON_F32, f32)                                                                              \
     X(TENON_F16, f16)                                                                              \
     X(TENON_BF16, bf16)                                                                            \
     X(TENON_F8_E4M3, f8e4m3)                                                                       \
     X(TENON_F8_E5M2, f8e5m2)                                                                       \
-    X(TENON_S8, s8)
+    X(TENON_S8, s8)                                                                                \
+    X(TENON_Q8_0, q8_0)                                                                            \
+    X(TENON_Q4_0, q4_0)                                                                            \
+    X(TENON_Q4_1, q4_1)                                                                            \
+    X(TENON_Q5_0, q5_0)                                                                            \
+    X(TENON_Q5_1, q5_1)                                                                            \
+    X(TENON_IQ4_NL, iq4_nl)                                                                        \
+    X(TENON_MXFP4, mxfp4)
 
 #define TYPE f32
 #define DTYPE TENON_F32

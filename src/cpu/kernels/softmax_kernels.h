@@ -118,6 +118,9 @@ typedef struct tn_attention_walk {
 } tn_attention_walk;
 typedef void tn_attention_walk_fn(const tn_attention_walk *t);
 
+/* Indexed by tenon_dtype, block types among them. */
+#define TN_ATTENTION_DTYPES ((int)TENON_Q8_0 + (int)TN_BLOCKS)
+
 typedef struct tn_softmax_kernels {
     const char *softmax_name, *attention_name; /* "softmax_f32_avx2" */
     tenon_dtype type;
@@ -146,7 +149,7 @@ typedef struct tn_softmax_kernels {
      * or infinite. */
     bool (*divide)(void *o, int64_t width, tn_softmax_part *part, double sink);
     /* Both products, by the type of k or v; NULL: pack, and use the tiles. */
-    tn_attention_walk_fn *walk_scores[TN_GEMM_DTYPES], *walk_values[TN_GEMM_DTYPES];
+    tn_attention_walk_fn *walk_scores[TN_ATTENTION_DTYPES], *walk_values[TN_ATTENTION_DTYPES];
 } tn_softmax_kernels;
 
 #define TN_SOFTMAX_KERNELS(type, level)                                                            \

@@ -188,6 +188,9 @@ TN_INLINE vf tn_u8x16(__m128i b) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b));
 }
 
+TN_INLINE vf vf_set1_f16(uint16_t h) {
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)h));
+}
 TN_INLINE vf vf_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(tn_load16x16(p));
 }

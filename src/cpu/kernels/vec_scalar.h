@@ -136,6 +136,9 @@ TN_VEC_SCALAR_LOAD(u8, uint8_t, (float))
 TN_VEC_SCALAR_LOAD(s32, int32_t, (float))
 #undef TN_VEC_SCALAR_LOAD
 
+TN_INLINE vf vf_set1_f16(uint16_t h) {
+    return tn_f16_to_f32(h);
+}
 TN_INLINE void vf_store_f16(uint16_t *p, vf v) {
     *p = tn_f32_to_f16(v);
 }

@@ -3,7 +3,7 @@
  * gemm.cl: what all GEMM kernels share: the numbers of a product, where a member of the batch
  * lies, and from sums to elements of C in the one order that include/tenon/gemm.h gives.
  *
- * Follows number.cl and math.cl. struct gemm is filled by src/opencl/cl_gemm.c, which has the same
+ * Follows number.cl and math.cl, and blocks.cl where B is of blocks. struct gemm is filled by src/opencl/cl_gemm.c, which has the same
  * declaration (cl_gemm.h); keep them alike. Everything in it counts bytes unless said otherwise. Order of
  * sums (docs/NUMERICS.md, 3.1): blocks of KC steps of k, each one chain of fused multiply-adds from
  * zero, added in ascending order.
@@ -144,8 +144,17 @@ source b_at(const gemm *g, const member *x, long p, long j) {
     return x->at[B] + (lines * g->b_width + c % g->b_width) * type_size(g->type[B]);
 }
 
+/* Its value without scale and zero, of `type`. */
+E b_raw(const gemm *g, const member *x, long p, long j, int type) {
+#if TN_BLOCKS && TN_WIDTH == 1 && !defined(TN_STAGED)
+    if (is_block_type(type))
+        return block_element(x->at[B] + j * g->column[B], type, p);
+#endif
+    return get(b_at(g, x, p, j), type);
+}
+
 E b_of(const gemm *g, const member *x, long p, long j) {
-    return dequantised(g, x, B_SCALE, B_ZERO, get(b_at(g, x, p, j), g->type[B]), j, p);
+    return dequantised(g, x, B_SCALE, B_ZERO, b_raw(g, x, p, j, g->type[B]), j, p);
 }
 
 /* Column of B, bias and B's companions that belongs to column j of C. */

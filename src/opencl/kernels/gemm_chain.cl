@@ -48,7 +48,12 @@ inline __attribute__((always_inline)) void chains_join(const chains *x, bool fir
 
 /* Packed panels: steps of MR elements, and of NR. Four steps at a time are 5 to 8 % faster than one
  * (Zen 3), eight no more. */
-void chain_packed(__global const S *a, __global const S *b, int steps, bool first, E *sums) {
+#if TN_BLOCKS
+#define PANEL_SPACE __private /* panels are decoded there */
+#else
+#define PANEL_SPACE __global
+#endif
+void chain_packed(__global const S *a, PANEL_SPACE const S *b, int steps, bool first, E *sums) {
     chains x;
     chains_clear(&x);
     CHAINS_STEPS(_Pragma("unroll 4"), a[i], (a += MR, b += NR))

@@ -10,6 +10,32 @@
  */
 #define SIDE (TN_GROUP * TN_EACH)
 
+#if TN_BLOCKS
+/* The tile of B from blocks, a word of four steps at a time: neighbours read a column's words. */
+void local_blocks(const gemm *g, const member *x, int type, int half_, long j0, long j_end, long p0,
+                  long p_end, int item, __local S (*tile)[SIDE + 1]) {
+    const int kind = unit_kind(type);
+    for (int e = item; e < SIDE * TN_STEP / 4; e += TN_GROUP * TN_GROUP) {
+        const int c_ = e / (TN_STEP / 4), p = e % (TN_STEP / 4) * 4;
+        if (j0 + c_ >= j_end || p0 + p >= p_end) {
+            for (int t = 0; t < 4; t++)
+                tile[p + t][c_] = 0;
+            continue;
+        }
+        const long j = g->gated != UNGATED ? column_of(g, half_, j0 + c_) : j0 + c_;
+        blocks b;
+        SV s, second;
+        b.lane[0] = 0;
+        const int r = blocks_to(&b, x->at[B] + j * g->column[B], type, p0 + p),
+                  i = (int)((p0 + p) % UNIT) / 4;
+        const UV four = unit_four(&b, type, r, i);
+        unit_scales(&b, type, r, &s, &second);
+        for (int t = 0; t < 4; t++)
+            tile[p + t][c_] = unit_element(kind, s, second, four, i, t);
+    }
+}
+#endif
+
 __kernel __attribute__((reqd_work_group_size(TN_GROUP, TN_GROUP, 1))) void
 gemm_local(GEMM_MEMORIES, const gemm g) {
     /* One more word in a row, for writes along the other direction. */
@@ -53,13 +79,18 @@ gemm_local(GEMM_MEMORIES, const gemm g) {
                                     : (S)a_of(&g, &x, t.first + r, p0 + p);
                     a_tile[p][r] = v;
                 }
+#if TN_BLOCKS
+                if (b_plain)
+                    local_blocks(&g, &x, type_b, half_, j0, j_end, p0, block_end, item, b_tile);
+                else
+#endif
                 for (int e = item; e < SIDE * TN_STEP; e += TN_GROUP * TN_GROUP) {
                     const int p = b_by_steps ? e % TN_STEP : e / SIDE;
                     const int c_ = b_by_steps ? e / TN_STEP : e % SIDE;
                     S v = 0;
                     if (j0 + c_ < j_end && p0 + p < block_end) {
                         const long j = gated ? column_of(&g, half_, j0 + c_) : j0 + c_;
-                        v = b_plain ? (S)get(b_at(&g, &x, p0 + p, j), type_b)
+                        v = b_plain ? (S)b_raw(&g, &x, p0 + p, j, type_b)
                                     : (S)b_of(&g, &x, p0 + p, j);
                     }
                     b_tile[p][c_] = v;

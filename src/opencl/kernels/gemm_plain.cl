@@ -4,7 +4,7 @@
  * item, straight from the formula; any types, any strides.
  *
  * What always works, and what is taken where nothing else pays. Exact integers (TN_SUM 2) are
- * summed as integers.
+ * summed as integers; TN_FAST: B of blocks meets rows of A that are rounded to bytes.
  */
 #define COLUMNS 16
 
@@ -40,12 +40,50 @@ long integer_of(const gemm *g, const member *x, int role, int zero, long ij, lon
 }
 #endif
 
+#if TN_FAST
+/* Of row i rounded to bytes, a unit at a time, by integers: docs/NUMERICS.md, 3.8. */
+E rounded_sum(const gemm *g, const member *x, long i, long j) {
+    const int type = g->type[B], kind = unit_kind(type);
+    E sum = 0, chain = 0;
+    for (long p = 0; p < g->k; p += UNIT) {
+        float most = 0, bad = 0;
+        for (int e = 0; e < UNIT; e++) {
+            const float v = a_of(g, x, i, p + e);
+            most = fmax(most, fabs(v));
+            bad = fma(v, 0.0f, bad);
+        }
+        const rounding round = rounding_of(most, bad);
+        int total = 0, of_half[2] = {0, 0};
+        blocks b;
+        UV q[FOURS];
+        SV s, second;
+        b.lane[0] = 0;
+        const int r = blocks_to(&b, x->at[B] + j * g->column[B], type, p);
+        unit_fours(&b, type, r, q);
+        unit_scales(&b, type, r, &s, &second);
+        for (int e = 0; e < UNIT; e++) {
+            const int v = ROUNDED(&round, a_of(g, x, i, p + e), as_int);
+            total += v;
+            of_half[e / 16] += v * (int)byte_of(q[e / 4], e % 4);
+        }
+        chain = fma(round.d, unit_sum(kind, s, second, of_half[0], of_half[1], total), chain);
+        if ((p + UNIT) % KC == 0 || p + UNIT == g->k) {
+            sum = p < KC ? chain : sum + chain;
+            chain = 0;
+        }
+    }
+    return sum;
+}
+#endif
+
 E plain_sum(const gemm *g, const member *x, long i, long j) {
 #if TN_SUM == 2
     long sum = 0;
     for (long p = 0; p < g->k; p++)
         sum += integer_of(g, x, A, A_ZERO, i, p) * integer_of(g, x, B, B_ZERO, j, p);
     return (E)sum;
+#elif TN_FAST
+    return rounded_sum(g, x, i, j);
 #else
     E sum = 0;
     for (long block = 0; block < g->k; block += KC) {

@@ -100,8 +100,12 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void gemm_small(GEMM_MEM
             __global const S *b_from =
                 ready ? (__global const S *)x.at[B] + p * g.b_panels * NR + (q0 + q) * steps * NR
                       : (__global const S *)(x.at[B] + p * g.row[B] + j0 * g.column[B]);
+#if TN_BLOCKS
+            unblock_panel(&g, &x, columns_of_panel(&g, q0 + q), p, steps, b_packed);
+#else
             if (!b_here)
                 small_pack_b(&g, &x, j0, step, count, p, steps, b_packed);
+#endif
             for (int i = 0; i < t.rows; i += MR) {
                 E *at = sums + i * TN_COLS + q * NR;
                 source a_at = x.at[A] + (t.first + i) * g.row[A] + p * g.column[A];
