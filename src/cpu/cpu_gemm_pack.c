@@ -11,6 +11,7 @@
 #include "core/team.h"
 #include "cpu/cpu_gemm.h"
 #include "cpu/cpu_kernels.h"
+#include "ops/packed.h"
 
 enum { WIDEST = 64 }; /* at least the widest panel of any tile */
 
@@ -128,16 +129,15 @@ void tn_gemm_pack_b(const tn_gemm_job *job, const tn_gemm_member *x, int half, i
 
 #define PACK_MAGIC UINT64_C(0x3355504347544e54) /* "TNTGCPU3" in memory order */
 
-typedef struct pack_header {
-    uint64_t magic;
-    int64_t k, n, members;
+/* As the layout of a header (ops/packed.h). */
+typedef struct pack_layout {
     int32_t nr;
     int16_t panel; /* these three: of the tile family */
     int8_t group, a_group;
-    tn_gemm_packed_for made_for;
-    uint64_t checksum; /* of the fields above */
-} pack_header;
-_Static_assert(sizeof(pack_header) == TN_GEMM_PACK_HEADER, "panels are aligned as the whole is");
+} pack_layout;
+_Static_assert(sizeof(pack_layout) == sizeof(uint64_t) &&
+                   sizeof(tn_packed_head) == TN_GEMM_PACK_HEADER,
+               "panels are aligned as the whole is");
 
 static int halves_of(const tn_gemm_problem *p) {
     return p->gated != TENON_GATED_NONE ? 2 : 1;
@@ -173,24 +173,17 @@ int64_t tn_gemm_packed_member(const tn_gemm_problem *p, int64_t index) {
 }
 
 /* Packed blocks are the same for all families of a level: their columns go by vectors. */
-static pack_header header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p) {
+static tn_packed_head header_of(const tn_gemm_tile *tile, const tn_gemm_problem *p) {
     const bool blocks = tn_gemm_of_blocks(p);
-    pack_header h = {
-        .magic = PACK_MAGIC,
-        .k = p->k,
-        .n = p->n,
-        .members = members_of(p),
+    const pack_layout layout = {
         .nr = blocks ? tile->lanes : tile->nr,
         .panel = (int16_t)(blocks ? p->operand[TN_GEMM_B].dtype : tile->b_panel),
         .group = (int8_t)(blocks ? 0 : tile->group),
         .a_group = (int8_t)(blocks ? 0 : tile->a_group),
-        .made_for = tn_gemm_packed_for_of(p),
     };
-    uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
-    for (size_t i = 0; i < offsetof(pack_header, checksum); i++)
-        sum = (sum ^ ((const unsigned char *)&h)[i]) * UINT64_C(0x100000001b3);
-    h.checksum = sum;
-    return h;
+    uint64_t word;
+    memcpy(&word, &layout, sizeof word);
+    return tn_packed_head_of(p, PACK_MAGIC, members_of(p), word);
 }
 
 /* Bytes of one packed member. */
@@ -205,7 +198,7 @@ static int64_t panel_offset(const tn_gemm_job *job, int64_t member, int half, in
                             int64_t p0, int64_t kc) {
     const tn_gemm_tile *tile = job->tile;
     const int64_t panels = tn_ceil_div(job->p.n, tile->nr);
-    return (int64_t)sizeof(pack_header) + member * member_bytes(tile, &job->p) +
+    return (int64_t)sizeof(tn_packed_head) + member * member_bytes(tile, &job->p) +
            job->halves * panels * tn_gemm_b_blocks(tile, p0) +
            (half * panels + j0 / tile->nr) * tn_gemm_b_bytes(tile, kc);
 }
@@ -233,43 +226,20 @@ tenon_status tn_cpu_gemm_pack_size(tn_cpu_isa isa, const tn_gemm_problem *p, siz
         !tn_size_of_i64(p->n, &n) || !tn_size_of_i64(members_of(p), &members) ||
         !tn_align_size(n, (size_t)tile->nr, &n) || !tn_mul_size(n, k, &size) ||
         !tn_mul_size(size, (size_t)halves_of(p), &size) || !tn_mul_size(size, members, &size) ||
-        !tn_mul_size(size, step, &size) || !tn_add_size(size, sizeof(pack_header), &size) ||
+        !tn_mul_size(size, step, &size) || !tn_add_size(size, sizeof(tn_packed_head), &size) ||
         size > INT64_MAX)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT, "b: its packed size overflows");
-    size = sizeof(pack_header) + (size_t)(members_of(p) * member_bytes(tile, p));
+    size = sizeof(tn_packed_head) + (size_t)(members_of(p) * member_bytes(tile, p));
     *bytes = size;
     return TENON_OK;
 }
 
 tenon_status tn_cpu_gemm_pack_check(tn_cpu_isa isa, const tn_gemm_problem *p, const void *packed,
                                     size_t bytes, tn_message *why) {
-    const pack_header expected = header_of(tn_cpu_gemm_tile(isa, p), p);
-    pack_header found;
+    const tn_packed_head expected = header_of(tn_cpu_gemm_tile(isa, p), p);
     size_t needed;
     TN_TRY(tn_cpu_gemm_pack_size(isa, p, &needed, why));
-    if (bytes < sizeof found)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
-    memcpy(&found, packed, sizeof found);
-    if (found.magic != expected.magic)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed was not written by tenon_gemm_pack on the cpu device");
-    if (found.nr != expected.nr || found.panel != expected.panel || found.group != expected.group ||
-        found.a_group != expected.a_group)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed was written for another instruction set or compute type (panels "
-                       "of %d, expected %d)",
-                       (int)found.nr, (int)expected.nr);
-    TN_TRY(tn_gemm_packed_for_check(&found.made_for, &expected.made_for, why));
-    if (bytes < needed)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
-    if (memcmp(&found, &expected, sizeof found) != 0)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",
-                       (long long)found.members, (long long)found.k, (long long)found.n,
-                       (long long)expected.members, (long long)expected.k, (long long)expected.n);
-    return TENON_OK;
+    return tn_packed_head_check(&expected, needed, "the cpu device", packed, bytes, why);
 }
 
 /* Columns of a task. */
@@ -327,7 +297,7 @@ void tn_cpu_gemm_pack_run(tn_cpu_isa isa, const tn_run *run) {
     for (int r = 0; r < TN_GEMM_ROLES; r++)
         job.address[r] = run->addresses[r];
     job.workspace = run->addresses[TN_GEMM_B_PACKED];
-    const pack_header h = header_of(job.tile, &job.p);
+    const tn_packed_head h = header_of(job.tile, &job.p);
     memcpy(job.workspace, &h, sizeof h);
     tn_team_run(run->team, pack_task, &job,
                 members_of(&job.p) * job.halves * tn_ceil_div(job.p.n, pack_columns(&job)));

@@ -123,10 +123,12 @@ static tenon_status plan(tn_device *device, tn_op op, const void *problem, int t
         return tn_cu_merge_plan(limits, problem, out, why);
     case TN_OP_APPEND:
         return tn_cu_append_plan(limits, problem, out, why);
-    case TN_OP_QUANTIZE:
     case TN_OP_DEQUANTIZE:
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s: blocks are not yet on this device",
-                       op == TN_OP_QUANTIZE ? "y.dtype" : "x.dtype");
+        return tn_cu_dequantize_plan(limits, problem, out, why);
+    case TN_OP_QUANTIZE:
+        return tn_fail(
+            why, TENON_ERROR_UNSUPPORTED, "y.dtype is %s: blocks are not made on this device",
+            tenon_dtype_name(((const tn_quantize_problem *)problem)->operand[TN_QUANTIZE_Y].dtype));
     case TN_OP_GEMM_PACK:
         break; /* is not planned */
     }
@@ -145,6 +147,10 @@ static tenon_status describe(tn_cu_work *work, const tn_run *r, tn_message *why)
         return tn_cu_merge_run(work, r, why);
     case TN_OP_APPEND:
         return tn_cu_append_run(work, r, why);
+    case TN_OP_GEMM_PACK:
+        return tn_cu_gemm_pack_run(work, r, why);
+    case TN_OP_DEQUANTIZE:
+        return tn_cu_dequantize_run(work, r, why);
     default:
         return tn_fail(why, TENON_ERROR_INTERNAL, "operation %d reached cuda", (int)r->op);
     }
@@ -164,15 +170,14 @@ static tenon_status run(tn_device *device, const tn_run *r, tn_message *why) {
 
 static tenon_status pack_size(tn_device *device, const tn_gemm_problem *p, size_t *bytes,
                               tn_message *why) {
-    (void)device, (void)p;
-    *bytes = 0;
-    return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: cuda has no packed form of b yet");
+    (void)device;
+    return tn_cu_gemm_pack_size(p, bytes, why);
 }
 
 static tenon_status pack_check(tn_device *device, const tn_gemm_problem *p, const void *packed,
                                size_t bytes, tn_message *why) {
-    (void)packed;
-    return pack_size(device, p, &bytes, why);
+    (void)device;
+    return tn_cu_gemm_pack_check(p, packed, bytes, why);
 }
 
 const tn_backend tn_backend_cuda = {

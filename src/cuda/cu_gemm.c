@@ -6,9 +6,19 @@
  */
 #include "cuda/cu_gemm_plan.h"
 
+#include "ops/blocks.h"
+
 _Static_assert(sizeof(tn_cu_gemm_mapped) <= TN_CU_PARAMETER_BYTES, "a kernel's struct");
+_Static_assert(sizeof(tn_cu_gemm_blocks) <= TN_CU_PARAMETER_BYTES, "a kernel's struct");
 _Static_assert(TN_CU_GEMM_BATCH == TN_GEMM_BATCH_RANK && TN_CU_GEMM_OPERANDS > TN_GEMM_OFFSETS,
                "a kernel's struct holds a problem");
+
+static uint64_t address_of(const tn_gemm_problem *p, const tn_run *run, int role) {
+    const tn_place *operand = run->places->operand;
+    return role == TN_GEMM_B && p->operand[TN_GEMM_B_PACKED].dtype != TENON_DTYPE_NONE
+               ? tn_cu_address(&operand[TN_GEMM_B_PACKED]) + TN_CU_PACKED_HEAD
+               : tn_cu_address(&operand[role]);
+}
 
 static void fill(const tn_gemm_problem *p, const tn_cu_gemm_state *plan, const tn_run *run,
                  tn_cu_gemm *g) {
@@ -22,17 +32,22 @@ static void fill(const tn_gemm_problem *p, const tn_cu_gemm_state *plan, const t
         g->group[i] = tn_max64(p->group[TN_GEMM_A_SCALE + i], 1);
     for (int role = 0; role < TN_CU_GEMM_OPERANDS; role++) {
         const tn_gemm_operand *o = &p->operand[role];
-        const int64_t size = tn_element_size(o->dtype);
         if (o->dtype == TENON_DTYPE_NONE)
             continue;
         g->type[role] = (int32_t)o->dtype;
-        g->at[role] = tn_cu_address(&run->places->operand[role]);
-        g->row[role] = o->row * size;
-        g->column[role] = o->column * size;
+        g->at[role] = address_of(p, run, role);
+        g->row[role] = tn_bytes_of(o->dtype, o->row);
+        g->column[role] = tn_bytes_of(o->dtype, o->column);
         for (int d = 0; d < p->batch_rank && p->experts == 0; d++)
-            g->step[role][d] = o->batch[d] * size;
+            g->step[role][d] = tn_bytes_of(o->dtype, o->batch[d]);
         if (p->experts > 0 && role != TN_GEMM_OFFSETS)
-            g->step[role][TN_CU_GEMM_BATCH - 1] = o->batch[0] * size;
+            g->step[role][TN_CU_GEMM_BATCH - 1] = tn_bytes_of(o->dtype, o->batch[0]);
+    }
+    /* Members of pointer arrays lie side by side here (core/places.h). */
+    if (p->pointer_array) {
+        g->batch[0] = p->batch_count;
+        for (int role = TN_GEMM_A; role <= TN_GEMM_C; role++)
+            g->step[role][0] = run->places->step[role];
     }
     g->alpha = p->alpha;
     g->beta = p->beta;
@@ -89,7 +104,7 @@ static tenon_status launch_mapped(tn_cu_work *work, const tn_gemm_problem *p,
 }
 
 tenon_status tn_cu_gemm_run(tn_cu_work *work, const tn_run *run, tn_message *why) {
-    const tn_gemm_problem *p = run->problem;
+    const tn_gemm_problem view = tn_cu_gemm_view(run->problem), *p = &view;
     tn_cu_gemm_state plan;
     tn_cu_gemm g = {0};
     bool mapped;
@@ -98,6 +113,8 @@ tenon_status tn_cu_gemm_run(tn_cu_work *work, const tn_run *run, tn_message *why
     fill(p, &plan, run, &g);
     if (g.tiles == 0)
         return TENON_OK;
+    if (tn_cu_gemm_of_blocks(p))
+        return tn_cu_gemm_blocks_run(work, run, p, &plan, &g, why);
     g.a_wide = wide_at(plan.a_wide, g.at[TN_GEMM_A]);
     g.b_wide = wide_at(plan.b_wide, g.at[TN_GEMM_B]);
     if (plan.segments > 1) {

@@ -36,7 +36,7 @@ typedef struct tn_cu_gemm {
     int32_t segments;                     /* 1 unless split */
     int32_t tile_rows, tile_columns;
     int32_t scale_after;               /* scales are applied to the sum */
-    int32_t a_wide, b_wide; /* copied 16 bytes at a time: 1: along k; 2: along i or j (by
+    int32_t a_wide, b_wide;            /* copied 16 bytes at a time: 1: along k; 2: along i or j (by
                                gemm_rows.cu words) */
     int32_t type[TN_CU_GEMM_OPERANDS]; /* 0: absent */
     int32_t activation, gated;
@@ -65,5 +65,40 @@ typedef struct tn_cu_gemm_mapped {
     tn_cu_gemm_map a, b;
     tn_cu_gemm g;
 } tn_cu_gemm_mapped;
+
+/*
+ * B of a block type (gemm_blocks.cu, gemm_blocks_mma.cu). A row of A that was rounded has for each
+ * 32 steps of k a record: 32 bytes, their scale, where exact sums start (for halves: two), their sum.
+ */
+#define TN_CU_UNIT 32
+#define TN_CU_RECORD 48
+/* Of the kernels for few rows: columns of a tile, and blocks of KC steps that a pass has, a warp's
+ * each. */
+#define TN_CU_FEW_COLUMNS 32
+#define TN_CU_FEW_WARPS 4
+/* Side of the tile of gemm_blocks_f32; stages of A's records in gemm_blocks_mma.cu. */
+#define TN_CU_BLOCKS_SIDE 64
+#define TN_CU_BLOCKS_STAGES 4
+
+typedef struct tn_cu_gemm_blocks {
+    tn_cu_gemm g;
+    uint64_t rounded;     /* records: of a member, unit by unit, in each row by row */
+    int64_t rounded_step; /* bytes from member to member; 0: all have one A */
+    int64_t rounded_members;
+    int32_t pitch; /* words between runs of blocks in shared memory: odd */
+    int32_t reserved;
+} tn_cu_gemm_blocks;
+
+#define TN_CU_PACK_SIDE 32 /* of its tiles */
+
+/* Packing B (gemm_pack.cu): every column of every member, elements side by side. */
+typedef struct tn_cu_gemm_pack {
+    uint64_t from, to;
+    uint64_t head_at, head[8]; /* what a packed B begins with: ops/packed.h */
+    int64_t batch[TN_CU_GEMM_BATCH], from_step[TN_CU_GEMM_BATCH],
+        to_step[TN_CU_GEMM_BATCH];                /* bytes */
+    int64_t members, columns, count;              /* count: elements of a column */
+    int64_t from_column, from_element, to_column; /* bytes */
+} tn_cu_gemm_pack;
 
 #endif

@@ -21,14 +21,9 @@ static tenon_status refuse(const tn_gemm_problem *p, tn_message *why) {
     static const char *const names[] = {"a",        "b",       "c",      "bias",
                                         "residual", "a_scale", "a_zero", "b_scale",
                                         "b_zero",   "c_scale", "c_zero"};
-    if (p->pointer_array)
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED,
-                       "a_array: pointer arrays are not yet on this device");
-    if (present(p, TN_GEMM_B_PACKED))
-        return tn_fail(why, TENON_ERROR_UNSUPPORTED, "b_packed: not yet on this device");
     for (int role = TN_GEMM_A; role <= TN_GEMM_C_ZERO; role++) {
         const tenon_dtype type = p->operand[role].dtype;
-        if (type > TENON_BOOL)
+        if (type > TENON_BOOL && role != TN_GEMM_B)
             return tn_fail(why, TENON_ERROR_UNSUPPORTED, "%s.dtype is %s: not yet on this device",
                            names[role], tenon_dtype_name(type));
     }
@@ -373,10 +368,15 @@ static void plan_tiles(const tn_cu_limits *limits, const tn_gemm_problem *p,
     }
 }
 
-tenon_status tn_cu_gemm_plan(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_choices *out,
-                             tn_message *why) {
+tenon_status tn_cu_gemm_plan(const tn_cu_limits *limits, const tn_gemm_problem *given,
+                             tn_choices *out, tn_message *why) {
+    const tn_gemm_problem view = tn_cu_gemm_view(given), *p = &view;
     out->count = 0;
     TN_TRY(refuse(p, why));
+    if (tn_cu_gemm_of_blocks(p)) {
+        tn_cu_gemm_blocks_plan(limits, p, out);
+        return TENON_OK;
+    }
     const tile_family *family = multiplied(limits, p);
     if (family && p->k > 0)
         plan_tiles(limits, p, family, out);

@@ -21,7 +21,8 @@ typedef struct tn_cu_gemm_state {
     int64_t segment_steps;               /* … of so many steps */
     int32_t scale_after, halves_in_tile; /* a tile's columns are B's, those of gates included */
     int32_t a_wide, b_wide;
-    int64_t blocks; /* of a launch, at most */
+    int32_t pitch, rounds; /* of blocks: as in tn_cu_gemm_blocks; A is rounded to bytes first */
+    int64_t blocks;        /* of a launch, at most */
 } tn_cu_gemm_state;
 
 /* Tiles of a member, and of all. Each expert may begin one more than its rows fill. */
@@ -52,6 +53,18 @@ bool tn_cu_gemm_box_of(const tn_gemm_problem *p, int role, tenon_dtype type, tn_
 
 /* Makes the maps of A and B at x->g's addresses; false where one can't be made. */
 bool tn_cu_gemm_map_operands(tn_cu_work *work, const tn_gemm_problem *p, tn_cu_gemm_mapped *x);
+
+/* B of a block type (cu_gemm_blocks.c): all choices there are; and a run of one. */
+bool tn_cu_gemm_of_blocks(const tn_gemm_problem *p);
+void tn_cu_gemm_blocks_plan(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_choices *out);
+tenon_status tn_cu_gemm_blocks_run(tn_cu_work *work, const tn_run *run, const tn_gemm_problem *p,
+                                   const tn_cu_gemm_state *plan, const tn_cu_gemm *g,
+                                   tn_message *why);
+
+/* A packed B (cu_gemm_packed.c) is a plain one: a product's problem as kernels find it; and where
+ * its elements begin behind the caller's address. */
+enum { TN_CU_PACKED_HEAD = 64 };
+tn_gemm_problem tn_cu_gemm_view(const tn_gemm_problem *p);
 
 _Static_assert(sizeof(tn_cu_gemm_state) <= TN_CHOICE_STATE, "a choice keeps it");
 

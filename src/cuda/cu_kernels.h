@@ -78,6 +78,14 @@ tenon_status tn_cu_launch_add(tn_cu_work *work, const tn_cu_launch *launch, tn_m
 tenon_status tn_cu_gemm_plan(const tn_cu_limits *limits, const tn_gemm_problem *p, tn_choices *out,
                              tn_message *why);
 tenon_status tn_cu_gemm_run(tn_cu_work *work, const tn_run *run, tn_message *why);
+tenon_status tn_cu_gemm_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_message *why);
+tenon_status tn_cu_gemm_pack_check(const tn_gemm_problem *p, const void *packed, size_t bytes,
+                                   tn_message *why);
+tenon_status tn_cu_gemm_pack_run(tn_cu_work *work, const tn_run *run, tn_message *why);
+
+tenon_status tn_cu_dequantize_plan(const tn_cu_limits *limits, const tn_dequantize_problem *p,
+                                   tn_choices *out, tn_message *why);
+tenon_status tn_cu_dequantize_run(tn_cu_work *work, const tn_run *run, tn_message *why);
 
 tenon_status tn_cu_softmax_plan(const tn_cu_limits *limits, const tn_softmax_problem *p,
                                 tn_choices *out, tn_message *why);

@@ -12,21 +12,13 @@
  */
 #include "opencl/cl_gemm.h"
 
-#include <stddef.h>
-
 #include "core/checked.h"
 #include "ops/blocks.h"
+#include "ops/packed.h"
 
 #define PACK_MAGIC UINT64_C(0x31304c4347544e54) /* "TNTGCL01" in memory order */
 
-typedef struct pack_head {
-    uint64_t magic;
-    int64_t k, n, members;
-    int32_t width, type; /* of panels, of elements (tenon_dtype) */
-    tn_gemm_packed_for made_for;
-    uint64_t checksum; /* of the fields above */
-} pack_head;
-_Static_assert(sizeof(pack_head) == TN_CL_PACKED_HEAD, "panels are aligned as the whole is");
+_Static_assert(sizeof(tn_packed_head) == TN_CL_PACKED_HEAD, "panels are aligned as the whole is");
 
 /* Packing knows nothing of A but its type, so this depends on B: f64 where f32 can't hold what an
  * exact product of integers needs. */
@@ -94,19 +86,11 @@ int32_t tn_cl_packed_width(const tn_cl_limits *limits, const tn_gemm_problem *p)
     return plan.width * plan.nv;
 }
 
-static pack_head head_of(const tn_cl_limits *limits, const tn_gemm_problem *p) {
-    pack_head h = {.magic = PACK_MAGIC,
-                   .k = p->k,
-                   .n = p->n,
-                   .members = members_of(p),
-                   .width = tn_cl_packed_width(limits, p),
-                   .type = (int32_t)tn_cl_packed_type(p),
-                   .made_for = tn_gemm_packed_for_of(p)};
-    uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
-    for (size_t i = 0; i < offsetof(pack_head, checksum); i++)
-        sum = (sum ^ ((const unsigned char *)&h)[i]) * UINT64_C(0x100000001b3);
-    h.checksum = sum;
-    return h;
+/* The layout: width of panels, type of elements. */
+static tn_packed_head head_of(const tn_cl_limits *limits, const tn_gemm_problem *p) {
+    return tn_packed_head_of(p, PACK_MAGIC, members_of(p),
+                             (uint64_t)tn_cl_packed_width(limits, p) |
+                                 (uint64_t)tn_cl_packed_type(p) << 32);
 }
 
 tenon_status tn_cl_gemm_pack_size(const tn_cl_limits *limits, const tn_gemm_problem *p,
@@ -128,32 +112,10 @@ tenon_status tn_cl_gemm_pack_size(const tn_cl_limits *limits, const tn_gemm_prob
 
 tenon_status tn_cl_gemm_pack_check(const tn_cl_limits *limits, const tn_gemm_problem *p,
                                    const void *packed, size_t bytes, tn_message *why) {
-    const pack_head expected = head_of(limits, p);
-    pack_head found;
+    const tn_packed_head expected = head_of(limits, p);
     size_t needed = 0;
     TN_TRY(tn_cl_gemm_pack_size(limits, p, &needed, why));
-    if (bytes < sizeof found)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
-    memcpy(&found, packed, sizeof found);
-    if (found.magic != expected.magic)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed was not written by tenon_gemm_pack on an opencl device");
-    if (found.width != expected.width || found.type != expected.type)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed was written for another device or compute type (panels of %d, "
-                       "expected %d)",
-                       (int)found.width, (int)expected.width);
-    TN_TRY(tn_gemm_packed_for_check(&found.made_for, &expected.made_for, why));
-    if (bytes < needed)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
-    if (memcmp(&found, &expected, sizeof found) != 0)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",
-                       (long long)found.members, (long long)found.k, (long long)found.n,
-                       (long long)expected.members, (long long)expected.k, (long long)expected.n);
-    return TENON_OK;
+    return tn_packed_head_check(&expected, needed, "an opencl device", packed, bytes, why);
 }
 
 /* ---- packing */
@@ -161,7 +123,7 @@ tenon_status tn_cl_gemm_pack_check(const tn_cl_limits *limits, const tn_gemm_pro
 static tenon_status write_head(tn_cl_work *work, const char *options, const tn_place *packed,
                                const tn_gemm_problem *p, tn_message *why) {
     const tn_cl_limits *limits = tn_cl_work_limits(work);
-    const pack_head head = head_of(limits, p);
+    const tn_packed_head head = head_of(limits, p);
     tn_cl_launch l = {.program = "gemm_pack",
                       .kernel = "gemm_label",
                       .options = options,

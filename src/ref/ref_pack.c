@@ -7,20 +7,11 @@
  */
 #include "core/checked.h"
 #include "ops/blocks.h"
+#include "ops/packed.h"
 #include "ref/ref_convert.h"
 #include "ref/ref_ops.h"
 
-#define PACK_MAGIC UINT64_C(0x32464552504e5400) /* "\0TNPREF2" in memory order */
-
-typedef struct pack_header {
-    uint64_t magic;
-    int64_t k, columns, members;
-    tn_gemm_packed_for made_for;
-    uint64_t checksum; /* of the fields above */
-    uint64_t reserved;
-} pack_header;
-
-_Static_assert(sizeof(pack_header) == 64, "the data after the header is aligned as the whole is");
+#define PACK_MAGIC UINT64_C(0x33464552504e5400) /* "\0TNPREF3" in memory order */
 
 static int64_t columns(const tn_gemm_problem *p) {
     return p->gated != TENON_GATED_NONE ? 2 * p->n : p->n;
@@ -58,24 +49,17 @@ tn_gemm_operand tn_ref_packed_operand(const tn_gemm_problem *p) {
 }
 
 const void *tn_ref_packed_data(const void *packed) {
-    return (const pack_header *)packed + 1;
+    return (const tn_packed_head *)packed + 1;
 }
 
-static pack_header header_of(const tn_gemm_problem *p) {
-    pack_header h = {.magic = PACK_MAGIC, .k = p->k, .columns = columns(p)};
-    h.made_for = tn_gemm_packed_for_of(p);
-    (void)dense(p, &h.members);
-
-    /* FNV-1a, 64 bits (draft-eastlake-fnv). */
-    uint64_t sum = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < offsetof(pack_header, checksum); ++i)
-        sum = (sum ^ ((const unsigned char *)&h)[i]) * UINT64_C(0x100000001b3);
-    h.checksum = sum;
-    return h;
+static tn_packed_head header_of(const tn_gemm_problem *p) {
+    int64_t members;
+    (void)dense(p, &members);
+    return tn_packed_head_of(p, PACK_MAGIC, members, 0);
 }
 
 tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_message *why) {
-    const pack_header h = header_of(p);
+    const tn_packed_head h = header_of(p);
     int64_t elements;
     size_t k, n, members, bytes_of_one, size;
 
@@ -83,7 +67,7 @@ tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_messag
         return tn_fail(why, TENON_ERROR_UNSUPPORTED,
                        "array_count is not 0, expected no pointer arrays beside b_packed");
     TN_TRY(tenon_dtype_block(p->operand[TN_GEMM_B].dtype, &elements, &bytes_of_one));
-    if (!tn_size_of_i64(h.k / elements, &k) || !tn_size_of_i64(h.columns, &n) ||
+    if (!tn_size_of_i64(h.k / elements, &k) || !tn_size_of_i64(columns(p), &n) ||
         !tn_size_of_i64(h.members, &members) || !tn_mul_size(k, n, &size) ||
         !tn_mul_size(size, members, &size) || !tn_mul_size(size, bytes_of_one, &size) ||
         !tn_add_size(size, sizeof h, &size))
@@ -95,31 +79,10 @@ tenon_status tn_ref_pack_size(const tn_gemm_problem *p, size_t *bytes, tn_messag
 
 tenon_status tn_ref_pack_check(const tn_gemm_problem *p, const void *packed, size_t bytes,
                                tn_message *why) {
-    const pack_header expected = header_of(p);
-    pack_header found;
+    const tn_packed_head expected = header_of(p);
     size_t needed;
-
     TN_TRY(tn_ref_pack_size(p, &needed, why));
-    if (bytes < sizeof found)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
-    memcpy(&found, packed, sizeof found);
-    if (found.magic != expected.magic)
-        return tn_fail(
-            why, TENON_ERROR_INVALID_ARGUMENT,
-            "b_packed has no header of the reference device, expected what tenon_gemm_pack wrote "
-            "there");
-    TN_TRY(tn_gemm_packed_for_check(&found.made_for, &expected.made_for, why));
-    if (bytes < needed)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed_bytes is %zu, expected at least %zu", bytes, needed);
-    if (memcmp(&found, &expected, sizeof found) != 0)
-        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
-                       "b_packed holds %lld matrices of %lld x %lld, expected %lld of %lld x %lld",
-                       (long long)found.members, (long long)found.k, (long long)found.columns,
-                       (long long)expected.members, (long long)expected.k,
-                       (long long)expected.columns);
-    return TENON_OK;
+    return tn_packed_head_check(&expected, needed, "the reference device", packed, bytes, why);
 }
 
 static void copy_blocks(const tn_gemm_problem *p, const tn_block_type *type, const void *b,
@@ -148,7 +111,7 @@ static void copy_matrix(const tn_gemm_problem *p, const void *b, int64_t from, v
 void tn_ref_pack(const tn_gemm_problem *p, void *const *addresses) {
     const tn_gemm_operand *b = &p->operand[TN_GEMM_B];
     const tn_gemm_operand copy = tn_ref_packed_operand(p);
-    const pack_header h = header_of(p);
+    const tn_packed_head h = header_of(p);
     void *packed = addresses[TN_GEMM_B_PACKED];
     void *data = (void *)tn_ref_packed_data(packed);
 

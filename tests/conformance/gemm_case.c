@@ -348,8 +348,6 @@ static gemm_case with_defaults(const gemm_case *given) {
         x.groups = 2;
     if (!x.offsets)
         x.offsets = TENON_S32;
-    if (!x.unsupported && (x.packed || (x.array && x.m > 0 && x.n > 0)))
-        x.unsupported = "cuda";
     return x;
 }
 

@@ -46,7 +46,7 @@ tenon_attention_desc attention(world *w, tenon_dtype dtype, int64_t batch, int64
 }
 
 bool has_blocks(const world *w) {
-    return strncmp(w->device, "cuda", 4) != 0;
+    return strncmp(w->device, "cuda", 4) != 0; /* there tests/cuda/test_cuda_blocks.c has them */
 }
 
 void pack_b(world *w, tenon_gemm_desc *g) {

@@ -11,8 +11,8 @@
 
 #include "number.h"
 
-/* Devices without block types, and without encoders. */
-static const char lacking[] = "cuda", lacking_encoders[] = "opencl cuda";
+/* Devices without block types (none), and without encoders. */
+static const char lacking[] = "", lacking_encoders[] = "opencl cuda";
 
 enum { FIRST = TENON_Q8_0, LAST = TENON_NVFP4 };
 

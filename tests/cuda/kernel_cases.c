@@ -19,6 +19,7 @@ static const struct {
     void (*run)(int);
 } files[] = {{kernel_products, kernel_product_name, kernel_product_run},
              {kernel_rows, kernel_rows_name, kernel_rows_run},
+             {kernel_blocks, kernel_blocks_name, kernel_blocks_run},
              {kernel_mapped, kernel_mapped_name, kernel_mapped_run}};
 
 /* Which of `files` has case *i, which becomes the number there. */
@@ -30,7 +31,7 @@ static int file_of(int *i) {
 }
 
 int kernel_cases(void) {
-    return kernel_products() + kernel_rows() + kernel_mapped();
+    return kernel_products() + kernel_rows() + kernel_blocks() + kernel_mapped();
 }
 
 const char *kernel_case_name(int i) {
@@ -56,7 +57,9 @@ bool kernel_cases_open(int turn, const kernel_patch *patch) {
     options.max_instructions = UINT64_C(1) << 23;
     standin_set_options(&options);
     kernel_now = (kernel_world){.turn = turn};
-    return cuInit(0) == CUDA_SUCCESS && cuDevicePrimaryCtxRetain(&driver, 0) == CUDA_SUCCESS &&
+    return tenon_context_create(&(tenon_context_desc){.device = "cpu"}, &kernel_now.cpu) ==
+               TENON_OK &&
+           cuInit(0) == CUDA_SUCCESS && cuDevicePrimaryCtxRetain(&driver, 0) == CUDA_SUCCESS &&
            cuCtxPushCurrent(driver) == CUDA_SUCCESS &&
            tenon_context_create(&(tenon_context_desc){.device = "cuda"}, &kernel_now.cuda) ==
                TENON_OK &&
@@ -68,6 +71,7 @@ bool kernel_cases_open(int turn, const kernel_patch *patch) {
 void kernel_cases_close(void) {
     tenon_context_destroy(kernel_now.cuda);
     tenon_context_destroy(kernel_now.reference);
+    tenon_context_destroy(kernel_now.cpu);
     cuDevicePrimaryCtxRelease(0);
 }
 

@@ -32,15 +32,17 @@ static void put_driver(CUresult code, const char *what) {
 static operand *make(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride,
                      int fill) {
     operand *o = &made.list[made.count++];
-    size_t last = 0;
+    size_t last = 0, size = 1;
+    int64_t elements = 1;
     bool none = false;
+    (void)tenon_dtype_block(type, &elements, &size);
     o->host = stride ? tenon_strided(NULL, type, rank, shape, stride)
                      : tenon_dense(NULL, type, rank, shape);
     for (int d = 0; d < rank; d++) {
         none = none || shape[d] == 0;
         last += none ? 0 : (size_t)((shape[d] - 1) * o->host.stride[d]);
     }
-    o->bytes = none ? 1 : (last + 1) * number_size(type);
+    o->bytes = none ? 1 : (last + 1) / (size_t)elements * size;
     o->own = malloc(o->bytes);
     memset(o->own, fill, o->bytes);
     o->host.data = o->own;
@@ -101,6 +103,25 @@ operand *input(tenon_dtype type, int rank, const int64_t *shape, const int64_t *
         fill(o, drawn, 0.3, 2);
     else
         fill(o, drawn, type == TENON_S8 ? -127 : -1, type == TENON_S8 ? 127 : 1);
+    return o;
+}
+
+operand *blocks(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride) {
+    operand *o = make(type, rank, shape, stride, 0xff);
+    int64_t turned[TENON_MAX_RANK];
+    size_t count = 1;
+    for (int d = 0; d < rank; d++) {
+        turned[d] = shape[d < rank - 2 ? d : 2 * rank - 3 - d];
+        count *= (size_t)shape[d];
+    }
+    float *values = malloc(count * sizeof *values);
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)drawn(0, -1, 1);
+    const tenon_quantize_desc d = {.x = tenon_dense(values, TENON_F32, rank, turned),
+                                   .y = tenon_transposed(o->host)};
+    must("blocks", "quantise", kernel_now.reference, tenon_quantize(kernel_now.reference, &d));
+    free(values);
+    upload(o);
     return o;
 }
 

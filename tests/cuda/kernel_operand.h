@@ -19,7 +19,7 @@
 
 /* What a case runs on, and what it has made. */
 typedef struct kernel_world {
-    tenon_context *cuda, *reference;
+    tenon_context *cuda, *reference, *cpu;
     tenon_pool *pool;
     int turn; /* which of the seeds */
     rng random;
@@ -50,6 +50,8 @@ typedef struct operand {
 /* Dense where stride is NULL. Random values: floats in [-1, 1), bytes over their range, booleans
  * mostly true. */
 operand *input(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride);
+/* (..., k, n) of random blocks along k, whose stride is 1. */
+operand *blocks(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride);
 operand *indices(tenon_dtype type, int rank, const int64_t *shape, const int32_t *values);
 operand *output(tenon_dtype type, int rank, const int64_t *shape, const int64_t *stride);
 /* An output that is read too: values in [-1, 1). */
@@ -71,6 +73,9 @@ void release(void);
 int kernel_products(void);
 const char *kernel_product_name(int index);
 void kernel_product_run(int index);
+int kernel_blocks(void);
+const char *kernel_blocks_name(int index);
+void kernel_blocks_run(int index);
 int kernel_mapped(void);
 const char *kernel_mapped_name(int index);
 void kernel_mapped_run(int index);

@@ -115,6 +115,69 @@ TN_DEVICE float scaled(const tn_cu_gemm &g, const places &x, int64_t i, int64_t 
     return (float)(sum * factor);
 }
 
+/* ---- operands, element by element */
+
+TN_DEVICE float read_as(float, const char *x, int type) {
+    return get<float>(x, type);
+}
+TN_DEVICE double read_as(double, const char *x, int type) {
+    return get<double>(x, type);
+}
+TN_DEVICE int64_t read_as(int64_t, const char *x, int type) {
+    return get_integer(x, type);
+}
+
+/* One operand of a tile. */
+struct side {
+    const char *at, *scale, *zero;
+    int64_t line, step; /* bytes from row or column to the next, and along k */
+    int64_t scale_line, scale_step, zero_line, zero_step;
+    int64_t scale_group, zero_group;
+    int type, scale_type, zero_type; /* 0: none */
+};
+
+TN_DEVICE side side_of(const tn_cu_gemm &g, bool of_a, int64_t member) {
+    const int role = of_a ? A : B, scale = of_a ? A_SCALE : B_SCALE, zero = of_a ? A_ZERO : B_ZERO;
+    side s;
+    s.at = place(g, role, member);
+    s.scale = place(g, scale, member);
+    s.zero = place(g, zero, member);
+    s.line = of_a ? g.row[role] : g.column[role];
+    s.step = of_a ? g.column[role] : g.row[role];
+    s.scale_line = of_a ? g.row[scale] : g.column[scale];
+    s.scale_step = of_a ? g.column[scale] : g.row[scale];
+    s.zero_line = of_a ? g.row[zero] : g.column[zero];
+    s.zero_step = of_a ? g.column[zero] : g.row[zero];
+    s.scale_group = g.group[scale - A_SCALE];
+    s.zero_group = g.group[zero - A_SCALE];
+    s.type = g.type[role];
+    s.scale_type = g.scale_after ? 0 : g.type[scale];
+    s.zero_type = g.type[zero];
+    return s;
+}
+
+/* scale * (v - zero) for v of row or column ij, step p. */
+template <class S> TN_DEVICE S adjusted(const side &s, int64_t ij, int64_t p, S v) {
+    if (s.zero_type)
+        v -= read_as((S)0, s.zero + ij * s.zero_line + p / s.zero_group * s.zero_step, s.zero_type);
+    if (s.scale_type)
+        v *= read_as((S)0, s.scale + ij * s.scale_line + p / s.scale_group * s.scale_step,
+                     s.scale_type);
+    return v;
+}
+template <class S> TN_DEVICE S operand(const side &s, int64_t ij, int64_t p) {
+    return adjusted(s, ij, p, read_as((S)0, s.at + ij * s.line + p * s.step, s.type));
+}
+
+/* Element e of an array in registers, which no address can reach. */
+template <class S, int EACH> TN_DEVICE S pick(const S (&from)[EACH][EACH], int e) {
+    S v = from[0][0];
+#pragma unroll
+    for (int n = 1; n < EACH * EACH; n++)
+        v = e == n ? from[n / EACH][n % EACH] : v;
+    return v;
+}
+
 /* ---- the end */
 
 /* z = alpha z + beta C' + bias, of one half. */

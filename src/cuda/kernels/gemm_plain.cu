@@ -40,56 +40,6 @@ struct sum_scaled { /* exact sums of integers; then scales, then f32 */
     static const int EACH = TN_CU_PLAIN_WIDE / ACROSS;
 };
 
-TN_DEVICE float read_as(float, const char *x, int type) {
-    return get<float>(x, type);
-}
-TN_DEVICE double read_as(double, const char *x, int type) {
-    return get<double>(x, type);
-}
-TN_DEVICE int64_t read_as(int64_t, const char *x, int type) {
-    return get_integer(x, type);
-}
-
-/* One operand of a tile. */
-struct side {
-    const char *at, *scale, *zero;
-    int64_t line, step; /* bytes from row or column to the next, and along k */
-    int64_t scale_line, scale_step, zero_line, zero_step;
-    int64_t scale_group, zero_group;
-    int type, scale_type, zero_type; /* 0: none */
-};
-
-TN_DEVICE side side_of(const tn_cu_gemm &g, bool of_a, int64_t member) {
-    const int role = of_a ? A : B, scale = of_a ? A_SCALE : B_SCALE, zero = of_a ? A_ZERO : B_ZERO;
-    side s;
-    s.at = place(g, role, member);
-    s.scale = place(g, scale, member);
-    s.zero = place(g, zero, member);
-    s.line = of_a ? g.row[role] : g.column[role];
-    s.step = of_a ? g.column[role] : g.row[role];
-    s.scale_line = of_a ? g.row[scale] : g.column[scale];
-    s.scale_step = of_a ? g.column[scale] : g.row[scale];
-    s.zero_line = of_a ? g.row[zero] : g.column[zero];
-    s.zero_step = of_a ? g.column[zero] : g.row[zero];
-    s.scale_group = g.group[scale - A_SCALE];
-    s.zero_group = g.group[zero - A_SCALE];
-    s.type = g.type[role];
-    s.scale_type = g.scale_after ? 0 : g.type[scale];
-    s.zero_type = g.type[zero];
-    return s;
-}
-
-/* scale * (X - zero) of row or column ij, step p. */
-template <class S> TN_DEVICE S operand(const side &s, int64_t ij, int64_t p) {
-    S v = read_as((S)0, s.at + ij * s.line + p * s.step, s.type);
-    if (s.zero_type)
-        v -= read_as((S)0, s.zero + ij * s.zero_line + p / s.zero_group * s.zero_step, s.zero_type);
-    if (s.scale_type)
-        v *= read_as((S)0, s.scale + ij * s.scale_line + p / s.scale_group * s.scale_step,
-                     s.scale_type);
-    return v;
-}
-
 TN_DEVICE float step_of(float a, float b, float c) {
     return fmaf(a, b, c);
 }
@@ -168,15 +118,6 @@ TN_DEVICE typename T::E total(const tn_cu_gemm &g, const places &x, int64_t i, i
                               typename T::S sum) {
     return T::exact && g.scale_after ? (typename T::E)scaled(g, x, i, j, (double)sum)
                                      : (typename T::E)sum;
-}
-
-/* Element e of an array in registers, which no address can reach. */
-template <class S, int EACH> TN_DEVICE S pick(const S (&from)[EACH][EACH], int e) {
-    S v = from[0][0];
-#pragma unroll
-    for (int n = 1; n < EACH * EACH; n++)
-        v = e == n ? from[n / EACH][n % EACH] : v;
-    return v;
 }
 
 template <class T> TN_DEVICE void gemm_plain(const tn_cu_gemm &g) {
