@@ -11,7 +11,7 @@
  */
 #include "blocks.cuh"
 #include "gemm_records.cuh"
-#include "gemm_end.cuh"
+#include "gemm_columns.cuh"
 #include "tensor.cuh"
 
 enum { STAGES = TN_CU_BLOCKS_STAGES, KC_UNITS = TN_CU_GEMM_KC / TN_CU_UNIT };
@@ -228,7 +228,7 @@ template <class S> TN_DEVICE void gemm_blocks_mma(const tn_cu_gemm_blocks &x) {
                                      lane % 4 * 2] =
                         make_float2(total[i][y][e], total[i][y][e + 1]);
         __syncthreads();
-        end_of_tile<S::BN, S::THREADS>(g, t, across, sums, S::PITCH, threadIdx.x);
+        end_of_tile<S::BN, S::THREADS, float>(g, t, across, sums, S::PITCH, threadIdx.x);
         __syncthreads();
     }
 }

@@ -2,7 +2,7 @@
 /*
  * gemm_columns.cuh: tiles whose columns are those of B, so that the columns of gates lie in the same
  * tile as those that they belong to; from such a tile's sums to C. For gemm_tiles.cuh,
- * gemm_wgmma.cu and gemm_rows.cu.
+ * gemm_wgmma.cu, gemm_blocks_mma.cu and gemm_rows.cu.
  */
 #ifndef TN_GEMM_COLUMNS_CUH
 #define TN_GEMM_COLUMNS_CUH
