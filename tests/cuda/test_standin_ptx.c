@@ -443,6 +443,30 @@ START_TEST(lanes) {
 }
 END_TEST
 
+/* %t2 is written in the first turn of a loop and read in all, in text before others that the loop
+ * writes: it must keep its place. */
+START_TEST(lives) {
+    rng r = rng_start("lives");
+    cuda_start(80, 1);
+    io in, out;
+    snippet_fill(&in, &r);
+    snippet_run(80,
+                "mov.u32 %t1, 0; $LOOP: setp.eq.u32 %q0, %t1, 0; @!%q0 bra $READ;"
+                "add.u32 %t2, %a0, 5; $READ: add.u32 %d0, %d0, %t2; add.u32 %t3, %a1, %t1;"
+                "xor.b32 %t4, %t3, 85; add.u32 %d1, %d1, %t4; add.u32 %t1, %t1, 1;"
+                "setp.lt.u32 %q1, %t1, 3; @%q1 bra $LOOP;",
+                &in, &out);
+    for (int l = 0; l < LANES; ++l) {
+        uint32_t sum = 0;
+        for (uint32_t turn = 0; turn < 3; ++turn)
+            sum += (in.w[l][1] + turn) ^ 85;
+        ck_assert_uint_eq(out.w[l][0], 3 * (in.w[l][0] + 5));
+        ck_assert_uint_eq(out.w[l][1], sum);
+    }
+    cuda_expect_clean();
+}
+END_TEST
+
 static Suite *ptx_suite(void) {
     Suite *s = suite_create("standin_ptx");
     TCase *c = tcase_create("ptx");
@@ -452,6 +476,7 @@ static Suite *ptx_suite(void) {
     tcase_add_test(c, floats);
     tcase_add_test(c, halves);
     tcase_add_test(c, lanes);
+    tcase_add_test(c, lives);
     suite_add_tcase(s, c);
     return s;
 }

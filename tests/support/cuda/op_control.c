@@ -228,8 +228,6 @@ static bool decode_brx(ptx_decoder *d) {
             return ptx_refuse(d, "a target that isn't there");
         k->list = sim_grow(k->list, &k->list_room, k->list_length + 1, sizeof(u32));
         k->list[k->list_length++] = target;
-        if (target <= k->length && (i->target == UINT32_MAX || target < i->target))
-            i->target = target; /* backward: a loop, for the registers' lives */
         ++n;
         s = ptx_skip(s + length, end);
         if (s == end)
@@ -238,6 +236,13 @@ static bool decode_brx(ptx_decoder *d) {
     k->list[i->list] = n;
     i->run = run_brx;
     return ptx_bind(d, &i->a, &d->operand[0], 4, false);
+}
+
+u32 op_control_next(const sim_kernel *k, const sim_insn *i, const u32 **targets, bool *next) {
+    const bool leaves = i->run == run_exit || i->run == run_trap;
+    *next = i->guard != 0 || !(leaves || i->run == run_bra || i->run == run_brx);
+    *targets = i->run == run_brx ? k->list + i->list + 1 : &i->target;
+    return i->run == run_brx ? k->list[i->list] : i->run == run_bra;
 }
 
 bool op_control_decode(ptx_decoder *d) {
