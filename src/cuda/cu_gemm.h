@@ -43,8 +43,8 @@ typedef struct tn_cu_gemm {
 } tn_cu_gemm;
 
 /*
- * gemm_wgmma.cu: tiles of 128 x 128; threads; stages of 64 steps of k, 32 KB each; elements from one
- * row of sums in shared memory to the next, 8 banks on.
+ * gemm_wgmma.cu: tiles of 128 x 128; threads; stages of 64 steps of k, 32 KB each; elements from
+ * one row of sums in shared memory to the next, 8 banks on.
  */
 #define TN_CU_MAPPED_TILE 128
 #define TN_CU_MAPPED_THREADS 384
@@ -68,7 +68,8 @@ typedef struct tn_cu_gemm_mapped {
 
 /*
  * B of a block type (gemm_blocks.cu, gemm_blocks_mma.cu). A row of A that was rounded has for each
- * 32 steps of k a record: 32 bytes, their scale, where exact sums start (for halves: two), their sum.
+ * 32 steps of k a record: 32 bytes, their scale, where exact sums start (halves: two), and
+ * their sum.
  */
 #define TN_CU_UNIT 32
 #define TN_CU_RECORD 48

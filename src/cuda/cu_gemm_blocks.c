@@ -197,7 +197,7 @@ static void offer_mma(const tn_cu_limits *limits, const tn_gemm_problem *p, size
                                        .rounds = 1,
                                        .blocks = MOST_BLOCKS};
         /* Tiles of a multiprocessor, one after the other unless there are as many as it holds. Its
-         * additions in f32, three for each element and 32 steps, allow 1365 multiply-adds a clock. */
+         * additions in f32, three for each element and 32 steps: 1365 multiply-adds a clock. */
         const int64_t each = tn_ceil_div(tn_cu_gemm_tiles(p, &plan), limits->multiprocessors);
         const double share = tiles[i].share * (each < tiles[i].resident ? 0.7 : 1),
                      seconds = (double)each * side * side * (double)p->k / (share * 1365 * c.clock);

@@ -268,7 +268,7 @@ static int32_t wide_of(const tn_gemm_problem *p, int role, const tile_family *fa
     return line == 1 && step % many == 0 && !own_rows && !halves ? 2 : 0;
 }
 
-/* A tile of gemm_tiles.cuh, or of gemm_wgmma.cu, for which the other's of the same size stands in. */
+/* A tile of gemm_tiles.cuh, or of gemm_wgmma.cu, for which the former's of that size stands in. */
 typedef struct tile_kind {
     int32_t kernel; /* of a family's */
     int32_t rows, cols, threads, stages, resident;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cu_quantize.h: the numbers of a dequantisation as its kernel gets them; read by the driver (C) and
- * by the kernel (CUDA C++), so types of fixed size only.
+ * cu_quantize.h: the numbers of a dequantisation as its kernel gets them; read by the driver (C)
+ * and by the kernel (CUDA C++), so types of fixed size only.
  */
 #ifndef TN_CU_QUANTIZE_H
 #define TN_CU_QUANTIZE_H

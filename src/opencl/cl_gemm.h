@@ -66,7 +66,7 @@ typedef struct tn_cl_gemm_state {
 
 _Static_assert(sizeof(tn_cl_gemm_state) <= TN_CHOICE_STATE, "a choice keeps it");
 
-/* Whether B is of a block type, and whether A is rounded to bytes for it (docs/NUMERICS.md, 3.8). */
+/* Whether B is of a block type, and A rounded to bytes for it (docs/NUMERICS.md, 3.8). */
 bool tn_cl_gemm_of_blocks(const tn_gemm_problem *p);
 bool tn_cl_gemm_rounds(const tn_gemm_problem *p);
 
@@ -101,8 +101,8 @@ int tn_cl_gemm_special(tenon_dtype type);
 void tn_cl_gemm_packing(const tn_cl_gemm_state *plan, const tn_gemm_problem *p, char *options);
 /* Panels of B that an item of it packs. */
 enum { TN_CL_PACK_PANELS = 4 };
-/* What all its kernels take: the operands' memories (`packed`: B_PACKED for B), the workspace's, the
- * numbers. */
+/* What all its kernels take: the operands' memories (`packed`: B_PACKED for B), the workspace's,
+ * the numbers. */
 void tn_cl_gemm_arguments(tn_cl_launch *launch, const tn_places *places, const tn_place *scratch,
                           bool packed, const tn_cl_gemm *numbers);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cl_gemm_numbers.c: a product in the kernels' numbers: where each operand of each member lies,
- * counted in bytes, which of a B of blocks k steps do not: its row is 0. Called by cl_gemm.c and cl_gemm_packed.c; decides nothing.
+ * counted in bytes, which of a B of blocks k steps do not: its row is 0. Called by cl_gemm.c and
+ * cl_gemm_packed.c; decides nothing.
  *
  * Members of pointer arrays lie side by side here (core/places.h), those of a packed B where
  * gemm_pack.cl put them, so that kernels see an ordinary batch.

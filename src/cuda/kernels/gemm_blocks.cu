@@ -4,13 +4,13 @@
  * rows, exact or with A rounded to bytes; tiles for many rows, exact; and the rounding.
  *
  * Exact (docs/NUMERICS.md, 3.8): elements of B as f32, multiplied as 3.1 says. Fast: sums of bytes,
- * exact in s32, and scales in the order of src/cpu/kernels/gemm_q8.c, whose bits these are. An exact
- * sum starts at the bits of 1.5 * 2^23, less what B's bias adds to it, so that its own bits are a
- * float's, 1.5 * 2^23 more.
+ * exact in s32, and scales in the order of src/cpu/kernels/gemm_q8.c, whose bits these are. An
+ * exact sum starts at the bits of 1.5 * 2^23, less what B's bias adds to it, so that its own bits
+ * are a float's, 1.5 * 2^23 more.
  *
- * Few rows: a block of four warps makes 32 columns, lane by lane, and each warp a block of KC steps:
- * the chains of NUMERICS.md are those of threads, and A is the same for all lanes. What comes from
- * memory are the blocks' bytes, once, by asynchronous copies, a pass ahead.
+ * Few rows: a block of four warps makes 32 columns, lane by lane, and each warp a block of KC
+ * steps: the chains of NUMERICS.md are those of threads, and A is the same for all lanes. What
+ * comes from memory are the blocks' bytes, once, by asynchronous copies, a pass ahead.
  */
 #include "blocks.cuh"
 #include "gemm.cuh"

@@ -5,9 +5,10 @@
  *
  * A step is a unit of 32 steps of k. Records of A's rows come by cp.async, four units on their way;
  * B's blocks as they are, a block of KC steps ahead. While the warps multiply a unit, half of them
- * decode the next of each column to shared memory, as a record like A's: 48 bytes from line to line,
- * so that neither ldmatrix nor stores of 16 bytes meet a bank twice. A unit's sum is one instruction
- * from its start (gemm_records.cuh); scales, and the chain of a block of KC steps, follow in f32.
+ * decode the next of each column to shared memory, as a record like A's: 48 bytes from line to
+ * line, so that neither ldmatrix nor stores of 16 bytes meet a bank twice. A unit's sum is one
+ * instruction from its start (gemm_records.cuh); scales, and the chain of a block of KC steps,
+ * follow in f32.
  */
 #include "blocks.cuh"
 #include "gemm_records.cuh"

@@ -7,8 +7,8 @@
  * block of KC steps each, eight at a time: chains in blocks are independent, and their sums are
  * added in ascending order afterwards. A warp takes 32 steps at a time, 4 KB of W. Where lines are
  * along k, these are loaded 16 bytes a lane, whole sectors side by side, and pass through shared
- * memory so that a lane gets lines of its own; where lines lie side by side a lane's word is what it
- * needs. The few rows lie in shared memory, where all lanes read the same.
+ * memory so that a lane gets lines of its own; where lines lie side by side a lane's word is what
+ * it needs. The few rows lie in shared memory, where all lanes read the same.
  */
 #include "gemm_columns.cuh"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * gemm_wgmma.cu: products of 16-bit floats on Hopper (sm_90a): tiles of 128 x 128 by two warpgroups
- * of 64 rows each, whose operands a warp of a third brings by TMA through four stages of 64 steps of
- * k.
+ * of 64 rows each, whose operands a warp of a third brings by TMA through four stages of 64 steps
+ * of k.
  *
  * A stage is full when all of its bytes have come and empty when both warpgroups' products from it
  * are done. Blocks stay and go from tile to tile: operands of the next are on their way while the

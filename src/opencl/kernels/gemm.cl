@@ -3,10 +3,10 @@
  * gemm.cl: what all GEMM kernels share: the numbers of a product, where a member of the batch
  * lies, and from sums to elements of C in the one order that include/tenon/gemm.h gives.
  *
- * Follows number.cl and math.cl, and blocks.cl where B is of blocks. struct gemm is filled by src/opencl/cl_gemm.c, which has the same
- * declaration (cl_gemm.h); keep them alike. Everything in it counts bytes unless said otherwise. Order of
- * sums (docs/NUMERICS.md, 3.1): blocks of KC steps of k, each one chain of fused multiply-adds from
- * zero, added in ascending order.
+ * Follows number.cl and math.cl, and blocks.cl where B is of blocks. struct gemm is filled by
+ * src/opencl/cl_gemm.c, which has the same declaration (cl_gemm.h); keep them alike. Everything in
+ * it counts bytes unless said otherwise. Order of sums (docs/NUMERICS.md, 3.1): blocks of KC steps
+ * of k, each one chain of fused multiply-adds from zero, added in ascending order.
  */
 #define KC 256
 
