@@ -45,7 +45,7 @@ typedef struct tenon_workspace {
 typedef enum tenon_compute {
     TENON_COMPUTE_DEFAULT = 0, /**< f64: f64; integers: exact; everything else: products of the operands as given, summed in f32 */
     TENON_COMPUTE_EXACT = 1,   /**< as default; quantised weights are decoded and multiplied without quantising the other operand */
-    TENON_COMPUTE_FAST = 2     /**< inputs may be rounded to a smaller type, sums of 8-bit floats to fewer bits: bounds in docs/NUMERICS.md */
+    TENON_COMPUTE_FAST = 2     /**< inputs may be rounded to a smaller type, sums of 8-bit floats to fewer bits (docs/NUMERICS.md) */
 } tenon_compute;
 
 /** What a plan is. Strings live as long as the plan. */

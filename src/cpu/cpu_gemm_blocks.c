@@ -66,8 +66,8 @@ static void interleave(const tn_gemm_job *job, const tn_gemm_member *x, int half
     const tn_gemm_operand *b = &job->p.operand[TN_GEMM_B];
     const bool interleaved = job->p.gated == TENON_GATED_INTERLEAVED;
     const int64_t step = interleaved ? 2 : 1, shift = interleaved ? half : half * job->p.n;
-    const char *const first = x->at[TN_GEMM_B] +
-                              tn_gemm_offset(b->dtype, (shift + j * step) * b->column + p);
+    const char *const first =
+        x->at[TN_GEMM_B] + tn_gemm_offset(b->dtype, (shift + j * step) * b->column + p);
     const int64_t along = tn_gemm_offset(b->dtype, b->column * step);
     const void *line[MOST_LANES];
     for (int64_t c = 0; c < job->tile->lanes; c++) /* missing columns repeat the last */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernel_blocks.c: products with B of block types for every kernel of gemm_blocks.cu and gemm_blocks_mma.cu: the CPU's bits. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernel_operand.h"
@@ -99,19 +98,6 @@ const char *kernel_blocks_name(int index) {
     return cases[index].name;
 }
 
-/* What the CPU makes of it becomes o.c's exact value. */
-static void by_cpu(const blocks_case *p, const blocks_operands *o) {
-    const tenon_tensor *c = &o->c->device;
-    const int64_t count = elements_of(c);
-    float *values = calloc((size_t)count, sizeof *values);
-    tenon_gemm_desc d = desc_of(p, o, true);
-    d.c = tenon_dense(values, TENON_F32, c->rank, c->shape);
-    must(p->name, "the CPU", kernel_now.cpu, tenon_gemm(kernel_now.cpu, &d));
-    for (int64_t i = 0; i < count; i++)
-        o->c->exact[i] = (double)values[i];
-    free(values);
-}
-
 void kernel_blocks_run(int index) {
     const blocks_case *p = &cases[index];
     const blocks_operands o = operands_of(p);
@@ -126,7 +112,7 @@ void kernel_blocks_run(int index) {
     if (!kernel_now.wrong[0]) {
         must(p->name, "run", kernel_now.cuda, tenon_gemm_run(kernel_now.cuda, plan, &d));
         must(p->name, "sync", kernel_now.cuda, tenon_sync(kernel_now.cuda));
-        by_cpu(p, &o);
+        exact_by_cpu(p->name, o.c, desc_of(p, &o, true));
     }
     if (!kernel_now.wrong[0])
         compare(p->name, o.c, nothing, NULL);

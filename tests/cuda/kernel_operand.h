@@ -64,6 +64,8 @@ int64_t place_of(const tenon_tensor *t, int64_t index);
 /* How far element `index` of all may be from `exact`, before it is rounded into its type. */
 typedef double allowed(int64_t index, double exact, const void *with);
 double nothing(int64_t index, double exact, const void *with);
+/* The exact values of an output of f32 shall be what the CPU's product of host operands has. */
+void exact_by_cpu(const char *name, operand *c, tenon_gemm_desc d);
 /* Tells where an output is further from the reference's. */
 void compare(const char *name, const operand *o, allowed *error, const void *with);
 /* Frees all operands. */

@@ -148,7 +148,7 @@ bool op_warp_decode(ptx_decoder *d);    /* shfl, vote, match, redux, activemask,
 bool op_control_decode(ptx_decoder *d); /* bra, exit, barriers, fences */
 /* Where an instruction may go: how many targets, and whether behind itself. */
 u32 op_control_next(const sim_kernel *k, const sim_insn *i, const u32 **targets, bool *next);
-bool op_matrix_decode(ptx_decoder *d);  /* ldmatrix, stmatrix, movmatrix */
+bool op_matrix_decode(ptx_decoder *d); /* ldmatrix, stmatrix, movmatrix */
 bool op_mma_decode(ptx_decoder *d);
 bool op_async_decode(ptx_decoder *d);
 bool op_mbarrier_decode(ptx_decoder *d);
