@@ -168,6 +168,8 @@ void exact_by_cpu(const char *name, operand *c, tenon_gemm_desc d) {
     const int64_t count = elements_of(&c->device);
     float *values = calloc((size_t)count + 1, sizeof *values);
     d.c = tenon_dense(values, TENON_F32, c->device.rank, c->device.shape);
+    for (int64_t i = 0; i < count; i++) /* some may stay as they are */
+        values[i] = (float)c->exact[i];
     must(name, "the CPU", kernel_now.cpu, tenon_gemm(kernel_now.cpu, &d));
     for (int64_t i = 0; i < count; i++)
         c->exact[i] = (double)values[i];
