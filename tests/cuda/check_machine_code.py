@@ -26,6 +26,13 @@ WANTED = [
     (r"_wgmma", 90, r"\b(HGMMA|QGMMA|IGMMA)\b", "wgmma"),
     (r"_wgmma", 90, r"\bUTMALDG\b", "TMA"),
 ]
+# Spills that are known, of kernels whose registers suffice elsewhere: (kernels by name, from architecture, bytes at most).
+KNOWN = [
+    (r"^gemm_(f16|bf16)_128x128$", 100, 200),
+    (r"^gemm_blocks_mma_halved_128$", 120, 64),
+    (r"^gemm_rows_8_8$", 100, 64),
+    (r"^cache_merge$", 100, 16),
+]
 SPILLS = re.compile(r"\b(LDL|STL)\b")
 OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9.]*)", re.M)
 
@@ -34,11 +41,16 @@ def number(arch):
     return int(re.match(r"\d+", arch).group())
 
 
+def known_spill(arch, name):
+    """Bytes that a kernel is known to spill; 0: it must not."""
+    return max((size for pattern, least, size in KNOWN if number(arch) >= least and re.search(pattern, name)), default=0)
+
+
 def check_figures(module, arch, name, figures):
-    faults = []
-    if figures.get("spill_stores") or figures.get("spill_loads"):
-        faults.append(f"spills {figures['spill_stores']} bytes and reads {figures['spill_loads']} back")
-    if figures.get("stack"):
+    faults, known = [], known_spill(arch, name)
+    if figures.get("spill_stores", 0) > known or (figures.get("spill_loads") and not known):
+        faults.append(f"spills {figures['spill_stores']} bytes and reads {figures['spill_loads']} back, expected at most {known}")
+    if figures.get("stack", 0) > known:
         faults.append(f"has a stack of {figures['stack']} bytes")
     if figures.get("shared", 0) > 48 << 10:
         faults.append(f"has {figures['shared']} bytes of static shared memory, expected at most 48 KiB")
@@ -67,7 +79,7 @@ def check_code(module, arch, name, code):
     opcodes = "\n".join(OPCODE.findall(code))
     if not opcodes:
         return [f"{module} sm_{arch} {name}: no code"]
-    if SPILLS.search(opcodes):
+    if SPILLS.search(opcodes) and not known_spill(arch, name):
         faults.append("accesses local memory")
     for pattern, least, wanted, what in WANTED:
         if re.search(pattern, name) and number(arch) >= least and not re.search(wanted, opcodes):
@@ -94,6 +106,8 @@ def test_myself():
     good = {"registers": 96, "shared": 1024, "spill_stores": 0, "spill_loads": 0, "stack": 0}
     assert not check_figures("m", "80", "k", good)
     assert check_figures("m", "80", "k", good | {"spill_stores": 8}) and check_figures("m", "80", "k", good | {"stack": 16})
+    assert not check_figures("m", "120", "cache_merge", good | {"spill_stores": 16}) and check_figures("m", "120", "cache_merge", good | {"spill_stores": 20})
+    assert check_figures("m", "90", "cache_merge", good | {"spill_stores": 4}) and check_figures("m", "120", "cache_merges", good | {"spill_stores": 4})
     assert check_figures("m", "90a", "gemm_wgmma_x", good) and not check_figures("m", "90a", "gemm_wgmma_x", good | {"registers": 168})
     assert check_figures("m", "80", "k", good | {"shared": 50000}) and check_figures("m", "80", "k", {})
     line = "        /*0010*/                   {} R2, [R4] ;\n"
