@@ -123,7 +123,7 @@ TENON_API tenon_status tenon_context_native(tenon_context *ctx, void **native_co
  *
  *     size_t bytes;
  *     status = tenon_context_save_kernels(ctx, NULL, 0, &bytes);               // how many they are
- *     status = tenon_context_save_kernels(ctx, memory, capacity, &bytes);      // writes them
+ *     status = tenon_context_save_kernels(ctx, memory, capacity, &bytes);      // writes them; as long as others compile, try again
  *     …
  *     status = tenon_context_load_kernels(later, memory, bytes, &loaded);      // in any process, before the first operation
  *

@@ -124,14 +124,14 @@ TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_run(tenon_context *ctx, const
 TENON_API TENON_MUST_CHECK tenon_status tenon_gemm_pack_size(tenon_context *ctx, const tenon_gemm_desc *desc, size_t *bytes);
 
 /**
- * Writes B in the layout that the kernels of the context's first device want, b_scale and b_zero applied. Reads what tenon_gemm_pack_size
- * reads, and the data of b, b_scale and b_zero.
+ * Writes B in the layout that the kernels of the context's first device want. b_scale and b_zero are applied here or by the products,
+ * whichever those kernels want. Reads what tenon_gemm_pack_size reads, and the data of b, b_scale and b_zero.
  *
  * The block may be given as b_packed to any number of products at once, from any context and thread of the process and version of tenon
  * that made it (it is no file format, but holds no addresses and may be moved), if the device that takes the product is of the same kind
  * and its kernels use panels of the same width, as those of one instruction set do. The products give type and shape of b again, with
- * strides of 0 where b repeats (other strides and the data are not read), and b_scale, b_zero and gated as they were here, though they
- * are applied already. No later device of a chain takes such a product over.
+ * strides of 0 where b repeats (other strides and the data are not read), and b_scale, b_zero and gated as they were here, whose data may
+ * be read again. No later device of a chain takes such a product over.
  *
  * The block begins with a header of these facts with a checksum: a run that finds another device, width, type of sums, gated, extent of b
  * or type of b, b_scale and b_zero answers INVALID_ARGUMENT. What follows the header is not checked, nor that the values of b_scale and

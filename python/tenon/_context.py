@@ -17,7 +17,7 @@ from typing import Any, Callable, Concatenate, Literal, Optional, ParamSpec, Seq
 from . import _abi, _calls, _checks
 from ._arrays import operand
 from ._calls import Array, Call, Compute, Factor, Gated, PackedMatrix
-from ._errors import Busy, error
+from ._errors import Busy, InvalidArgument, error
 from ._library import library
 
 P = ParamSpec("P")
@@ -254,9 +254,17 @@ class Context:
         size = ctypes.c_size_t()
         save = self._library.tenon_context_save_kernels
         self._enter(save, None, 0, ctypes.byref(size))
-        memory = ctypes.create_string_buffer(size.value)
-        self._enter(save, memory, size.value, ctypes.byref(size))
-        return memory.raw[: size.value]
+        while True:
+            wanted = size.value
+            memory = ctypes.create_string_buffer(wanted)
+            try:
+                self._enter(save, memory, wanted, ctypes.byref(size))
+                return memory.raw[: size.value]
+            except (Busy, InvalidArgument):
+                # Another context of the device may have compiled more meanwhile: then there is more to save.
+                self._enter(save, None, 0, ctypes.byref(size))
+                if size.value == wanted:
+                    raise
 
     def load_kernels(self, kernels: bytes) -> int:
         """Takes what save_kernels gave, and returns how many programs that were: what is damaged, or of another

@@ -107,6 +107,9 @@ static tenon_status decide(tenon_context *ctx, int first, const tn_plan_request 
         else
             status = backend->plan(slot->device, request->op, request->problem, ctx->threads,
                                    &decision->choices, &why);
+        if (status == TENON_OK && decision->choices.count == 0)
+            status = tn_fail(&why, TENON_ERROR_INTERNAL, "%s has no way to do this operation",
+                             slot->name.id);
         if (status == TENON_OK) {
             decision->device = slot->name;
             decision->threads = ctx->threads;

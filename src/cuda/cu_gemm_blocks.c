@@ -13,7 +13,8 @@
 enum {
     KC_UNITS = TN_CU_GEMM_KC / TN_CU_UNIT,
     PASS_UNITS = TN_CU_FEW_WARPS * KC_UNITS,
-    ROUND_WARPS = 8 /* of a block of gemm_blocks_round */
+    ROUND_WARPS = 8,       /* of a block of gemm_blocks_round */
+    TILE_STATIC = 17 << 10 /* bytes of shared memory that gemm_blocks_f32 declares, at most */
 };
 #define MOST_BLOCKS ((int64_t)1 << 20)
 
@@ -89,7 +90,8 @@ static costs costs_of(const tn_cu_limits *limits, const tn_gemm_problem *p) {
 static void offer(const tn_cu_limits *limits, const tn_cu_gemm_state *plan, const char *algorithm,
                   const char *reason, size_t workspace, double seconds, tn_choices *out) {
     tn_choice choice;
-    if ((size_t)plan->shared_bytes > limits->group_shared_max)
+    const int32_t declared = plan->rows == TN_CU_BLOCKS_SIDE && !plan->rounds ? TILE_STATIC : 0;
+    if ((size_t)(plan->shared_bytes + declared) > limits->group_shared_max)
         return;
     memset(&choice, 0, sizeof choice);
     memcpy(choice.state, plan, sizeof *plan);
@@ -213,7 +215,8 @@ void tn_cu_gemm_blocks_plan(const tn_cu_limits *limits, const tn_gemm_problem *p
         offer_few(limits, p, fast, workspace, out);
     if (fast && limits->capability >= 80 && limits->code >= 80)
         offer_mma(limits, p, workspace, out);
-    if (!fast)
+    /* Where no multiprocessor holds what bytes need (sm_75: a pass of Q8_0), A is not rounded. */
+    if (!fast || out->count == 0)
         offer_tile(limits, p, out);
 }
 

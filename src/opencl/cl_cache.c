@@ -152,18 +152,21 @@ void tn_cl_kept_seal(unsigned char *to, const tn_cl_cache_key *key, size_t binar
 
 bool tn_cl_kept_next(const unsigned char *memory, size_t bytes, size_t *at, tn_cl_kept *out) {
     head h;
-    if (bytes - *at < sizeof h)
-        return false;
-    memcpy(&h, memory + *at, sizeof h);
-    if (!head_is_right(&h) || h.bytes > bytes - *at - sizeof h)
-        return false;
-    *out = (tn_cl_kept){.key = h.key,
-                        .binary = memory + *at + sizeof h,
-                        .bytes = (size_t)h.bytes,
-                        .sum_low = h.sum_low,
-                        .sum_high = h.sum_high};
-    *at += sizeof h + (size_t)h.bytes;
-    return true;
+    for (; bytes - *at >= sizeof h; ++*at) { /* behind what is no save of ours there may be one */
+        if (memcmp(memory + *at, magic, sizeof magic) != 0)
+            continue;
+        memcpy(&h, memory + *at, sizeof h);
+        if (!head_is_right(&h) || h.bytes > bytes - *at - sizeof h)
+            continue;
+        *out = (tn_cl_kept){.key = h.key,
+                            .binary = memory + *at + sizeof h,
+                            .bytes = (size_t)h.bytes,
+                            .sum_low = h.sum_low,
+                            .sum_high = h.sum_high};
+        *at += sizeof h + (size_t)h.bytes;
+        return true;
+    }
+    return false;
 }
 
 bool tn_cl_kept_take(const tn_cl_kept *kept, tn_cl_cached *out) {

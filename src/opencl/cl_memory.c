@@ -199,7 +199,8 @@ static bool drop_lost(tn_cl_space *s, void *handle) {
     return true;
 }
 
-/* Who lends the same bytes meanwhile has the same object, or waits until it is gone. */
+/* Who lends the same bytes meanwhile has the same object, or waits until it is gone; while a device
+ * that is lost keeps it, such bytes are refused. */
 static bool withdraw(tn_space *space, const tn_segment_memory *memory) {
     tn_cl_space *s = of(space);
     if (tn_os_forked(&s->home))

@@ -8,6 +8,14 @@
 
 _Static_assert(sizeof(tn_packed_head) == 64, "what follows is aligned as the whole is");
 
+/* FNV-1a, 64 bits (draft-eastlake-fnv). */
+static uint64_t sum_of(const tn_packed_head *h) {
+    uint64_t sum = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < offsetof(tn_packed_head, checksum); ++i)
+        sum = (sum ^ ((const unsigned char *)h)[i]) * UINT64_C(0x100000001b3);
+    return sum;
+}
+
 tn_packed_head tn_packed_head_of(const tn_gemm_problem *p, uint64_t magic, int64_t members,
                                  uint64_t layout) {
     tn_packed_head h = {.magic = magic,
@@ -16,10 +24,7 @@ tn_packed_head tn_packed_head_of(const tn_gemm_problem *p, uint64_t magic, int64
                         .members = members,
                         .layout = layout,
                         .made_for = tn_gemm_packed_for_of(p)};
-    uint64_t sum = UINT64_C(0xcbf29ce484222325); /* FNV-1a, 64 bits (draft-eastlake-fnv) */
-    for (size_t i = 0; i < offsetof(tn_packed_head, checksum); ++i)
-        sum = (sum ^ ((const unsigned char *)&h)[i]) * UINT64_C(0x100000001b3);
-    h.checksum = sum;
+    h.checksum = sum_of(&h);
     return h;
 }
 
@@ -33,6 +38,10 @@ tenon_status tn_packed_head_check(const tn_packed_head *expected, size_t needed,
     if (found.magic != expected->magic)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed was not written by tenon_gemm_pack on %s", device);
+    if (found.checksum != sum_of(&found))
+        return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
+                       "b_packed's header is damaged: its checksum is %016llx, expected %016llx",
+                       (unsigned long long)found.checksum, (unsigned long long)sum_of(&found));
     if (found.layout != expected->layout)
         return tn_fail(why, TENON_ERROR_INVALID_ARGUMENT,
                        "b_packed was written for another device, instruction set or compute type "

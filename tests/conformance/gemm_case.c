@@ -279,11 +279,12 @@ static tenon_dtype accumulate_in(const gemm_case *x) {
     return a && b && whole && !x->a_scale && !x->b_scale ? TENON_S32 : TENON_F32;
 }
 
-/* What TENON_COMPUTE_FAST allows of floats, whether a device uses it or not (3.10). */
-static bound_gemm_way way_of(const gemm_case *x) {
+/* What TENON_COMPUTE_FAST allows of floats on the devices that make use of it (3.10). */
+static bound_gemm_way way_of(const gemm_case *x, const char *device) {
     const bool a8 = x->a == TENON_F8_E4M3 || x->a == TENON_F8_E5M2,
                b8 = x->b == TENON_F8_E4M3 || x->b == TENON_F8_E5M2;
-    if (x->compute != TENON_COMPUTE_FAST || is_fast(x) || accumulate_in(x) != TENON_F32)
+    if (strncmp(device, "cuda", 4) != 0 || x->compute != TENON_COMPUTE_FAST || is_fast(x) ||
+        accumulate_in(x) != TENON_F32)
         return BOUND_CHAINS;
     return a8 && b8                                 ? BOUND_FP8
            : x->a == TENON_F32 || x->b == TENON_F32 ? BOUND_TF32
@@ -313,7 +314,7 @@ static double error_of(gemm_run *r, int64_t index, double old_c) {
         .k = x->k,
         .accumulate = accumulate_in(x),
         .fast = is_fast(x),
-        .way = way_of(x),
+        .way = way_of(x, r->w->device),
         .activation = x->activation,
         .gated = x->gated != TENON_GATED_NONE,
         .clamp = fmax(fabs(x->clamp_low), fabs(x->clamp_high)),

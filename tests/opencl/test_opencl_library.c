@@ -236,6 +236,12 @@ START_TEST(programs_in_memory) {
     expect_loaded(bad.bytes, 2 * good.count, 1, 0, "twice", 0);
     bad.bytes[good.count - 1] ^= 1;
     expect_loaded(bad.bytes, 2 * good.count, 1, 0, "second", 0);
+    /* Something else before it, and a save whose head is damaged. */
+    memset(bad.bytes, 'X', good.count);
+    expect_loaded(bad.bytes, 2 * good.count, 1, 0, "behind others", 0);
+    memcpy(bad.bytes, good.bytes, good.count);
+    bad.bytes[9] ^= 1;
+    expect_loaded(bad.bytes, 2 * good.count, 1, 0, "behind a wrong head", 0);
 }
 END_TEST
 

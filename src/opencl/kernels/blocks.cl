@@ -11,7 +11,7 @@
  *   UNIT_HALVES     s q in the first 16 steps, second q in the others
  *
  * Layouts and values: src/ops/blocks.h; docs/NUMERICS.md, section 9. TN_STAGED: blocks lie in local
- * memory, else in global. All reads are of bytes, as blocks are aligned to nothing.
+ * memory, else in global. All reads are of bytes, as blocks are aligned to two bytes at most.
  */
 #define TN_BLOCKS 1 /* for the texts after this one */
 
