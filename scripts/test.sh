@@ -32,7 +32,7 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 sanitized=(-Dbuildtype=debugoptimized -Db_lundef=false -Db_ndebug=false -Dpython=disabled -Dbench=disabled -Dblas=disabled -Dcuda=disabled -Demulate=disabled)
 build asan -Db_sanitize=address,undefined "${sanitized[@]}"
 meson test -C build/asan --print-errorlogs --timeout-multiplier 4 --suite core --suite memory --suite ops --suite ref --suite torture --suite examples
-meson test -C build/asan --print-errorlogs --timeout-multiplier 4 conform_{gemm,softmax,attention,cache,special,kv,quantize}_scalar
+meson test -C build/asan --print-errorlogs --timeout-multiplier 4 conform_{gemm,softmax,attention,cache,special,kv,quantize,blocks}_scalar
 build tsan -Db_sanitize=thread "${sanitized[@]}"
 meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 --suite core --suite examples
 meson test -C build/tsan --print-errorlogs --timeout-multiplier 4 pool pool_{faults,ladder,soak,tell} buffer # those with threads, or beside them

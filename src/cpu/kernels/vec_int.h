@@ -36,8 +36,8 @@ TN_INLINE vi vi_load(const void *p) {
 TN_INLINE vi vi_load_n(const int32_t *p, int n) {
     return n > 0 ? *p : 0;
 }
-TN_INLINE void vi_store(int32_t *p, vi v) {
-    *p = v;
+TN_INLINE void vi_store(void *p, vi v) { /* any address, as vi_load */
+    memcpy(p, &v, sizeof v);
 }
 TN_INLINE void vi_store_n(int32_t *p, vi v, int n) {
     if (n > 0)
