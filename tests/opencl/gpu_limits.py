@@ -15,7 +15,7 @@ import tempfile
 
 VENDORS = ("Adreno", "Mali", "Intel", "AMD", "NVIDIA")
 WITH_BARRIERS = {"gemm_local", "gemm_blocks_few", "gemm_blocks_local"}
-NAMES_SPACES = {"blocks"}  # whose functions read where gemm_blocks_few has its blocks
+NAMES_SPACES = {"blocks", "gemm_round"}  # whose functions work where gemm_blocks_few and gemm_blocks_local have what they stage
 
 
 def least(cell, unit=1):

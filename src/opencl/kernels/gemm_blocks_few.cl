@@ -4,43 +4,13 @@
  * blocks pass through local memory 256 steps of k at a time, so that every byte of B is read once
  * and neighbours read what lies side by side.
  *
- * Follows gemm.cl and blocks.cl, with TN_WIDTH 1 and TN_STAGED; TN_ROWS rows, TN_GROUP items. Sums as
+ * Follows gemm_round.cl, with TN_WIDTH 1 and TN_STAGED; TN_ROWS rows, TN_GROUP items. Sums as
  * in gemm_blocks.cl, and bytes for TN_FAST likewise.
  */
 /* Bytes that the most generous type takes for 256 steps of a column, as an odd number of words, so
  * that neighbours' columns begin in different banks of the local memory. */
 #define MOST_BYTES 276
 #define UNITS (KC / UNIT)
-
-#if TN_FAST
-/* Unit u of one row. */
-void round_few(__local const S *x, __local uint *words, __local float *d, __local float *total) {
-    float most = 0, bad = 0;
-    int sum = 0;
-    for (int e = 0; e < UNIT; e++) {
-        most = fmax(most, fabs(x[e]));
-        bad = fma(x[e], 0.0f, bad);
-    }
-    const rounding r = rounding_of(most, bad);
-    for (int i = 0; i < FOURS; i++) {
-        uint word = 0;
-        for (int t = 0; t < 4; t++) {
-            const int q = ROUNDED(&r, x[4 * i + t], as_int);
-            word |= (uint)(q & 255) << 8 * t;
-            sum += q;
-        }
-        words[i] = word;
-    }
-    *d = r.d;
-    *total = (float)sum;
-}
-
-/* The sum of four products of signed bytes. */
-int dot_of(uint a, uint b) {
-    const char4 x = as_char4(a), y = as_char4(b);
-    return (int)x.s0 * y.s0 + (int)x.s1 * y.s1 + (int)x.s2 * y.s2 + (int)x.s3 * y.s3;
-}
-#endif
 
 __kernel __attribute__((reqd_work_group_size(TN_GROUP, 1, 1))) void gemm_blocks_few(GEMM_MEMORIES,
                                                                                    const gemm g) {
@@ -82,7 +52,8 @@ __kernel __attribute__((reqd_work_group_size(TN_GROUP, 1, 1))) void gemm_blocks_
 #if TN_FAST
             for (int e = item; e < TN_ROWS * (steps / UNIT); e += TN_GROUP) {
                 const int r = e / (steps / UNIT), u = e % (steps / UNIT);
-                round_few(a_at[r] + u * UNIT, a_words[r] + u * FOURS, &a_d[r][u], &a_total[r][u]);
+                round_unit(a_at[r] + u * UNIT, a_words[r] + u * FOURS, 1, &a_d[r][u],
+                           &a_total[r][u]);
             }
             barrier(CLK_LOCAL_MEM_FENCE);
 #endif

@@ -4,38 +4,9 @@
  * steps of k at a time (docs/NUMERICS.md, 3.8): as gemm_local.cl, with words of four bytes for
  * numbers.
  *
- * Follows gemm.cl and blocks.cl, with TN_WIDTH 1.
+ * Follows gemm_round.cl, with TN_WIDTH 1.
  */
 #define SIDE (TN_GROUP * TN_EACH)
-
-/* The sum of four products of signed bytes. */
-int dot_of(uint a, uint b) {
-    const char4 x = as_char4(a), y = as_char4(b);
-    return (int)x.s0 * y.s0 + (int)x.s1 * y.s1 + (int)x.s2 * y.s2 + (int)x.s3 * y.s3;
-}
-
-/* 32 steps of one row. */
-void round_row(__local const S *x, int row, __local uint (*words)[SIDE + 1], __local float *d,
-               __local float *total) {
-    float most = 0, bad = 0;
-    int sum = 0;
-    for (int e = 0; e < UNIT; e++) {
-        most = fmax(most, fabs(x[e]));
-        bad = fma(x[e], 0.0f, bad);
-    }
-    const rounding r = rounding_of(most, bad);
-    for (int i = 0; i < FOURS; i++) {
-        uint word = 0;
-        for (int t = 0; t < 4; t++) {
-            const int q = ROUNDED(&r, x[4 * i + t], as_int);
-            word |= (uint)(q & 255) << 8 * t;
-            sum += q;
-        }
-        words[i][row] = word;
-    }
-    d[row] = r.d;
-    total[row] = (float)sum;
-}
 
 __kernel __attribute__((reqd_work_group_size(TN_GROUP, TN_GROUP, 1))) void
 gemm_blocks_local(GEMM_MEMORIES, const gemm g) {
@@ -78,7 +49,7 @@ gemm_blocks_local(GEMM_MEMORIES, const gemm g) {
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             for (int r = item; r < SIDE; r += TN_GROUP * TN_GROUP)
-                round_row(a_at[r], r, a_words, a_d, a_total);
+                round_unit(a_at[r], &a_words[0][r], SIDE + 1, &a_d[r], &a_total[r]);
             barrier(CLK_LOCAL_MEM_FENCE);
             const bool last = (p0 + UNIT) % KC == 0 || p0 + UNIT == g.k;
 #pragma unroll
